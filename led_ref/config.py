@@ -1,0 +1,280 @@
+"""The sizes of an LED and what its special ids are: config.json as a frozen dataclass. Nothing else reads config.json.
+
+Dimension key, used in the name of every array of this project (`scores_BHTS` has batch, heads, source positions, keys):
+
+    B  batch                 D  model width (d_model)      R  radius: keys that a query sees on each side
+    T  source positions      H  attention heads            Q  queries in a block
+    U  target positions      K  width of one head, D / H   S  keys that a block can reach, at most Q + 2R
+    V  vocabulary            F  feed-forward width         G  global tokens
+    W  beams (or samples) of one document
+
+`attention_window` is the total width 2R of the window, as in transformers and in every checkpoint on the Hub: a query at
+position i sees the positions i - R ... i + R, where R = window // 2. (In allenai's original code the number of that name
+is R itself; `from_dict` recognises such a file and doubles it.)
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from led_ref.errors import ConfigError, MissingFileError
+
+# Keys that only allenai/longformer's own config.json has; there the window is one-sided.
+_ALLENAI_KEYS = ("attention_mode", "attention_dilation")
+
+
+@dataclass(frozen=True)
+class LEDConfig:
+    """What config.json says of an LED. The names and defaults are those of transformers' LEDConfig.
+
+    Args:
+        vocab_size: V.
+        max_encoder_position_embeddings: most source positions.
+        max_decoder_position_embeddings: most target positions.
+        encoder_layers: number of encoder layers.
+        encoder_ffn_dim: F of the encoder.
+        encoder_attention_heads: H of the encoder.
+        decoder_layers: number of decoder layers.
+        decoder_ffn_dim: F of the decoder.
+        decoder_attention_heads: H of the decoder.
+        encoder_layerdrop: training only; kept, not used.
+        decoder_layerdrop: training only; kept, not used.
+        use_cache: whether generation keeps the keys and values of what is written already.
+        is_encoder_decoder: always True for LED.
+        activation_function: "gelu", the one with erf; no other is known for LED.
+        d_model: D.
+        dropout: training only; kept, not used.
+        attention_dropout: training only; kept, not used.
+        activation_dropout: training only; kept, not used.
+        init_std: training only; kept, not used.
+        decoder_start_token_id: the id with which every target begins.
+        classifier_dropout: training only; kept, not used.
+        pad_token_id: the id that fills up a batch.
+        bos_token_id: `<s>`.
+        eos_token_id: `</s>`, or several ids that all end a text.
+        attention_window: total window width 2R, even: one number, or one per encoder layer.
+        tie_word_embeddings: whether the output projection is the embedding table.
+        extra: every other key of config.json, kept and written back.
+
+    Raises:
+        ConfigError: for values that cannot be, naming the field.
+
+    Example:
+        >>> config = LEDConfig(attention_window=1024, encoder_layers=2)
+        >>> config.windows, config.radii
+        ((1024, 1024), (512, 512))
+    """
+
+    vocab_size: int = 50265
+    max_encoder_position_embeddings: int = 16384
+    max_decoder_position_embeddings: int = 1024
+    encoder_layers: int = 12
+    encoder_ffn_dim: int = 4096
+    encoder_attention_heads: int = 16
+    decoder_layers: int = 12
+    decoder_ffn_dim: int = 4096
+    decoder_attention_heads: int = 16
+    encoder_layerdrop: float = 0.0
+    decoder_layerdrop: float = 0.0
+    use_cache: bool = True
+    is_encoder_decoder: bool = True
+    activation_function: str = "gelu"
+    d_model: int = 1024
+    dropout: float = 0.1
+    attention_dropout: float = 0.0
+    activation_dropout: float = 0.0
+    init_std: float = 0.02
+    decoder_start_token_id: int = 2
+    classifier_dropout: float = 0.0
+    pad_token_id: int | None = 1
+    bos_token_id: int | None = 0
+    eos_token_id: int | tuple[int, ...] | None = 2
+    attention_window: int | tuple[int, ...] = 512
+    tie_word_embeddings: bool = True
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be, by name."""
+        for name in ("attention_window", "eos_token_id"):
+            value = getattr(self, name)
+            if isinstance(value, list):
+                object.__setattr__(self, name, tuple(value))
+        _check_numbers(self)
+        _check_windows(self)
+        _check_shape_of_heads(self)
+        _check_special_ids(self)
+        if self.activation_function != "gelu":
+            raise ConfigError(
+                f"activation_function is {self.activation_function!r}, but LED is defined with 'gelu' (the one with erf). "
+                "A checkpoint with another activation is not an LED; led_ref does not run it."
+            )
+        if self.is_encoder_decoder is not True:
+            raise ConfigError(
+                f"is_encoder_decoder is {self.is_encoder_decoder!r}; an LED is an encoder-decoder: set it true."
+            )
+
+    # ---- what follows from the fields -------------------------------------------------------------------------------
+
+    @property
+    def windows(self) -> tuple[int, ...]:
+        """The total window width 2R of each encoder layer."""
+        if isinstance(self.attention_window, int):
+            return (self.attention_window,) * self.encoder_layers
+        return tuple(self.attention_window)
+
+    @property
+    def radii(self) -> tuple[int, ...]:
+        """R of each encoder layer: how many keys a query sees on each side of itself."""
+        return tuple(window // 2 for window in self.windows)
+
+    @property
+    def eos_token_ids(self) -> tuple[int, ...]:
+        """All ids that end a text, as a tuple."""
+        if self.eos_token_id is None:
+            return ()
+        return (self.eos_token_id,) if isinstance(self.eos_token_id, int) else tuple(self.eos_token_id)
+
+    # ---- in and out -------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "LEDConfig":
+        """The configuration that a config.json's content describes.
+
+        Args:
+            values: the parsed JSON object. Keys that LEDConfig has no field for are kept in `extra`.
+
+        Raises:
+            ConfigError: if `model_type` names another model, or a value cannot be.
+        """
+        values = dict(values)
+        is_allenai = any(key in values for key in _ALLENAI_KEYS)
+        model_type = values.get("model_type", "led")
+        if model_type != "led" and not is_allenai:
+            raise ConfigError(
+                f"config.json says model_type {model_type!r}; led_ref runs 'led' only. "
+                "Name a folder or Hub model that holds an LED, for example allenai/led-base-16384."
+            )
+        if is_allenai:
+            values = _from_allenai(values)
+        known = {f.name for f in fields(cls)} - {"extra"}
+        extra = {key: value for key, value in values.items() if key not in known}
+        return cls(**{key: value for key, value in values.items() if key in known}, extra=extra)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> "LEDConfig":
+        """Read config.json of a folder (or the file itself, if that is named).
+
+        Raises:
+            MissingFileError: if there is no config.json.
+            ConfigError: if it is not a JSON object, or describes no possible LED.
+        """
+        path = Path(folder)
+        path = path if path.is_file() else path / "config.json"
+        if not path.is_file():
+            raise MissingFileError(
+                f"There is no file {path}. A model's folder holds config.json beside its weights; "
+                "copy the checkpoint's config.json there, or name another folder."
+            )
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise ConfigError(f"{path} is not JSON ({error}). Fetch the file again.") from error
+        if not isinstance(values, dict):
+            raise ConfigError(f"{path} holds a JSON {type(values).__name__}, not an object. Fetch the file again.")
+        return cls.from_dict(values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields and extra keys as one JSON-ready dictionary; `LEDConfig.from_dict(c.to_dict()) == c`."""
+        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "extra"}
+        for name, value in values.items():
+            if isinstance(value, tuple):
+                values[name] = list(value)
+        return {"model_type": "led", **values, **self.extra}
+
+    def save(self, folder: str | Path) -> Path:
+        """Write config.json into a folder, which is made if needed. Returns the file's path."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "config.json"
+        partial = folder / ".config.json.partial"
+        partial.write_text(json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        partial.replace(path)
+        return path
+
+
+def _check_numbers(config: LEDConfig) -> None:
+    """Sizes are whole numbers, and at least 1 (a decoder or encoder without layers is allowed)."""
+    least = {
+        "vocab_size": 1,
+        "max_encoder_position_embeddings": 1,
+        "max_decoder_position_embeddings": 1,
+        "encoder_layers": 0,
+        "encoder_ffn_dim": 1,
+        "encoder_attention_heads": 1,
+        "decoder_layers": 0,
+        "decoder_ffn_dim": 1,
+        "decoder_attention_heads": 1,
+        "d_model": 1,
+    }
+    for name, minimum in least.items():
+        value = getattr(config, name)
+        if not _is_whole(value) or value < minimum:
+            raise ConfigError(f"{name} is {value!r}; it must be a whole number of at least {minimum}.")
+
+
+def _check_windows(config: LEDConfig) -> None:
+    """One even window, or one even window for each encoder layer."""
+    given = config.attention_window
+    if isinstance(given, tuple) and len(given) != config.encoder_layers:
+        raise ConfigError(
+            f"attention_window has {len(given)} entries, but there are {config.encoder_layers} encoder layers. "
+            "Give one even number for all layers, or one for each layer."
+        )
+    for window in given if isinstance(given, tuple) else (given,):
+        if not _is_whole(window) or window < 2 or window % 2:
+            raise ConfigError(
+                f"attention_window holds {window!r}; each window is the total width 2R and so an even number of at least 2. "
+                "(Is it a radius? Double it.)"
+            )
+
+
+def _check_shape_of_heads(config: LEDConfig) -> None:
+    """The heads share d_model evenly."""
+    for name in ("encoder_attention_heads", "decoder_attention_heads"):
+        heads = getattr(config, name)
+        if config.d_model % heads:
+            raise ConfigError(
+                f"d_model {config.d_model} cannot be divided among {name} {heads}: {config.d_model} / {heads} is not whole. "
+                "Choose a number of heads that divides d_model."
+            )
+
+
+def _check_special_ids(config: LEDConfig) -> None:
+    """Special ids are whole numbers within the vocabulary."""
+    for name in ("decoder_start_token_id", "pad_token_id", "bos_token_id", "eos_token_id"):
+        value = getattr(config, name)
+        for token in value if isinstance(value, tuple) else (value,):
+            if token is None and name != "decoder_start_token_id":
+                continue
+            if not _is_whole(token) or not 0 <= token < config.vocab_size:
+                raise ConfigError(f"{name} is {value!r}; ids lie in 0 ... {config.vocab_size - 1} (vocab_size - 1).")
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _from_allenai(values: dict[str, Any]) -> dict[str, Any]:
+    """The same configuration with transformers' meaning of attention_window; the keys of the old meaning are dropped."""
+    for name, plain in (("attention_dilation", 1), ("autoregressive", False)):
+        found = values.get(name, plain)
+        if any(entry != plain for entry in (found if isinstance(found, list) else [found])):
+            raise ConfigError(f"{name} is {found!r}; led_ref knows LED as released, where it is {plain!r} in every layer.")
+    radius = values.get("attention_window", LEDConfig.attention_window // 2)  # type: ignore[operator]
+    values["attention_window"] = [2 * r for r in radius] if isinstance(radius, list) else 2 * radius
+    values["model_type"] = "led"
+    for name in (*_ALLENAI_KEYS, "autoregressive"):
+        values.pop(name, None)
+    return values

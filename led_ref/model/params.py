@@ -1,0 +1,94 @@
+"""The weights of an LED as frozen dataclasses, one field per tensor, in the order in which a token meets them.
+
+A linear map's weight is (out, in), as in the checkpoint, and acts as `y = x @ weight.T + bias`.
+The fields are named after the checkpoint's modules; `led_ref/weights/keys.py` holds the one table between the two.
+"""
+
+from dataclasses import dataclass
+
+from led_backends.contract import Array
+
+
+@dataclass(frozen=True)
+class Linear:
+    """`y = x @ weight.T + bias`."""
+
+    weight: Array  # (out, in)
+    bias: Array  # (out,)
+
+
+@dataclass(frozen=True)
+class LayerNorm:
+    """`y = (x - mean) / sqrt(variance + 1e-5) * weight + bias`, over the last axis."""
+
+    weight: Array  # (D,)
+    bias: Array  # (D,)
+
+
+@dataclass(frozen=True)
+class EncoderLayerParams:
+    """One encoder layer: local and global projections, the output projection they share, and the feed-forward."""
+
+    query: Linear  # D -> D
+    key: Linear  # D -> D
+    value: Linear  # D -> D
+    query_global: Linear  # D -> D
+    key_global: Linear  # D -> D
+    value_global: Linear  # D -> D
+    output: Linear  # D -> D
+    self_attn_layer_norm: LayerNorm
+    fc1: Linear  # D -> F
+    fc2: Linear  # F -> D
+    final_layer_norm: LayerNorm
+
+
+@dataclass(frozen=True)
+class AttentionParams:
+    """The four projections of a full attention, as the decoder has them."""
+
+    q_proj: Linear  # D -> D
+    k_proj: Linear  # D -> D
+    v_proj: Linear  # D -> D
+    out_proj: Linear  # D -> D
+
+
+@dataclass(frozen=True)
+class DecoderLayerParams:
+    """One decoder layer: causal self-attention, attention to the encoder's states, and the feed-forward."""
+
+    self_attn: AttentionParams
+    self_attn_layer_norm: LayerNorm
+    encoder_attn: AttentionParams
+    encoder_attn_layer_norm: LayerNorm
+    fc1: Linear  # D -> F
+    fc2: Linear  # F -> D
+    final_layer_norm: LayerNorm
+
+
+@dataclass(frozen=True)
+class EncoderParams:
+    """The encoder's own position table and embedding norm, and its layers."""
+
+    embed_positions: Array  # (max_encoder_position_embeddings, D)
+    layernorm_embedding: LayerNorm
+    layers: tuple[EncoderLayerParams, ...]
+
+
+@dataclass(frozen=True)
+class DecoderParams:
+    """The decoder's own position table and embedding norm, and its layers."""
+
+    embed_positions: Array  # (max_decoder_position_embeddings, D)
+    layernorm_embedding: LayerNorm
+    layers: tuple[DecoderLayerParams, ...]
+
+
+@dataclass(frozen=True)
+class LEDParams:
+    """Every tensor of an LED. `lm_head` is `shared` itself (the same object) unless the checkpoint has one of its own."""
+
+    shared: Array  # (V, D)
+    encoder: EncoderParams
+    decoder: DecoderParams
+    lm_head: Array  # (V, D)
+    final_logits_bias: Array  # (1, V)
