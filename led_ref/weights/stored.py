@@ -1,0 +1,197 @@
+"""A tensor as it lies in a checkpoint file, and the ways between its bytes and the numbers that a model computes with.
+
+A checkpoint of 650 MB is not read: it is mapped. The operating system shows the file as memory and fetches a page when
+it is first touched, so opening takes milliseconds, and pages that nobody changes can be shared and dropped. A
+`StoredTensor` is a window into such a map: a dtype name, and a NumPy view without a copy. (So do not overwrite a file
+whose tensors are in use; `write_safetensors` never does, it puts a new file in the old one's place.)
+
+bfloat16, which NumPy does not know, is a float32 with its lower 16 bits cut off. Its 16 bits are kept as they are, as
+uint16, and widening is a shift:
+
+    >>> import numpy as np
+    >>> bits = np.array([0x3FC0], dtype="<u2")           # sign 0, exponent 0111 1111, fraction 1000000: 1.5
+    >>> StoredTensor("BF16", bits).to_numpy().tolist()
+    [1.5]
+
+What this file does not do: it opens no format. safetensors_file.py and torch_bin.py find the bytes.
+"""
+
+import mmap
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from led_backends.contract import HostArray
+from led_ref.errors import CheckpointError, InputError, MissingFileError
+
+# safetensors' dtype names, and the NumPy dtype that shows the same bytes. Files are little-endian on every machine.
+NUMPY_DTYPES: dict[str, np.dtype[np.generic]] = {
+    "F64": np.dtype("<f8"),
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype("<u2"),  # bit patterns, not numbers
+    "I64": np.dtype("<i8"),
+    "I32": np.dtype("<i4"),
+    "I16": np.dtype("<i2"),
+    "I8": np.dtype("i1"),
+    "U8": np.dtype("u1"),
+    "BOOL": np.dtype("?"),
+}
+
+FLOAT_NAMES = ("F64", "F32", "F16", "BF16")
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """One tensor of a checkpoint file.
+
+    Args:
+        dtype: safetensors' name of the element type: a key of NUMPY_DTYPES.
+        data: read-only view of the file's bytes, in NUMPY_DTYPES[dtype]; bfloat16 as its uint16 bit patterns.
+            It may be strided (a transposed tensor of a .bin) and unaligned (the pre-1.6 .bin aligns nothing).
+    """
+
+    dtype: str
+    data: HostArray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The tensor's shape, as the model sees it."""
+        return self.data.shape
+
+    def to_numpy(self, dtype: str = "float32") -> HostArray:
+        """The numbers, in the machine's own byte order.
+
+        Widening (float16 or bfloat16 to float32, any of them to float64) is exact; float64 to float32 rounds to nearest
+        even. Nothing is copied where the file's dtype is the wanted one and its bytes are aligned: the result is then
+        read-only.
+
+        Args:
+            dtype: "float32" or "float64"; for a tensor of integers or booleans, its own NumPy dtype.
+
+        Returns:
+            An array of that dtype and of `self.shape`.
+
+        Raises:
+            CheckpointError: if the tensor holds integers where floats are wanted.
+            InputError: if `dtype` is something else, or float32 is too small for a finite float64.
+        """
+        if self.dtype not in FLOAT_NAMES:
+            own = self.data.dtype.newbyteorder("=")
+            if np.dtype(dtype) != own:
+                raise CheckpointError(
+                    f"A tensor of shape {self.shape} holds {own.name}, and {dtype} is wanted. An LED's weights are "
+                    "floats: convert the checkpoint's tensors with .float() before saving it."
+                )
+            return _aligned(self.data, own)
+        if dtype not in ("float32", "float64"):
+            raise InputError(f"dtype {dtype!r} is not one to compute with; choose 'float32' or 'float64'.")
+        if self.dtype == "BF16":
+            widened = (self.data.astype(np.uint32) << np.uint32(16)).view(np.float32)
+            return _aligned(widened, np.dtype(dtype))
+        if self.dtype == "F64" and dtype == "float32":
+            return narrow(_aligned(self.data, np.dtype("float64")), "F32")
+        return _aligned(self.data, np.dtype(dtype))
+
+
+def narrow(array: HostArray, dtype: str, *, name: str = "tensor") -> HostArray:
+    """The same numbers in a checkpoint's float type, rounded to nearest, ties to even; NaN stays NaN.
+
+    Args:
+        array: float16, float32 or float64, any shape.
+        dtype: "F16", "BF16", "F32" or "F64".
+        name: what to call the array in an error.
+
+    Returns:
+        An array in NUMPY_DTYPES[dtype] (bfloat16: uint16 bit patterns), same shape; `array` itself if it is that.
+
+    Raises:
+        InputError: if a finite number is too large for the type (float16 ends at 65504), or the type is not a float.
+
+    Example:
+        >>> import numpy as np
+        >>> hex(narrow(np.array([1.5], np.float32), "BF16")[0])
+        '0x3fc0'
+    """
+    if dtype not in FLOAT_NAMES:
+        raise InputError(f"{name} cannot be written as {dtype!r}; choose one of {', '.join(FLOAT_NAMES)}.")
+    if array.dtype.kind != "f" or array.dtype.itemsize > 8:
+        raise InputError(f"{name} is {array.dtype.name}; only float16, float32 and float64 can be written as {dtype}.")
+    if dtype == "BF16":
+        narrowed = _bfloat16_bits(array)
+        is_infinite = (narrowed & 0x7FFF) == 0x7F80
+    else:
+        with np.errstate(over="ignore"):  # what overflows is named below
+            narrowed = array.astype(NUMPY_DTYPES[dtype], copy=False)
+        if narrowed.dtype.itemsize >= array.dtype.itemsize:
+            return narrowed
+        is_infinite = np.isinf(narrowed)
+    overflows = is_infinite & np.isfinite(array)
+    if overflows.any():
+        raise InputError(
+            f"{name} holds {float(array[overflows].flat[0])!r}, which is finite but too large for {dtype}. "
+            "Keep a wider type: BF16 has nearly the range of F32 in half its bytes."
+        )
+    return narrowed
+
+
+def map_file(path: str | Path) -> mmap.mmap:
+    """The whole file as read-only memory; it stays mapped for as long as an array looks into it.
+
+    Raises:
+        MissingFileError: if there is no such file.
+        CheckpointError: if it is a folder, is empty, or cannot be opened.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise MissingFileError(f"There is no file {path}. Put the checkpoint's file there, or name another.")
+    if not path.is_file():
+        raise CheckpointError(f"{path} is not a plain file. Name the file of weights itself.")
+    try:
+        with path.open("rb") as file:
+            if path.stat().st_size == 0:
+                raise CheckpointError(f"{path} is empty (0 bytes). Fetch the file again.")
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} cannot be opened ({error.strerror}). See to its permissions or its disk."
+        ) from error
+
+
+def _aligned(array: HostArray, dtype: np.dtype[np.generic]) -> HostArray:
+    """`array` in `dtype`, copied only if it has another dtype or lies where the processor reads slowly."""
+    if array.dtype == dtype and array.flags.aligned:
+        return array
+    return array.astype(dtype)
+
+
+def _bfloat16_bits(array: HostArray) -> HostArray:
+    """The nearest bfloat16 of each number, ties to even, as its 16 bits: uint16, same shape."""
+    # The upper 16 bits of a float32 are kept. Adding 0x7FFF carries into them if the rest is more than a half; the 1
+    # that decides a tie is the last bit kept. Infinity has an empty lower half and so stays; a NaN might carry
+    # into an infinity, so it is set apart.
+    bits = _float32_rounded_to_odd(array).view(np.uint32)
+    last_kept = (bits >> np.uint32(16)) & np.uint32(1)
+    rounded = ((bits + (np.uint32(0x7FFF) + last_kept)) >> np.uint32(16)).astype("<u2")
+    is_nan = np.isnan(array)
+    rounded[is_nan] = (bits[is_nan] >> np.uint32(16)).astype("<u2") | np.uint16(0x40)  # 0x40: quiet, and never infinity
+    return rounded
+
+
+def _float32_rounded_to_odd(array: HostArray) -> HostArray:
+    """float32 such that rounding it again, to fewer bits, gives what rounding `array` once would have given.
+
+    Rounding twice can go wrong: 1 + 2**-8 + 2**-40 becomes 1 + 2**-8 in float32, which is a tie in bfloat16 and goes
+    down, not up. "To odd" prevents it: cut off instead of rounding, then set the last bit if anything was lost, so that
+    only a tie looks like a tie.
+    """
+    if array.dtype.itemsize <= 4:
+        return np.array(array, dtype=np.float32)
+    with np.errstate(over="ignore"):
+        nearest = np.array(array, dtype=np.float32)
+    bits = nearest.view(np.uint32)
+    is_inexact = np.isfinite(array) & (nearest != array)
+    bits[np.abs(nearest) > np.abs(array)] -= np.uint32(1)  # the next float32 towards zero
+    bits[is_inexact] |= np.uint32(1)
+    return nearest
