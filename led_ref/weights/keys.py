@@ -1,0 +1,178 @@
+"""The whole checkpoint on one screen: our field <- checkpoint key, and the shape that the configuration demands.
+
+`.*` stands for two tensors, `.weight` of the shape given and `.bias` as long as the weight's first axis; `i` stands for
+the number of a layer. The letters are those of the dimension key in `led_ref/config.py`; T and U are here the rows of
+the two position tables, Fe and Fd the feed-forward widths of encoder and decoder.
+
+    >>> from led_ref.config import LEDConfig
+    >>> rows = entries(LEDConfig(encoder_layers=1, decoder_layers=0, d_model=48, encoder_ffn_dim=53))
+    >>> [(row.field, row.key, row.shape) for row in rows if ".fc1." in row.key]  # doctest: +NORMALIZE_WHITESPACE
+    [('encoder.layers.0.fc1.weight', 'led.encoder.layers.0.fc1.weight', (53, 48)),
+     ('encoder.layers.0.fc1.bias', 'led.encoder.layers.0.fc1.bias', (53,))]
+
+This file knows names and shapes. It opens no file and holds no weight: that is load.py.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, get_args, get_type_hints
+
+from led_backends.contract import Array
+from led_ref.config import LEDConfig
+from led_ref.model.params import LEDParams
+
+_TABLE = """
+our field                                 checkpoint key                                                      shape
+shared                                    led.shared.weight                                                   V D
+lm_head                                   lm_head.weight                                                      V D
+final_logits_bias                         final_logits_bias                                                   1 V
+
+encoder.embed_positions                   led.encoder.embed_positions.weight                                  T D
+encoder.layernorm_embedding               led.encoder.layernorm_embedding.*                                   D
+encoder.layers.i.query                    led.encoder.layers.i.self_attn.longformer_self_attn.query.*         D D
+encoder.layers.i.key                      led.encoder.layers.i.self_attn.longformer_self_attn.key.*           D D
+encoder.layers.i.value                    led.encoder.layers.i.self_attn.longformer_self_attn.value.*         D D
+encoder.layers.i.query_global             led.encoder.layers.i.self_attn.longformer_self_attn.query_global.*  D D
+encoder.layers.i.key_global               led.encoder.layers.i.self_attn.longformer_self_attn.key_global.*    D D
+encoder.layers.i.value_global             led.encoder.layers.i.self_attn.longformer_self_attn.value_global.*  D D
+encoder.layers.i.output                   led.encoder.layers.i.self_attn.output.*                             D D
+encoder.layers.i.self_attn_layer_norm     led.encoder.layers.i.self_attn_layer_norm.*                         D
+encoder.layers.i.fc1                      led.encoder.layers.i.fc1.*                                          Fe D
+encoder.layers.i.fc2                      led.encoder.layers.i.fc2.*                                          D Fe
+encoder.layers.i.final_layer_norm         led.encoder.layers.i.final_layer_norm.*                             D
+
+decoder.embed_positions                   led.decoder.embed_positions.weight                                  U D
+decoder.layernorm_embedding               led.decoder.layernorm_embedding.*                                   D
+decoder.layers.i.self_attn.q_proj         led.decoder.layers.i.self_attn.q_proj.*                             D D
+decoder.layers.i.self_attn.k_proj         led.decoder.layers.i.self_attn.k_proj.*                             D D
+decoder.layers.i.self_attn.v_proj         led.decoder.layers.i.self_attn.v_proj.*                             D D
+decoder.layers.i.self_attn.out_proj       led.decoder.layers.i.self_attn.out_proj.*                           D D
+decoder.layers.i.self_attn_layer_norm     led.decoder.layers.i.self_attn_layer_norm.*                         D
+decoder.layers.i.encoder_attn.q_proj      led.decoder.layers.i.encoder_attn.q_proj.*                          D D
+decoder.layers.i.encoder_attn.k_proj      led.decoder.layers.i.encoder_attn.k_proj.*                          D D
+decoder.layers.i.encoder_attn.v_proj      led.decoder.layers.i.encoder_attn.v_proj.*                          D D
+decoder.layers.i.encoder_attn.out_proj    led.decoder.layers.i.encoder_attn.out_proj.*                        D D
+decoder.layers.i.encoder_attn_layer_norm  led.decoder.layers.i.encoder_attn_layer_norm.*                      D
+decoder.layers.i.fc1                      led.decoder.layers.i.fc1.*                                          Fd D
+decoder.layers.i.fc2                      led.decoder.layers.i.fc2.*                                          D Fd
+decoder.layers.i.final_layer_norm         led.decoder.layers.i.final_layer_norm.*                             D
+"""
+
+# What each letter of the table's last column means.
+_SIZES: Mapping[str, Callable[[LEDConfig], int]] = {
+    "1": lambda config: 1,
+    "V": lambda config: config.vocab_size,
+    "D": lambda config: config.d_model,
+    "T": lambda config: config.max_encoder_position_embeddings,
+    "U": lambda config: config.max_decoder_position_embeddings,
+    "Fe": lambda config: config.encoder_ffn_dim,
+    "Fd": lambda config: config.decoder_ffn_dim,
+}
+
+SHARED = "led.shared.weight"
+LM_HEAD = "lm_head.weight"
+FINAL_LOGITS_BIAS = "final_logits_bias"
+# Two more names of the embedding table, with no field of their own; a file written before transformers 5 may hold them.
+EMBED_TOKENS = ("led.encoder.embed_tokens.weight", "led.decoder.embed_tokens.weight")
+# The four names that usually stand for one (V, D) table. One of them in a file is enough.
+TIED = (SHARED, *EMBED_TOKENS, LM_HEAD)
+POSITION_TABLES = ("led.encoder.embed_positions.weight", "led.decoder.embed_positions.weight")
+
+# Modules that stand beside the LED itself in the other classes of transformers, and the class each belongs to.
+OTHER_HEADS: Mapping[str, str] = {
+    "classification_head": "LEDForSequenceClassification",
+    "qa_outputs": "LEDForQuestionAnswering",
+}
+_NOT_UNDER_LED = (LM_HEAD, FINAL_LOGITS_BIAS)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tensor: the path of our field in LEDParams, its checkpoint key, and its shape."""
+
+    field: str
+    key: str
+    shape: tuple[int, ...]
+
+
+def entries(config: LEDConfig) -> tuple[Entry, ...]:
+    """The table for one configuration: an entry for every array of LEDParams, layer after layer."""
+    layers = {"encoder": config.encoder_layers, "decoder": config.decoder_layers}
+    expanded = []
+    for line in _TABLE.strip().splitlines()[1:]:
+        if not line:
+            continue
+        field, key, *letters = line.split()
+        shape = tuple(_SIZES[letter](config) for letter in letters)
+        numbers = range(layers[field.split(".")[0]]) if ".i." in field else range(1)
+        for i in numbers:
+            expanded += list(_tensors_of_row(field.replace(".i.", f".{i}."), key.replace(".i.", f".{i}."), shape))
+    return tuple(expanded)
+
+
+def checkpoint_entries(config: LEDConfig) -> tuple[Entry, ...]:
+    """Every key that a file of this configuration may hold: `entries` and the two further names of `shared`.
+
+    299 keys for led-base, 587 for led-large.
+    """
+    table = (config.vocab_size, config.d_model)
+    return entries(config) + tuple(Entry("shared", key, table) for key in EMBED_TOKENS)
+
+
+def parameter_count(config: LEDConfig, *, untied_lm_head: bool = False) -> int:
+    """How many numbers were trained. A tied table counts once; final_logits_bias, which is not trained, does not count.
+
+    Example:
+        >>> parameter_count(LEDConfig(attention_window=1024))  # led-large
+        459801600
+    """
+    left_out = {FINAL_LOGITS_BIAS} if untied_lm_head else {FINAL_LOGITS_BIAS, LM_HEAD}
+    return sum(math.prod(entry.shape) for entry in entries(config) if entry.key not in left_out)
+
+
+def canonical_key(name: str) -> str:
+    """The table's key for a name as it stands in a file, whichever class saved it.
+
+    LEDModel saves without `led.`; allenai/longformer's own files have `model.` in its place. A name that is none of
+    LED's comes back as some key that is not in the table, and is reported as left over.
+
+    Example:
+        >>> [canonical_key(name) for name in ("shared.weight", "model.shared.weight", "lm_head.weight")]
+        ['led.shared.weight', 'led.shared.weight', 'lm_head.weight']
+    """
+    if name in _NOT_UNDER_LED or name.split(".")[0] in OTHER_HEADS or name.startswith("led."):
+        return name
+    return "led." + name.removeprefix("model.")
+
+
+def assemble(arrays: Mapping[str, Array], config: LEDConfig) -> LEDParams:
+    """Build LEDParams from arrays by field path: `arrays["encoder.layers.0.fc1.weight"]` becomes that field.
+
+    Args:
+        arrays: one array for each field of `entries(config)`. `arrays["lm_head"]` may be the very object that
+            `arrays["shared"]` is.
+        config: gives the number of layers.
+    """
+    layers = {"encoder": config.encoder_layers, "decoder": config.decoder_layers}
+
+    def build(kind: Any, path: str) -> Any:
+        if is_dataclass(kind):
+            hints = get_type_hints(kind)
+            prefix = path + "." if path else ""
+            return kind(**{f.name: build(hints[f.name], prefix + f.name) for f in fields(kind)})  # type: ignore[operator]
+        if path.endswith(".layers"):  # tuple[EncoderLayerParams, ...]: one for each layer
+            return tuple(build(get_args(kind)[0], f"{path}.{i}") for i in range(layers[path.split(".")[0]]))
+        return arrays[path]
+
+    params: LEDParams = build(LEDParams, "")
+    return params
+
+
+def _tensors_of_row(field: str, key: str, shape: tuple[int, ...]) -> Iterator[Entry]:
+    module, two, _ = key.partition(".*")
+    if two:
+        yield Entry(f"{field}.weight", f"{module}.weight", shape)
+        yield Entry(f"{field}.bias", f"{module}.bias", shape[:1])
+    else:
+        yield Entry(field, key, shape)
