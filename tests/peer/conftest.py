@@ -1,4 +1,4 @@
-"""What the comparisons with transformers share: one torch thread, no chatter, and a table of the worst differences seen."""
+"""What the comparisons with transformers share: one torch thread, no chatter, a table of the worst differences."""
 
 import numpy as np
 import pytest

@@ -28,6 +28,7 @@ FLOAT32_SOFTMAX = 5e-6
 FLOAT64_ROUNDING = 1e-10
 # Both sides in float32: some 1e-7 of states and logits that are themselves of size 1 to 20, a few layers deep.
 FLOAT32_ROUNDING = 1e-4
+SOURCE = ("input_ids", "inputs_embeds", "attention_mask", "global_attention_mask")
 TIED = ("lm_head.weight", "led.encoder.embed_tokens.weight", "led.decoder.embed_tokens.weight")
 
 Arrays = dict[str, Any]
@@ -67,7 +68,7 @@ def draw_case(seed: int) -> Case:
         decoder_attention_heads=heads[1],
         encoder_ffn_dim=int(rng.choice([5, 11, 31])),
         decoder_ffn_dim=int(rng.choice([7, 13, 29])),
-        attention_window=widest if rng.random() < 0.4 else windows,
+        attention_window=widest if rng.random() < 0.2 else windows,
         max_encoder_position_embeddings=padded + int(rng.integers(0, 3)),
         max_decoder_position_embeddings=target + int(rng.integers(0, 3)),
         tie_word_embeddings=bool(rng.random() < 0.85),
@@ -177,18 +178,20 @@ def build_transformers(config: LEDConfig, seed: int, dtype: str = "float64") -> 
     for key in TIED if config.tie_word_embeddings else TIED[1:]:
         state[key] = state["led.shared.weight"]
     model.load_state_dict(state)
-    model = model.to(getattr(torch, dtype))
+    model = model.to(getattr(torch, dtype)).requires_grad_(False)
     left_out = TIED if config.tie_word_embeddings else TIED[1:]
     return model, {k: v.numpy() for k, v in model.state_dict().items() if k not in left_out}
 
 
-def run_transformers(model: Any, call: Arrays, **options: Any) -> Any:
+def tensors_of(call: Arrays) -> Arrays:
     import torch
 
-    tensors = {k: torch.from_numpy(v) for k, v in call.items()}
+    return {k: torch.from_numpy(v) for k, v in call.items()}
+
+
+def run_transformers(model: Any, call: Arrays, **options: Any) -> Any:
     options = {"output_hidden_states": True, "output_attentions": True, **options}
-    with torch.no_grad():
-        return model(**tensors, **options)
+    return model(**tensors_of(call), **options)
 
 
 @functools.lru_cache(maxsize=CASES)
@@ -231,6 +234,17 @@ def dense_on(case: Case, weights: Arrays) -> Arrays:
         "logits": (decoded.logits,),
         "loss": (np.asarray(dense.loss(decoded.logits, call["labels"])),) if "labels" in call else (),
     }
+
+
+def load_model(config: LEDConfig, weights: Arrays, dtype: str) -> Any:
+    from led_ref.led import LEDForConditionalGeneration
+
+    return LEDForConditionalGeneration.from_state_dict(config, weights, dtype=dtype)
+
+
+def model_on(case: Case, weights: Arrays, dtype: str) -> Arrays:
+    model = load_model(case.config, weights, dtype)
+    return named(model(**case.call, output_hidden_states=True, output_attentions=True).to_numpy(), case)
 
 
 def named(output: Any, case: Case) -> Arrays:
@@ -285,3 +299,93 @@ def compare(worst: Any, who: str, ours: Arrays, theirs: Arrays, case: Case, tole
 def test_dense_equals_transformers(seed: int, worst: Any) -> None:
     case, weights, theirs = transformers_on(seed)
     compare(worst, "dense float64", dense_on(case, weights), theirs, case, FLOAT32_SOFTMAX)
+
+
+@pytest.mark.parametrize("seed", range(CASES))
+def test_model_equals_transformers(seed: int, worst: Any) -> None:
+    case, weights, theirs = transformers_on(seed)
+    compare(worst, "model float64", model_on(case, weights, "float64"), theirs, case, FLOAT32_SOFTMAX)
+
+
+@pytest.mark.parametrize("seed", range(0, CASES, 8))
+def test_all_that_is_left_is_the_float32_softmax(seed: int, worst: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tolerance above hides nothing else: with that softmax lifted to float64, the three agree to rounding."""
+    import torch
+
+    case = draw_case(seed)
+    softmax = torch.nn.functional.softmax
+    monkeypatch.setattr(torch.nn.functional, "softmax", lambda x, dim, dtype=None: softmax(x, dim=dim))
+    model, weights = build_transformers(case.config, seed)
+    theirs = named(run_transformers(model, case.call, use_cache=False), case)
+    compare(worst, "dense, softmax lifted", dense_on(case, weights), theirs, case, FLOAT64_ROUNDING)
+    compare(worst, "model, softmax lifted", model_on(case, weights, "float64"), theirs, case, FLOAT64_ROUNDING)
+
+
+@pytest.mark.parametrize("seed", range(1, CASES, 8))
+def test_float32_equals_transformers_in_float32(seed: int, worst: Any) -> None:
+    case = draw_case(seed)
+    as_float32 = {k: v.astype(np.float32) if v.dtype == np.float64 else v for k, v in case.call.items()}
+    case = dataclasses.replace(case, call=as_float32)
+    model, weights = build_transformers(case.config, seed, dtype="float32")
+    theirs = named(run_transformers(model, case.call, use_cache=False), case)
+    ours = model_on(case, weights, "float32")
+    assert {array.dtype for arrays in ours.values() for array in arrays} == {np.dtype(np.float32)}
+    compare(worst, "model float32", ours, theirs, case, FLOAT32_ROUNDING)
+
+
+@pytest.mark.parametrize("seed", range(2, CASES, 10))
+def test_decoding_with_a_cache(seed: int, worst: Any) -> None:
+    """A prompt, single tokens, then two at once; the encoder runs alone and its output is handed in."""
+    case = draw_case(seed)
+    config = dataclasses.replace(case.config, max_decoder_position_embeddings=11)
+    theirs, weights = build_transformers(config, seed)
+    ours = load_model(config, weights, "float64")
+    source = {k: v for k, v in case.call.items() if k in SOURCE}
+    encoded = ours.encoder(**source)
+    their_encoded = theirs.led.encoder(**tensors_of(source))
+    mask = {k: v for k, v in case.call.items() if k == "attention_mask"}
+    batch = len(encoded.last_hidden_state)
+    ids = np.random.default_rng(seed).integers(0, config.vocab_size, (batch, 11))
+    past = their_past = None
+    for start, stop in ((0, 4), (4, 5), (5, 6), (6, 8), (8, 9), (9, 11)):
+        call = {"decoder_input_ids": ids[:, start:stop], **mask}
+        a = ours(encoder_outputs=encoded, past_key_values=past, use_cache=True, output_hidden_states=True, **call)
+        b = run_transformers(theirs, call, encoder_outputs=their_encoded, past_key_values=their_past, use_cache=True)
+        past, their_past = a.past_key_values, b.past_key_values
+        worst.compare("model, cached logits", a.to_numpy().logits, np.asarray(b.logits), FLOAT32_SOFTMAX, case)
+        for x, y in zip(a.to_numpy().decoder_hidden_states, b.decoder_hidden_states, strict=True):
+            worst.compare("model, cached hidden states", x, np.asarray(y), FLOAT32_SOFTMAX, case)
+
+
+@pytest.mark.parametrize("seed", range(3, CASES, 20))
+def test_encoder_alone_and_its_output_handed_in(seed: int, worst: Any) -> None:
+    case, weights, theirs = transformers_on(seed)
+    model = load_model(case.config, weights, "float64")
+    source = {k: v for k, v in case.call.items() if k in SOURCE}
+    encoded = model.encoder(**source, output_hidden_states=True, output_attentions=True)
+    alone = encoded.to_numpy()
+    assert np.array_equal(alone.last_hidden_state, alone.hidden_states[-1])
+    for kind, arrays in (("encoder hidden states", alone.hidden_states), ("encoder attentions", alone.attentions)):
+        for a, b in zip(arrays, theirs[kind], strict=True):
+            worst.compare(f"model.encoder, {kind}", a, b, FLOAT32_SOFTMAX, case)
+    whole = model_on(case, weights, "float64")
+    rest = {k: v for k, v in case.call.items() if k not in SOURCE or k == "attention_mask"}
+    handed = model(encoder_outputs=encoded, **rest).to_numpy()
+    assert np.array_equal(handed.logits, whole["logits"][0])
+    for a, b in zip(alone.global_attentions or (), whole["global attentions"], strict=True):
+        assert np.array_equal(a, b)
+
+
+def test_bare_model_gives_the_decoders_last_states(worst: Any) -> None:
+    from led_ref.led import LEDModel
+
+    case, weights, theirs = next(c for c in map(transformers_on, range(CASES)) if "decoder_input_ids" in c[0].call)
+    bare = LEDModel.from_state_dict(case.config, weights, dtype="float64")
+    output = bare(**{k: v for k, v in case.call.items() if k != "labels"}).to_numpy()
+    worst.compare(
+        "LEDModel, last hidden state",
+        output.last_hidden_state,
+        theirs["decoder hidden states"][-1],
+        FLOAT32_SOFTMAX,
+        case,
+    )
