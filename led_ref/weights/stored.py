@@ -88,8 +88,9 @@ class StoredTensor:
         if dtype not in ("float32", "float64"):
             raise InputError(f"dtype {dtype!r} is not one to compute with; choose 'float32' or 'float64'.")
         if self.dtype == "BF16":
-            widened = (self.data.astype(np.uint32) << np.uint32(16)).view(np.float32)
-            return _aligned(widened, np.dtype(dtype))
+            bits = self.data.astype(np.uint32)
+            bits <<= np.uint32(16)
+            return _aligned(bits.view(np.float32), np.dtype(dtype))
         if self.dtype == "F64" and dtype == "float32":
             return narrow(_aligned(self.data, np.dtype("float64")), "F32")
         return _aligned(self.data, np.dtype(dtype))
@@ -159,6 +160,17 @@ def map_file(path: str | Path) -> mmap.mmap:
         ) from error
 
 
+def name_foreign_content(head: bytes) -> str:
+    """What a file that is no checkpoint probably is, judged by its first bytes; "" if they say nothing."""
+    known = {
+        b"version https://git-lfs": "It is a Git LFS pointer, a note in place of the file: run `git lfs pull`. ",
+        b"<": "It is a web page, saved where the file should have been. ",
+        b"PK\x03\x04": "It is a zip archive, perhaps a pytorch_model.bin. ",
+        b"\x80": "It is a pickle, perhaps an old pytorch_model.bin. ",
+    }
+    return next((hint for start, hint in known.items() if head.startswith(start)), "")
+
+
 def _aligned(array: HostArray, dtype: np.dtype[np.generic]) -> HostArray:
     """`array` in `dtype`, copied only if it has another dtype or lies where the processor reads slowly."""
     if array.dtype == dtype and array.flags.aligned:
@@ -173,7 +185,7 @@ def _bfloat16_bits(array: HostArray) -> HostArray:
     # into an infinity, so it is set apart.
     bits = _float32_rounded_to_odd(array).view(np.uint32)
     last_kept = (bits >> np.uint32(16)) & np.uint32(1)
-    rounded = ((bits + (np.uint32(0x7FFF) + last_kept)) >> np.uint32(16)).astype("<u2")
+    rounded = np.asarray((bits + (np.uint32(0x7FFF) + last_kept)) >> np.uint32(16), dtype="<u2")
     is_nan = np.isnan(array)
     rounded[is_nan] = (bits[is_nan] >> np.uint32(16)).astype("<u2") | np.uint16(0x40)  # 0x40: quiet, and never infinity
     return rounded
