@@ -1,1 +1,12 @@
-""""""
+"""From files to parameters, in reading order.
+
+stored.py            a tensor as it lies in a file, and float16, bfloat16, float32, float64
+safetensors_file.py  the .safetensors format, by memory map
+torch_bin.py         pytorch_model.bin without PyTorch
+keys.py              the whole checkpoint on one screen: our field, its key, its shape
+folder.py            which files of a folder hold the weights
+load.py              every key used once, every shape checked: LEDParams
+hub.py               a Hub name to a folder
+convert.py           any accepted checkpoint to one model.safetensors
+summary.py           what a checkpoint holds, without reading it
+"""

@@ -1,0 +1,65 @@
+"""The one table between our fields and the checkpoint's keys. That they are transformers' keys: test_load_peer.py."""
+
+from dataclasses import fields, is_dataclass
+
+import numpy as np
+import pytest
+
+from led_ref.config import LEDConfig
+from led_ref.weights.keys import assemble, canonical_key, checkpoint_entries, entries, parameter_count
+
+LED_BASE = LEDConfig(
+    d_model=768,
+    encoder_layers=6,
+    decoder_layers=6,
+    encoder_attention_heads=12,
+    decoder_attention_heads=12,
+    encoder_ffn_dim=3072,
+    decoder_ffn_dim=3072,
+    attention_window=1024,
+)
+LED_LARGE = LEDConfig(attention_window=1024)
+
+
+# Both numbers of both checkpoints were counted in Ai2's files and their configurations (SEMANTICS.md).
+@pytest.mark.parametrize(
+    ("config", "keys", "parameters"), [(LED_BASE, 299, 161_844_480), (LED_LARGE, 587, 459_801_600)]
+)
+def test_the_released_sizes_have_the_known_counts(config, keys, parameters):
+    assert len({entry.key for entry in checkpoint_entries(config)}) == len(checkpoint_entries(config)) == keys
+    assert parameter_count(config) == parameters
+    assert parameter_count(config, untied_lm_head=True) == parameters + config.vocab_size * config.d_model
+
+
+def leaves(node, path=""):
+    if is_dataclass(node):
+        for field in fields(node):
+            yield from leaves(getattr(node, field.name), f"{path}.{field.name}")
+    elif isinstance(node, tuple):
+        for i, item in enumerate(node):
+            yield from leaves(item, f"{path}.{i}")
+    else:
+        yield path[1:], node
+
+
+def test_every_field_of_the_parameters_stands_in_the_table_once(config):
+    arrays = {entry.field: np.zeros(entry.shape) for entry in entries(config)}
+    assembled = dict(leaves(assemble(arrays, config)))
+    assert len(arrays) == len(entries(config))
+    assert assembled.keys() == arrays.keys()
+    assert all(assembled[field] is array for field, array in arrays.items())
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("led.encoder.layers.0.fc1.weight", "led.encoder.layers.0.fc1.weight"),
+        ("encoder.layers.0.fc1.weight", "led.encoder.layers.0.fc1.weight"),
+        ("model.encoder.layers.0.fc1.weight", "led.encoder.layers.0.fc1.weight"),
+        ("final_logits_bias", "final_logits_bias"),
+        ("lm_head.weight", "lm_head.weight"),
+        ("qa_outputs.weight", "qa_outputs.weight"),
+    ],
+)
+def test_names_of_other_classes_and_of_allenai_become_the_tables(name, key):
+    assert canonical_key(name) == key
