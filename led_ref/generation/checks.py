@@ -1,0 +1,182 @@
+"""Which values a generation setting may have: by itself, together with the others, and with this model.
+
+    >>> check_value("num_beams", Found(np.int64(4), "the call"))
+    4
+    >>> check_value("num_beams", Found(0, "the call"))
+    Traceback (most recent call last):
+    led_ref.errors.SettingsError: num_beams is 0 (from the call); it must be a whole number of at least 1.
+
+Every message gives the value, the place it came from (the call, a file, or the default) and what to do.
+`settings.py` decides which value counts; nothing here changes one, except that NumPy's numbers become Python's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from led_ref.errors import SettingsError
+
+if TYPE_CHECKING:
+    from led_ref.generation.settings import GenerationSettings
+
+# Least value of those that are whole numbers.
+_WHOLE = {
+    "num_beams": 1,
+    "num_return_sequences": 1,
+    "max_length": 1,
+    "max_new_tokens": 1,
+    "min_length": 0,
+    "min_new_tokens": 0,
+    "no_repeat_ngram_size": 0,
+    "encoder_no_repeat_ngram_size": 0,
+}
+_ABOVE_ZERO = ("repetition_penalty", "encoder_repetition_penalty")
+_YES_OR_NO = ("use_cache", "return_dict_in_generate", "output_scores")
+_ONE_ID = ("forced_bos_token_id", "pad_token_id", "bos_token_id", "decoder_start_token_id")
+_ONE_OR_MORE_IDS = ("forced_eos_token_id", "eos_token_id")
+
+# length ** length_penalty must stay far inside float32, so that scores divided by it do as well.
+_LARGEST_DIVISOR = 1e30
+
+
+@dataclass(frozen=True)
+class Found:
+    """A value, and where it was found: "the call", or the name of a file."""
+
+    value: Any
+    place: str
+
+
+def check_value(name: str, found: Found) -> Any:
+    """The value as Python's int, float, bool, str or tuple of ints.
+
+    Raises:
+        SettingsError: if the setting cannot have such a value, whatever else is set.
+    """
+    value = found.value
+    if name in _WHOLE:
+        if _is_whole(value) and value >= _WHOLE[name]:
+            return int(value)
+        wanted = f"a whole number of at least {_WHOLE[name]}"
+    elif name in _ABOVE_ZERO:
+        if _is_number(value) and value > 0:
+            return float(value)
+        wanted = "a number above 0; 1 switches it off"
+    elif name == "length_penalty":
+        if _is_number(value):
+            return float(value)
+        wanted = "a finite number; 0 switches it off"
+    elif name in _YES_OR_NO:
+        if isinstance(value, (bool, np.bool_)):
+            return bool(value)
+        wanted = "True or False"
+    elif name == "early_stopping":
+        if isinstance(value, (bool, np.bool_)):
+            return bool(value)
+        if isinstance(value, str) and value == "never":
+            return value
+        wanted = 'True, False or "never"'
+    elif name in _ONE_ID:
+        if _is_whole(value) and value >= 0:
+            return int(value)
+        wanted = "an id of the vocabulary"
+    else:
+        assert name in _ONE_OR_MORE_IDS, name
+        if _is_whole(value) and value >= 0:
+            return int(value)
+        if isinstance(value, (list, tuple, np.ndarray)) and all(_is_whole(token) and token >= 0 for token in value):
+            return tuple(int(token) for token in value) or None
+        wanted = "an id of the vocabulary, or a list of ids; None switches it off"
+    raise SettingsError(f"{name} is {value!r} (from {found.place}); it must be {wanted}.")
+
+
+def check_together(settings: GenerationSettings, found: Mapping[str, Found], *, prompt_length: int) -> None:
+    """Refuse settings that contradict each other.
+
+    Raises:
+        SettingsError: as it says.
+    """
+    where = _Where(found)
+    beams, returned = settings.num_beams, settings.num_return_sequences
+    if returned > beams:
+        raise SettingsError(
+            f"num_return_sequences is {returned} ({where('num_return_sequences')}), but num_beams is {beams} "
+            f"({where('num_beams')}), and a search returns at most one text for each beam"
+            f"{' (1 beam is greedy search)' if beams == 1 else ''}. "
+            f"Pass num_beams={returned} or more, or ask for fewer texts."
+        )
+    most_name = "max_new_tokens" if settings.max_new_tokens is not None else "max_length"
+    least_name = "min_new_tokens" if settings.min_new_tokens is not None else "min_length"
+    if settings.max_length <= prompt_length:
+        raise SettingsError(
+            f"max_length is {settings.max_length} ({where(most_name)}), but {prompt_length} ids are there before "
+            "the first one is written (the start id and decoder_input_ids). Pass max_new_tokens, which does not count "
+            f"them, or max_length of at least {prompt_length + 1}."
+        )
+    if settings.min_length > settings.max_length:
+        raise SettingsError(
+            f"min_length is {settings.min_length} ({where(least_name)}), but max_length is {settings.max_length} "
+            f"({where(most_name)}), both counted with the {prompt_length} ids that are there at first. "
+            f"Lower {least_name} (0 switches it off) or raise {most_name}."
+        )
+    if abs(settings.length_penalty) * math.log10(settings.max_length) > math.log10(_LARGEST_DIVISOR):
+        most = math.log10(_LARGEST_DIVISOR) / math.log10(settings.max_length)
+        raise SettingsError(
+            f"length_penalty is {settings.length_penalty} ({where('length_penalty')}); {settings.max_length} ids to "
+            f"that power do not fit into float32. Keep it between {-most:.1f} and {most:.1f}; usual values are 0 to 2."
+        )
+
+
+def check_against_model(
+    settings: GenerationSettings, found: Mapping[str, Found], *, prompt_length: int, max_positions: int, vocab_size: int
+) -> None:
+    """Refuse settings that this model cannot follow: too long for its positions, ids that it does not have.
+
+    Raises:
+        SettingsError: as it says.
+    """
+    where = _Where(found)
+    if settings.max_length > max_positions:
+        most_name = "max_new_tokens" if settings.max_new_tokens is not None else "max_length"
+        raise SettingsError(
+            f"max_length is {settings.max_length} ({where(most_name)}), but the decoder has {max_positions} positions. "
+            f"Pass max_length={max_positions} or less (max_new_tokens={max_positions - prompt_length}, as "
+            f"{prompt_length} ids are there before the first one is written)."
+        )
+    for name in (*_ONE_ID, *_ONE_OR_MORE_IDS):
+        value = getattr(settings, name)
+        for token in value if isinstance(value, tuple) else (value,):
+            if token is not None and token >= vocab_size:
+                raise SettingsError(
+                    f"{name} is {value!r} ({where(name)}), but ids lie in 0 ... {vocab_size - 1}. "
+                    "Name an id of this model's vocabulary."
+                )
+    if settings.num_beams > 1 and max(2, 1 + len(settings.eos_token_ids)) > vocab_size:
+        raise SettingsError(
+            f"eos_token_id is {settings.eos_token_id!r} ({where('eos_token_id')}) and the vocabulary has {vocab_size} "
+            "ids: nothing is left that a beam could go on with. Name fewer ends."
+        )
+
+
+class _Where:
+    """Says where a setting's value is from."""
+
+    def __init__(self, found: Mapping[str, Found]) -> None:
+        self._found = found
+
+    def __call__(self, name: str) -> str:
+        return f"from {self._found[name].place}" if name in self._found else "the default"
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    is_number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    return is_number and math.isfinite(value)  # type: ignore[arg-type]

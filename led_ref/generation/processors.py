@@ -1,0 +1,198 @@
+"""Score processors: rules that change the scores of the next id before the search looks at them.
+
+Each is a pure function of the ids written so far and the scores of the next one,
+
+    processor(ids_NU, scores_NV) -> scores_NV
+
+that leaves its arguments as they are. A forbidden id gets -inf. Two ids in a row that may not come twice, for one:
+
+    >>> ids = np.array([[5, 6, 5]])
+    >>> forbid_repeated_ngrams(ids, np.zeros((1, 8)), size=2).tolist()
+    [[0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -inf, 0.0]]
+
+(5, 6) was written, so 6 may not follow 5 again. `build_processors` picks those that the settings ask for, in the order
+in which transformers applies them (SEMANTICS.md, generate). Greedy search hands in raw logits, beam search
+log-probabilities: a penalty that scales scores therefore means something else in each.
+
+N rows, U ids written so far, V vocabulary, B documents, T source positions. Rows of one document are neighbours.
+Nothing here samples: temperature, top-k and their like are not part of this version.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from led_ref.errors import SettingsError
+from led_ref.generation.settings import GenerationSettings
+from led_ref.generation.step import Ids, Processor, Scores
+
+# For each document: the first n - 1 ids of an n-gram -> every id that ends one that begins so.
+NgramTable = Mapping[tuple[int, ...], Sequence[int]]
+
+
+def build_processors(
+    settings: GenerationSettings, *, prompt_length: int, source_ids: Ids | None = None
+) -> tuple[Processor, ...]:
+    """The processors that the settings ask for, in transformers' order.
+
+    Args:
+        settings: resolved settings.
+        prompt_length: P, the ids that are there before the first is written.
+        source_ids: (B, T) int64, the ids that the encoder read, padding included, as in transformers. The two encoder
+            settings need them; what they need of them is worked out here, once for each document.
+
+    Raises:
+        SettingsError: if a setting looks at the source's ids and there are none.
+    """
+    chosen: list[Processor] = []
+    if settings.encoder_repetition_penalty != 1.0:
+        source = _source(source_ids, "encoder_repetition_penalty", settings.encoder_repetition_penalty)
+        distinct = [np.unique(row) for row in source]
+        penalty = settings.encoder_repetition_penalty
+        chosen.append(partial(favour_source_ids, source_ids=distinct, penalty=penalty))
+    if settings.repetition_penalty != 1.0:
+        chosen.append(partial(penalise_repetition, penalty=settings.repetition_penalty))
+    if settings.no_repeat_ngram_size > 0:
+        chosen.append(partial(forbid_repeated_ngrams, size=settings.no_repeat_ngram_size))
+    if settings.encoder_no_repeat_ngram_size > 0:
+        size = settings.encoder_no_repeat_ngram_size
+        source = _source(source_ids, "encoder_no_repeat_ngram_size", size)
+        tables = [ngram_table(row, size=size) for row in source]
+        chosen.append(partial(forbid_source_ngrams, tables=tables, size=size))
+    eos = settings.eos_token_ids
+    if eos and settings.min_length > 0:
+        chosen.append(partial(forbid_early_end, eos_token_ids=eos, least_length=settings.min_length))
+    if eos and settings.min_new_tokens:
+        least = prompt_length + settings.min_new_tokens
+        chosen.append(partial(forbid_early_end, eos_token_ids=eos, least_length=least))
+    if settings.forced_bos_token_id is not None:
+        # Not prompt_length: a longer prompt has its second id already.
+        chosen.append(partial(force_ids, token_ids=(settings.forced_bos_token_id,), at_length=1))
+    if settings.forced_eos_token_ids:
+        at_length = settings.max_length - 1
+        chosen.append(partial(force_ids, token_ids=settings.forced_eos_token_ids, at_length=at_length))
+    return tuple(chosen)
+
+
+def penalise_repetition(ids_NU: Ids, scores_NV: Scores, *, penalty: float) -> Scores:
+    """Every id that was written already: its score times `penalty` if negative, divided by it if not.
+
+    Either way a penalty above 1 lowers the score. Once, however often the id was written.
+    Source: Keskar et al. 2019 (CTRL), section 4.1; transformers' RepetitionPenaltyLogitsProcessor.
+
+    Example:
+        >>> penalise_repetition(np.array([[0, 2, 2]]), np.array([[4.0, 1.0, -3.0]]), penalty=2.0).tolist()
+        [[2.0, 1.0, -6.0]]
+    """
+    scores_NV = scores_NV.copy()
+    seen_NU = np.take_along_axis(scores_NV, ids_NU, axis=1)
+    np.put_along_axis(scores_NV, ids_NU, _rescale(seen_NU, penalty), axis=1)
+    return scores_NV
+
+
+def favour_source_ids(ids_NU: Ids, scores_NV: Scores, *, source_ids: Sequence[Ids], penalty: float) -> Scores:
+    """Every id of the source: rescaled by 1 / `penalty`, so that a penalty above 1 raises its score.
+
+    `source_ids` holds the distinct ids of each document. Source: transformers' EncoderRepetitionPenaltyLogitsProcessor.
+
+    Example:
+        >>> scores = np.array([[4.0, 1.0, -3.0]])
+        >>> favour_source_ids(np.array([[1]]), scores, source_ids=[np.array([0, 2])], penalty=2.0).tolist()
+        [[8.0, 1.0, -1.5]]
+    """
+    scores_NV = scores_NV.copy()
+    beams = len(scores_NV) // len(source_ids)
+    for n, row in enumerate(scores_NV):
+        distinct = source_ids[n // beams]
+        row[distinct] = _rescale(row[distinct], 1 / penalty)
+    return scores_NV
+
+
+def forbid_repeated_ngrams(ids_NU: Ids, scores_NV: Scores, *, size: int) -> Scores:
+    """No `size` ids may come twice in the same order: what would end a second one gets -inf.
+
+    With size 1 no id may come twice at all, those of the prompt included.
+    Source: Paulus et al. 2017, section 2.5; transformers' NoRepeatNGramLogitsProcessor.
+    """
+    written = ids_NU.shape[1]
+    if written < size:
+        return scores_NV
+    scores_NV = scores_NV.copy()
+    ngrams_NSn = sliding_window_view(ids_NU, size, axis=1)
+    beginning_N1n = ids_NU[:, None, written + 1 - size :]
+    rows, starts = (ngrams_NSn[:, :, :-1] == beginning_N1n).all(axis=-1).nonzero()
+    scores_NV[rows, ngrams_NSn[rows, starts, -1]] = -np.inf
+    return scores_NV
+
+
+def ngram_table(source_ids_T: Ids, *, size: int) -> NgramTable:
+    """All n-grams of one document, looked up by their first n - 1 ids.
+
+    Example:
+        >>> ngram_table(np.array([5, 6, 5, 7]), size=2)
+        {(5,): [6, 7], (6,): [5]}
+    """
+    table: dict[tuple[int, ...], list[int]] = {}
+    ids = source_ids_T.tolist()
+    for *beginning, last in zip(*(ids[k:] for k in range(size)), strict=False):
+        table.setdefault(tuple(beginning), []).append(last)
+    return table
+
+
+def forbid_source_ngrams(ids_NU: Ids, scores_NV: Scores, *, tables: Sequence[NgramTable], size: int) -> Scores:
+    """No `size` ids of the source may be written in the same order: what would end such a run gets -inf.
+
+    Source: transformers' EncoderNoRepeatNGramLogitsProcessor.
+
+    Example:
+        >>> tables = [ngram_table(np.array([5, 6, 5, 7]), size=2)]
+        >>> forbid_source_ngrams(np.array([[0, 5]]), np.zeros((1, 9)), tables=tables, size=2)[0].nonzero()
+        (array([6, 7]),)
+    """
+    written = ids_NU.shape[1]
+    if written < size - 1:
+        return scores_NV
+    scores_NV = scores_NV.copy()
+    beams = len(scores_NV) // len(tables)
+    for n, beginning in enumerate(ids_NU[:, written + 1 - size :].tolist()):
+        scores_NV[n, tables[n // beams].get(tuple(beginning), ())] = -np.inf
+    return scores_NV
+
+
+def forbid_early_end(ids_NU: Ids, scores_NV: Scores, *, eos_token_ids: Sequence[int], least_length: int) -> Scores:
+    """No id that ends the text as long as fewer than `least_length` ids, the prompt's included, are written.
+
+    Source: transformers' MinLengthLogitsProcessor and MinNewTokensLengthLogitsProcessor.
+    """
+    if ids_NU.shape[1] >= least_length:
+        return scores_NV
+    scores_NV = scores_NV.copy()
+    scores_NV[:, list(eos_token_ids)] = -np.inf
+    return scores_NV
+
+
+def force_ids(ids_NU: Ids, scores_NV: Scores, *, token_ids: Sequence[int], at_length: int) -> Scores:
+    """When `at_length` ids are written, only `token_ids` may follow: 0 for them, -inf for all others.
+
+    Source: transformers' ForcedBOSTokenLogitsProcessor (length 1) and ForcedEOSTokenLogitsProcessor (max_length - 1).
+    """
+    if ids_NU.shape[1] != at_length:
+        return scores_NV
+    scores_NV = np.full_like(scores_NV, -np.inf)
+    scores_NV[:, list(token_ids)] = 0
+    return scores_NV
+
+
+def _rescale(scores: Scores, penalty: float) -> Scores:
+    return np.where(scores < 0, scores * penalty, scores / penalty)
+
+
+def _source(source_ids: Ids | None, setting: str, value: float) -> Ids:
+    if source_ids is None:
+        raise SettingsError(
+            f"{setting} is {value}, which looks at the ids of the source, but there are only encoder outputs. "
+            f"Pass input_ids as well, or leave {setting} out."
+        )
+    return source_ids

@@ -1,0 +1,86 @@
+"""From settings to texts: make the prompt, choose the processors and the search, run it.
+
+    >>> def step(token_ids, parents):  # whatever is there, 5 comes next
+    ...     return np.eye(11, dtype=np.float32)[np.full(len(token_ids), 5)]
+    >>> settings = GenerationSettings(max_length=4, eos_token_id=2, pad_token_id=1)
+    >>> search(step, make_prompt(None, documents=1, start_token_id=2), settings).sequences.tolist()
+    [[2, 5, 5, 5]]
+
+The searches themselves are in greedy.py and beam.py, what a step function is in step.py. Nothing here draws at random.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from led_ref.errors import InputError
+from led_ref.generation.beam import beam_search
+from led_ref.generation.greedy import greedy_search
+from led_ref.generation.processors import build_processors
+from led_ref.generation.settings import GenerationSettings
+from led_ref.generation.step import Ids, Progress, SearchResult, StepFunction
+
+__all__ = ["beam_search", "greedy_search", "make_prompt", "search"]
+
+
+def search(
+    step: StepFunction,
+    prompt_ids: Ids,
+    settings: GenerationSettings,
+    *,
+    source_ids: Ids | None = None,
+    progress: Progress | None = None,
+) -> SearchResult:
+    """Search greedily if num_beams is 1, else with beams.
+
+    Args:
+        step: the model; see step.py. It gets B * num_beams rows.
+        prompt_ids: (B, P) int64, from `make_prompt`.
+        settings: from `resolve_settings`.
+        source_ids: (B, T) int64, what the encoder read; needed by the two encoder settings only.
+        progress: called once a step with (ids written, max_length).
+
+    Raises:
+        SettingsError: if the settings need source ids that are not there, or greedy search is to find several texts.
+        InputError: if the model's logits contain NaN.
+    """
+    processors = build_processors(settings, prompt_length=prompt_ids.shape[1], source_ids=source_ids)
+    one = greedy_search if settings.num_beams == 1 else beam_search
+    return one(step, prompt_ids, settings, processors, progress=progress)
+
+
+def make_prompt(decoder_input_ids: npt.NDArray[np.integer] | None, *, documents: int, start_token_id: int) -> Ids:
+    """The ids (B, P) with which every target begins: the start id, then what the caller wants it to go on from.
+
+    As in transformers, the start id is put in front of a prompt whose rows do not begin with it. Where some rows do and
+    some do not, transformers leaves all as they are; a row then gets another text than it would get alone, so this is
+    refused.
+
+    Args:
+        decoder_input_ids: (B, P) or None for the start id alone.
+        documents: B.
+        start_token_id: decoder_start_token_id.
+
+    Raises:
+        InputError: if the prompt is not one row of ids for each document, or only some rows begin with the start id.
+
+    Example:
+        >>> make_prompt(np.array([[8, 9]]), documents=1, start_token_id=2).tolist()
+        [[2, 8, 9]]
+    """
+    start_B1 = np.full((documents, 1), start_token_id, dtype=np.int64)
+    if decoder_input_ids is None:
+        return start_B1
+    if decoder_input_ids.ndim != 2 or len(decoder_input_ids) != documents or not decoder_input_ids.shape[1]:
+        raise InputError(
+            f"decoder_input_ids has the shape {decoder_input_ids.shape}; give one row of at least one id for each "
+            f"of the {documents} documents, that is, ({documents}, P)."
+        )
+    begins_B = decoder_input_ids[:, 0] == start_token_id
+    if begins_B.any() and not begins_B.all():
+        row = int(np.argmin(begins_B))
+        raise InputError(
+            f"Row {row} of decoder_input_ids begins with {decoder_input_ids[row, 0]}, "
+            f"other rows begin with the start id {start_token_id}. Begin all rows with {start_token_id}, or none."
+        )
+    prompt_BP = decoder_input_ids.astype(np.int64)
+    return prompt_BP if begins_B.all() else np.concatenate([start_B1, prompt_BP], axis=1)
