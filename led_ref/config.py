@@ -271,7 +271,9 @@ def _from_allenai(values: dict[str, Any]) -> dict[str, Any]:
     for name, plain in (("attention_dilation", 1), ("autoregressive", False)):
         found = values.get(name, plain)
         if any(entry != plain for entry in (found if isinstance(found, list) else [found])):
-            raise ConfigError(f"{name} is {found!r}; led_ref knows LED as released, where it is {plain!r} in every layer.")
+            raise ConfigError(
+                f"{name} is {found!r}; led_ref knows LED as released, where it is {plain!r} in every layer."
+            )
     radius = values.get("attention_window", LEDConfig.attention_window // 2)  # type: ignore[operator]
     values["attention_window"] = [2 * r for r in radius] if isinstance(radius, list) else 2 * radius
     values["model_type"] = "led"

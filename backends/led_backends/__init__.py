@@ -1,7 +1,7 @@
 """The machines that led_ref runs on, behind one small contract (contract.py). This package never imports led_ref.
 
-    get("numpy")  the CPU (numpy_backend.py)
-    get("auto")   the fastest one that answers here; today that is always the CPU
+get("numpy")  the CPU (numpy_backend.py)
+get("auto")   the fastest one that answers here; today that is always the CPU
 """
 
 from led_backends.contract import Backend, BackendUnavailableError

@@ -7,10 +7,9 @@ which NumPy and CuPy share with the same meaning; a test holds the model to that
 This package never imports led_ref.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias
 
-import numpy as np
 import numpy.typing as npt
 
 # An array of the backend: numpy.ndarray here, cupy.ndarray on a GPU. Type checkers see NumPy's class for both.
@@ -58,11 +57,12 @@ class Backend(Protocol):
         """`x * (1 + erf(x / sqrt 2)) / 2`. May overwrite x."""
         ...
 
-    def softmax(self, scores: Array, may_look: Array | None) -> Array:
-        """Softmax over the last axis of the scores whose `may_look` is True; 0 elsewhere. Overwrites scores.
+    def hide(self, scores: Array, may_look: Array) -> None:
+        """Set scores to minus infinity, in place, where `may_look` is False. `may_look` broadcasts against scores."""
+        ...
 
-        A row that may look at nothing becomes all zeros. `may_look` broadcasts against scores; None: look at all.
-        """
+    def softmax(self, scores: Array) -> Array:
+        """Softmax over the last axis; hidden scores become 0, and so does a row that is hidden as a whole. May overwrite scores."""
         ...
 
     def for_each_tile(self, tile: Callable[[slice], None], heads: int) -> None:
@@ -71,11 +71,3 @@ class Backend(Protocol):
         The calls write to separate places and may run at the same time.
         """
         ...
-
-
-def is_integer_dtype(dtype: np.dtype[Any]) -> bool:
-    """Whether the dtype holds whole numbers (booleans do not count)."""
-    return np.issubdtype(dtype, np.integer)
-
-
-COMPUTE_DTYPES: Sequence[str] = ("float32", "float64")

@@ -17,8 +17,10 @@ What this file does not do: it opens no format. safetensors_file.py and torch_bi
 """
 
 import mmap
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -40,6 +42,9 @@ NUMPY_DTYPES: dict[str, np.dtype[np.generic]] = {
 }
 
 FLOAT_NAMES = ("F64", "F32", "F16", "BF16")
+
+# Makes a reader's error, for one file, out of what was found there.
+Refuse: TypeAlias = Callable[[str], CheckpointError]
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,22 @@ class StoredTensor:
         if self.dtype == "F64" and dtype == "float32":
             return narrow(_aligned(self.data, np.dtype("float64")), "F32")
         return _aligned(self.data, np.dtype(dtype))
+
+
+def from_numpy(name: str, array: HostArray) -> StoredTensor:
+    """A NumPy array in memory as a StoredTensor, without a copy.
+
+    Args:
+        name: what to call it in the error.
+        array: of any dtype that a checkpoint may hold.
+
+    Raises:
+        CheckpointError: if its dtype is none of NUMPY_DTYPES.
+    """
+    for dtype, numpy_dtype in NUMPY_DTYPES.items():
+        if dtype != "BF16" and array.dtype == numpy_dtype:
+            return StoredTensor(dtype, array)
+    raise CheckpointError(f"{name} holds {array.dtype} values. Weights are float16, float32 or float64: convert it.")
 
 
 def narrow(array: HostArray, dtype: str, *, name: str = "tensor") -> HostArray:

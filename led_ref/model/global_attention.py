@@ -1,0 +1,100 @@
+r"""Global attention: a few chosen tokens see the whole document, and the whole document sees them.
+
+That everybody sees a global token is part of the sliding window's tile (sliding_window.py). This file is the other half:
+the rows of the global tokens themselves, with projections of their own (paper section 3.1; checkpoint keys
+`...longformer_self_attn.query_global / key_global / value_global`), one softmax over all unmasked tokens:
+
+    out_g = sum_j softmax_j(q_g . k_j / sqrt K) v_j      k = Wk x + bk,  v = Wv x + bv,  over every unmasked j
+
+Two ways to the same numbers. Projecting every token with Wk and Wv costs 2 T D^2 multiplications for what may be one
+query. With few global tokens the matrices are moved to the other side of the product instead:
+
+    q . (Wk x + bk)       = (q Wk) . x + q . bk        the last term is the same for every j: softmax does not see it
+    sum_j p_j (Wv x_j + bv) = (sum_j p_j x_j) Wv + bv  because the p_j add up to one
+
+which costs 2 G H T D: cheaper as long as G < K, the width of a head. That is the rule below.
+"""
+
+from led_backends.contract import Array, Backend
+from led_ref.model.masks import QUERIES_PER_BLOCK, DocumentMask
+from led_ref.model.ops import linear, scaled_queries, split_heads
+from led_ref.model.params import EncoderLayerParams
+
+
+def global_attention(
+    x_TD: Array,
+    params: EncoderLayerParams,
+    heads: int,
+    mask: DocumentMask,
+    backend: Backend,
+    *,
+    want_probs: bool = False,
+) -> tuple[Array, Array | None]:
+    """What each global token of one document takes from all unmasked tokens.
+
+    Args:
+        x_TD: the layer's input.
+        params: the layer; its `*_global` projections are used.
+        heads: H.
+        mask: what each token is; at least one is global.
+        backend: where to compute.
+        want_probs: also return the probabilities, (H, G, T).
+
+    Returns:
+        (G, D), heads side by side, and the probabilities or None.
+    """
+    positions_G = backend.to_device(mask.global_positions_G)
+    may_look_T = None if mask.unmasked_T.all() else backend.to_device(mask.unmasked_T)
+    q_HGK = scaled_queries(x_TD[positions_G][None], params.query_global, heads, backend)[0]
+    if q_HGK.shape[1] < q_HGK.shape[2]:
+        out_HGK, probs_HGT = _by_folding(q_HGK, x_TD, params, may_look_T, backend)
+    else:
+        out_HGK, probs_HGT = _by_projecting(q_HGK, x_TD, params, may_look_T, backend, want_probs)
+    out_GD = out_HGK.swapaxes(0, 1).reshape(len(positions_G), x_TD.shape[-1])
+    return out_GD, probs_HGT if want_probs else None
+
+
+def _by_folding(
+    q_HGK: Array, x_TD: Array, params: EncoderLayerParams, may_look_T: Array | None, backend: Backend
+) -> tuple[Array, Array]:
+    """Few global tokens: `(q Wk) . x` and `(p x) Wv`; no token is projected."""
+    heads, globals_, width = q_HGK.shape
+    length, d_model = x_TD.shape
+    key_HKD = params.key_global.weight.reshape(heads, width, d_model)
+    value_HKD = params.value_global.weight.reshape(heads, width, d_model)
+
+    folded_HGD = q_HGK @ key_HKD
+    scores_HGT = (folded_HGD.reshape(heads * globals_, d_model) @ x_TD.T).reshape(heads, globals_, length)
+    if may_look_T is not None:
+        backend.hide(scores_HGT, may_look_T)
+    probs_HGT = backend.softmax(scores_HGT)
+    mixed_HGD = (probs_HGT.reshape(heads * globals_, length) @ x_TD).reshape(heads, globals_, d_model)
+    bias_H1K = params.value_global.bias.reshape(heads, 1, width)
+    out_HGK: Array = mixed_HGD @ value_HKD.swapaxes(-1, -2) + bias_H1K
+    return out_HGK, probs_HGT
+
+
+def _by_projecting(
+    q_HGK: Array, x_TD: Array, params: EncoderLayerParams, may_look_T: Array | None, backend: Backend, want_probs: bool
+) -> tuple[Array, Array | None]:
+    """Many global tokens: ordinary attention, keys and values of every token, in blocks of queries."""
+    xp = backend.xp
+    heads, globals_, _ = q_HGK.shape
+    k_HTK = split_heads(linear(x_TD, params.key_global, backend)[None], heads, backend)[0]
+    v_HTK = split_heads(linear(x_TD, params.value_global, backend)[None], heads, backend)[0]
+    out_HGK = xp.empty(q_HGK.shape, dtype=q_HGK.dtype)
+    all_probs_HGT = xp.empty((heads, globals_, len(x_TD)), dtype=q_HGK.dtype) if want_probs else None
+
+    def attend(h: slice) -> None:
+        for start in range(0, globals_, QUERIES_PER_BLOCK):
+            g = slice(start, start + QUERIES_PER_BLOCK)
+            scores_hQT = q_HGK[h, g] @ k_HTK[h].swapaxes(-1, -2)
+            if may_look_T is not None:
+                backend.hide(scores_hQT, may_look_T)
+            probs_hQT = backend.softmax(scores_hQT)
+            out_HGK[h, g] = probs_hQT @ v_HTK[h]
+            if all_probs_HGT is not None:
+                all_probs_HGT[h, g] = probs_hQT
+
+    backend.for_each_tile(attend, heads)
+    return out_HGK, all_probs_HGT

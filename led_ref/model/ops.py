@@ -1,0 +1,52 @@
+"""The steps that encoder and decoder share: linear maps, heads, norms, the feed-forward, embeddings.
+
+Every function takes arrays and a backend and returns arrays; nothing here remembers anything.
+"""
+
+import math
+
+from led_backends.contract import Array, Backend, HostArray
+from led_ref.model.params import LayerNorm, Linear
+
+
+def linear(x: Array, params: Linear, backend: Backend) -> Array:
+    """`x @ weight.T + bias`: (..., in) -> (..., out)."""
+    return backend.linear(x, params.weight, params.bias)
+
+
+def add_and_norm(x: Array, update: Array, params: LayerNorm, backend: Backend) -> Array:
+    """`LayerNorm(x + update)`: what closes every sublayer of LED (post-norm, as in BART). May overwrite `update`."""
+    update += x
+    return backend.layer_norm(update, params.weight, params.bias)
+
+
+def split_heads(x_BTD: Array, heads: int, backend: Backend) -> Array:
+    """(B, T, D) -> (B, H, T, K), dense: each head's rows lie together, so that a tile of them is one block of memory."""
+    batch, length, width = x_BTD.shape
+    x_BTHK = x_BTD.reshape(batch, length, heads, width // heads)
+    x_BHTK: Array = backend.xp.ascontiguousarray(x_BTHK.swapaxes(1, 2))
+    return x_BHTK
+
+
+def scaled_queries(x_BTD: Array, params: Linear, heads: int, backend: Backend) -> Array:
+    """`(x @ weight.T + bias) / sqrt(K)`, split into heads: (B, T, D) -> (B, H, T, K). The scale comes after the bias."""
+    q_BTD = linear(x_BTD, params, backend)
+    q_BTD *= q_BTD.dtype.type(1 / math.sqrt(q_BTD.shape[-1] // heads))
+    return split_heads(q_BTD, heads, backend)
+
+
+def feed_forward(x_BTD: Array, fc1: Linear, fc2: Linear, backend: Backend) -> Array:
+    """`fc2(gelu(fc1(x)))`: (B, T, D) -> (B, T, F) -> (B, T, D), each position by itself."""
+    hidden_BTF = backend.gelu(linear(x_BTD, fc1, backend))
+    return linear(hidden_BTF, fc2, backend)
+
+
+def embed_tokens(ids_BT: HostArray, shared_VD: Array, backend: Backend) -> Array:
+    """Row `id` of the embedding table for every token: (B, T) -> (B, T, D). Ids were checked at the door."""
+    return shared_VD[backend.to_device(ids_BT)]
+
+
+def add_positions(x_BTD: Array, positions_PD: Array, norm: LayerNorm, backend: Backend, *, first: int = 0) -> Array:
+    """`LayerNorm(x + P[first], x + P[first + 1], ...)`: positions count from 0 and ignore the mask. No sqrt(D) scale."""
+    length = x_BTD.shape[1]
+    return backend.layer_norm(x_BTD + positions_PD[first : first + length], norm.weight, norm.bias)

@@ -1,0 +1,128 @@
+"""What the LED classes share: a configuration, weights and a backend held together, and the ways to get them."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import led_backends
+from led_backends.contract import Backend, HostArray
+from led_ref.config import LEDConfig
+from led_ref.errors import BackendError, ConfigError
+from led_ref.model.params import LEDParams
+
+
+def get_backend(backend: str | Backend | None) -> Backend:
+    """The backend of that name ("auto", "numpy"), or the object itself.
+
+    Raises:
+        BackendError: if there is none of that name or it cannot run here.
+    """
+    if backend is not None and not isinstance(backend, str):
+        return backend
+    try:
+        return led_backends.get(backend or "auto")
+    except led_backends.BackendUnavailableError as error:
+        raise BackendError(str(error)) from error
+
+
+class LEDPreTrainedModel:
+    """What the LED classes share: a configuration, weights and a backend, and the ways to get them.
+
+    Args:
+        config: sizes and special ids.
+        params: the weights, on the backend's device.
+        backend: a name or a backend; None: "auto".
+        generation_config: what generation_config.json says, for classes that generate.
+    """
+
+    def __init__(
+        self,
+        config: LEDConfig,
+        params: LEDParams,
+        *,
+        backend: str | Backend | None = None,
+        generation_config: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.config = config
+        self.params = params
+        self.backend = get_backend(backend)
+        self.generation_config = dict(generation_config or {})
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_folder: str | Path,
+        *,
+        revision: str | None = None,
+        dtype: str = "float32",
+        backend: str | Backend = "auto",
+        notice: Callable[[str], None] | None = None,
+    ) -> Self:
+        """Load a checkpoint.
+
+        Args:
+            name_or_folder: a folder with config.json and weights, or a name on the Hugging Face Hub.
+            revision: branch, tag or commit on the Hub.
+            dtype: what to compute in, "float32" or "float64"; the file's own dtype may be another.
+            backend: "auto", "numpy", or a backend object.
+            notice: told in a sentence what a person may want to know (such as that a .bin is being read).
+
+        Raises:
+            MissingFileError: if there is no such model, or a file of it is missing.
+            ConfigError: if config.json is not an LED's.
+            CheckpointError: if the weights do not cover the model exactly, or are damaged.
+            BackendError: if the backend cannot run here.
+        """
+        from led_ref.weights.hub import resolve
+        from led_ref.weights.load import load_params
+
+        device = get_backend(backend)
+        folder = resolve(name_or_folder, revision=revision, notice=notice)
+        config = LEDConfig.from_pretrained(folder)
+        params = load_params(folder, config, backend=device, dtype=dtype, notice=notice)
+        return cls(config, params, backend=device, generation_config=read_generation_config(folder))
+
+    @classmethod
+    def from_state_dict(
+        cls,
+        config: LEDConfig,
+        state_dict: Mapping[str, HostArray],
+        *,
+        dtype: str = "float32",
+        backend: str | Backend | None = None,
+    ) -> Self:
+        """A model from arrays in memory, by checkpoint key (`led.encoder.layers.0.fc1.weight`, ...).
+
+        Raises:
+            CheckpointError: if the arrays do not cover the model exactly.
+        """
+        from led_ref.weights.load import params_from_tensors
+        from led_ref.weights.stored import from_numpy
+
+        device = get_backend(backend)
+        tensors = {key: from_numpy(key, array) for key, array in state_dict.items()}
+        return cls(config, params_from_tensors(tensors, config, backend=device, dtype=dtype), backend=device)
+
+    @property
+    def dtype(self) -> str:
+        """What the model computes in: "float32" or "float64"."""
+        return self.params.shared.dtype.name
+
+
+def read_generation_config(folder: Path) -> dict[str, Any]:
+    """What a folder's generation_config.json says; empty if there is none.
+
+    Raises:
+        ConfigError: if the file is not a JSON object.
+    """
+    path = folder / "generation_config.json"
+    if not path.is_file():
+        return {}
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ConfigError(f"{path} is not JSON ({error}). Fetch the file again, or remove it.") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds a JSON {type(values).__name__}, not an object. Fetch it again, or remove it.")
+    return values

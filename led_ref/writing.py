@@ -1,0 +1,116 @@
+"""Where the model and the search meet: the step function that generation/ is handed, made from model/.
+
+generation/ knows no model and model/ knows no search; all that passes between them is
+
+    logits_NV = step(token_ids_NU, parents_N)
+
+One step embeds the new ids, runs the decoder after what the cache remembers, and turns the last position into logits.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from led_backends.contract import HostArray
+from led_ref import inputs
+from led_ref.errors import InputError, SettingsError
+from led_ref.generation.search import make_prompt, search
+from led_ref.generation.settings import decoder_start_id, resolve_settings
+from led_ref.generation.step import SearchResult
+from led_ref.model.cache import DecoderCache
+from led_ref.model.decoder import decode, decoder_masks
+from led_ref.model.heads import lm_logits
+from led_ref.model.ops import embed_tokens
+
+if TYPE_CHECKING:
+    from led_ref.led import LEDForConditionalGeneration, Progress
+
+
+class StepFunction:
+    """The model as generation/ sees it. It holds the one thing that changes from step to step: the cache.
+
+    Args:
+        model: what writes.
+        cache: the memory of the documents, nothing written yet (LEDModel.source_memory).
+        attention_mask_BT: which source tokens may be seen; None: all.
+    """
+
+    def __init__(
+        self, model: "LEDForConditionalGeneration", cache: DecoderCache, attention_mask_BT: HostArray | None
+    ) -> None:
+        self.model = model
+        self.cache = cache
+        self.attention_mask_BT = attention_mask_BT
+
+    def __call__(self, token_ids_NU: HostArray, parents_N: HostArray | None) -> HostArray:
+        """Logits (N, V) of what follows; row n goes on from row parents_N[n] of the call before."""
+        model, backend = self.model, self.model.backend
+        if parents_N is not None:
+            self.cache = self.cache.reorder(parents_N, backend)
+        new = token_ids_NU.shape[1]
+        masks = decoder_masks(new, self.cache.length, None, self.attention_mask_BT, backend)
+        embeds_NUD = embed_tokens(token_ids_NU, model.params.shared, backend)
+        decoded = decode(embeds_NUD, self.cache, model.params.decoder, model.config, masks, backend)
+        self.cache = decoded.cache
+        logits_N1V = lm_logits(decoded.last_hidden_state_NUD[:, -1:], model.params, backend)
+        return backend.to_host(logits_N1V[:, 0])
+
+
+def write(
+    model: "LEDForConditionalGeneration",
+    input_ids: Any,
+    attention_mask: Any,
+    global_attention_mask: Any,
+    encoder_outputs: Any,
+    decoder_input_ids: Any,
+    progress: "Progress | None",
+    settings: dict[str, Any],
+) -> SearchResult:
+    """Read the documents, then search for what to write. The arguments are those of LEDForConditionalGeneration.generate."""
+    config = model.config
+    inputs.exactly_one(
+        {"input_ids": input_ids, "encoder_outputs": encoder_outputs},
+        "encoder_outputs is what model.encoder(...) returned.",
+    )
+    source_BT = None
+    if input_ids is not None:
+        source_BT = inputs.checked_ids("input_ids", input_ids, config.vocab_size)
+        documents = len(source_BT)
+    else:
+        encoder_outputs = inputs.checked_encoder_outputs(encoder_outputs, config)
+        documents = len(encoder_outputs.last_hidden_state)
+    prompt = None
+    if decoder_input_ids is not None:
+        prompt = inputs.checked_ids("decoder_input_ids", decoder_input_ids, config.vocab_size)
+    start = decoder_start_id(settings, model.generation_config, config.to_dict())
+    prompt_BP = make_prompt(prompt, documents=documents, start_token_id=start)
+    # Settings are resolved before the documents are read: a mistyped one should not cost a minute first.
+    resolved = resolve_settings(
+        settings,
+        model.generation_config,
+        config.to_dict(),
+        prompt_length=prompt_BP.shape[1],
+        max_positions=config.max_decoder_position_embeddings,
+        vocab_size=config.vocab_size,
+    )
+    if source_BT is None and (resolved.encoder_no_repeat_ngram_size or resolved.encoder_repetition_penalty != 1.0):
+        raise SettingsError(
+            "encoder_no_repeat_ngram_size and encoder_repetition_penalty look at the document's ids; "
+            "pass input_ids, not encoder_outputs."
+        )
+    if encoder_outputs is None:
+        encoder_outputs = model.encoder(input_ids, attention_mask, global_attention_mask, progress=progress)
+    elif global_attention_mask is not None:
+        raise InputError(
+            "global_attention_mask acts in the encoder; with encoder_outputs it would be ignored. Leave it out."
+        )
+    mask_BT = None
+    if attention_mask is not None:
+        shape = encoder_outputs.last_hidden_state.shape
+        mask_BT = inputs.checked_mask("attention_mask", attention_mask, (shape[0], shape[1]))
+    cache = model.led.source_memory(encoder_outputs, documents * resolved.num_beams)
+    return search(
+        StepFunction(model, cache, mask_BT),
+        prompt_BP,
+        resolved,
+        source_ids=source_BT,
+        progress=None if progress is None else lambda done, total: progress("write", done, total),
+    )
