@@ -44,17 +44,17 @@ def resolve(name_or_folder: str | Path, *, revision: str | None = None, notice: 
             reached and the cache does not hold them.
         InputError: if a revision is asked of a folder.
     """
-    folder = Path(name_or_folder).expanduser()
-    if folder.is_dir():
+    name = str(name_or_folder)
+    folder = Path(name).expanduser()
+    if folder.is_dir() and name:  # Path("") would be the working directory
         if revision is not None:
             raise InputError(f"revision {revision!r} is for names on the Hub, and {folder} is a folder: leave it out.")
         return folder
     if folder.exists():
         raise MissingFileError(f"{folder} is a file. Name the folder that holds it, together with {CONFIG}.")
-    name = str(name_or_folder)
     if isinstance(name_or_folder, Path) or not _HUB_NAME.fullmatch(name):
         raise MissingFileError(
-            f"There is no folder {name}, and it is no Hub name either (organisation/model, such as allenai/led-base-16384). "
+            f"There is no folder {name!r}, and it is no Hub name either (organisation/model, such as allenai/led-base-16384). "
             f"A model is {LAYOUT}"
         )
     return _fetch(name, revision, notice)
