@@ -50,7 +50,7 @@ def resolve(name_or_folder: str | Path, *, revision: str | None = None, notice: 
         if revision is not None:
             raise InputError(f"revision {revision!r} is for names on the Hub, and {folder} is a folder: leave it out.")
         return folder
-    if folder.exists():
+    if folder.exists() and name:
         raise MissingFileError(f"{folder} is a file. Name the folder that holds it, together with {CONFIG}.")
     if isinstance(name_or_folder, Path) or not _HUB_NAME.fullmatch(name):
         raise MissingFileError(
