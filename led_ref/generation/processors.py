@@ -193,6 +193,6 @@ def _source(source_ids: Ids | None, setting: str, value: float) -> Ids:
     if source_ids is None:
         raise SettingsError(
             f"{setting} is {value}, which looks at the ids of the source, but there are only encoder outputs. "
-            f"Pass input_ids as well, or leave {setting} out."
+            f"Pass input_ids, or leave {setting} out."
         )
     return source_ids

@@ -6,10 +6,10 @@ The searches of this package know no model. They are handed a *step function* an
 
 Row n of a call is beam n % W of document n // W, so there are N = B * W rows, and the beams of one document are
 neighbours. `token_ids` (N, U) int64 holds the ids that are new to the model: the whole prompt at the first call
-(repeated for the W beams), later one id a row. `parents` (N,) int64 says which row of the previous call each row goes on
-from. A step function with a cache therefore first reorders that cache (`cache = cache[parents]`) and then appends; with
-one beam `parents` is always 0, 1, 2, ... . At the first call there is no previous one, and `parents` is None. Logits are
-a NumPy array.
+(repeated for the W beams), later one id a row. `parents` (N,) int64 says which row of the previous call each row goes
+on from. A step function with a cache therefore first reorders that cache (`cache = cache[parents]`) and then appends;
+with one beam `parents` is always 0, 1, 2, ... . At the first call there is no previous one, and `parents` is None.
+Logits are a NumPy array.
 
 The smallest step function there is, one that likes id 7 whatever was written before:
 
