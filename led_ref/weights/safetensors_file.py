@@ -22,17 +22,17 @@ import math
 import mmap
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from led_backends.contract import HostArray
 from led_ref.errors import CheckpointError, InputError, MissingFileError
-from led_ref.weights.stored import NUMPY_DTYPES, StoredTensor, map_file, name_foreign_content
+from led_ref.weights.stored import NUMPY_DTYPES, Refuse, StoredTensor, map_file, name_foreign_content
 
 MAX_HEADER_BYTES = 100_000_000  # the library's own limit; LED-large's header has 80 thousand
 MAX_TENSORS = 100_000  # LED-large has 587
@@ -172,15 +172,11 @@ def _checked_header(mapped: mmap.mmap, path: Path) -> SafetensorsHeader:
     return SafetensorsHeader(by_place, metadata)
 
 
-# Makes the error out of what was found.
-_Refuse: TypeAlias = Callable[[str], CheckpointError]
-
-
 def _refusal(path: Path, found: str) -> CheckpointError:
     return CheckpointError(f"{path} is not a sound safetensors file: {found}. Fetch or convert it again.")
 
 
-def _parse_json(header: bytes, refuse: _Refuse) -> dict[str, Any]:
+def _parse_json(header: bytes, refuse: Refuse) -> dict[str, Any]:
     """The header as a dictionary, more strictly than Python's json has it: no name twice, no number but 0, 1, 2, ..."""
 
     def object_without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -216,7 +212,7 @@ def _parse_json(header: bytes, refuse: _Refuse) -> dict[str, Any]:
     return values
 
 
-def _checked_entry(name: str, values: object, data_start: int, refuse: _Refuse) -> TensorEntry:
+def _checked_entry(name: str, values: object, data_start: int, refuse: Refuse) -> TensorEntry:
     """One tensor's entry, if dtype, shape and offsets exist, are of the right kind, and agree about the size."""
     shown = repr(name[:200])
     if not isinstance(values, dict) or set(values) != {"dtype", "shape", "data_offsets"}:
@@ -243,7 +239,7 @@ def _is_list_of_whole(value: object) -> bool:
     return isinstance(value, list) and all(type(n) is int for n in value)  # a bool is an int, but not of this type
 
 
-def _check_cover(by_place: Mapping[str, TensorEntry], data_start: int, file_size: int, refuse: _Refuse) -> None:
+def _check_cover(by_place: Mapping[str, TensorEntry], data_start: int, file_size: int, refuse: Refuse) -> None:
     """The tensors lie end to end from the header to the end of the file: no overlap, no gap, nothing outside."""
     previous, position = "the header", data_start
     for name, entry in by_place.items():
