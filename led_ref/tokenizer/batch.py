@@ -1,0 +1,288 @@
+"""What makes texts of unequal length one batch: cutting (only when asked) and padding, and the result's type.
+
+    >>> rules = length_rules(padding="longest", pad_to_multiple_of=4)
+    >>> rows = [{"input_ids": [0, 9, 2], "global_attention_mask": [1, 0, 0]}, {"input_ids": [0, 9, 9, 9, 2]}]
+    >>> pad_row(rows[0], rules.padded_length([3, 5]), pad_token_id=1)
+    {'input_ids': [0, 9, 2, 1, 1, 1, 1, 1], 'global_attention_mask': [1, 0, 0, -1, -1, -1, -1, -1]}
+
+Nothing is ever cut silently: without `truncation` a text keeps all its tokens, and a `max_length` that would have no
+effect is refused. (transformers cuts when only max_length is given, with a warning.)
+
+What this does not do: no overflowing tokens, no stride; give a long document to the model whole, that is what LED is for.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from led_ref.errors import InputError
+
+# What each field is filled up with; input_ids with the pad token's id. -1 in the global mask counts as masked.
+PAD_VALUES: Mapping[str, Any] = {
+    "attention_mask": 0,
+    "global_attention_mask": -1,
+    "token_type_ids": 0,
+    "special_tokens_mask": 1,
+    "offset_mapping": (0, 0),
+}
+
+_PADDINGS = {
+    False: None,
+    None: None,
+    "do_not_pad": None,
+    True: "longest",
+    "longest": "longest",
+    "max_length": "max_length",
+}
+_TRUNCATIONS = {
+    False: None, None: None, "do_not_truncate": None, True: "longest_first",
+    "longest_first": "longest_first", "only_first": "only_first", "only_second": "only_second",
+}  # fmt: skip
+_SIDES = ("right", "left")
+
+Row = dict[str, list[Any]]
+
+
+class BatchEncoding(Mapping[str, Any]):
+    """What the tokenizer returns: a read-only dictionary of plain lists, whose entries are attributes, too.
+
+    For one text each entry is a list with one element per token; for a list of texts it is a list of such lists.
+    Pass it on as `model.generate(**encoding)`; `numpy.asarray(encoding.input_ids)` makes an array of a padded batch.
+
+    Fields: input_ids; attention_mask (1 to read, 0 padding); and, if asked for, special_tokens_mask (1 for tokens that
+    the tokenizer added), token_type_ids (all 0), offset_mapping ((start, end) in characters; (0, 0) for added tokens).
+
+    Example:
+        >>> encoding = BatchEncoding({"input_ids": [0, 9, 2]})
+        >>> encoding.input_ids is encoding["input_ids"], dict(encoding)
+        (True, {'input_ids': [0, 9, 2]})
+    """
+
+    def __init__(self, data: Mapping[str, Any]) -> None:
+        self.__dict__["data"] = dict(data)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.data[name]
+
+    def __getattr__(self, name: str) -> Any:
+        # `data` is looked up here only when it is missing, as in a half-made copy; without this it would recurse.
+        if name != "data" and name in self.data:
+            return self.data[name]
+        raise AttributeError(f"This encoding has no {name!r}; it has {', '.join(self.__dict__.get('data', ()))}.")
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"An encoding is not changed: make a dictionary of it, {{**encoding, {name!r}: ...}}.")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.data)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __repr__(self) -> str:
+        return f"BatchEncoding({self.data!r})"
+
+
+@dataclass(frozen=True)
+class LengthRules:
+    """How long a row may be and how long it is made; made by `length_rules`, which has checked them."""
+
+    padding: str | None
+    truncation: str | None
+    max_length: int | None
+    pad_to_multiple_of: int | None
+
+    def padded_length(self, lengths: Sequence[int]) -> int | None:
+        """The length to which rows of these lengths are filled up; None: they are left alone.
+
+        Raises:
+            InputError: if a row is longer than the max_length to pad to.
+        """
+        if self.padding is None:
+            return None
+        length = max(lengths)
+        if self.padding == "max_length" and self.max_length is not None:
+            if length > self.max_length:
+                raise InputError(
+                    f"Row {list(lengths).index(length)} has {length} tokens, which is more than the max_length "
+                    f"{self.max_length} to pad to. Ask for truncation=True, or for a larger max_length."
+                )
+            length = self.max_length
+        multiple = self.pad_to_multiple_of or 1
+        return -(-length // multiple) * multiple
+
+    def kept(self, first: int, second: int | None, added: int) -> tuple[int, int]:
+        """How many tokens of the first and the second text are kept, the special tokens added later counted in.
+
+        longest_first cuts the longer text down to the shorter, then both to a half each. A lone text has second None.
+
+        Raises:
+            InputError: if max_length leaves no room for the special tokens, if there is no second text to cut, or if the
+                text to be cut would have to lose everything.
+
+        Example:
+            >>> length_rules(truncation=True, max_length=11).kept(9, 3, added=4)
+            (4, 3)
+            >>> length_rules(truncation="only_second", max_length=11).kept(4, 9, added=4)
+            (4, 3)
+        """
+        other = second or 0
+        if self.truncation is None or self.max_length is None or first + other + added <= self.max_length:
+            return first, other
+        room = self.max_length - added
+        if room < 0:
+            raise InputError(
+                f"max_length is {self.max_length}, but the special tokens alone are {added}. "
+                f"Give a max_length of at least {added}, or add_special_tokens=False."
+            )
+        if self.truncation == "longest_first":
+            if second is None:
+                return room, 0
+            shorter = min(first, other)
+            longer = room - shorter if 2 * shorter <= room else room - room // 2
+            return (room - longer, longer) if first <= other else (longer, room - longer)
+        return self._kept_of_one(first, second, room)
+
+    def _kept_of_one(self, first: int, second: int | None, room: int) -> tuple[int, int]:
+        """The same where only one of the two texts may be cut."""
+        if self.truncation == "only_second" and second is None:
+            raise InputError(
+                "truncation='only_second', but there is no second text. Use 'only_first', or give text_pair."
+            )
+        cut, fixed = (first, second or 0) if self.truncation == "only_first" else (second or 0, first)
+        if fixed >= room and not (fixed == room == 0):
+            raise InputError(
+                f"truncation={self.truncation!r} may cut a text of {cut} tokens only, but the other has {fixed} and there "
+                f"is room for {room}. Use truncation='longest_first', or a larger max_length."
+            )
+        return (room - fixed, fixed) if self.truncation == "only_first" else (fixed, room - fixed)
+
+
+def length_rules(
+    *,
+    padding: bool | str | None = False,
+    truncation: bool | str | None = False,
+    max_length: int | None = None,
+    pad_to_multiple_of: int | None = None,
+    model_max_length: int | None = None,
+) -> LengthRules:
+    """Check the arguments of those names, fill in the model's own length where none is given, and make rules of them.
+
+    Raises:
+        InputError: for a value that is not known, or for settings that contradict each other or would do nothing.
+    """
+    pad_how = _PADDINGS[_known("padding", padding, _PADDINGS)]
+    cut_how = _TRUNCATIONS[_known("truncation", truncation, _TRUNCATIONS)]
+    for name, value in (("max_length", max_length), ("pad_to_multiple_of", pad_to_multiple_of)):
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            raise InputError(f"{name} is {value!r}; it must be a whole number of at least 1.")
+    if max_length is not None and cut_how is None and pad_how != "max_length":
+        raise InputError(
+            f"max_length={max_length} alone does nothing. To cut longer texts add truncation=True; to fill up shorter "
+            "ones add padding='max_length'."
+        )
+    if pad_to_multiple_of is not None and pad_how is None:
+        raise InputError(f"pad_to_multiple_of={pad_to_multiple_of} does nothing without padding. Add padding=True.")
+    if max_length is None and (cut_how or pad_how == "max_length"):
+        if model_max_length is None:
+            raise InputError(
+                f"padding={padding!r}, truncation={truncation!r} need a length, but max_length is None and this tokenizer "
+                "has no model_max_length. Give max_length."
+            )
+        max_length = model_max_length
+    if cut_how and pad_how and max_length is not None and pad_to_multiple_of and max_length % pad_to_multiple_of:
+        raise InputError(
+            f"Texts are cut to max_length {max_length} and filled up to a multiple of {pad_to_multiple_of}, but "
+            f"{max_length} is no such multiple. Give a max_length that is."
+        )
+    return LengthRules(pad_how, cut_how, max_length, pad_to_multiple_of)
+
+
+def check_side(name: str, side: str) -> str:
+    """The side itself, "right" or "left".
+
+    Raises:
+        InputError: if it is neither.
+    """
+    return str(_known(name, side, dict.fromkeys(_SIDES)))
+
+
+def _known(name: str, value: object, table: Mapping[Any, Any]) -> Any:
+    # Not `value in table`: 1 equals True, and what cannot be hashed has no place in a dictionary.
+    if any(type(value) is type(known) and value == known for known in table):
+        return value
+    raise InputError(
+        f"{name} is {value!r}; it can be {', '.join(repr(known) for known in table if known is not None)}."
+    )
+
+
+def cut(sequence: Sequence[Any], length: int, side: str) -> list[Any]:
+    """The first `length` entries, or the last ones if the left side is cut."""
+    return list(sequence[:length]) if side == "right" else list(sequence[len(sequence) - length :])
+
+
+def pad_row(row: Mapping[str, Sequence[Any]], length: int | None, *, pad_token_id: int, side: str = "right") -> Row:
+    """Every field of a row filled up to a length; None, or a row that is as long already: nothing is added."""
+    padded: Row = {}
+    for name, values in row.items():
+        value = pad_token_id if name == "input_ids" else PAD_VALUES[name]
+        filling = [value] * ((length or 0) - len(values))
+        padded[name] = [*values, *filling] if side == "right" else [*filling, *values]
+    return padded
+
+
+def rows_of(inputs: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> tuple[list[Row], bool]:
+    """Encoded inputs in any of the forms that `pad` takes, as checked rows, and whether they are a batch.
+
+    Args:
+        inputs: one encoding of one text; one encoding of a batch; or a list of encodings of one text each. Its fields
+            are lists, or NumPy arrays, of one row or of rows.
+
+    Raises:
+        InputError: for an empty batch, no input_ids, an unknown field, or fields of unequal length.
+    """
+    if isinstance(inputs, Mapping):
+        fields = {name: _plain(values) for name, values in inputs.items()}
+        ids = fields.get("input_ids")
+        if not isinstance(ids, list):
+            raise InputError(f"There are no input_ids to pad, only {', '.join(fields) or 'nothing'}. Pass an encoding.")
+        if ids and not isinstance(ids[0], list):
+            return [_checked_row(fields, 0)], False
+        for name, values in fields.items():
+            if not isinstance(values, list) or len(values) != len(ids):
+                raise InputError(
+                    f"{name} has not {len(ids)} rows, as input_ids has. Pass the same rows of every field."
+                )
+        rows = [{name: values[i] for name, values in fields.items()} for i in range(len(ids))]
+    elif isinstance(inputs, Sequence) and all(isinstance(row, Mapping) for row in inputs):
+        rows = [{name: _plain(values) for name, values in row.items()} for row in inputs]
+    else:
+        raise InputError(f"A {type(inputs).__name__} cannot be padded. Pass an encoding, or a list of encodings.")
+    if not rows:
+        raise InputError("The batch to pad is empty. Pass at least one encoding.")
+    if len({frozenset(row) for row in rows}) > 1:
+        raise InputError(
+            f"The rows have different fields: {[sorted(row) for row in rows]}. Give each row the same ones."
+        )
+    return [_checked_row(row, i) for i, row in enumerate(rows)], True
+
+
+def _plain(values: Any) -> Any:
+    """Arrays and tuples as lists; rows of a list that are arrays, too. Pairs of offsets stay pairs."""
+    if hasattr(values, "tolist"):
+        return values.tolist()
+    if isinstance(values, list | tuple):
+        return [row.tolist() if hasattr(row, "tolist") else row for row in values]
+    return values
+
+
+def _checked_row(row: Mapping[str, Any], i: int) -> Row:
+    if "input_ids" not in row:
+        raise InputError(f"Row {i} has no input_ids, only {', '.join(row) or 'nothing'}. Pass an encoding.")
+    for name, values in row.items():
+        if name != "input_ids" and name not in PAD_VALUES:
+            raise InputError(f"{name!r} cannot be padded; known are input_ids, {', '.join(PAD_VALUES)}. Leave it out.")
+        if not isinstance(values, list) or len(values) != len(row["input_ids"]):
+            found = len(values) if isinstance(values, list) else repr(values)
+            raise InputError(f"Row {i}: {name} has {found} entries, not {len(row['input_ids'])} as input_ids has.")
+    return dict(row)

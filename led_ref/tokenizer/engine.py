@@ -1,0 +1,162 @@
+"""The two engines: text -> ids (with offsets) and ids -> text. One is there to be read, one runs the `tokenizers` library.
+
+They agree on every string, and the tests hold them to it. Both know added tokens, but neither adds `<s>` or `</s>`,
+truncates or pads: that is tokenizer.py and batch.py, which both engines share.
+
+    >>> bytes_only = {character: byte for byte, character in BYTE_TO_CHARACTER.items()} | {"hi": 256}
+    >>> engine = PythonEngine(bytes_only, {("h", "i"): 0}, {AddedToken("</s>", special=True): 257})
+    >>> engine.encode_with_offsets("hi é</s>")
+    ([256, 32, 195, 169, 257], [(0, 2), (3, 3), (3, 4), (3, 4), (4, 8)])
+    >>> engine.decode([256, 32, 195, 169, 257], skip_special_tokens=True)
+    'hi é'
+
+Offsets are (start, end) in characters of the given text, and so text[start:end] is what a piece stands for, except that
+    - the spaces that a piece begins or ends with are left out: the lone space above has (3, 3);
+    - a piece that holds a part of a character has all of it: é is two bytes, here two pieces, and both have (3, 4).
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from itertools import accumulate, chain
+from typing import Protocol
+
+from led_ref.errors import InputError
+from led_ref.tokenizer.added_tokens import AddedToken, AddedTokenFinder
+from led_ref.tokenizer.bpe import BYTE_TO_CHARACTER, Pair, WordPieces, from_printable
+from led_ref.tokenizer.unicode_split import WHITE_SPACE_CHARACTERS, WORD, split
+
+Offsets = tuple[int, int]
+_SPACES = "".join(WHITE_SPACE_CHARACTERS) + BYTE_TO_CHARACTER[ord(" ")]
+
+
+class Engine(Protocol):
+    """What an engine does. Texts hold no lone surrogates, and ids are in the vocabulary: the tokenizer has checked."""
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text."""
+        ...
+
+    def encode_with_offsets(self, text: str) -> tuple[list[int], list[Offsets]]:
+        """The ids of a text, and for each the characters (start, end) that it stands for."""
+        ...
+
+    def decode(self, ids: Sequence[int], *, skip_special_tokens: bool) -> str:
+        """The text of some ids: all their bytes joined, then read as UTF-8, with � for what is none."""
+        ...
+
+
+class PythonEngine:
+    """The engine to be read.
+
+    Args:
+        vocab: piece -> id.
+        ranks: pair of pieces -> its place in the list of merges.
+        added: added token -> id.
+    """
+
+    def __init__(self, vocab: Mapping[str, int], ranks: Mapping[Pair, int], added: Mapping[AddedToken, int]) -> None:
+        self._added = dict(added)
+        self._finder = AddedTokenFinder(list(added))
+        self._words = WordPieces(vocab, ranks)
+        self._piece_of = {i: piece for piece, i in vocab.items()} | {i: token.content for token, i in added.items()}
+        self._bytes_of = {i: from_printable(piece) for i, piece in self._piece_of.items()}
+        self._special = frozenset(i for token, i in added.items() if token.special)
+        # One cache for each engine: what a word's pieces are depends on the vocabulary.
+        self._offsets_in = lru_cache(maxsize=100_000)(self._offsets_in_word)
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text."""
+        ids: list[int] = []
+        for span in self._finder.find(text):
+            if span.token:
+                ids.append(self._added[span.token])
+            else:
+                ids.extend(chain.from_iterable(map(self._words.__getitem__, split(text[span.start : span.end]))))
+        return ids
+
+    def encode_with_offsets(self, text: str) -> tuple[list[int], list[Offsets]]:
+        """The ids of a text, and for each the characters (start, end) that it stands for."""
+        ids: list[int] = []
+        offsets: list[Offsets] = []
+        for span in self._finder.find(text):
+            if span.token:
+                ids.append(self._added[span.token])
+                offsets.append(_trimmed(text[span.start : span.end], span.start, span.end))
+                continue
+            for match in WORD.finditer(text, span.start, span.end):
+                word, begin = match.group(), match.start()
+                ids.extend(self._words[word])
+                offsets.extend((begin + start, begin + end) for start, end in self._offsets_in(word))
+        return ids, offsets
+
+    def _offsets_in_word(self, word: str) -> list[Offsets]:
+        """The offsets of a word's pieces, counted from the word's first character."""
+        character_of_byte = [i for i, character in enumerate(word) for _ in character.encode("utf-8")]
+        pieces = [self._piece_of[i] for i in self._words[word]]
+        ends = list(accumulate(map(len, pieces)))  # a piece has one printable character for each byte
+        return [
+            _trimmed(piece, character_of_byte[end - len(piece)], character_of_byte[end - 1] + 1)
+            for piece, end in zip(pieces, ends, strict=True)
+        ]
+
+    def decode(self, ids: Sequence[int], *, skip_special_tokens: bool) -> str:
+        """The text of some ids: all their bytes joined, then read as UTF-8, with � for what is none."""
+        skipped = self._special if skip_special_tokens else frozenset[int]()
+        return b"".join(self._bytes_of[i] for i in ids if i not in skipped).decode("utf-8", errors="replace")
+
+
+class RustEngine:
+    """The same by the `tokenizers` library, which is imported here and not before.
+
+    Args:
+        vocab: piece -> id.
+        ranks: pair of pieces -> its place in the list of merges.
+        added: added token -> id.
+
+    Raises:
+        InputError: if the library gives an added token another id than the one that is asked for.
+    """
+
+    def __init__(self, vocab: Mapping[str, int], ranks: Mapping[Pair, int], added: Mapping[AddedToken, int]) -> None:
+        from tokenizers import AddedToken as RustAddedToken
+        from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+
+        self._rust = Tokenizer(models.BPE(vocab=dict(vocab), merges=sorted(ranks, key=ranks.__getitem__)))
+        self._rust.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        self._rust.post_processor = processors.ByteLevel(trim_offsets=True, add_prefix_space=False)
+        self._rust.decoder = decoders.ByteLevel()
+        for token, i in sorted(added.items(), key=lambda entry: entry[1]):
+            fields = {"lstrip": token.lstrip, "rstrip": token.rstrip, "normalized": token.normalized}
+            self._rust.add_tokens([RustAddedToken(token.content, special=token.special, **fields)])
+            if self._rust.token_to_id(token.content) != i:
+                raise InputError(
+                    f"The added token {token.content!r} is to have id {i}, but the tokenizers library numbers it "
+                    f"{self._rust.token_to_id(token.content)}. Number added tokens on from the end of the vocabulary "
+                    "without a gap, or use engine='python'."
+                )
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text."""
+        ids: list[int] = self._rust.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def encode_with_offsets(self, text: str) -> tuple[list[int], list[Offsets]]:
+        """The ids of a text, and for each the characters (start, end) that it stands for."""
+        encoding = self._rust.encode(text, add_special_tokens=False)
+        return encoding.ids, encoding.offsets
+
+    def decode(self, ids: Sequence[int], *, skip_special_tokens: bool) -> str:
+        """The text of some ids: all their bytes joined, then read as UTF-8, with � for what is none."""
+        text: str = self._rust.decode(list(ids), skip_special_tokens=skip_special_tokens)
+        return text
+
+
+ENGINES: Mapping[str, type[PythonEngine] | type[RustEngine]] = {"python": PythonEngine, "rust": RustEngine}
+
+
+def _trimmed(piece: str, start: int, end: int) -> Offsets:
+    """The offsets of a piece without the white space that it begins and ends with; never turned around."""
+    leading = len(piece) - len(piece.lstrip(_SPACES))
+    trailing = len(piece) - len(piece.rstrip(_SPACES))
+    start = min(start + leading, end)
+    return start, max(end - trailing, start)

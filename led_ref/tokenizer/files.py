@@ -1,0 +1,314 @@
+"""The tokenizer's files: read, checked and written. What a damaged one says of itself is named with its place.
+
+A folder holds either
+
+    vocab.json               {"<s>": 0, ..., "Ġthe": 5, ...}: piece -> id
+    merges.txt               "#version: 0.2", then one pair a line, in the order in which they are merged
+    special_tokens_map.json  {"mask_token": {"content": "<mask>", "lstrip": true, ...}, ...}, or plain texts for objects
+    tokenizer_config.json    {"model_max_length": 16384}; may also hold the special tokens, and may be absent
+
+or tokenizer.json, which holds all of it but the length. Where both are, tokenizer.json is read, as transformers does.
+
+What this does not do: it fetches nothing; a name on the Hub is made a folder by led_ref.weights.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from led_ref.errors import CheckpointError, MissingFileError
+from led_ref.tokenizer.added_tokens import AddedToken
+from led_ref.tokenizer.bpe import BYTE_TO_CHARACTER, UTF8_BYTES, Pair
+from led_ref.tokenizer.specials import NAMES
+
+VOCAB, MERGES, SPECIALS, CONFIG = "vocab.json", "merges.txt", "special_tokens_map.json", "tokenizer_config.json"
+ADDED, ALL_IN_ONE = "added_tokens.json", "tokenizer.json"
+_VERSION_LINE = "#version: 0.2"
+_AGAIN = "Fetch the file again."
+
+# Settings of other byte-level tokenizers. LED has none of them; another value means other ids or offsets.
+_CONFIG_MUST_BE = {"add_prefix_space": False, "trim_offsets": True, "errors": "replace", "split_special_tokens": False}
+_MODEL_MUST_BE = {
+    "type": ("BPE",), "dropout": (None, 0, 0.0), "continuing_subword_prefix": (None, ""), "end_of_word_suffix": (None, ""),
+    "ignore_merges": (None, False), "byte_fallback": (None, False),
+}  # fmt: skip
+# tokenizer_config.json's way to say "no limit" is a number of 20 or 30 digits.
+_NO_LIMIT = 10**18
+
+
+# ---- what a vocabulary and a list of merges must be ---------------------------------------------------------------------
+
+
+def check_vocab(values: object, where: str = "vocab") -> dict[str, int]:
+    """The vocabulary itself, if it is one: texts to ids, no id twice, and a piece for every byte.
+
+    Raises:
+        CheckpointError: otherwise.
+    """
+    if not isinstance(values, Mapping) or not values:
+        raise CheckpointError(f"{where} holds {_kind(values)}, not an object of piece -> id. {_AGAIN}")
+    piece_of: dict[int, str] = {}
+    for piece, i in values.items():
+        if not isinstance(piece, str) or not isinstance(i, int) or isinstance(i, bool) or i < 0:
+            raise CheckpointError(f"{where}: {piece!r} has {i!r} for an id; ids are whole numbers from 0 on. {_AGAIN}")
+        if i in piece_of:
+            raise CheckpointError(f"{where}: {piece_of[i]!r} and {piece!r} have the same id {i}. {_AGAIN}")
+        piece_of[i] = piece
+    absent = [byte for byte in UTF8_BYTES if BYTE_TO_CHARACTER[byte] not in values]
+    if absent:
+        shown = ", ".join(f"{byte:#04x} ({BYTE_TO_CHARACTER[byte]})" for byte in absent[:5])
+        raise CheckpointError(
+            f"{where} has no piece for {len(absent)} of the bytes that a text can hold: {shown}{', ...' * (len(absent) > 5)}. "
+            "Texts with them would lose them. Take a byte-level vocabulary that is complete, as LED's own is."
+        )
+    return dict(values)
+
+
+def check_merges(
+    pairs: Iterable[Any], vocab: Mapping[str, int], where: str = "merges, entry", first: int = 0
+) -> dict[Pair, int]:
+    """The rank of each pair, 0 first, if both its pieces and what they join to are in the vocabulary.
+
+    Args:
+        pairs: the merges in their order, each a pair of pieces or a text "a b".
+        vocab: piece -> id.
+        where: what an error says before the number of a pair.
+        first: the number of the first pair there.
+
+    Raises:
+        CheckpointError: otherwise, naming the line.
+    """
+    ranks: dict[Pair, int] = {}
+    for rank, entry in enumerate(pairs):
+        place = f"{where} {rank + first}"
+        pair = (
+            tuple(entry.split(" ")) if isinstance(entry, str) else tuple(entry) if isinstance(entry, Sequence) else ()
+        )
+        if len(pair) != 2 or not all(isinstance(piece, str) and piece for piece in pair):
+            raise CheckpointError(f"{place}: {entry!r} is not two pieces with one space between. {_AGAIN}")
+        for piece in (*pair, "".join(pair)):
+            if piece not in vocab:
+                raise CheckpointError(
+                    f"{place}: {entry!r} needs the piece {piece!r}, which is not in the vocabulary. "
+                    "Take the merges and the vocabulary from the same model."
+                )
+        if pair in ranks:
+            raise CheckpointError(f"{place}: {entry!r} is listed before, at {ranks[pair] + first}. {_AGAIN}")
+        ranks[pair[0], pair[1]] = rank
+    return ranks
+
+
+# ---- reading -----------------------------------------------------------------------------------------------------------
+
+
+def read_folder(folder: str | Path) -> dict[str, Any]:
+    """The arguments with which LEDTokenizer is made from the files of a folder.
+
+    Raises:
+        MissingFileError: if the folder or a file that is needed is not there, naming all that are missing.
+        CheckpointError: if a file is damaged or describes another kind of tokenizer.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise MissingFileError(f"There is no folder {folder}. Name one that holds {VOCAB}, {MERGES} and {SPECIALS}.")
+    config = _read_object(folder / CONFIG) if (folder / CONFIG).is_file() else {}
+    for name, value in _CONFIG_MUST_BE.items():
+        if config.get(name, value) != value:
+            raise CheckpointError(
+                f"{folder / CONFIG} says {name} {config[name]!r}; LED's is {value!r}, and led_ref does no other. "
+                "Remove the entry if the model was not trained with it."
+            )
+    read = _read_all_in_one if (folder / ALL_IN_ONE).is_file() else _read_vocab_and_merges
+    vocab, merges, added = read(folder)
+    named = {
+        name: config[name] for name in (*NAMES, "additional_special_tokens", "extra_special_tokens") if name in config
+    }
+    if "added_tokens_decoder" in config:
+        added = _ids_to_tokens(config["added_tokens_decoder"], folder / CONFIG)
+    elif (folder / SPECIALS).is_file():
+        named |= _read_object(folder / SPECIALS)
+    elif not added and not named:
+        raise MissingFileError(
+            f"{folder} has no {SPECIALS}, and no special tokens in {CONFIG} or {ALL_IN_ONE} either. Copy the "
+            f"checkpoint's {SPECIALS} there, so that it is known which tokens are special and that <mask> takes the "
+            "space before it."
+        )
+    # added_tokens.json gives ids only; the other sources give flags, and these hold for the token of that text.
+    own = {
+        token.content: token for token in added.values() if read is _read_all_in_one or "added_tokens_decoder" in config
+    }
+
+    def token(value: object) -> AddedToken:
+        given = token_of(value, folder / SPECIALS)
+        return own.get(given.content, given)
+
+    tokens = {name: token(value) for name, value in named.items() if name in NAMES}
+    if "mask_token" not in tokens and "<mask>" in own:
+        tokens["mask_token"] = own["<mask>"]
+    extra = [*named.get("additional_special_tokens", ()), *named.get("extra_special_tokens", ())]
+    return {
+        "vocab": vocab,
+        "merges": merges,
+        **tokens,
+        "added_tokens": added,
+        "extra_special_tokens": [token(value) for value in extra],
+        **_settings(config, folder / CONFIG),
+    }
+
+
+def _settings(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    settings = {name: config[name] for name in ("padding_side", "truncation_side") if name in config}
+    longest = config.get("model_max_length")
+    if longest is not None:
+        if not isinstance(longest, int | float) or isinstance(longest, bool) or longest < 1 or longest != int(longest):
+            raise CheckpointError(f"{path} says model_max_length {longest!r}; it must be a whole number of at least 1.")
+        settings["model_max_length"] = None if longest > _NO_LIMIT else int(longest)
+    return settings
+
+
+def _read_vocab_and_merges(folder: Path) -> tuple[dict[str, int], dict[Pair, int], dict[int, AddedToken]]:
+    absent = [name for name in (VOCAB, MERGES) if not (folder / name).is_file()]
+    if absent:
+        raise MissingFileError(
+            f"{folder} has no {' and no '.join(absent)} (and no {ALL_IN_ONE}). A tokenizer is {VOCAB}, {MERGES} and "
+            f"{SPECIALS}, best with {CONFIG}, or {ALL_IN_ONE}; copy the checkpoint's there."
+        )
+    vocab = check_vocab(_read_object(folder / VOCAB), str(folder / VOCAB))
+    # Not `splitlines`: it cuts at a dozen characters, and only the line feed ends a line here.
+    lines = [line.removesuffix("\r") for line in _read_text(folder / MERGES).split("\n")]
+    first = 2 if lines[0].startswith("#version") else 1
+    lines = lines[first - 1 :]
+    while lines and not lines[-1]:
+        lines.pop()
+    ranks = check_merges(lines, vocab, f"{folder / MERGES}, line", first)
+    added = _read_object(folder / ADDED) if (folder / ADDED).is_file() else {}
+    return vocab, ranks, {i: AddedToken(content) for content, i in added.items()}
+
+
+def _read_all_in_one(folder: Path) -> tuple[dict[str, int], dict[Pair, int], dict[int, AddedToken]]:
+    path = folder / ALL_IN_ONE
+    values = _read_object(path)
+    model, splitter = (
+        values[name] if isinstance(values.get(name), dict) else {} for name in ("model", "pre_tokenizer")
+    )
+    wrong = [
+        f"model.{name} {model.get(name)!r}"
+        for name, good in _MODEL_MUST_BE.items()
+        if model.get(name, good[0]) not in good
+    ]
+    if splitter.get("type") != "ByteLevel" or splitter.get("add_prefix_space") or splitter.get("use_regex") is False:
+        wrong.append(f"pre_tokenizer {values.get('pre_tokenizer')!r}")
+    if values.get("normalizer") is not None:
+        wrong.append(f"normalizer {values['normalizer']!r}")
+    if wrong:
+        raise CheckpointError(
+            f"{path} is not LED's kind of tokenizer: {'; '.join(wrong)}. LED's is byte-level BPE without a normalizer and "
+            "without a prefix space. Take the tokenizer.json of an LED or a BART."
+        )
+    vocab = check_vocab(model.get("vocab"), f"{path}, model.vocab")
+    ranks = check_merges(model.get("merges") or (), vocab, f"{path}, model.merges, entry")
+    added = {token.get("id"): token for token in values.get("added_tokens") or () if isinstance(token, dict)}
+    return vocab, ranks, _ids_to_tokens(added, path)
+
+
+def _ids_to_tokens(values: object, path: Path) -> dict[int, AddedToken]:
+    """{"2": {"content": "</s>", ...}} as {2: AddedToken("</s>", ...)}."""
+    tokens: dict[int, AddedToken] = {}
+    for i, value in values.items() if isinstance(values, Mapping) else ():
+        if not str(i).isdecimal():
+            raise CheckpointError(
+                f"{path}: the added token {value!r} has the id {i!r}; ids are whole numbers. {_AGAIN}"
+            )
+        tokens[int(i)] = token_of(value, path)
+    return tokens
+
+
+def token_of(value: object, where: object) -> AddedToken:
+    """A special token in either style of special_tokens_map.json: a text, or an object with its flags.
+
+    Raises:
+        CheckpointError: if it is neither.
+    """
+    if isinstance(value, str):
+        return AddedToken(value, normalized=False, special=True)
+    if not isinstance(value, Mapping) or not isinstance(value.get("content"), str):
+        raise CheckpointError(f"{where}: {value!r} is no token; write a text, or an object with 'content'. {_AGAIN}")
+    flags = {
+        name: bool(value[name])
+        for name in ("single_word", "lstrip", "rstrip", "normalized", "special")
+        if name in value
+    }
+    return AddedToken(value["content"], **{"special": True, **flags})
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise CheckpointError(
+            f"{path} is not UTF-8: byte {error.start} is {error.object[error.start]:#04x}. {_AGAIN}"
+        ) from error
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    """A JSON object in which no key stands twice; `json` itself would keep the last and say nothing."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        values = dict(pairs)
+        if len(values) < len(pairs):
+            names = [name for name, _ in pairs]
+            double = next(name for i, name in enumerate(names) if name in names[:i])
+            raise CheckpointError(f"{path} holds {double!r} twice. {_AGAIN}")
+        return values
+
+    try:
+        values = json.loads(_read_text(path), object_pairs_hook=unique)
+    except json.JSONDecodeError as error:
+        raise CheckpointError(f"{path} is not JSON ({error}). {_AGAIN}") from error
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path} holds {_kind(values)}, not a JSON object. {_AGAIN}")
+    return values
+
+
+def _kind(values: object) -> str:
+    return "an empty object" if values == {} else f"a {type(values).__name__}"
+
+
+# ---- writing -----------------------------------------------------------------------------------------------------------
+
+
+def write_vocabulary(
+    folder: Path, vocab: Mapping[str, int], ranks: Mapping[Pair, int], prefix: str = ""
+) -> tuple[Path, Path]:
+    """Write vocab.json and merges.txt, in the order of ids and of ranks; a prefix goes before the names as "prefix-"."""
+    start = f"{prefix}-" if prefix else ""
+    in_order = dict(sorted(vocab.items(), key=lambda entry: entry[1]))
+    lines = [_VERSION_LINE, *(" ".join(pair) for pair in sorted(ranks, key=ranks.__getitem__))]
+    return (
+        _write(folder / f"{start}{VOCAB}", json.dumps(in_order, ensure_ascii=False)),
+        _write(folder / f"{start}{MERGES}", "\n".join(lines) + "\n"),
+    )
+
+
+def write_specials(folder: Path, named: Mapping[str, AddedToken], config: Mapping[str, Any]) -> tuple[Path, Path]:
+    """Write special_tokens_map.json (with every flag) and tokenizer_config.json."""
+    objects = {name: {"content": token.content, **flags_of(token)} for name, token in named.items()}
+    return (
+        _write(folder / SPECIALS, json.dumps(objects, indent=2, ensure_ascii=False) + "\n"),
+        _write(folder / CONFIG, json.dumps(dict(config), indent=2, ensure_ascii=False) + "\n"),
+    )
+
+
+def flags_of(token: AddedToken) -> dict[str, bool]:
+    """The flags of a token as special_tokens_map.json holds them."""
+    return {name: getattr(token, name) for name in ("single_word", "lstrip", "rstrip", "normalized")}
+
+
+def _write(path: Path, text: str) -> Path:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8", newline="\n")
+    partial.replace(path)
+    return path

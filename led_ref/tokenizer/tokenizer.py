@@ -1,0 +1,391 @@
+"""LEDTokenizer: texts to what the model reads, and back. Names and results are those of transformers' LEDTokenizer.
+
+    >>> from led_ref.tokenizer.bpe import BYTE_TO_CHARACTER
+    >>> vocab = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3}
+    >>> vocab |= {character: 4 + byte for byte, character in BYTE_TO_CHARACTER.items()} | {"hi": 260, "<mask>": 261}
+    >>> tokenizer = LEDTokenizer(vocab, ["h i"])
+    >>> batch = tokenizer(["hi", "hi <mask>!"], padding=True)
+    >>> batch.input_ids
+    [[0, 260, 2, 1, 1], [0, 260, 261, 37, 2]]
+    >>> batch.attention_mask
+    [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
+    >>> tokenizer.batch_decode(batch.input_ids, skip_special_tokens=True)
+    ['hi', 'hi!']
+
+A text A becomes `<s> A </s>`, a pair A, B becomes `<s> A </s></s> B </s>`. Special tokens that stand in the text itself
+are found there and mean the same; `<|endoftext|>` and madeupword0000 are ordinary text, as in every LED.
+
+Where this differs from transformers 5.23, on purpose (tests/peer/test_tokenizer_peer.py pins each):
+    - max_length alone is refused (there: cuts, with a warning); a row longer than the max_length to pad to is, too;
+    - an empty text_pair is a pair, for one text as for many (there: for many only);
+    - `tokenize` gives `<mask>`, the vocabulary's name (there: the matched text, with the space that it took);
+    - without special_tokens_map.json `<mask>` still takes the space before it, as it did in training (there: not);
+    - `pad` knows global_attention_mask (there: left as it is), and ids that do not exist are refused (there: dropped).
+
+What this does not do: it learns no vocabulary, and it adds no space before a text (`add_prefix_space`), nor tensors.
+"""
+
+import operator
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, overload
+
+from led_ref.errors import InputError
+from led_ref.tokenizer import files
+from led_ref.tokenizer.added_tokens import AddedToken
+from led_ref.tokenizer.batch import BatchEncoding, LengthRules, Row, check_side, cut, length_rules, pad_row, rows_of
+from led_ref.tokenizer.bpe import Pair, from_printable
+from led_ref.tokenizer.engine import ENGINES
+from led_ref.tokenizer.specials import NAMES, SpecialTokens, as_special, number_tokens
+from led_ref.tokenizer.texts import as_pairs
+
+_MASK = AddedToken("<mask>", lstrip=True, normalized=False, special=True)
+
+
+class LEDTokenizer(SpecialTokens):
+    """LED's tokenizer. Most often made by `LEDTokenizer.from_pretrained(folder)`; it does not change afterwards.
+
+    Args:
+        vocab: piece -> id.
+        merges: the merges in their order, as pairs or as texts "a b".
+        bos_token: special tokens are texts, or AddedToken for other flags.
+        eos_token: `</s>`.
+        sep_token: ends each text.
+        cls_token: begins the first text.
+        unk_token: stands for tokens that `convert_tokens_to_ids` does not know.
+        pad_token: fills up a batch.
+        mask_token: takes the space before it unless given as a plain text.
+        added_tokens: id -> token, for tokens that are matched in raw text beside the named ones.
+        extra_special_tokens: more special tokens; those that the vocabulary lacks are numbered on from its end.
+        model_max_length: the length that truncation=True cuts to when max_length is not given.
+        padding_side: where rows are filled up, "right" or "left".
+        truncation_side: where texts are cut, "right" or "left".
+        engine: "python", the readable one, or "rust", the `tokenizers` library. They give the same.
+
+    Raises:
+        CheckpointError: for a vocabulary or merges that cannot be.
+        InputError: for an engine or a side that does not exist.
+    """
+
+    def __init__(
+        self,
+        vocab: Mapping[str, int],
+        merges: Iterable[str | Pair],
+        *,
+        bos_token: str | AddedToken = "<s>",
+        eos_token: str | AddedToken = "</s>",
+        sep_token: str | AddedToken = "</s>",
+        cls_token: str | AddedToken = "<s>",
+        unk_token: str | AddedToken = "<unk>",
+        pad_token: str | AddedToken = "<pad>",
+        mask_token: str | AddedToken = _MASK,
+        added_tokens: Mapping[int, AddedToken] | None = None,
+        extra_special_tokens: Sequence[str | AddedToken] = (),
+        model_max_length: int | None = None,
+        padding_side: str = "right",
+        truncation_side: str = "right",
+        engine: str = "python",
+    ) -> None:
+        if engine not in ENGINES:
+            raise InputError(f"There is no engine {engine!r}. Use {' or '.join(map(repr, ENGINES))}.")
+        given = (bos_token, eos_token, unk_token, sep_token, pad_token, cls_token, mask_token)
+        self._named = {name: as_special(token) for name, token in zip(NAMES, given, strict=True)}
+        self._vocab = files.check_vocab(vocab)
+        self._ranks = files.check_merges(merges, self._vocab)
+        self._added = number_tokens(
+            self._vocab, [*self._named.values(), *map(as_special, extra_special_tokens)], added_tokens or {}
+        )
+        self._id_of = self._vocab | {token.content: i for token, i in self._added.items()}
+        self._piece_of = {i: piece for piece, i in self._id_of.items()}
+        self._special_ids = frozenset(i for token, i in self._added.items() if token.special)
+        self._engine = ENGINES[engine](self._vocab, self._ranks, self._added)
+        self.engine = engine
+        self.model_max_length = model_max_length
+        self.padding_side = check_side("padding_side", padding_side)
+        self.truncation_side = check_side("truncation_side", truncation_side)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, *, engine: str = "python") -> "LEDTokenizer":
+        """Read the tokenizer of a folder: vocab.json, merges.txt and special_tokens_map.json, or tokenizer.json.
+
+        Raises:
+            MissingFileError: if a file is not there; the message names it.
+            CheckpointError: if a file is damaged; the message names the place.
+        """
+        return cls(**files.read_folder(folder), engine=engine)
+
+    # ---- text -> ids ------------------------------------------------------------------------------------------------
+
+    def __call__(
+        self,
+        text: str | Sequence[str],
+        text_pair: str | Sequence[str] | None = None,
+        *,
+        add_special_tokens: bool = True,
+        padding: bool | str = False,
+        truncation: bool | str = False,
+        max_length: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        padding_side: str | None = None,
+        return_attention_mask: bool = True,
+        return_token_type_ids: bool = False,
+        return_special_tokens_mask: bool = False,
+        return_offsets_mapping: bool = False,
+    ) -> BatchEncoding:
+        """Encode one text, or many; or as many pairs.
+
+        Args:
+            text: a text, or a list of texts.
+            text_pair: the second text, or a list of as many second texts.
+            add_special_tokens: whether to add `<s>` and `</s>`.
+            padding: False; True or "longest": fill up to the longest row; "max_length": to max_length.
+            truncation: False; True or "longest_first": cut to max_length, the longer text of a pair first; "only_first",
+                "only_second": cut only that one.
+            max_length: most tokens of a row, special tokens included; model_max_length unless given.
+            pad_to_multiple_of: fill up further, to a multiple of this.
+            padding_side: another one than the tokenizer's.
+            return_attention_mask: return 1 for tokens and 0 for padding.
+            return_token_type_ids: return zeros, which is what LED's token types are.
+            return_special_tokens_mask: return 1 for what was added to the text: `<s>`, `</s>` and padding.
+            return_offsets_mapping: return (start, end) in characters of the text; (0, 0) for what was added.
+
+        Returns:
+            input_ids and what was asked for: lists for one text, lists of lists for a list of texts.
+
+        Raises:
+            InputError: for what is no text, an empty batch, lone surrogates, or lengths that cannot be.
+        """
+        rules = length_rules(
+            padding=padding,
+            truncation=truncation,
+            max_length=max_length,
+            pad_to_multiple_of=pad_to_multiple_of,
+            model_max_length=self.model_max_length,
+        )
+        side = check_side("padding_side", padding_side or self.padding_side)
+        pairs, is_batch = as_pairs(text, text_pair)
+        wanted = {
+            "input_ids": True,
+            "token_type_ids": return_token_type_ids,
+            "attention_mask": return_attention_mask,
+            "special_tokens_mask": return_special_tokens_mask,
+            "offset_mapping": return_offsets_mapping,
+        }
+        rows = []
+        for texts in pairs:
+            row = self._row(texts, rules, add_special_tokens=add_special_tokens, with_offsets=return_offsets_mapping)
+            rows.append({name: row[name] for name, is_wanted in wanted.items() if is_wanted})
+        return self._filled_up(rows, is_batch, rules, side)
+
+    def encode(self, text: str, text_pair: str | None = None, **settings: Any) -> list[int]:
+        """The ids of one text or pair; the settings are those of a call.
+
+        Raises:
+            InputError: as a call does, and for a list of texts.
+        """
+        if not isinstance(text, str):
+            raise InputError(f"encode takes one text, not a {type(text).__name__}. Call the tokenizer itself for many.")
+        ids: list[int] = self(text, text_pair, **settings).input_ids
+        return ids
+
+    def tokenize(self, text: str, pair: str | None = None, add_special_tokens: bool = False) -> list[str]:
+        """The pieces of one text or pair as the vocabulary writes them, so that Ġ stands for a space."""
+        return self.convert_ids_to_tokens(self.encode(text, pair, add_special_tokens=add_special_tokens))
+
+    def _row(self, texts: Sequence[str], rules: LengthRules, *, add_special_tokens: bool, with_offsets: bool) -> Row:
+        """One text or pair with all fields, cut but not filled up."""
+        if with_offsets:
+            encoded = [self._engine.encode_with_offsets(text) for text in texts]
+        else:
+            encoded = [(ids, [(0, 0)] * len(ids)) for ids in map(self._engine.encode, texts)]
+        is_pair = len(texts) == 2
+        lengths = [len(ids) for ids, _ in encoded]
+        kept = rules.kept(
+            lengths[0],
+            lengths[1] if is_pair else None,
+            self.num_special_tokens_to_add(is_pair) if add_special_tokens else 0,
+        )
+        ids = [cut(ids, length, self.truncation_side) for (ids, _), length in zip(encoded, kept, strict=False)]
+        offsets = [
+            cut(offsets, length, self.truncation_side) for (_, offsets), length in zip(encoded, kept, strict=False)
+        ]
+        if add_special_tokens:
+            sequences = ids[0], ids[1] if is_pair else None
+            all_ids, is_added = (
+                self.build_inputs_with_special_tokens(*sequences),
+                self.get_special_tokens_mask(*sequences),
+            )
+        else:
+            all_ids = [*chain.from_iterable(ids)]
+            is_added = [0] * len(all_ids)
+        given = chain.from_iterable(offsets)
+        return {
+            "input_ids": all_ids,
+            "attention_mask": [1] * len(all_ids),
+            "token_type_ids": [0] * len(all_ids),
+            "special_tokens_mask": is_added,
+            "offset_mapping": [(0, 0) if added else next(given) for added in is_added],
+        }
+
+    # ---- padding ------------------------------------------------------------------------------------------------------
+
+    def pad(
+        self,
+        encoded_inputs: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        padding: bool | str = True,
+        max_length: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        padding_side: str | None = None,
+        return_attention_mask: bool = True,
+    ) -> BatchEncoding:
+        """Fill up encodings to one length: ids with the pad token, attention_mask with 0, global_attention_mask with -1.
+
+        Args:
+            encoded_inputs: one encoding (of a text, or of a batch), or a list of encodings of one text each.
+            padding: as in a call; by default to the longest row.
+            max_length: for padding="max_length"; model_max_length unless given.
+            pad_to_multiple_of: fill up further, to a multiple of this.
+            padding_side: another one than the tokenizer's.
+            return_attention_mask: make an attention_mask of ones for rows that have none, before they are filled up.
+
+        Raises:
+            InputError: for an empty batch, fields that are not known or of unequal length, rows that are too long.
+        """
+        rules = length_rules(
+            padding=padding,
+            max_length=max_length,
+            pad_to_multiple_of=pad_to_multiple_of,
+            model_max_length=self.model_max_length,
+        )
+        rows, is_batch = rows_of(encoded_inputs)
+        if return_attention_mask:
+            rows = [{**row, "attention_mask": row.get("attention_mask", [1] * len(row["input_ids"]))} for row in rows]
+        return self._filled_up(rows, is_batch, rules, check_side("padding_side", padding_side or self.padding_side))
+
+    def _filled_up(self, rows: Sequence[Row], is_batch: bool, rules: LengthRules, side: str) -> BatchEncoding:
+        """The rows at one length, field by field; a lone row without the list around it."""
+        length = rules.padded_length([len(row["input_ids"]) for row in rows])
+        padded = [pad_row(row, length, pad_token_id=self.pad_token_id, side=side) for row in rows]
+        return BatchEncoding({name: [row[name] for row in padded] for name in padded[0]} if is_batch else padded[0])
+
+    # ---- ids -> text --------------------------------------------------------------------------------------------------
+
+    def decode(
+        self,
+        token_ids: int | Iterable[int],
+        skip_special_tokens: bool = False,
+        *,
+        clean_up_tokenization_spaces: bool | None = None,
+    ) -> str:
+        """The text of ids: all their bytes joined, then read as UTF-8, with � for what is none.
+
+        Args:
+            token_ids: ids, or one id.
+            skip_special_tokens: leave special tokens out.
+            clean_up_tokenization_spaces: has no effect, as in transformers 5, where a byte-level tokenizer never tidies
+                spaces: decoding gives back the text that was encoded.
+
+        Raises:
+            InputError: for ids that the vocabulary does not have, or that are no whole numbers.
+        """
+        return self._engine.decode(self._checked_ids(token_ids), skip_special_tokens=skip_special_tokens)
+
+    def batch_decode(
+        self,
+        sequences: Iterable[Iterable[int]],
+        skip_special_tokens: bool = False,
+        *,
+        clean_up_tokenization_spaces: bool | None = None,
+    ) -> list[str]:
+        """`decode` of each row."""
+        return [self.decode(row, skip_special_tokens) for row in sequences]
+
+    @overload
+    def convert_ids_to_tokens(self, ids: int, skip_special_tokens: bool = False) -> str: ...
+    @overload
+    def convert_ids_to_tokens(self, ids: Iterable[int], skip_special_tokens: bool = False) -> list[str]: ...
+    def convert_ids_to_tokens(self, ids: int | Iterable[int], skip_special_tokens: bool = False) -> str | list[str]:
+        """The piece of an id, or the pieces of ids, as the vocabulary writes them.
+
+        Raises:
+            InputError: for ids that the vocabulary does not have, or that are no whole numbers.
+        """
+        checked = self._checked_ids(ids)
+        if not isinstance(ids, Iterable):
+            return self._piece_of[checked[0]]
+        skipped = self._special_ids if skip_special_tokens else ()
+        return [self._piece_of[i] for i in checked if i not in skipped]
+
+    @overload
+    def convert_tokens_to_ids(self, tokens: str) -> int: ...
+    @overload
+    def convert_tokens_to_ids(self, tokens: list[str]) -> list[int]: ...
+    def convert_tokens_to_ids(self, tokens: str | list[str]) -> int | list[int]:
+        """The id of a piece, or the ids of pieces, as the vocabulary writes them; what it does not have is unk."""
+        if isinstance(tokens, str):
+            return self._id_of.get(tokens, self.unk_token_id)
+        return [self._id_of.get(token, self.unk_token_id) for token in tokens]
+
+    def convert_tokens_to_string(self, tokens: Iterable[str]) -> str:
+        """The text that pieces stand for."""
+        return b"".join(map(from_printable, tokens)).decode("utf-8", errors="replace")
+
+    def _checked_ids(self, ids: int | Iterable[int]) -> list[int]:
+        """Ids as whole numbers that the vocabulary has."""
+        checked = []
+        for place, value in enumerate(ids if isinstance(ids, Iterable) else [ids]):
+            try:
+                i = operator.index(value)
+            except TypeError as error:
+                raise InputError(
+                    f"Position {place} holds {value!r}, a {type(value).__name__}, where an id, a whole number, belongs. "
+                    "For rows of ids use batch_decode; ids that became floats are to be cast back."
+                ) from error
+            if i not in self._piece_of:
+                raise InputError(
+                    f"Position {place} holds the id {i}, which this vocabulary of {len(self)} does not have "
+                    f"(ids lie in 0 ... {max(self._piece_of)}). Ids of another model's tokenizer? "
+                    "Replace -100 of labels by pad_token_id."
+                )
+            checked.append(i)
+        return checked
+
+    # ---- the vocabulary -----------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        """How many ids there are, added tokens included."""
+        return len(self._piece_of)
+
+    @property
+    def vocab_size(self) -> int:
+        """How many ids the vocabulary has, without the tokens that were added to it."""
+        return len(self._vocab)
+
+    def get_vocab(self) -> dict[str, int]:
+        """Every piece and its id, added tokens included; a copy."""
+        return dict(self._id_of)
+
+    def save_vocabulary(self, save_directory: str | Path, filename_prefix: str | None = None) -> tuple[str, str]:
+        """Write vocab.json and merges.txt into a folder, which is made if needed. Returns their paths."""
+        vocab, merges = files.write_vocabulary(Path(save_directory), self._vocab, self._ranks, filename_prefix or "")
+        return str(vocab), str(merges)
+
+    def save_pretrained(self, save_directory: str | Path) -> tuple[str, ...]:
+        """Write all that `from_pretrained` reads, ours or transformers': the vocabulary, the specials and the settings."""
+        config: dict[str, Any] = {"tokenizer_class": "LEDTokenizer", **self.special_tokens_map}
+        config["extra_special_tokens"] = [
+            token.content for token in self._added if token.special and token not in self._named.values()
+        ]
+        config["padding_side"], config["truncation_side"] = self.padding_side, self.truncation_side
+        if self.model_max_length is not None:
+            config["model_max_length"] = self.model_max_length
+        config["added_tokens_decoder"] = {
+            str(i): {"content": token.content, **files.flags_of(token), "special": token.special}
+            for token, i in sorted(self._added.items(), key=lambda entry: entry[1])
+        }
+        specials = files.write_specials(Path(save_directory), self._named, config)
+        return *self.save_vocabulary(save_directory), *map(str, specials)
+
+    def __repr__(self) -> str:
+        return f"LEDTokenizer(engine={self.engine!r}, {len(self)} tokens, model_max_length={self.model_max_length})"
