@@ -144,12 +144,13 @@ def checked_encoder_outputs(given: Any, config: LEDConfig) -> LEDEncoderBaseMode
     if not isinstance(given, LEDEncoderBaseModelOutput):
         states = given[0] if isinstance(given, tuple | list) else given
         given = LEDEncoderBaseModelOutput(np.asarray(states) if isinstance(states, list) else states)
-    shape = tuple(given.last_hidden_state.shape)
+    output: LEDEncoderBaseModelOutput = given
+    shape = tuple(output.last_hidden_state.shape)
     if len(shape) != 3 or 0 in shape or shape[-1] != config.d_model:
         raise InputError(
             f"encoder_outputs holds states of shape {shape}; they must be (batch, length, d_model {config.d_model})."
         )
-    return given
+    return output
 
 
 def check_labels_shape(labels_NU: HostArray, shape: tuple[int, ...]) -> None:

@@ -62,7 +62,10 @@ class Backend(Protocol):
         ...
 
     def softmax(self, scores: Array) -> Array:
-        """Softmax over the last axis; hidden scores become 0, and so does a row that is hidden as a whole. May overwrite scores."""
+        """Softmax over the last axis; hidden scores become 0, and so does a row that is hidden as a whole.
+
+        May overwrite scores.
+        """
         ...
 
     def for_each_tile(self, tile: Callable[[slice], None], heads: int) -> None:

@@ -10,6 +10,7 @@ Attention takes the documents of a batch one at a time: a document's numbers do 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from led_backends.contract import Array, Backend, HostArray
 from led_ref.config import LEDConfig
@@ -29,8 +30,8 @@ class Attended:
     """What a layer's self-attention gives: its output before the output projection, and its probabilities if asked for."""
 
     out_BTD: Array
-    probs_BHTZ: Array | None = None  # Z = G + 2R + 1
-    global_probs_BHTG: Array | None = None
+    probs_BHTZ: Any = None  # an Array if asked for; Z = G + 2R + 1
+    global_probs_BHTG: Any = None  # likewise; (B, H, T, G)
 
 
 def encode(
@@ -64,7 +65,7 @@ def encode(
     }
     x_BTD = add_positions(embeds_BTD, params.embed_positions, params.layernorm_embedding, backend)
     hidden_states = [x_BTD] if output_hidden_states else []
-    attentions, global_attentions = [], []
+    attended_layers = []
     for i, (layer, radius) in enumerate(zip(params.layers, config.radii, strict=True)):
         x_BTD, attended = encoder_layer(
             x_BTD,
@@ -77,16 +78,18 @@ def encode(
         )
         if output_hidden_states:
             hidden_states.append(x_BTD)
-        attentions.append(attended.probs_BHTZ)
-        global_attentions.append(attended.global_probs_BHTG)
+        if output_attentions:
+            attended_layers.append(attended)
         if progress is not None:
             progress(i + 1, config.encoder_layers)
     any_global = any(len(mask.global_positions_G) for mask in masks)
     return LEDEncoderBaseModelOutput(
         last_hidden_state=x_BTD,
         hidden_states=tuple(hidden_states) if output_hidden_states else None,
-        attentions=tuple(attentions) if output_attentions else None,
-        global_attentions=tuple(global_attentions) if output_attentions and any_global else None,
+        attentions=tuple(a.probs_BHTZ for a in attended_layers) if output_attentions else None,
+        global_attentions=tuple(a.global_probs_BHTG for a in attended_layers)
+        if output_attentions and any_global
+        else None,
     )
 
 

@@ -46,17 +46,16 @@ def global_attention(
     positions_G = backend.to_device(mask.global_positions_G)
     may_look_T = None if mask.unmasked_T.all() else backend.to_device(mask.unmasked_T)
     q_HGK = scaled_queries(x_TD[positions_G][None], params.query_global, heads, backend)[0]
-    if q_HGK.shape[1] < q_HGK.shape[2]:
-        out_HGK, probs_HGT = _by_folding(q_HGK, x_TD, params, may_look_T, backend)
-    else:
-        out_HGK, probs_HGT = _by_projecting(q_HGK, x_TD, params, may_look_T, backend, want_probs)
+    _, globals_, width = q_HGK.shape
+    way = _by_folding if globals_ < width else _by_projecting
+    out_HGK, probs_HGT = way(q_HGK, x_TD, params, may_look_T, backend, want_probs)
     out_GD = out_HGK.swapaxes(0, 1).reshape(len(positions_G), x_TD.shape[-1])
-    return out_GD, probs_HGT if want_probs else None
+    return out_GD, probs_HGT
 
 
 def _by_folding(
-    q_HGK: Array, x_TD: Array, params: EncoderLayerParams, may_look_T: Array | None, backend: Backend
-) -> tuple[Array, Array]:
+    q_HGK: Array, x_TD: Array, params: EncoderLayerParams, may_look_T: Array | None, backend: Backend, want_probs: bool
+) -> tuple[Array, Array | None]:
     """Few global tokens: `(q Wk) . x` and `(p x) Wv`; no token is projected."""
     heads, globals_, width = q_HGK.shape
     length, d_model = x_TD.shape
@@ -71,7 +70,7 @@ def _by_folding(
     mixed_HGD = (probs_HGT.reshape(heads * globals_, length) @ x_TD).reshape(heads, globals_, d_model)
     bias_H1K = params.value_global.bias.reshape(heads, 1, width)
     out_HGK: Array = mixed_HGD @ value_HKD.swapaxes(-1, -2) + bias_H1K
-    return out_HGK, probs_HGT
+    return out_HGK, probs_HGT if want_probs else None
 
 
 def _by_projecting(

@@ -108,4 +108,5 @@ def window_probabilities(
                 :, i - block.start, own_globals + low - block.low : own_globals + high - block.low
             ]
     laid_out[:, backend.to_device(~mask.local_T)] = 0
-    return laid_out
+    probs_HTZ: Array = laid_out
+    return probs_HTZ

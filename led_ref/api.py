@@ -1,0 +1,227 @@
+"""The one-call functions: text in, text out.
+
+    >>> import led_ref
+    >>> led_ref.generate("SYNOPSIS\\nls [OPTION]... [FILE]...\\nDESCRIPTION\\nList information about the FILEs.")  # doctest: +SKIP
+
+`load` gives the loaded thing once for many calls; `generate` is `load(...).generate(...)`.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from led_backends.contract import Backend, HostArray
+
+from led_ref.errors import InputError
+from led_ref.led import LEDForConditionalGeneration, Progress
+from led_ref.tokenizer.tokenizer import LEDTokenizer
+
+# Which tokens see all and are seen by all: a name, a 0/1 array (a mask), or a list of positions.
+GlobalAttention = str | HostArray | Sequence[int]
+
+# Ai2's own checkpoints that were pretrained but never taught to summarize.
+NOT_FINE_TUNED = ("allenai/led-base-16384", "allenai/led-large-16384")
+
+
+def bundled_model() -> Path:
+    """The folder of the small trained model that comes with led_ref (its card: MODEL_CARD.md in it)."""
+    return Path(__file__).parent / "bundled"
+
+
+@dataclass(frozen=True)
+class LED:
+    """A model and its tokenizer, loaded: text in, text out.
+
+    Args:
+        model: what reads and writes ids.
+        tokenizer: what makes ids of text and text of ids.
+        name: the Hub name or folder that it came from.
+    """
+
+    model: LEDForConditionalGeneration
+    tokenizer: LEDTokenizer
+    name: str
+
+    def generate(
+        self,
+        text: str | Sequence[str],
+        *,
+        global_attention: GlobalAttention = "first",
+        truncation: bool = False,
+        progress: Progress | None = None,
+        **settings: Any,
+    ) -> Any:
+        """Write a text for each document. Documents are read one at a time, so none depends on what lies beside it.
+
+        Args:
+            text: one document or several.
+            global_attention: "first" (what LED was trained with), "none", "all", a list of positions, or a 0/1 array over
+                the tokens. Positions count from 0, the start token `<s>`.
+            truncation: cut a document that is longer than the model can read, keeping its beginning; False: refuse it.
+            progress: told after each encoder layer and each token written, for every document.
+            settings: as in LEDForConditionalGeneration.generate: num_beams, max_new_tokens, ...
+
+        Returns:
+            A string for one document, a list of strings for several; with num_return_sequences > 1 a list of strings in
+            the place of each string.
+
+        Raises:
+            InputError: if a document is empty or too long.
+            SettingsError: for a setting that does not exist or contradicts another.
+        """
+        if isinstance(text, str):
+            return self._generate_one(text, global_attention, truncation, progress, settings)
+        texts = list(text)
+        if not texts:
+            raise InputError("There are no documents: the list is empty. Give at least one text.")
+        return [self._generate_one(each, global_attention, truncation, progress, settings) for each in texts]
+
+    def encode(self, text: str, *, truncation: bool = False) -> list[int]:
+        """The ids of a document, with `<s>` and `</s>`.
+
+        Raises:
+            InputError: if it is empty, or longer than the model reads and `truncation` is False; both lengths are named.
+        """
+        if not isinstance(text, str):
+            raise InputError(f"A document is {type(text).__name__}, not str. Give text, or ids to model.generate.")
+        if not text.strip():
+            raise InputError(f"The document is empty ({text[:20]!r}): there is nothing to read. Give it some text.")
+        limit = self.model.config.max_encoder_position_embeddings
+        ids: list[int] = self.tokenizer(text)["input_ids"]
+        if len(ids) <= limit:
+            return ids
+        if not truncation:
+            raise InputError(
+                f"The document has {len(ids)} tokens, but {self.name} reads at most {limit}. "
+                "Shorten or split it, or pass truncation=True (--truncate) to read its beginning only."
+            )
+        ids = self.tokenizer(text, truncation=True, max_length=limit)["input_ids"]
+        return ids
+
+    def _generate_one(
+        self,
+        text: str,
+        global_attention: GlobalAttention,
+        truncation: bool,
+        progress: Progress | None,
+        settings: dict[str, Any],
+    ) -> str | list[str]:
+        if settings.get("return_dict_in_generate"):
+            raise InputError("return_dict_in_generate gives ids and scores, not text: call model.generate with ids for it.")
+        ids = self.encode(text, truncation=truncation)
+        sequences = self.model.generate(
+            [ids],
+            attention_mask=[[1] * len(ids)],
+            global_attention_mask=[global_mask(global_attention, len(ids))],
+            progress=progress,
+            **settings,
+        )
+        texts = [self.tokenizer.decode(row, skip_special_tokens=True).strip() for row in sequences.tolist()]
+        return texts if len(texts) > 1 else texts[0]
+
+
+def load(
+    model: str | Path | None = None,
+    *,
+    revision: str | None = None,
+    backend: str | Backend = "auto",
+    dtype: str = "float32",
+    notice: Callable[[str], None] | None = None,
+) -> LED:
+    """Load a model and its tokenizer, once for many calls.
+
+    Args:
+        model: a folder, or a name on the Hugging Face Hub; None: the small trained model that is bundled.
+        revision: branch, tag or commit on the Hub.
+        backend: "auto", "numpy", or a backend object.
+        dtype: what to compute in: "float32" or "float64".
+        notice: told in a sentence what a person may want to know.
+
+    Raises:
+        MissingFileError: if there is no such model or a file of it is missing.
+        ConfigError: if it is no LED.
+        CheckpointError: if its weights are damaged or do not cover it exactly.
+    """
+    from led_ref.weights.hub import resolve
+
+    if notice is not None and model in NOT_FINE_TUNED:
+        notice(
+            f"{model} was pretrained but not fine-tuned: it fills in masked text and does not summarize. "
+            "For summaries of papers take allenai/led-large-16384-arxiv."
+        )
+    folder = bundled_model() if model is None else resolve(model, revision=revision, notice=notice)
+    name = "the bundled model" if model is None else str(model)
+    tokenizer = LEDTokenizer.from_pretrained(folder)
+    loaded = LEDForConditionalGeneration.from_pretrained(folder, dtype=dtype, backend=backend, notice=notice)
+    return LED(loaded, tokenizer, name)
+
+
+def generate(
+    text: str | Sequence[str],
+    model: str | Path | LED | None = None,
+    *,
+    backend: str | Backend = "auto",
+    dtype: str = "float32",
+    global_attention: GlobalAttention = "first",
+    truncation: bool = False,
+    **settings: Any,
+) -> Any:
+    """Write a text for each document: load a model and run it, in one call.
+
+    Args:
+        text: one document or several.
+        model: a folder, a name on the Hub, or what `load` returned; None: the small trained model that is bundled.
+        backend: see `load`.
+        dtype: see `load`.
+        global_attention: see `LED.generate`.
+        truncation: see `LED.generate`.
+        settings: see `LED.generate`; also `progress`.
+
+    Returns:
+        A string for one document, a list of strings for several.
+    """
+    led = model if isinstance(model, LED) else load(model, backend=backend, dtype=dtype)
+    return led.generate(text, global_attention=global_attention, truncation=truncation, **settings)
+
+
+def global_mask(global_attention: GlobalAttention, length: int) -> list[int]:
+    """The global mask of one document of `length` tokens.
+
+    Args:
+        global_attention: "first", "none", "all", positions (a list of ints), or a mask (an array of 0 and 1).
+        length: T.
+
+    Raises:
+        InputError: for another name, a position outside the document, or a mask of another length.
+
+    Example:
+        >>> global_mask("first", 4), global_mask([0, 3], 4)
+        ([1, 0, 0, 0], [1, 0, 0, 1])
+    """
+    if isinstance(global_attention, str):
+        named = {"first": [0], "none": [], "all": range(length)}
+        if global_attention not in named:
+            raise InputError(
+                f"global_attention is {global_attention!r}; give 'first', 'none', 'all', a list of positions, or a 0/1 array."
+            )
+        positions: Iterable[int] = named[global_attention]
+    elif isinstance(global_attention, np.ndarray):
+        if global_attention.shape != (length,) or not np.isin(global_attention, (0, 1)).all():
+            raise InputError(
+                f"global_attention is an array of shape {global_attention.shape}; as a mask it must hold {length} values "
+                "of 0 and 1, one for each token. (A list is taken as positions.)"
+            )
+        positions = np.flatnonzero(global_attention).tolist()
+    else:
+        positions = list(global_attention)
+    mask = [0] * length
+    for position in positions:
+        if isinstance(position, bool) or not isinstance(position, int | np.integer) or not 0 <= position < length:
+            raise InputError(
+                f"global_attention holds the position {position!r}; positions are whole numbers from 0 to {length - 1} "
+                "(the document's last token)."
+            )
+        mask[position] = 1
+    return mask

@@ -1,0 +1,225 @@
+"""`led-ref`: LED from the command line. Results go to standard output, everything else to standard error.
+
+Exit codes: 0 done, 1 failed (the reason is one message on standard error), 2 wrong usage, 130 interrupted.
+One subcommand is one function; what a subcommand needs is imported inside it, so that `led-ref --help` is quick.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from led_ref.errors import LEDError
+
+EXAMPLES = {
+    "led-ref": """
+  led-ref summarize paper.txt                       a line from the small bundled model
+  man tar | led-ref summarize -                     the same, from a pipe
+  led-ref summarize paper.txt --model allenai/led-large-16384-arxiv --num-beams 4 --max-new-tokens 256
+  led-ref doctor                                    what works here
+""",
+    "summarize": """
+  led-ref summarize paper.txt
+  led-ref summarize a.txt b.md.gz --json
+  man tar | led-ref summarize - --quiet
+  led-ref summarize book.txt --truncate --model DIR --num-beams 4 --max-new-tokens 256
+""",
+    "generate": """
+  led-ref generate page.txt --set num_beams=4 --set num_return_sequences=4 --set no_repeat_ngram_size=3
+  led-ref generate page.txt --global-attention none --json
+""",
+    "tokenize": """
+  led-ref tokenize --text "Hello world"
+  led-ref tokenize paper.txt --json
+  led-ref tokenize --text "Hello world" --model allenai/led-base-16384
+""",
+    "inspect": """
+  led-ref inspect                                   the bundled model
+  led-ref inspect ./led-base-16384 --tensors
+""",
+    "convert": """
+  led-ref convert ./led-base-16384 ./led-base-safetensors
+  led-ref convert ./led-base-16384 ./led-base-half --dtype float16
+""",
+    "doctor": """
+  led-ref doctor
+  led-ref doctor --checkpoint ./led-base-16384      do Ai2's weights give the numbers that they must?
+""",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit code."""
+    options = build_parser().parse_args(arguments)
+    try:
+        code: int = options.run(options)
+        sys.stdout.flush()
+        return code
+    except LEDError as error:
+        print(f"led-ref: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("led-ref: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # whoever read us (head, a pager) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all subcommands."""
+    parser = argparse.ArgumentParser(
+        prog="led-ref",
+        description="LED (Longformer-Encoder-Decoder): reads up to 16,384 tokens, writes a summary. NumPy, no PyTorch.",
+        epilog="examples:" + EXAMPLES["led-ref"],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="store_true", help="print the version and end")
+    parser.set_defaults(run=lambda options: _version_or_help(parser, options))
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+
+    summarize = _command(commands, "summarize", run_summarize, "summarize documents")
+    summarize.add_argument("files", nargs="+", metavar="FILE", help="text, Markdown, .gz, a rendered manual page, or - for standard input")
+    _add_model_options(summarize)
+    _add_writing_options(summarize)
+
+    generate = _command(commands, "generate", run_generate, "write with any setting, and show every text and its score")
+    generate.add_argument("files", nargs="+", metavar="FILE", help="as for summarize")
+    _add_model_options(generate)
+    _add_writing_options(generate)
+    generate.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", dest="settings",
+        help="any generation setting, for example length_penalty=2.0; may be repeated",
+    )  # fmt: skip
+
+    tokenize = _command(commands, "tokenize", run_tokenize, "show the ids, pieces and offsets of a text")
+    tokenize.add_argument("file", nargs="?", metavar="FILE", help="a file, or - for standard input")
+    tokenize.add_argument("--text", help="the text itself")
+    tokenize.add_argument("--model", metavar="NAME|DIR", help="whose vocabulary (default: the bundled model's)")
+    tokenize.add_argument("--engine", choices=("python", "rust"), default="python", help="which of the two equal engines")
+    tokenize.add_argument("--json", action="store_true", help="one JSON object")
+
+    inspect = _command(commands, "inspect", run_inspect, "print a checkpoint's configuration, tensors and memory")
+    inspect.add_argument("model", nargs="?", metavar="NAME|DIR", help="default: the bundled model")
+    inspect.add_argument("--revision", help="branch, tag or commit on the Hub")
+    inspect.add_argument("--tensors", action="store_true", help="list every tensor")
+    inspect.add_argument("--json", action="store_true", help="one JSON object")
+
+    convert = _command(commands, "convert", run_convert, "write a checkpoint as safetensors, and verify what was written")
+    convert.add_argument("source", metavar="SRC", help="a folder or Hub name: .bin, safetensors, allenai's original")
+    convert.add_argument("destination", metavar="DST", help="the folder to make")
+    convert.add_argument("--revision", help="branch, tag or commit on the Hub")
+    convert.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), help="default: as it is")
+    convert.add_argument("--overwrite", action="store_true", help="replace a checkpoint that is at DST")
+    convert.add_argument("--json", action="store_true", help="one JSON object")
+    convert.add_argument("--quiet", action="store_true", help="no progress and notices")
+
+    doctor = _command(commands, "doctor", run_doctor, "say what works on this machine")
+    doctor.add_argument("--checkpoint", metavar="DIR", help="check led-base-16384's weights against known numbers")
+    doctor.add_argument("--json", action="store_true", help="one JSON object")
+    return parser
+
+
+def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], int], summary: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog="examples:" + EXAMPLES[name],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_model_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", metavar="NAME|DIR", help="a folder or Hub name (default: the small bundled model)")
+    parser.add_argument("--revision", help="branch, tag or commit on the Hub")
+    parser.add_argument("--backend", default="auto", help="auto or numpy")
+    parser.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="what to compute in")
+
+
+def _add_writing_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--num-beams", type=int, metavar="N", help="beams (default: the checkpoint's own setting)")
+    parser.add_argument("--max-new-tokens", type=int, metavar="N", help="most tokens to write")
+    parser.add_argument(
+        "--global-attention", default="first", metavar="first|none|all|0,5,9",
+        help="which tokens see everything: first (default), none, all, or positions",
+    )  # fmt: skip
+    parser.add_argument("--truncate", action="store_true", help="read only the beginning of a document that is too long")
+    parser.add_argument("--json", action="store_true", help="one JSON object a document, one a line")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar and notices")
+
+
+def _version_or_help(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    if options.version:
+        from led_ref import __version__
+
+        print(f"led-ref {__version__}")
+        return 0
+    parser.print_help(sys.stderr)
+    return 2
+
+
+# ---- the subcommands ----------------------------------------------------------------------------------------------------
+
+
+def run_summarize(options: argparse.Namespace) -> int:
+    """`led-ref summarize`: one text for each document."""
+    from led_ref.commands.writing import write_documents
+
+    return write_documents(options, settings={}, show_all=False)
+
+
+def run_generate(options: argparse.Namespace) -> int:
+    """`led-ref generate`: every text that was found for each document, with its score."""
+    from led_ref.commands.writing import write_documents
+
+    settings: dict[str, Any] = {}
+    for given in options.settings:
+        name, equals, value = given.partition("=")
+        if not equals:
+            print(f"led-ref generate: --set {given!r} has no '='; write NAME=VALUE", file=sys.stderr)
+            return 2
+        try:
+            settings[name] = json.loads({"True": "true", "False": "false", "None": "null"}.get(value, value))
+        except json.JSONDecodeError:
+            settings[name] = value
+    return write_documents(options, settings=settings, show_all=True)
+
+
+def run_tokenize(options: argparse.Namespace) -> int:
+    """`led-ref tokenize`: ids, pieces and offsets."""
+    from led_ref.commands.showing import show_tokens
+
+    if (options.file is None) == (options.text is None):
+        print("led-ref tokenize: give a FILE, or --text TEXT", file=sys.stderr)
+        return 2
+    return show_tokens(options)
+
+
+def run_inspect(options: argparse.Namespace) -> int:
+    """`led-ref inspect`: what a checkpoint holds."""
+    from led_ref.commands.showing import show_checkpoint
+
+    return show_checkpoint(options)
+
+
+def run_convert(options: argparse.Namespace) -> int:
+    """`led-ref convert`: a checkpoint as safetensors."""
+    from led_ref.commands.converting import convert_checkpoint
+
+    return convert_checkpoint(options)
+
+
+def run_doctor(options: argparse.Namespace) -> int:
+    """`led-ref doctor`: what works here."""
+    from led_ref.commands.doctor import examine
+
+    return examine(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

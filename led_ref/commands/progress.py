@@ -1,0 +1,53 @@
+"""Progress on standard error: bars while a terminal looks, nothing otherwise."""
+
+import sys
+from types import TracebackType
+from typing import Any, Self
+
+
+class ProgressBars:
+    """A bar for reading (encoder layers) and one for writing (tokens); called as `Progress` is (led.py).
+
+    Args:
+        label: what stands before the bar, such as the document's name.
+        enabled: False: show nothing.
+    """
+
+    def __init__(self, label: str, *, enabled: bool) -> None:
+        self.label = label
+        self.enabled = enabled
+        self._stage = ""
+        self._bar: Any = None
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Show that `done` of `total` steps of a stage ("read" or "write") are behind us."""
+        if not self.enabled:
+            return
+        from tqdm import tqdm
+
+        if stage != self._stage:
+            self._close()
+            unit = "layer" if stage == "read" else "token"
+            self._bar = tqdm(total=total, desc=f"{self.label}: {stage}", unit=unit, file=sys.stderr, leave=False)
+            self._stage = stage
+        self._bar.update(done - self._bar.n)
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        self._bar, self._stage = None, ""
+
+    def __enter__(self) -> Self:
+        """Bars are closed on the way out, also when something failed."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close what is open."""
+        self._close()
+
+
+def say(sentence: str) -> None:
+    """A notice for the person at the terminal."""
+    print(f"led-ref: {sentence}", file=sys.stderr)
