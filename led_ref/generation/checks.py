@@ -141,6 +141,12 @@ def check_against_model(
         SettingsError: as it says.
     """
     where = _Where(found)
+    if prompt_length >= max_positions:
+        raise SettingsError(
+            f"The prompt has {prompt_length} ids (the start id and decoder_input_ids), but the decoder has {max_positions} "
+            f"positions, and at least one id is to be written. Shorten decoder_input_ids to {max_positions - 2} ids after "
+            "the start id, or fewer."
+        )
     if settings.max_length > max_positions:
         most_name = "max_new_tokens" if settings.max_new_tokens is not None else "max_length"
         raise SettingsError(

@@ -165,10 +165,10 @@ def resolve_settings(
     _settle_max_length(values, found, prompt_length=prompt_length, max_positions=max_positions)
     _settle_min_length(values, found, prompt_length=prompt_length)
     settings = GenerationSettings(**values)
-    check_together(settings, found, prompt_length=prompt_length)
     check_against_model(
         settings, found, prompt_length=prompt_length, max_positions=max_positions, vocab_size=vocab_size
     )
+    check_together(settings, found, prompt_length=prompt_length)
     return settings
 
 

@@ -1,0 +1,227 @@
+"""Which value counts, and what is refused with which words."""
+
+import json
+
+import numpy as np
+import pytest
+
+from led_ref.errors import SettingsError
+from led_ref.generation import decoder_start_id, resolve_settings
+
+CONFIG = {"decoder_start_token_id": 2, "bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2, "d_model": 64}
+
+
+def resolved(call=None, file=None, config=None, *, prompt_length=1, max_positions=64):
+    return resolve_settings(
+        call or {},
+        file,
+        {**CONFIG, **(config or {})},
+        prompt_length=prompt_length,
+        max_positions=max_positions,
+        vocab_size=99,
+    )
+
+
+# ---- which value counts ---------------------------------------------------------------------------------------------
+
+
+def test_the_call_goes_before_generation_config_and_that_before_config():
+    config, file = {"num_beams": 3, "no_repeat_ngram_size": 3}, {"num_beams": 2, "min_length": 4}
+    assert resolved().num_beams == 1
+    assert resolved(config=config).num_beams == 3
+    assert resolved(file=file, config=config).num_beams == 2
+    assert resolved({"num_beams": 5}, file, config).num_beams == 5
+    assert resolved({"num_beams": None}, file, config).num_beams == 1
+    # As in transformers, config.json's generation keys are not looked at beside a generation_config.json ...
+    assert resolved(file=file, config=config).no_repeat_ngram_size == 0
+    # ... but a special id is not lost because that file does not repeat it.
+    assert resolved(file=file).eos_token_id == 2
+    assert resolved(file={"eos_token_id": [2, 5]}).eos_token_ids == (2, 5)
+    assert resolved({"eos_token_id": None}).eos_token_ids == ()
+
+
+@pytest.mark.parametrize(
+    ("call", "file", "prompt_length", "max_length"),
+    [
+        ({}, None, 1, 21),
+        ({}, None, 4, 24),
+        ({}, None, 50, 64),  # 20 more do not fit into the decoder's 64 positions, and nobody asked for them
+        ({"max_new_tokens": 7}, None, 4, 11),
+        ({"max_length": 7}, None, 4, 7),
+        ({"max_length": 7, "max_new_tokens": 9}, None, 4, 13),
+        ({}, {"max_length": 7, "max_new_tokens": 9}, 4, 13),
+        ({"max_new_tokens": 9}, {"max_length": 7}, 4, 13),
+        ({"max_length": 7}, {"max_new_tokens": 9}, 4, 7),  # transformers: 13, whatever the call says
+        ({"max_length": None}, {"max_length": 7}, 4, 24),
+    ],
+)
+def test_max_length(call, file, prompt_length, max_length):
+    settings = resolved(call, file, prompt_length=prompt_length)
+    assert settings.max_length == max_length
+    assert settings.max_new_tokens in {None, max_length - prompt_length}
+
+
+@pytest.mark.parametrize(
+    ("call", "file", "min_length", "min_new_tokens"),
+    [
+        ({}, None, 0, None),
+        ({"min_length": 6}, None, 6, None),
+        ({"min_new_tokens": 6}, None, 10, 6),
+        ({"min_length": 5, "min_new_tokens": 6}, None, 10, 6),
+        ({"min_length": 5}, {"min_new_tokens": 6}, 5, None),
+    ],
+)
+def test_min_length(call, file, min_length, min_new_tokens):
+    settings = resolved(call, file, prompt_length=4)
+    assert (settings.min_length, settings.min_new_tokens) == (min_length, min_new_tokens)
+
+
+def test_special_ids_that_are_missing_are_made_up_as_in_transformers():
+    bare = {"eos_token_id": [7, 8], "pad_token_id": None, "decoder_start_token_id": None}
+    settings = resolved(config=bare)
+    assert (settings.pad_token_id, settings.decoder_start_token_id) == (7, 0)
+    assert decoder_start_id({}, None, {**CONFIG, **bare}) == 0
+    assert decoder_start_id({}, None, CONFIG) == 2
+    assert decoder_start_id({"decoder_start_token_id": 9}, {"decoder_start_token_id": 8}, CONFIG) == 9
+    assert resolved(config={"force_bos_token_to_be_generated": True}).forced_bos_token_id == 0
+    with pytest.raises(SettingsError, match=r"decoder_start_token_id is None and so is bos_token_id.*config.json"):
+        decoder_start_id({}, None, {})
+
+
+def test_the_settings_in_effect_can_be_printed():
+    call = {"num_beams": np.int64(4), "length_penalty": 2, "eos_token_id": [2, 5], "early_stopping": "never"}
+    echo = json.loads(json.dumps(resolved(call).to_dict()))
+    assert {name: echo[name] for name in (*call, "max_length", "pad_token_id")} == {
+        "num_beams": 4,
+        "length_penalty": 2.0,
+        "eos_token_id": [2, 5],
+        "early_stopping": "never",
+        "max_length": 21,
+        "pad_token_id": 1,
+    }
+
+
+# ---- what files may say ---------------------------------------------------------------------------------------------
+
+
+def test_files_of_transformers_are_read_past_what_changes_nothing():
+    file = {
+        "transformers_version": "5.23.0",
+        "_from_model_config": True,
+        "do_sample": False,
+        "temperature": 0.7,
+        "top_k": 40,
+        "num_beam_groups": 1,
+        "diversity_penalty": 0.0,
+        "guidance_scale": 1.0,
+        "bad_words_ids": None,
+        "suppress_tokens": [],
+        "output_attentions": True,
+        "num_beams": 4,
+    }
+    assert resolved(file=file).num_beams == 4
+    assert resolved(config={**file, "dropout": 0.1, "task_specific_params": {"num_beams": 9}}).num_beams == 4
+
+
+FEATURES = {
+    "do_sample": True,
+    "num_beam_groups": 2,
+    "penalty_alpha": 0.6,
+    "bad_words_ids": [[5]],
+    "suppress_tokens": [0],
+    "renormalize_logits": True,
+    "stop_strings": "x",
+}
+
+
+@pytest.mark.parametrize(("name", "value"), FEATURES.items())
+def test_what_would_change_the_result_and_is_not_here_is_refused_wherever_it_is(name, value):
+    with pytest.raises(SettingsError, match=rf"{name} is .*the call.*not part of this version.*Leave {name} out"):
+        resolved({name: value})
+    for place, given in (
+        ("generation_config.json", {"file": {name: value}}),
+        ("config.json", {"config": {name: value}}),
+    ):
+        with pytest.raises(SettingsError, match=rf"{name} is .*from {place}.*Pass {name}=None"):
+            resolved(**given)
+        assert resolved({name: None}, **given).num_beams == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), {"temperature": 0.7, "top_k": 5, "top_p": 0.9, "output_logits": True}.items()
+)
+def test_a_call_may_not_wish_for_what_is_not_here(name, value):
+    with pytest.raises(SettingsError, match=f"{name} is {value!r} .from the call., which is not part of this version"):
+        resolved({name: value})
+
+
+# ---- what is refused ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wrong", "nearest"),
+    [
+        ("num_beam", "num_beams"),
+        ("max_new_token", "max_new_tokens"),
+        ("lenght_penalty", "length_penalty"),
+        ("Eos", "eos_token_id"),
+    ],
+)
+def test_a_name_that_does_not_exist_gets_the_nearest_one(wrong, nearest):
+    with pytest.raises(
+        SettingsError, match=f"no generation setting '{wrong}' .it was set to 4.*nearest one is '{nearest}'"
+    ):
+        resolved({wrong: 4})
+
+
+BAD_VALUES = [
+    ({"num_beams": 0}, "num_beams is 0 (from the call); it must be a whole number of at least 1"),
+    ({"num_beams": 2.0}, "num_beams is 2.0 (from the call); it must be a whole number"),
+    ({"num_beams": True}, "num_beams is True (from the call); it must be a whole number"),
+    ({"max_length": 0}, "max_length is 0 (from the call); it must be a whole number of at least 1"),
+    ({"max_new_tokens": 0}, "max_new_tokens is 0 (from the call); it must be a whole number of at least 1"),
+    ({"min_length": -1}, "min_length is -1 (from the call); it must be a whole number of at least 0"),
+    ({"no_repeat_ngram_size": "3"}, "no_repeat_ngram_size is '3' (from the call); it must be a whole number"),
+    ({"repetition_penalty": 0}, "repetition_penalty is 0 (from the call); it must be a number above 0"),
+    ({"encoder_repetition_penalty": float("inf")}, "encoder_repetition_penalty is inf (from the call)"),
+    ({"length_penalty": float("nan")}, "length_penalty is nan (from the call); it must be a finite number"),
+    ({"length_penalty": 60.0}, "length_penalty is 60.0 (from the call); 21 ids to that power do not fit into float32"),
+    (
+        {"early_stopping": "always"},
+        """early_stopping is 'always' (from the call); it must be True, False or "never\"""",
+    ),
+    ({"early_stopping": 1}, "early_stopping is 1 (from the call); it must be True"),
+    ({"output_scores": 1}, "output_scores is 1 (from the call); it must be True or False"),
+    ({"eos_token_id": [2, -1]}, "eos_token_id is [2, -1] (from the call); it must be an id"),
+    ({"decoder_start_token_id": [2, 2]}, "decoder_start_token_id is [2, 2] (from the call); it must be an id"),
+    ({"forced_bos_token_id": 99}, "forced_bos_token_id is 99 (from the call), but ids lie in 0 ... 98"),
+    ({"forced_eos_token_id": [2, 99]}, "forced_eos_token_id is (2, 99) (from the call), but ids lie in 0 ... 98"),
+    ({"num_return_sequences": 2}, "num_return_sequences is 2 (from the call), but num_beams is 1 (the default)"),
+    ({"num_return_sequences": 5, "num_beams": 4}, "Pass num_beams=5 or more, or ask for fewer texts"),
+    (
+        {"max_length": 65},
+        "max_length is 65 (from the call), but the decoder has 64 positions. Pass max_length=64 or less",
+    ),
+    ({"max_new_tokens": 64}, "max_length is 65 (from the call), but the decoder has 64 positions"),
+    ({"max_new_tokens": 9, "min_length": 11}, "min_length is 11 (from the call), but max_length is 10 (from the call)"),
+    ({"min_new_tokens": 21}, "min_length is 22 (from the call), but max_length is 21 (the default)"),
+    ({"eos_token_id": list(range(99)), "num_beams": 2}, "nothing is left that a beam could go on with"),
+]
+
+
+@pytest.mark.parametrize(("call", "words"), BAD_VALUES, ids=[str(call)[:40] for call, _ in BAD_VALUES])
+def test_values_that_cannot_be_are_refused(call, words):
+    with pytest.raises(SettingsError) as refusal:
+        resolved(call)
+    assert words in str(refusal.value)
+
+
+def test_the_message_names_the_file_that_said_so():
+    with pytest.raises(
+        SettingsError, match=r"min_length is 30 \(from generation_config.json\).*max_length is 9 \(from the call\)"
+    ):
+        resolved({"max_new_tokens": 8}, {"min_length": 30})
+    with pytest.raises(SettingsError, match=r"max_length is 4 \(from config.json\), but 5 ids are there.*at least 6"):
+        resolved(config={"max_length": 4}, prompt_length=5)
+    with pytest.raises(SettingsError, match=r"prompt has 64 ids .* decoder has 64 positions.*Shorten .* to 62 ids"):
+        resolved(prompt_length=64)
