@@ -1,7 +1,9 @@
 """The one-call functions: text in, text out.
 
     >>> import led_ref
-    >>> led_ref.generate("SYNOPSIS\\nls [OPTION]... [FILE]...\\nDESCRIPTION\\nList information about the FILEs.")  # doctest: +SKIP
+    >>> page = (led_ref.bundled_model() / "led-ref.1.txt").read_text()
+    >>> led_ref.generate(page)  # the small bundled model on led-ref's own manual page
+    'led-ref- - print files in a standard output'
 
 `load` gives the loaded thing once for many calls; `generate` is `load(...).generate(...)`.
 """
@@ -12,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from led_backends.contract import Backend, HostArray
 
+from led_backends.contract import Backend, HostArray
 from led_ref.errors import InputError
 from led_ref.led import LEDForConditionalGeneration, Progress
 from led_ref.tokenizer.tokenizer import LEDTokenizer
@@ -109,7 +111,9 @@ class LED:
         settings: dict[str, Any],
     ) -> str | list[str]:
         if settings.get("return_dict_in_generate"):
-            raise InputError("return_dict_in_generate gives ids and scores, not text: call model.generate with ids for it.")
+            raise InputError(
+                "return_dict_in_generate gives ids and scores, not text: call model.generate with ids for it."
+            )
         ids = self.encode(text, truncation=truncation)
         sequences = self.model.generate(
             [ids],

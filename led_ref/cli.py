@@ -81,7 +81,9 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
     summarize = _command(commands, "summarize", run_summarize, "summarize documents")
-    summarize.add_argument("files", nargs="+", metavar="FILE", help="text, Markdown, .gz, a rendered manual page, or - for standard input")
+    summarize.add_argument(
+        "files", nargs="+", metavar="FILE", help="text, Markdown, .gz, a rendered manual page, or - for standard input"
+    )
     _add_model_options(summarize)
     _add_writing_options(summarize)
 
@@ -98,7 +100,9 @@ def build_parser() -> argparse.ArgumentParser:
     tokenize.add_argument("file", nargs="?", metavar="FILE", help="a file, or - for standard input")
     tokenize.add_argument("--text", help="the text itself")
     tokenize.add_argument("--model", metavar="NAME|DIR", help="whose vocabulary (default: the bundled model's)")
-    tokenize.add_argument("--engine", choices=("python", "rust"), default="python", help="which of the two equal engines")
+    tokenize.add_argument(
+        "--engine", choices=("python", "rust"), default="python", help="which of the two equal engines"
+    )
     tokenize.add_argument("--json", action="store_true", help="one JSON object")
 
     inspect = _command(commands, "inspect", run_inspect, "print a checkpoint's configuration, tensors and memory")
@@ -107,7 +111,9 @@ def build_parser() -> argparse.ArgumentParser:
     inspect.add_argument("--tensors", action="store_true", help="list every tensor")
     inspect.add_argument("--json", action="store_true", help="one JSON object")
 
-    convert = _command(commands, "convert", run_convert, "write a checkpoint as safetensors, and verify what was written")
+    convert = _command(
+        commands, "convert", run_convert, "write a checkpoint as safetensors, and verify what was written"
+    )
     convert.add_argument("source", metavar="SRC", help="a folder or Hub name: .bin, safetensors, allenai's original")
     convert.add_argument("destination", metavar="DST", help="the folder to make")
     convert.add_argument("--revision", help="branch, tag or commit on the Hub")
@@ -122,7 +128,9 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], int], summary: str) -> argparse.ArgumentParser:
+def _command(
+    commands: Any, name: str, run: Callable[[argparse.Namespace], int], summary: str
+) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
         name,
         help=summary,
@@ -148,7 +156,9 @@ def _add_writing_options(parser: argparse.ArgumentParser) -> None:
         "--global-attention", default="first", metavar="first|none|all|0,5,9",
         help="which tokens see everything: first (default), none, all, or positions",
     )  # fmt: skip
-    parser.add_argument("--truncate", action="store_true", help="read only the beginning of a document that is too long")
+    parser.add_argument(
+        "--truncate", action="store_true", help="read only the beginning of a document that is too long"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a document, one a line")
     parser.add_argument("--quiet", action="store_true", help="no progress bar and notices")
 

@@ -1,4 +1,4 @@
-"""From a file to text: plain text, Markdown, gzip, rendered manual pages, standard input.
+r"""From a file to text: plain text, Markdown, gzip, rendered manual pages, standard input.
 
 A file is UTF-8 or it is refused; nothing is guessed and nothing is replaced. Two things are taken away, because they are
 ink and not text: a byte order mark, and a terminal's overstriking (`N\bN` for a bold N) in rendered manual pages.
@@ -44,20 +44,22 @@ def read_document(name: str) -> str:
 
 
 def decode_document(content: bytes, name: str) -> str:
-    """The text that the bytes of a document hold.
+    r"""The text that the bytes of a document hold.
 
     Args:
         content: as read; gzip is unpacked.
         name: what to call the document in errors.
 
     Example:
-        >>> decode_document(b"N\\bNA\\bAM\\bME\\bE\\n", "a page")
-        'NAME\\n'
+        >>> decode_document(b"N\bNA\bAM\bME\bE\n", "a page")
+        'NAME\n'
     """
     if content.startswith(_GZIP_MAGIC):
         content = _unpack(content, name)
     if len(content) > MOST_BYTES:
-        raise InputError(f"{name} is larger than {MOST_BYTES >> 20} MiB. Split it: no LED reads more than some 100 KB of text.")
+        raise InputError(
+            f"{name} is larger than {MOST_BYTES >> 20} MiB. Split it: no LED reads more than some 100 KB of text."
+        )
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -65,8 +67,10 @@ def decode_document(content: bytes, name: str) -> str:
             f"{name} is not UTF-8: byte 0x{content[error.start]:02x} at position {error.start}. "
             f"Convert it first, for example: iconv -f latin1 -t utf-8 {name}"
         ) from None
-    if text.startswith((".\\\"", "'\\\"", ".TH ", ".Dd ")):
-        raise InputError(f"{name} is the source of a manual page (roff). Render it first: man ./page | led-ref summarize -")
+    if text.startswith(('.\\"', "'\\\"", ".TH ", ".Dd ")):
+        raise InputError(
+            f"{name} is the source of a manual page (roff). Render it first: man ./page | led-ref summarize -"
+        )
     text = _without_overstriking(text)
     if not text.strip():
         raise InputError(f"{name} is empty: there is nothing to read. Give a file with text in it.")

@@ -19,12 +19,17 @@ HostArray: TypeAlias = npt.NDArray[Any]
 # The names of the array namespace that model/ may use.
 XP_NAMES = frozenset({
     "arange",
+    "asarray",
     "ascontiguousarray",
     "concatenate",
     "empty",
-    "isfinite",
+    "exp",
+    "inf",
+    "log",
+    "matmul",
+    "stack",
     "zeros",
-})  # fmt: skip
+})
 
 
 class BackendUnavailableError(ImportError):

@@ -25,7 +25,12 @@ KNOWN_TOLERANCE = 1e-3
 
 def examine(options: argparse.Namespace) -> int:
     """Print (or give as JSON) what was found. 0 if all that was asked works, else 1."""
-    report: dict[str, Any] = {"versions": versions(), "blas": blas(), "backends": backends(), "bundled": check_bundled()}
+    report: dict[str, Any] = {
+        "versions": versions(),
+        "blas": blas(),
+        "backends": backends(),
+        "bundled": check_bundled(),
+    }
     if options.checkpoint is not None:
         report["checkpoint"] = check_checkpoint(options.checkpoint)
     if options.json:
@@ -63,7 +68,9 @@ def blas() -> dict[str, Any]:
     for library in threadpool_info():
         if library["user_api"] == "blas":
             kernel = library.get("architecture", "unknown kernel")
-            found["blas"] = f"{library['internal_api']} {library['version']}, {kernel}, {library['num_threads']} threads"
+            found["blas"] = (
+                f"{library['internal_api']} {library['version']}, {kernel}, {library['num_threads']} threads"
+            )
     if core := os.environ.get("OPENBLAS_CORETYPE"):
         found["OPENBLAS_CORETYPE"] = f"{core} (set on this machine: products may be slower than they could be)"
     return found
@@ -92,13 +99,21 @@ def check_bundled() -> dict[str, Any]:
         expected, name = line.split()
         found = hashlib.sha256((folder / name).read_bytes()).hexdigest()
         if found != expected:
-            return {"ok": False, "files": f"{name} has sha256 {found[:12]}..., not {expected[:12]}...: install led-ref again"}
+            return {
+                "ok": False,
+                "files": f"{name} has sha256 {found[:12]}..., not {expected[:12]}...: install led-ref again",
+            }
     started = time.perf_counter()
     try:
         line = load().generate((folder / "led-ref.1.txt").read_text(encoding="utf-8"))
     except LEDError as error:
         return {"ok": False, "files": "as published", "error": str(error)}
-    return {"ok": bool(line), "files": "as published", "wrote": line, "seconds": round(time.perf_counter() - started, 2)}
+    return {
+        "ok": bool(line),
+        "files": "as published",
+        "wrote": line,
+        "seconds": round(time.perf_counter() - started, 2),
+    }
 
 
 def check_checkpoint(folder: str) -> dict[str, Any]:

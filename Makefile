@@ -1,0 +1,65 @@
+# Every target makes and fills .venv by itself. What is installed is remembered in .venv/<extra>.done.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/pip install --quiet --disable-pip-version-check
+CODE   := led_ref backends tests notebooks docs
+
+.PHONY: help demo test check peer docs bench clean
+help:
+	@echo "make demo    set up, and let the bundled model write a line about led-ref's own manual page"
+	@echo "make test    set up, and run the tests (no torch needed; under 6 minutes on two cores)"
+	@echo "make check   format, lint, types, layout rules, doctests"
+	@echo "make peer    parity with transformers (fetches torch)"
+	@echo "make docs    the site, strictly built, with its notebooks executed"
+	@echo "make bench   speed and memory on this machine"
+	@echo "make clean   remove .venv and everything generated"
+
+demo: $(VENV)/base.done
+	@$(BIN)/led-ref summarize led_ref/bundled/led-ref.1.txt
+
+test: $(VENV)/dev.done
+	$(BIN)/pytest -m "not peer and not real_vocabulary"
+
+check: $(VENV)/dev.done
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pytest tests/test_layout.py tests/test_repository.py
+	$(BIN)/pytest --doctest-modules led_ref backends/led_backends
+
+peer: $(VENV)/peer.done
+	$(BIN)/pytest -m "peer or real_vocabulary" --durations=5
+
+docs: $(VENV)/docs.done
+	$(BIN)/python docs/build_notebooks.py
+	$(BIN)/mkdocs build --strict
+
+bench: $(VENV)/dev.done
+	$(BIN)/led-ref bench
+
+clean:
+	rm -rf $(VENV) site docs/notebooks dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/base.done: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "led-ref needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) --version). Try: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing led-ref into $(VENV) ..."
+	@$(PIP) --editable .
+	@touch $@
+
+$(VENV)/dev.done: $(VENV)/base.done
+	@$(PIP) --editable '.[dev]'
+	@touch $@
+
+# torch by itself and pinned: a range would bring a CUDA build of several gigabytes.
+$(VENV)/peer.done: $(VENV)/dev.done
+	@$(PIP) torch==2.13.0
+	@$(PIP) --editable '.[dev,peer]'
+	@touch $@
+
+$(VENV)/docs.done: $(VENV)/dev.done
+	@$(PIP) --editable '.[dev,docs]'
+	@touch $@

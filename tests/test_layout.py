@@ -1,0 +1,111 @@
+"""The layout rules of CONTRIBUTING.md, held by reading the source: who may import whom, and how long things may be."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+LIBRARY = sorted([*(ROOT / "led_ref").rglob("*.py"), *(ROOT / "backends" / "led_backends").rglob("*.py")])
+
+# What each part may import of led_ref and led_backends. A part is the first name under led_ref; all may import errors.
+LEAVES = {"errors"}
+MAY_IMPORT = {
+    "led_backends": {"led_backends"},
+    "errors": set(),
+    "config": set(),
+    "model": {"led_backends", "config", "model"},
+    "tokenizer": {"tokenizer"},
+    "generation": {"generation"},
+    "oracle": {"config"},
+    "documents": set(),
+    "inputs": {"led_backends", "config", "model"},
+    "weights": {"led_backends", "config", "model", "weights"},
+    "pretrained": {"led_backends", "config", "model", "weights"},
+    "writing": {"led_backends", "config", "inputs", "model", "generation", "led"},
+    "led": {"led_backends", "config", "inputs", "model", "weights", "pretrained", "writing"},
+    "api": {"led_backends", "config", "led", "tokenizer", "weights", "model", "pretrained"},
+    "commands": {
+        "led_backends",
+        "api",
+        "led",
+        "commands",
+        "config",
+        "documents",
+        "model",
+        "pretrained",
+        "tokenizer",
+        "weights",
+    },
+    "cli": {"commands"},
+    "__init__": {"api", "config", "generation", "led", "model", "tokenizer"},
+}
+
+
+def part_of(module: str) -> str:
+    """The part that a dotted name belongs to."""
+    names = module.split(".")
+    return names[0] if names[0] == "led_backends" else (names[1] if len(names) > 1 else "__init__")
+
+
+def part_of_file(path: Path) -> str:
+    """The part that a file belongs to."""
+    relative = path.relative_to(ROOT).with_suffix("").parts
+    return "led_backends" if relative[0] == "backends" else relative[1]
+
+
+def imported_modules(tree: ast.AST) -> set[str]:
+    """The dotted names of ours that a file imports, at any level."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name for name in found if name.split(".")[0] in ("led_ref", "led_backends")}
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_run_one_way(path):
+    part = part_of_file(path)
+    for module in imported_modules(ast.parse(path.read_text(encoding="utf-8"))):
+        target = part_of(module)
+        if module == "led_ref.__version__":
+            continue
+        assert target in MAY_IMPORT[part] | LEAVES, f"{path.name} ({part}) imports {module} ({target})"
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_file_above_400_lines_and_no_function_above_60(path):
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 400
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            docstring = ast.get_docstring(node, clean=False) or ""
+            lines = node.end_lineno - node.lineno + 1 - len(docstring.splitlines())
+            assert lines <= 60, f"{path.name}: {node.name} has {lines} lines beside its docstring"
+
+
+def test_the_model_uses_only_the_listed_names_of_the_array_namespace():
+    from led_backends.contract import XP_NAMES
+
+    used = set()
+    for path in (ROOT / "led_ref" / "model").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and (
+                (isinstance(node.value, ast.Name) and node.value.id == "xp")
+                or (isinstance(node.value, ast.Attribute) and node.value.attr == "xp")
+            ):
+                used.add(node.attr)
+    assert used == XP_NAMES
+
+
+def test_importing_led_ref_imports_numpy_and_nothing_else():
+    program = (
+        "import sys; before = set(sys.modules); import numpy; with_numpy = set(sys.modules); import led_ref;"
+        "print(sorted({m.split('.')[0] for m in set(sys.modules) - with_numpy} - set(sys.stdlib_module_names) - {'numpy'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "['led_backends', 'led_ref']"
