@@ -1,0 +1,115 @@
+"""The same weights, saved by torch, transformers and safetensors in every format there is: bit-equal when read here."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import LEDConfig, LEDForConditionalGeneration
+
+from led_ref.weights.safetensors_file import read_header, read_safetensors, write_safetensors
+from led_ref.weights.stored import narrow
+from led_ref.weights.torch_bin import read_torch_bin
+
+pytestmark = pytest.mark.peer
+
+DTYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64"}
+
+
+def bits(tensor):
+    """A torch tensor's bytes, row-major."""
+    return tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+def assert_bit_equal(stored, expected):
+    assert stored.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert stored[name].dtype == DTYPES[tensor.dtype], name
+        assert stored[name].shape == tuple(tensor.shape), name
+        assert stored[name].data.tobytes() == bits(tensor), name
+        np.testing.assert_array_equal(stored[name].to_numpy("float64"), tensor.detach().double().numpy(), strict=True)
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    sizes = {"d_model": 12, "encoder_layers": 2, "decoder_layers": 1, "vocab_size": 47, "attention_window": [4, 6]}
+    heads = {"encoder_attention_heads": 3, "decoder_attention_heads": 2, "encoder_ffn_dim": 17, "decoder_ffn_dim": 19}
+    positions = {"max_encoder_position_embeddings": 29, "max_decoder_position_embeddings": 23}
+    return LEDForConditionalGeneration(LEDConfig(**sizes, **heads, **positions)).eval()
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "legacy"])
+def test_what_torch_saved(tmp_path, model, dtype, is_zip):
+    """state_dict() is an OrderedDict with _metadata, whose tied names share one storage."""
+    path = tmp_path / "pytorch_model.bin"
+    weights = model.to(dtype).state_dict()
+    torch.save(weights, path, _use_new_zipfile_serialization=is_zip)
+    stored = read_torch_bin(path)
+    assert_bit_equal(stored, weights)
+    tied = [stored[name].data for name in ("led.shared.weight", "lm_head.weight", "led.encoder.embed_tokens.weight")]
+    assert all(np.shares_memory(tied[0], other) for other in tied[1:])
+
+
+@pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "legacy"])
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_views_parameters_and_wrappers(tmp_path, is_zip, protocol):
+    base = torch.arange(2 * 3 * 5 * 7, dtype=torch.float32).reshape(2, 3, 5, 7)
+    weights = {
+        "base": base,
+        "transposed": base.transpose(1, 3),
+        "a part": base[1, :, 2:4, 3],
+        "every second": base[..., ::2],
+        "parameter": torch.nn.Parameter(torch.ones(3)),
+        "number": torch.tensor(2.5),
+        "nothing": torch.zeros(0, 3),
+    }
+    path = tmp_path / "weights.bin"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch tells of its older format
+        torch.save({"state_dict": weights}, path, _use_new_zipfile_serialization=is_zip, pickle_protocol=protocol)
+    assert_bit_equal(read_torch_bin(path), weights)
+
+
+def test_without_checksums(tmp_path):
+    path = tmp_path / "weights.bin"
+    before = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save({"w": torch.arange(5.0)}, path)
+    finally:
+        torch.serialization.set_crc32_options(before)
+    assert_bit_equal(read_torch_bin(path), {"w": torch.arange(5.0)})
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_what_safetensors_saved(tmp_path, model, dtype):
+    path = tmp_path / "model.safetensors"
+    weights = {name: tensor.clone().contiguous() for name, tensor in model.to(dtype).state_dict().items()}
+    save_file(weights, path, metadata={"format": "pt"})
+    assert_bit_equal(read_safetensors(path), weights)
+    assert read_header(path).metadata == {"format": "pt"}
+
+
+@pytest.mark.parametrize("size", ["50GB", "20KB"], ids=["one file", "shards"])
+def test_what_transformers_saved(tmp_path, model, size):
+    model.float().save_pretrained(tmp_path, max_shard_size=size)
+    files = sorted(tmp_path.glob("*.safetensors"))
+    assert (len(files) > 1) == (size == "20KB")
+    stored = {name: tensor for file in files for name, tensor in read_safetensors(file).items()}
+    weights = model.state_dict()
+    assert {"led.shared.weight", "final_logits_bias"} <= stored.keys()
+    assert_bit_equal(stored, {name: weights[name] for name in stored})
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_what_is_written_here_is_what_torch_would_have_rounded(tmp_path, dtype):
+    generator = torch.Generator().manual_seed(1)
+    wide = torch.randn(1009, 7, dtype=torch.float64, generator=generator).float()  # torch rounds twice from float64
+    path = tmp_path / "model.safetensors"
+    write_safetensors(path, {"w": (DTYPES[dtype], (1009, 7), narrow(wide.numpy(), DTYPES[dtype]))}, {"format": "pt"})
+    read = load_file(path)["w"]
+    assert read.dtype == dtype
+    assert torch.equal(read, wide.to(dtype))
