@@ -24,32 +24,59 @@ The files in reading order:
     api.py, documents.py, cli.py text in, text out
     oracle/dense.py              LED by definition in float64, which judges all of the above
 
-`import led_ref` imports NumPy and nothing else. The machines it runs on are in a package of their own, led_backends.
+The model, the readable tokenizer, the reader of safetensors and the search need NumPy and nothing else. `import led_ref` itself
+imports nothing: each name below is fetched from its file when it is first used, so that `led-ref --help` answers at once.
+The machines it runs on are in a package of their own, led_backends.
 """
 
-from led_ref.api import LED, bundled_model, generate, load
-from led_ref.config import LEDConfig
-from led_ref.errors import (
-    BackendError,
-    CheckpointError,
-    ConfigError,
-    InputError,
-    LEDError,
-    MissingFileError,
-    SettingsError,
-)
-from led_ref.generation.step import SearchResult
-from led_ref.led import LEDForConditionalGeneration, LEDModel
-from led_ref.model.outputs import LEDEncoderBaseModelOutput, LEDSeq2SeqLMOutput, LEDSeq2SeqModelOutput
-from led_ref.tokenizer.tokenizer import LEDTokenizer
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from led_ref.api import LED, bundled_model, generate, load
+    from led_ref.config import LEDConfig
+    from led_ref.errors import (
+        BackendError,
+        CheckpointError,
+        ConfigError,
+        InputError,
+        LEDError,
+        MissingFileError,
+        SettingsError,
+    )
+    from led_ref.generation.settings import GenerationSettings
+    from led_ref.generation.step import SearchResult
+    from led_ref.led import LEDForConditionalGeneration, LEDModel
+    from led_ref.model.outputs import LEDEncoderBaseModelOutput, LEDSeq2SeqLMOutput, LEDSeq2SeqModelOutput
+    from led_ref.tokenizer import LEDTokenizer
 
 __version__ = "0.1.0"
+
+_WHERE = {
+    "api": ("LED", "bundled_model", "generate", "load"),
+    "config": ("LEDConfig",),
+    "errors": (
+        "BackendError",
+        "CheckpointError",
+        "ConfigError",
+        "InputError",
+        "LEDError",
+        "MissingFileError",
+        "SettingsError",
+    ),
+    "generation.settings": ("GenerationSettings",),
+    "generation.step": ("SearchResult",),
+    "led": ("LEDForConditionalGeneration", "LEDModel"),
+    "model.outputs": ("LEDEncoderBaseModelOutput", "LEDSeq2SeqLMOutput", "LEDSeq2SeqModelOutput"),
+    "tokenizer": ("LEDTokenizer",),
+}
 
 __all__ = [
     "LED",
     "BackendError",
     "CheckpointError",
     "ConfigError",
+    "GenerationSettings",
     "InputError",
     "LEDConfig",
     "LEDEncoderBaseModelOutput",
@@ -66,3 +93,17 @@ __all__ = [
     "generate",
     "load",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Fetch a public name from its file at its first use."""
+    for module, names in _WHERE.items():
+        if name in names:
+            value = getattr(importlib.import_module(f"led_ref.{module}"), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"led_ref has no {name!r}; its public names are {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
