@@ -63,3 +63,31 @@ def test_every_field_of_the_parameters_stands_in_the_table_once(config):
 )
 def test_names_of_other_classes_and_of_allenai_become_the_tables(name, key):
     assert canonical_key(name) == key
+
+
+@pytest.mark.parametrize(
+    ("key", "shape"),
+    [
+        ("led.shared.weight", (53, 14)),
+        ("final_logits_bias", (1, 53)),
+        ("led.encoder.embed_positions.weight", (41, 14)),
+        ("led.decoder.embed_positions.weight", (17, 14)),
+        ("led.encoder.layers.1.fc1.weight", (29, 14)),
+        ("led.encoder.layers.1.fc2.weight", (14, 29)),
+        ("led.decoder.layers.2.fc1.weight", (31, 14)),
+        ("led.decoder.layers.2.fc1.bias", (31,)),
+        ("led.decoder.layers.2.fc2.weight", (14, 31)),
+        ("led.decoder.layers.2.fc2.bias", (14,)),
+    ],
+)
+def test_shapes_follow_the_configuration(config, key, shape):
+    assert {entry.key: entry.shape for entry in entries(config)}[key] == shape
+
+
+def test_no_two_rows_of_the_table_are_crossed(config):
+    """A field and its key end alike: `...query_global.weight` is never filled from `...key_global.weight`."""
+    for entry in entries(config):
+        if ".layers." in entry.key:
+            assert entry.key.split(".")[1:4:2] == entry.field.split(".")[0:3:2], entry
+            assert entry.key.split(".")[-2:] == entry.field.split(".")[-2:], entry
+            assert ("encoder_attn." in entry.key) == ("encoder_attn." in entry.field), entry
