@@ -73,9 +73,20 @@ class AddedTokenFinder:
 
     Args:
         tokens: all added tokens; no two of the same content.
+
+    Raises:
+        InputError: if one token takes the white space behind it and another begins with white space: whose is it?
+            (The `tokenizers` library crashes on some texts then.)
     """
 
     def __init__(self, tokens: Sequence[AddedToken]) -> None:
+        greedy = [token.content for token in tokens if token.rstrip]
+        spaced = [token.content for token in tokens if token.content[0] in WHITE_SPACE_CHARACTERS]
+        if greedy and spaced:
+            raise InputError(
+                f"The added token {greedy[0]!r} takes the white space behind it (rstrip), but {spaced[0]!r} begins with "
+                "white space. Set rstrip false, or lstrip true on a token without the white space."
+            )
         self._by_content = {token.content: token for token in tokens}
         passes = ([t for t in tokens if not t.normalized], [t for t in tokens if t.normalized])
         self._patterns = [_any_of([token.content for token in group]) for group in passes if group]
