@@ -43,6 +43,10 @@ EXAMPLES = {
   led-ref convert ./led-base-16384 ./led-base-safetensors
   led-ref convert ./led-base-16384 ./led-base-half --dtype float16
 """,
+    "bench": """
+  led-ref bench
+  led-ref bench --only encode-4k encode-16k --runs 5 --json
+""",
     "doctor": """
   led-ref doctor
   led-ref doctor --checkpoint ./led-base-16384      do Ai2's weights give the numbers that they must?
@@ -125,6 +129,18 @@ def build_parser() -> argparse.ArgumentParser:
     doctor = _command(commands, "doctor", run_doctor, "say what works on this machine")
     doctor.add_argument("--checkpoint", metavar="DIR", help="check led-base-16384's weights against known numbers")
     doctor.add_argument("--json", action="store_true", help="one JSON object")
+
+    bench = _command(commands, "bench", run_bench, "measure speed and memory on this machine")
+    bench.add_argument(
+        "--model", metavar="NAME|DIR", help="default: random weights of led-base's size (needs 650 MB of disk)"
+    )
+    bench.add_argument(
+        "--only", nargs="+", metavar="CASE", help="load, encode-1k, encode-16k, generate-16k-4beams, ..."
+    )
+    bench.add_argument("--runs", type=int, default=3, metavar="N", help="how often each case is measured (default: 3)")
+    bench.add_argument("--json", action="store_true", help="one JSON object")
+    bench.add_argument("--quiet", action="store_true", help="no progress on standard error")
+    bench.add_argument("--case", help=argparse.SUPPRESS)
     return parser
 
 
@@ -229,6 +245,13 @@ def run_doctor(options: argparse.Namespace) -> int:
     from led_ref.commands.doctor import examine
 
     return examine(options)
+
+
+def run_bench(options: argparse.Namespace) -> int:
+    """`led-ref bench`: speed and memory."""
+    from led_ref.commands.bench import run_bench as run
+
+    return run(options)
 
 
 if __name__ == "__main__":
