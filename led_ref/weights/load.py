@@ -45,7 +45,15 @@ from led_ref.weights.keys import (
 )
 from led_ref.weights.stored import FLOAT_NAMES, StoredTensor
 
-__all__ = ["find_weights", "fit_to_config", "load_params", "read_tensors", "same_bits", "settle_tied_tables"]
+__all__ = [
+    "find_weights",
+    "fit_to_config",
+    "load_params",
+    "params_from_tensors",
+    "read_tensors",
+    "same_bits",
+    "settle_tied_tables",
+]
 
 # Names by which other models' checkpoints give themselves away, and what to say of them.
 _OTHER_MODELS = (
