@@ -63,7 +63,12 @@ def run_bench(options: argparse.Namespace) -> int:
                 print(done.stderr, file=sys.stderr)
                 return 1
             results.append(json.loads(done.stdout))
-    report = {"date": time.strftime("%Y-%m-%d"), "versions": versions(), "blas": blas(), "cases": results}
+    report: dict[str, Any] = {
+        "date": time.strftime("%Y-%m-%d"),
+        "versions": versions(),
+        "blas": blas(),
+        "cases": results,
+    }
     if options.json:
         print(json.dumps(report))
         return 0
@@ -96,14 +101,18 @@ def measure(name: str, folder: str, runs: int) -> dict[str, Any]:
     else:
         seconds, steps = [], []
         for _ in range(runs):
-            times: list[float] = [time.perf_counter()]
+            times = [time.perf_counter()]
+
+            def tick(stage: str, done: int, total: int, times: list[float] = times) -> None:
+                times.append(time.perf_counter())
+
             model.generate(
                 ids,
                 global_attention_mask=mask,
                 num_beams=beams,
                 max_new_tokens=new_tokens,
                 min_new_tokens=new_tokens,
-                progress=lambda stage, done, total, times=times: times.append(time.perf_counter()),
+                progress=tick,
             )
             seconds.append(times[-1] - times[0])
             written = np.diff(times)[model.config.encoder_layers + 1 :]

@@ -54,12 +54,14 @@ def document_masks(
 
     Args:
         attention_mask_BT: 1 for a token, 0 for padding.
-        global_attention_mask_BT: 1 for a global token, 0 or -1 otherwise; None: no global token.
+        global_attention_mask_BT: 1 for a global token, 0 for a local one, -1 for padding (which masks the token, even if
+            attention_mask says 1: 1 * (-1 + 1) = 0); None: no global token.
     """
     unmasked_BT = attention_mask_BT == 1
     if global_attention_mask_BT is None:
         global_BT = np.zeros_like(unmasked_BT)
     else:
+        unmasked_BT = unmasked_BT & (global_attention_mask_BT != -1)
         global_BT = unmasked_BT & (global_attention_mask_BT == 1)
     return tuple(
         DocumentMask(unmasked_T, unmasked_T & ~global_T, np.flatnonzero(global_T))
