@@ -95,12 +95,25 @@ def test_scores_are_those_of_the_texts_read_anew_and_rows_those_that_wrote_them(
 @QUICK
 @given(seed=SEEDS, beams=st.integers(1, 4), early=st.sampled_from([True, False, "never"]))
 def test_a_batch_is_its_parts(seed, beams, early):
+    """A length penalty of 3 makes late texts win: a document that was closed must not take them while others go on."""
     prompt = np.array([[START, 3], [START, 5], [START, 6]])
-    rule = rules(num_beams=beams, max_length=10, early_stopping=early, repetition_penalty=1.3, no_repeat_ngram_size=2)
+    rule = rules(num_beams=beams, num_return_sequences=beams, max_length=14, early_stopping=early, length_penalty=3.0)
     together = search(MarkovModel(seed, eos_bias=1.5), prompt, rule)
-    for row, alone in zip(together.sequences, prompt, strict=True):
+    for document, alone in enumerate(prompt):
         part = search(MarkovModel(seed, eos_bias=1.5), alone[None], rule)
-        assert trimmed(row) == trimmed(part.sequences[0])
+        rows = together.sequences[document * beams : (document + 1) * beams]
+        assert [trimmed(row) for row in rows] == [trimmed(row) for row in part.sequences]
+
+
+def test_a_beam_that_ends_leaves_its_place_to_the_next_best():
+    chances = np.full((5, 5), 1e-9)
+    chances[START, [EOS, 3, 4]] = 0.5, 0.3, 0.2  # the best two begin with an end; both 3 and 4 must go on all the same
+    chances[3, [EOS, 0, 1]] = 0.4, 0.3, 0.3
+    chances[4, EOS] = 1.0
+    rule = rules(num_beams=2, num_return_sequences=2, max_length=4, length_penalty=0.0, early_stopping="never")
+    result = beam_search(lambda ids, parents: np.log(chances[ids[:, -1]]), START_ONLY, rule)
+    assert result.sequences.tolist() == [[START, EOS, PAD], [START, 4, EOS]]
+    assert np.exp(result.sequences_scores).tolist() == pytest.approx([0.5, 0.2], rel=1e-5)
 
 
 # ---- when it stops --------------------------------------------------------------------------------------------------
@@ -130,9 +143,10 @@ def test_the_three_kinds_of_early_stopping_stop_at_three_places():
     assert differing, places
 
 
-def test_never_without_a_length_penalty_hopes_no_more_than_false_does():
+@pytest.mark.parametrize("penalty", [0.0, -1.0])
+def test_never_hopes_for_length_only_where_length_pays(penalty):
     for seed in range(20):
-        assert steps_and_score(seed, "never", penalty=0.0) == steps_and_score(seed, False, penalty=0.0)
+        assert steps_and_score(seed, "never", penalty) == steps_and_score(seed, False, penalty)
 
 
 def test_max_length_ends_a_text_without_an_end():
@@ -186,6 +200,16 @@ def test_scores_are_kept_when_asked_for_as_float32(beams):
     assert [scores.shape for scores in result.scores] == [(beams, 7)] * 4
     assert {scores.dtype for scores in result.scores} == {np.dtype(np.float32)}
     assert search(model, START_ONLY, rules(num_beams=beams, max_length=5)).scores is None
+
+
+def test_the_search_is_float32_whatever_the_model_computes_in():
+    def step(token_ids, parents):
+        return np.array([[0.0, 1.0, 1.0 + 1e-12]] * len(token_ids))  # apart in float64, equal in float32
+
+    assert greedy_search(step, START_ONLY, GenerationSettings(max_length=2)).sequences.tolist() == [[2, 1]]
+    result = beam_search(step, START_ONLY, GenerationSettings(max_length=2, num_beams=2))
+    assert result.sequences.tolist() == [[2, 1]]
+    assert result.sequences_scores.dtype == np.float32
 
 
 def test_greedy_scores_are_logits_and_beam_scores_are_log_probabilities():
