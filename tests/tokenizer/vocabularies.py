@@ -26,8 +26,8 @@ BOTH = pytest.mark.parametrize(
 FRAGMENTS = (
     " ", "  ", "   ", "\n", "\r\n", "\t", "\x00", "\x1c", "\x85", "\xa0", "\u2003", "\u3000", "\u200b", "\u200d", "\ufeff",
     "'s", "'S", "'ll", "'", "the", " the", "Hello", "3", " 12", "½", "Ⅷ", "٣", "é", "e\u0301", "ß", "寿司", "한국어",
-    "ไทย", "\U0001f468", "\U0001f3fd", "\U00020000", "\U0010ffff", "Ġ", "Ċ", "<", ">", "mask", "<mask>", " <mask>", "</s>", "<s>", "<pad>", "<unk>",
-    "<|endoftext|>", "madeupword0000", "-" * 70, "ab" * 40,
+    "ไทย", "\U0001f468", "\U0001f3fd", "\U00020000", "\U0010ffff", "Ġ", "Ċ", "<", ">", "mask", "<mask>", " <mask>", "</s>",
+    "<s>", "<pad>", "<unk>", "<|endoftext|>", "madeupword0000", "-" * 70, "ab" * 40,
 )  # fmt: skip
 
 _CHARACTERS = st.integers(0, 0x10F7FF).map(lambda c: chr(c if c < 0xD800 else c + 0x800))  # each but the surrogates
