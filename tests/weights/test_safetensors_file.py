@@ -108,7 +108,7 @@ BAD = {
     "a key of an entry twice": (built(b'{"w": {"dtype":"U8","dtype":"U8","shape":[]}}'), "'dtype' twice"),
     "a negative size": (built(with_entry("b", shape=[-5])), "-5"),
     "a broken size": (built(with_entry("b", shape=[5.0])), "5.0"),
-    "a size that is no number": (built(with_entry("b", shape=[True] * 5)), "shape"),
+    "a size that is no number": (built(with_entry("b", shape=[5, True])), "shape"),
     "a size of 5000 digits": (built(b'{"w": {"shape": [' + b"9" * 5000 + b"]}}"), "999"),
     "NaN as a size": (built(with_entry("b", shape=[float("nan")])), "NaN"),
     "a shape that is no list": (built(with_entry("b", shape=5)), "shape 5"),

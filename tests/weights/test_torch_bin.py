@@ -268,6 +268,8 @@ BAD = {
     "attributes": (in_data_pkl(ORDERED_DICT + b"}" + text("__class__") + b"K\x01sb."), "attributes"),
     "attributes of a tensor": (in_data_pkl(tensor(PLAIN) + b"}" + text("_metadata") + b"}sb."), "TensorRecord"),
     "hooks": (in_data_pkl(tensor(PLAIN).replace(ORDERED_DICT, b"}" + text("h") + b"K\x01s") + b"."), "_rebuild_tensor_v2"),
+    "a tensor to be conjugated": (
+        in_data_pkl(tensor(PLAIN).replace(b")RtR", b")R}" + text("conj") + b"\x88stR") + b"."), "_rebuild_tensor_v2"),
     "a call of a storage": (in_data_pkl(b"ctorch\nFloatStorage\n)R."), "calls"),
     "a call of a number": (in_data_pkl(b"K\x01)R."), "calls"),
     "an empty stack": (in_data_pkl(b"s."), "empty stack"),
@@ -289,7 +291,7 @@ BAD = {
     "legacy: cut off in the pickle": (SOUND["legacy"][:200], "cut off"),
     "legacy: grown": (SOUND["legacy"] + b"\0", "added"),
     "legacy: a key too few": (old(keys=["0"]), "1 keys, which are not the 2"),
-    "legacy: a key twice": (old(keys=["0", "0"]), "keys"),
+    "legacy: a key twice": (old(keys=["0", "1", "1"]), "has 3 keys"),
     "legacy: a storage view": (old({"w": PLAIN._replace(storage_view=(None, None))}), "names a storage by"),
     "legacy: only the magic": (MAGIC, "cut off"),
 }  # fmt: skip
@@ -309,6 +311,17 @@ def test_refuses_by_name(path, case):
     assert str(path) in message
     assert "Fetch it again" in message
     assert len(message) < 1500
+
+
+@pytest.mark.parametrize(
+    ("limit", "found"),
+    [("torch_zip.MAX_RECORDS", "directory of 5 records"), ("torch_bin.MAX_TENSORS", "8 tensors, more than the 4")],
+)
+def test_refuses_more_than_any_model_has(path, monkeypatch, limit, found):
+    monkeypatch.setattr(f"led_ref.weights.{limit}", 4)
+    path.write_bytes(SOUND["zip"])
+    with pytest.raises(CheckpointError, match=found):
+        read_torch_bin(path)
 
 
 def test_what_is_not_a_file(tmp_path, path):
@@ -341,17 +354,19 @@ def test_the_machine_reads_plain_values_as_python_does(value, protocol):
     assert result.stop == len(code) - 5
 
 
-INSTRUCTIONS = st.sampled_from([
-    bytes([i]) for i in b"\x80N\x88\x89KMJ\x8aGX)\x85\x86\x87(t]ae}suqrhjcRbQ\x95\x8c\x94\x93."
-])
-PIECES = st.sampled_from([
-    ORDERED_DICT,
-    tensor(PLAIN),
-    text("storage"),
-    b"ctorch\nFloatStorage\n",
-    b"K\x01",
-    b"X\x01\0\0\0a",
-])
+INSTRUCTIONS = st.sampled_from(
+    [bytes([i]) for i in b"\x80N\x88\x89KMJ\x8aGX)\x85\x86\x87(t]ae}suqrhjcRbQ\x95\x8c\x94\x93."]
+)
+PIECES = st.sampled_from(
+    [
+        ORDERED_DICT,
+        tensor(PLAIN),
+        text("storage"),
+        b"ctorch\nFloatStorage\n",
+        b"K\x01",
+        b"X\x01\0\0\0a",
+    ]
+)
 
 
 @settings(max_examples=800, deadline=None)
