@@ -120,7 +120,7 @@ class LED:
             attention_mask=[[1] * len(ids)],
             global_attention_mask=[global_mask(global_attention, len(ids))],
             progress=progress,
-            **settings,
+            **{**settings, "return_dict_in_generate": False},
         )
         texts = [self.tokenizer.decode(row, skip_special_tokens=True).strip() for row in sequences.tolist()]
         return texts if len(texts) > 1 else texts[0]

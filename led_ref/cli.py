@@ -83,7 +83,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="store_true", help="print the version and end")
     parser.set_defaults(run=lambda options: _version_or_help(parser, options))
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    _add_text_commands(commands)
+    _add_checkpoint_commands(commands)
+    _add_machine_commands(commands)
+    return parser
 
+
+def _add_text_commands(commands: Any) -> None:
+    """The commands that read text: summarize, generate, tokenize."""
     summarize = _command(commands, "summarize", run_summarize, "summarize documents")
     summarize.add_argument(
         "files", nargs="+", metavar="FILE", help="text, Markdown, .gz, a rendered manual page, or - for standard input"
@@ -109,6 +116,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     tokenize.add_argument("--json", action="store_true", help="one JSON object")
 
+
+def _add_checkpoint_commands(commands: Any) -> None:
+    """The commands about checkpoints: inspect, convert."""
     inspect = _command(commands, "inspect", run_inspect, "print a checkpoint's configuration, tensors and memory")
     inspect.add_argument("model", nargs="?", metavar="NAME|DIR", help="default: the bundled model")
     inspect.add_argument("--revision", help="branch, tag or commit on the Hub")
@@ -126,6 +136,9 @@ def build_parser() -> argparse.ArgumentParser:
     convert.add_argument("--json", action="store_true", help="one JSON object")
     convert.add_argument("--quiet", action="store_true", help="no progress and notices")
 
+
+def _add_machine_commands(commands: Any) -> None:
+    """The commands about this machine: doctor, bench."""
     doctor = _command(commands, "doctor", run_doctor, "say what works on this machine")
     doctor.add_argument("--checkpoint", metavar="DIR", help="check led-base-16384's weights against known numbers")
     doctor.add_argument("--json", action="store_true", help="one JSON object")
@@ -141,7 +154,6 @@ def build_parser() -> argparse.ArgumentParser:
     bench.add_argument("--json", action="store_true", help="one JSON object")
     bench.add_argument("--quiet", action="store_true", help="no progress on standard error")
     bench.add_argument("--case", help=argparse.SUPPRESS)
-    return parser
 
 
 def _command(

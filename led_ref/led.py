@@ -345,7 +345,8 @@ class LEDForConditionalGeneration(LEDPreTrainedModel):
         """Write a target for each document: greedy search, or beam search if num_beams is more than 1.
 
         Args:
-            input_ids: (B, T) ids of the documents.
+            input_ids: (B, T) ids of the documents. With encoder_outputs they are optional, and serve only
+                encoder_no_repeat_ngram_size and encoder_repetition_penalty.
             attention_mask: (B, T), 1 for tokens, 0 for padding; None: all are tokens.
             global_attention_mask: (B, T), 1 for global tokens. LED was trained with one on the first token of a document
                 to summarize; None: none. (The text-level calls of api.py set it.)
@@ -365,7 +366,7 @@ class LEDForConditionalGeneration(LEDPreTrainedModel):
         """
         from led_ref.writing import write
 
-        result = write(
+        return write(
             self,
             input_ids,
             attention_mask,
@@ -375,4 +376,3 @@ class LEDForConditionalGeneration(LEDPreTrainedModel):
             progress,
             settings,
         )
-        return result if settings.get("return_dict_in_generate") else result.sequences

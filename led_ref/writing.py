@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from led_backends.contract import HostArray
 from led_ref import inputs
-from led_ref.errors import InputError, SettingsError
+from led_ref.errors import InputError
 from led_ref.generation.search import make_prompt, search
 from led_ref.generation.settings import decoder_start_id, resolve_settings
 from led_ref.generation.step import SearchResult
@@ -19,6 +19,7 @@ from led_ref.model.cache import DecoderCache
 from led_ref.model.decoder import decode, decoder_masks
 from led_ref.model.heads import lm_logits
 from led_ref.model.ops import embed_tokens
+from led_ref.model.outputs import LEDEncoderBaseModelOutput
 
 if TYPE_CHECKING:
     from led_ref.led import LEDForConditionalGeneration, Progress
@@ -63,20 +64,14 @@ def write(
     decoder_input_ids: Any,
     progress: "Progress | None",
     settings: dict[str, Any],
-) -> SearchResult:
+) -> "SearchResult | HostArray":
     """Read the documents, then search for what to write. The arguments are those of LEDForConditionalGeneration.generate."""
     config = model.config
-    inputs.exactly_one(
-        {"input_ids": input_ids, "encoder_outputs": encoder_outputs},
-        "encoder_outputs is what model.encoder(...) returned.",
-    )
-    source_BT = None
-    if input_ids is not None:
-        source_BT = inputs.checked_ids("input_ids", input_ids, config.vocab_size)
-        documents = len(source_BT)
-    else:
+    source_BT = None if input_ids is None else inputs.checked_ids("input_ids", input_ids, config.vocab_size)
+    if encoder_outputs is not None:
         encoder_outputs = inputs.checked_encoder_outputs(encoder_outputs, config)
-        documents = len(encoder_outputs.last_hidden_state)
+    documents = _number_of_documents(source_BT, encoder_outputs, global_attention_mask)
+
     prompt = None
     if decoder_input_ids is not None:
         prompt = inputs.checked_ids("decoder_input_ids", decoder_input_ids, config.vocab_size)
@@ -91,26 +86,39 @@ def write(
         max_positions=config.max_decoder_position_embeddings,
         vocab_size=config.vocab_size,
     )
-    if source_BT is None and (resolved.encoder_no_repeat_ngram_size or resolved.encoder_repetition_penalty != 1.0):
-        raise SettingsError(
-            "encoder_no_repeat_ngram_size and encoder_repetition_penalty look at the document's ids; "
-            "pass input_ids, not encoder_outputs."
-        )
     if encoder_outputs is None:
         encoder_outputs = model.encoder(input_ids, attention_mask, global_attention_mask, progress=progress)
-    elif global_attention_mask is not None:
-        raise InputError(
-            "global_attention_mask acts in the encoder; with encoder_outputs it would be ignored. Leave it out."
-        )
     mask_BT = None
     if attention_mask is not None:
         shape = encoder_outputs.last_hidden_state.shape
         mask_BT = inputs.checked_mask("attention_mask", attention_mask, (shape[0], shape[1]))
     cache = model.led.source_memory(encoder_outputs, documents * resolved.num_beams)
-    return search(
+    found = search(
         StepFunction(model, cache, mask_BT),
         prompt_BP,
         resolved,
         source_ids=source_BT,
         progress=None if progress is None else lambda done, total: progress("write", done, total),
     )
+    return found if resolved.return_dict_in_generate else found.sequences
+
+
+def _number_of_documents(
+    source_BT: HostArray | None, encoder_outputs: LEDEncoderBaseModelOutput | None, global_attention_mask: Any
+) -> int:
+    """How many documents there are, once it is clear that ids and encoder outputs speak of the same ones."""
+    if encoder_outputs is None:
+        if source_BT is None:
+            raise InputError("There is no document: pass input_ids, or encoder_outputs (what model.encoder returned).")
+        return len(source_BT)
+    if global_attention_mask is not None:
+        raise InputError(
+            "global_attention_mask acts in the encoder; with encoder_outputs it would be ignored. Leave it out."
+        )
+    batch, length = (int(size) for size in encoder_outputs.last_hidden_state.shape[:2])
+    if source_BT is not None and source_BT.shape != (batch, length):
+        raise InputError(
+            f"input_ids has shape {source_BT.shape}, but encoder_outputs was made from ({batch}, {length}). "
+            "Together they must be of the same documents; the ids serve the rules on the document's n-grams."
+        )
+    return batch
