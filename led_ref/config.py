@@ -13,8 +13,10 @@ position i sees the positions i - R ... i + R, where R = window // 2. (In allena
 is R itself; `from_dict` recognises such a file and doubles it.)
 """
 
+import copy
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,28 @@ from led_ref.errors import ConfigError, MissingFileError
 
 # Keys that only allenai/longformer's own config.json has; there the window is one-sided.
 _ALLENAI_KEYS = ("attention_mode", "attention_dilation")
+
+# What else such a file may say, and the values with which it is the LED that was released. The rest of these keys are
+# BART's: with another value the layers would be built differently.
+_ALLENAI_RELEASED: dict[str, tuple[Any, ...]] = {
+    "attention_mode": ("sliding_chunks", "tvm"),  # two programs for one attention; "n2" has no window
+    "attention_dilation": (1,),
+    "autoregressive": (False,),
+    "scale_embedding": (False,),
+    "normalize_before": (False,),
+    "normalize_embedding": (True,),
+    "add_final_layer_norm": (False,),
+    "static_position_embeddings": (False,),
+}
+
+# Second names that transformers gives to some keys, in a file too.
+_ALIASES = {
+    "hidden_size": "d_model",
+    "num_hidden_layers": "encoder_layers",
+    "num_attention_heads": "encoder_attention_heads",
+    "attention_probs_dropout_prob": "attention_dropout",
+    "initializer_range": "init_std",
+}
 
 
 @dataclass(frozen=True)
@@ -56,7 +80,7 @@ class LEDConfig:
         eos_token_id: `</s>`, or several ids that all end a text.
         attention_window: total window width 2R, even: one number, or one per encoder layer.
         tie_word_embeddings: whether the output projection is the embedding table.
-        extra: every other key of config.json, kept and written back.
+        extra: every other key of config.json, kept and written back; a copy of what is given.
 
     Raises:
         ConfigError: for values that cannot be, naming the field.
@@ -93,7 +117,7 @@ class LEDConfig:
     eos_token_id: int | tuple[int, ...] | None = 2
     attention_window: int | tuple[int, ...] = 512
     tie_word_embeddings: bool = True
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         """Refuse what cannot be, by name."""
@@ -101,6 +125,8 @@ class LEDConfig:
             value = getattr(self, name)
             if isinstance(value, list):
                 object.__setattr__(self, name, tuple(value))
+        object.__setattr__(self, "extra", copy.deepcopy(dict(self.extra)))
+        _check_extra(self)
         _check_numbers(self)
         _check_windows(self)
         _check_shape_of_heads(self)
@@ -146,20 +172,22 @@ class LEDConfig:
             values: the parsed JSON object. Keys that LEDConfig has no field for are kept in `extra`.
 
         Raises:
-            ConfigError: if `model_type` names another model, or a value cannot be.
+            ConfigError: if `model_type` names another model, a value cannot be, or a key and its second name in
+                transformers (d_model is hidden_size) disagree.
         """
         values = dict(values)
         is_allenai = any(key in values for key in _ALLENAI_KEYS)
         model_type = values.get("model_type", "led")
         if model_type != "led" and not is_allenai:
             raise ConfigError(
-                f"config.json says model_type {model_type!r}; led_ref runs 'led' only. "
+                f"model_type is {model_type!r}; led_ref runs 'led' only. "
                 "Name a folder or Hub model that holds an LED, for example allenai/led-base-16384."
             )
         if is_allenai:
             values = _from_allenai(values)
+        _rename_aliases(values)
         known = {f.name for f in fields(cls)} - {"extra"}
-        extra = {key: value for key, value in values.items() if key not in known}
+        extra = {key: value for key, value in values.items() if key not in known and key != "model_type"}
         return cls(**{key: value for key, value in values.items() if key in known}, extra=extra)
 
     @classmethod
@@ -179,11 +207,19 @@ class LEDConfig:
             )
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        except (
+            ValueError,
+            RecursionError,
+        ) as error:  # not UTF-8, not JSON, a number of 5,000 digits, nested without end
             raise ConfigError(f"{path} is not JSON ({error}). Fetch the file again.") from error
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be read ({error.strerror}). Check its permissions.") from error
         if not isinstance(values, dict):
             raise ConfigError(f"{path} holds a JSON {type(values).__name__}, not an object. Fetch the file again.")
-        return cls.from_dict(values)
+        try:
+            return cls.from_dict(values)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from None
 
     def to_dict(self) -> dict[str, Any]:
         """All fields and extra keys as one JSON-ready dictionary; `LEDConfig.from_dict(c.to_dict()) == c`."""
@@ -191,21 +227,58 @@ class LEDConfig:
         for name, value in values.items():
             if isinstance(value, tuple):
                 values[name] = list(value)
-        return {"model_type": "led", **values, **self.extra}
+        return {"model_type": "led", **values, **copy.deepcopy(dict(self.extra))}
 
     def save(self, folder: str | Path) -> Path:
-        """Write config.json into a folder, which is made if needed. Returns the file's path."""
+        """Write config.json into a folder, which is made if needed. Returns the file's path.
+
+        Raises:
+            ConfigError: if `extra` holds what JSON has no form for; nothing is written then.
+        """
         folder = Path(folder)
+        try:
+            text = json.dumps(self.to_dict(), indent=2, sort_keys=True, allow_nan=False) + "\n"
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"extra cannot be written as JSON ({error}). Keep plain JSON values in it.") from error
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "config.json"
         partial = folder / ".config.json.partial"
-        partial.write_text(json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        partial.replace(path)
+        try:
+            partial.write_text(text, encoding="utf-8")
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
         return path
 
 
+def _check_extra(config: LEDConfig) -> None:
+    """`extra` holds other keys than the fields, and no number that JSON does not have."""
+    double = sorted(config.extra.keys() & {"model_type", *(f.name for f in fields(config))})
+    if double:
+        raise ConfigError(f"extra holds {double[0]!r}, which LEDConfig has a field for. Set the field.")
+    for key, number in _floats(dict(config.extra)):
+        if not math.isfinite(number):
+            raise ConfigError(f"{key} is {number}, a number that JSON does not have. Write null, or leave {key} out.")
+
+
+def _floats(values: Any, path: str = "") -> Iterator[tuple[str, float]]:
+    """Every float within nested lists and dictionaries, with the way to it."""
+    if isinstance(values, float):
+        yield path, values
+    elif isinstance(values, dict):
+        for key, value in values.items():
+            yield from _floats(value, f"{path}.{key}" if path else str(key))
+    elif isinstance(values, list | tuple):
+        for i, value in enumerate(values):
+            yield from _floats(value, f"{path}[{i}]")
+
+
 def _check_numbers(config: LEDConfig) -> None:
-    """Sizes are whole numbers, and at least 1 (a decoder or encoder without layers is allowed)."""
+    """Sizes are whole numbers, and at least 1 (a decoder or encoder without layers is allowed); switches are true or false.
+
+    A switch must be a boolean because the text "false" would count as true; the training settings must be numbers
+    because transformers refuses a config.json in which they are not.
+    """
     least = {
         "vocab_size": 1,
         "max_encoder_position_embeddings": 1,
@@ -222,6 +295,14 @@ def _check_numbers(config: LEDConfig) -> None:
         value = getattr(config, name)
         if not _is_whole(value) or value < minimum:
             raise ConfigError(f"{name} is {value!r}; it must be a whole number of at least {minimum}.")
+    for f in fields(config):
+        value = getattr(config, f.name)
+        if f.type is bool and not isinstance(value, bool):
+            raise ConfigError(f"{f.name} is {value!r}; it must be true or false.")
+        if f.type is float and not ((isinstance(value, float) or _is_whole(value)) and math.isfinite(value)):
+            raise ConfigError(
+                f"{f.name} is {value!r}; it must be a finite number ({f.default} unless it was trained so)."
+            )
 
 
 def _check_windows(config: LEDConfig) -> None:
@@ -266,16 +347,38 @@ def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def _rename_aliases(values: dict[str, Any]) -> None:
+    """Put what stands under a key's second name under its first, in place."""
+    for alias, name in _ALIASES.items():
+        if alias not in values:
+            continue
+        given = values.pop(alias)
+        if name in values and values[name] != given:
+            raise ConfigError(
+                f"{name} is {values[name]!r} and {alias} is {given!r}, two names of one thing. "
+                f"Remove the wrong one (transformers would take {alias})."
+            )
+        values[name] = given
+
+
 def _from_allenai(values: dict[str, Any]) -> dict[str, Any]:
     """The same configuration with transformers' meaning of attention_window; the keys of the old meaning are dropped."""
-    for name, plain in (("attention_dilation", 1), ("autoregressive", False)):
-        found = values.get(name, plain)
-        if any(entry != plain for entry in (found if isinstance(found, list) else [found])):
+    for name, released in _ALLENAI_RELEASED.items():
+        found = values.get(name, released[0])
+        if any(entry not in released for entry in (found if isinstance(found, list) else [found])):
             raise ConfigError(
-                f"{name} is {found!r}; led_ref knows LED as released, where it is {plain!r} in every layer."
+                f"{name} is {found!r} in this config.json of allenai's original code; led_ref knows LED as released, "
+                f"where it is {' or '.join(map(repr, released))}. Name a released checkpoint."
             )
-    radius = values.get("attention_window", LEDConfig.attention_window // 2)  # type: ignore[operator]
-    values["attention_window"] = [2 * r for r in radius] if isinstance(radius, list) else 2 * radius
+    given = values.get("attention_window", LEDConfig().windows[0] // 2)
+    radii = given if isinstance(given, list) else [given]
+    for radius in radii:
+        if not _is_whole(radius) or radius < 1:
+            raise ConfigError(
+                f"attention_window holds {radius!r}; in this config.json of allenai's original code it is the radius R, "
+                "a whole number of at least 1."
+            )
+    values["attention_window"] = [2 * radius for radius in radii] if isinstance(given, list) else 2 * given
     values["model_type"] = "led"
     for name in (*_ALLENAI_KEYS, "autoregressive"):
         values.pop(name, None)
