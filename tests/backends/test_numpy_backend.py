@@ -1,0 +1,169 @@
+"""The CPU backend against the definitions of its operations, in every precision and with any number of threads."""
+
+import math
+import threading
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_info
+
+import led_backends
+from led_backends.numpy_backend import CHUNK, NumpyBackend
+
+DTYPES = ("float32", "float64")
+THREADS = (1, 2, 5)
+# What gelu_tail.py claims: the largest absolute error between -8 and 8, half a unit in the last place of the result there.
+GELU_ERROR = {"float32": 2.4e-7, "float64": 4.45e-16}
+# A few roundings of numbers of about 1.
+CLOSE = {"float32": 2e-6, "float64": 4e-15}
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(7)
+
+
+def exact_gelu(x):
+    """x Phi(x) as a fraction: the tail has 53 bits of its own, so that nothing cancels, and the subtraction is exact."""
+    tail = Fraction(abs(x)) * Fraction(0.5 * math.erfc(abs(x) / math.sqrt(2)))
+    return max(Fraction(x), Fraction(0)) - tail
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gelu_is_within_its_stated_error_of_erfc(dtype):
+    x = np.concatenate([np.linspace(-8, 8, 4801), np.linspace(8, 12, 601), [0.0, -0.0, 4.7, 1e-30, -1e-30]]).astype(
+        dtype
+    )
+    out = NumpyBackend(threads=1).gelu(x.copy())
+    errors = np.array([abs(float(Fraction(float(got)) - exact_gelu(float(v)))) for got, v in zip(out, x, strict=True)])
+    usual = np.abs(x) <= 8
+    print(f"gelu {dtype}: largest error {errors[usual].max():.2e} at {x[usual][errors[usual].argmax()]:.3f}")
+    assert errors[usual].max() <= GELU_ERROR[dtype]
+    assert (errors[~usual] <= np.spacing(x[~usual]) / 2).all()  # beyond, the nearest number that there is
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gelu_far_out_is_the_identity_or_zero(dtype):
+    x = np.array([40, 1e3, 1e18, -40, -1e3, -1e18], dtype)
+    np.testing.assert_array_equal(NumpyBackend().gelu(x.copy()), np.maximum(x, 0))
+
+
+def test_gelu_works_in_place_or_refuses():
+    x = np.ones((3, 5), np.float32)
+    assert NumpyBackend().gelu(x) is x
+    with pytest.raises(ValueError, match="contiguous"):
+        NumpyBackend().gelu(np.ones((5, 3), np.float32).T)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_layer_norm_is_its_definition_and_leaves_its_argument_alone(rng, dtype):
+    x = (rng.normal(size=(2, 3, 7)) * 5 + 100).astype(dtype)  # far from zero: variance by E[x^2] - mean^2 would be off
+    weight, bias = rng.normal(size=(2, 7)).astype(dtype)
+    before = x.copy()
+    out = NumpyBackend().layer_norm(x, weight, bias)
+    wide = x.astype(np.float64)
+    centred = wide - wide.mean(-1, keepdims=True)
+    expected = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5) * weight + bias
+    np.testing.assert_allclose(out, expected, rtol=0, atol=20 * CLOSE[dtype])  # the mean of 100 costs its last digits
+    np.testing.assert_array_equal(x, before)
+    constant = NumpyBackend().layer_norm(np.full((2, 7), 3, dtype), weight, bias)
+    np.testing.assert_array_equal(constant, np.tile(bias, (2, 1)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_softmax_over_what_is_not_hidden(rng, dtype):
+    backend = NumpyBackend()
+    scores = (rng.normal(size=(2, 3, 5, 7)) * 300).astype(dtype)  # exp of these would overflow
+    may_look = rng.random((2, 1, 5, 7)) < 0.5
+    may_look[1, 0, 2] = False  # a row that may look at nothing
+    expected = np.zeros(scores.shape)
+    for b, h, t in np.ndindex(2, 3, 5):
+        seen = may_look[b, 0, t]
+        wide = scores[b, h, t, seen].astype(np.float64)
+        if seen.any():
+            expected[b, h, t, seen] = np.exp(wide - wide.max()) / np.exp(wide - wide.max()).sum()
+    assert backend.hide(scores, may_look) is None
+    assert (np.isneginf(scores) == ~np.broadcast_to(may_look, scores.shape)).all()
+    out = backend.softmax(scores)
+    np.testing.assert_allclose(out, expected, rtol=0, atol=CLOSE[dtype])
+    assert (out[1, :, 2] == 0).all()
+    assert out.dtype == dtype
+    assert backend.softmax(np.empty((3, 0), dtype)).shape == (3, 0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_linear_takes_all_leading_axes_as_rows(rng, dtype):
+    x = rng.normal(size=(3, 5, 2, 7)).astype(dtype).swapaxes(1, 2)  # not contiguous
+    weight, bias = rng.normal(size=(11, 7)).astype(dtype), rng.normal(size=11).astype(dtype)
+    expected = np.einsum("abcd,ed->abce", x.astype(np.float64), weight.astype(np.float64)) + bias
+    np.testing.assert_allclose(NumpyBackend().linear(x, weight, bias), expected, rtol=0, atol=10 * CLOSE[dtype])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_dtype_is_kept_and_the_number_of_threads_changes_no_bit(rng, dtype):
+    width = 97
+    x = rng.normal(size=(3, CHUNK // width, width)).astype(dtype)  # several pieces, the last one short
+    weight, bias = rng.normal(size=(2, width)).astype(dtype)
+    wide = rng.normal(size=(3, CHUNK + 1)).astype(dtype)  # one row is more than a piece
+    results = []
+    for threads in THREADS:
+        backend = NumpyBackend(threads)
+        found = [backend.layer_norm(x, weight, bias), backend.gelu(x.copy()), backend.linear(x, weight[None], bias[:1])]
+        found.append(backend.layer_norm(wide, wide[0], wide[1]))
+        assert [array.dtype for array in found] == [dtype] * 4
+        results.append(found)
+    for other in results[1:]:
+        for array, same in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(array, same)
+
+
+@pytest.mark.parametrize("threads", THREADS)
+@pytest.mark.parametrize("heads", [1, 2, 13])
+def test_tiles_cover_each_head_once(threads, heads):
+    seen = np.zeros(heads, int)
+
+    def tile(some):
+        assert isinstance(some, slice)
+        seen[some] += 1
+
+    NumpyBackend(threads).for_each_tile(tile, heads)
+    assert (seen == 1).all()
+
+
+def blas_threads():
+    return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+
+
+@pytest.mark.parametrize("threads", THREADS)
+def test_what_a_thread_raises_is_raised_and_blas_has_its_threads_back(threads):
+    before, inside = blas_threads(), set()
+    caller = threading.get_ident()
+
+    def tile(some):
+        inside.update(blas_threads() if threading.get_ident() != caller else {1})
+        if some.start == 3:
+            raise ZeroDivisionError("in head 3")
+
+    with pytest.raises(ZeroDivisionError, match="in head 3"):
+        NumpyBackend(threads).for_each_tile(tile, 5)
+    assert inside == {1}
+    assert blas_threads() == before
+
+
+def test_host_and_device_are_one():
+    backend = NumpyBackend()
+    array = np.arange(12.0).reshape(3, 4)
+    assert np.shares_memory(backend.to_device(array), array)
+    assert backend.to_device(array.T).flags.c_contiguous
+    assert backend.to_host(array) is array
+
+
+def test_backends_by_name():
+    assert [led_backends.get(name).name for name in ("auto", "numpy")] == ["numpy", "numpy"]
+    with pytest.raises(led_backends.BackendUnavailableError, match=r"no backend 'torch'.*auto, numpy"):
+        led_backends.get("torch")
+    with pytest.raises(led_backends.BackendUnavailableError, match=r"CuPy.*backend='numpy'"):
+        led_backends.get("cupy")
+    with pytest.raises(ValueError, match=r"threads is 0.*at least 1"):
+        NumpyBackend(0)
