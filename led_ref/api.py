@@ -8,7 +8,8 @@
 `load` gives the loaded thing once for many calls; `generate` is `load(...).generate(...)`.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import difflib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,26 @@ from typing import Any
 import numpy as np
 
 from led_backends.contract import Backend, HostArray
-from led_ref.errors import InputError
-from led_ref.led import LEDForConditionalGeneration, Progress
+from led_ref.errors import InputError, LEDError, SettingsError
+from led_ref.led import LEDForConditionalGeneration
+from led_ref.reading import Progress
 from led_ref.tokenizer.tokenizer import LEDTokenizer
 
 # Which tokens see all and are seen by all: a name, a 0/1 array (a mask), or a list of positions.
 GlobalAttention = str | HostArray | Sequence[int]
+
+# What model.generate takes beside settings, and what a call on text has in its place.
+_OF_IDS = {
+    "input_ids": "give the text itself",
+    "attention_mask": "a document has no padding, so it needs none",
+    "global_attention_mask": "pass global_attention",
+    "encoder_outputs": "give the text itself",
+    "inputs_embeds": "give the text itself",
+    "decoder_input_ids": "every text that is written starts afresh",
+    "return_dict_in_generate": "it gives ids and scores, not text",
+}
+_GLOBAL_FORMS = "give 'first', 'none', 'all', a list of positions, or a 0/1 array"
+_OF_TEXT = ("global_attention", "truncation", "progress", "model", "backend", "dtype", "revision")
 
 # Ai2's own checkpoints that were pretrained but never taught to summarize.
 NOT_FINE_TUNED = ("allenai/led-base-16384", "allenai/led-large-16384")
@@ -70,15 +85,23 @@ class LED:
             the place of each string.
 
         Raises:
-            InputError: if a document is empty or too long.
+            InputError: if a document is empty or too long (of several, the message says which; none is read then).
             SettingsError: for a setting that does not exist or contradicts another.
         """
+        check_settings(settings)
+        # All documents are looked at before the first is read: the last one being too long should not cost an hour.
         if isinstance(text, str):
-            return self._generate_one(text, global_attention, truncation, progress, settings)
-        texts = list(text)
-        if not texts:
-            raise InputError("There are no documents: the list is empty. Give at least one text.")
-        return [self._generate_one(each, global_attention, truncation, progress, settings) for each in texts]
+            ids = self.encode(text, truncation=truncation)
+            mask = global_mask(global_attention, len(ids))
+            return self._generate_one(ids, mask, progress, settings)
+        prepared = []
+        for i, document in enumerate(_listed(text)):
+            try:
+                ids = self.encode(document, truncation=truncation)
+                prepared.append((ids, global_mask(global_attention, len(ids))))
+            except LEDError as error:
+                raise type(error)(f"texts[{i}]: {error}") from error
+        return [self._generate_one(ids, mask, progress, settings) for ids, mask in prepared]
 
     def encode(self, text: str, *, truncation: bool = False) -> list[int]:
         """The ids of a document, with `<s>` and `</s>`.
@@ -103,24 +126,15 @@ class LED:
         return ids
 
     def _generate_one(
-        self,
-        text: str,
-        global_attention: GlobalAttention,
-        truncation: bool,
-        progress: Progress | None,
-        settings: dict[str, Any],
+        self, ids: list[int], mask: list[int], progress: Progress | None, settings: Mapping[str, Any]
     ) -> str | list[str]:
-        if settings.get("return_dict_in_generate"):
-            raise InputError(
-                "return_dict_in_generate gives ids and scores, not text: call model.generate with ids for it."
-            )
-        ids = self.encode(text, truncation=truncation)
+        """The text, or with num_return_sequences > 1 the texts, for the ids of one document."""
         sequences = self.model.generate(
             [ids],
             attention_mask=[[1] * len(ids)],
-            global_attention_mask=[global_mask(global_attention, len(ids))],
+            global_attention_mask=[mask],
             progress=progress,
-            **{**settings, "return_dict_in_generate": False},
+            **settings,
         )
         texts = [self.tokenizer.decode(row, skip_special_tokens=True).strip() for row in sequences.tolist()]
         return texts if len(texts) > 1 else texts[0]
@@ -138,12 +152,13 @@ def load(
 
     Args:
         model: a folder, or a name on the Hugging Face Hub; None: the small trained model that is bundled.
-        revision: branch, tag or commit on the Hub.
+        revision: branch, tag or commit on the Hub; only with a name on the Hub.
         backend: "auto", "numpy", or a backend object.
         dtype: what to compute in: "float32" or "float64".
         notice: told in a sentence what a person may want to know.
 
     Raises:
+        InputError: for a revision of what has none, or another dtype.
         MissingFileError: if there is no such model or a file of it is missing.
         ConfigError: if it is no LED.
         CheckpointError: if its weights are damaged or do not cover it exactly.
@@ -154,6 +169,10 @@ def load(
         notice(
             f"{model} was pretrained but not fine-tuned: it fills in masked text and does not summarize. "
             "For summaries of papers take allenai/led-large-16384-arxiv."
+        )
+    if model is None and revision is not None:
+        raise InputError(
+            f"revision is {revision!r}, but no model is named, and the bundled one has none. Name a model."
         )
     folder = bundled_model() if model is None else resolve(model, revision=revision, notice=notice)
     name = "the bundled model" if model is None else str(model)
@@ -177,17 +196,47 @@ def generate(
     Args:
         text: one document or several.
         model: a folder, a name on the Hub, or what `load` returned; None: the small trained model that is bundled.
-        backend: see `load`.
-        dtype: see `load`.
+        backend: see `load`; what is loaded already has its own.
+        dtype: see `load`; likewise.
         global_attention: see `LED.generate`.
         truncation: see `LED.generate`.
         settings: see `LED.generate`; also `progress`.
 
     Returns:
         A string for one document, a list of strings for several.
+
+    Raises:
+        LEDError: as `load` and `LED.generate`.
     """
-    led = model if isinstance(model, LED) else load(model, backend=backend, dtype=dtype)
+    check_settings(settings)
+    if isinstance(model, LED):
+        led = model
+        if backend != "auto" or dtype not in ("float32", led.model.dtype):
+            raise InputError(
+                f"backend is {backend!r} and dtype is {dtype!r}, but {led.name} is loaded already and computes in "
+                f"{led.model.dtype} on {led.model.backend.name}. Pass both to led_ref.load."
+            )
+    else:
+        led = load(model, backend=backend, dtype=dtype)
     return led.generate(text, global_attention=global_attention, truncation=truncation, **settings)
+
+
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Refuse what is no generation setting but an argument, misplaced or misspelt. The settings check themselves later.
+
+    Raises:
+        SettingsError: naming what to pass instead.
+    """
+    for name, value in settings.items():
+        if name in _OF_IDS and not (name == "return_dict_in_generate" and value is False):
+            raise SettingsError(
+                f"{name} is for LEDForConditionalGeneration.generate, which takes ids. Here, {_OF_IDS[name]}."
+            )
+        nearest = difflib.get_close_matches(name, _OF_TEXT, n=1, cutoff=0.75)
+        if nearest:
+            raise SettingsError(
+                f"There is no setting {name!r} (it was set to {value!r}) here. Is {nearest[0]!r} meant?"
+            )
 
 
 def global_mask(global_attention: GlobalAttention, length: int) -> list[int]:
@@ -198,7 +247,7 @@ def global_mask(global_attention: GlobalAttention, length: int) -> list[int]:
         length: T.
 
     Raises:
-        InputError: for another name, a position outside the document, or a mask of another length.
+        InputError: for another name, a position outside the document or given twice, or a mask of another length.
 
     Example:
         >>> global_mask("first", 4), global_mask([0, 3], 4)
@@ -207,25 +256,51 @@ def global_mask(global_attention: GlobalAttention, length: int) -> list[int]:
     if isinstance(global_attention, str):
         named = {"first": [0], "none": [], "all": range(length)}
         if global_attention not in named:
-            raise InputError(
-                f"global_attention is {global_attention!r}; give 'first', 'none', 'all', a list of positions, or a 0/1 array."
-            )
-        positions: Iterable[int] = named[global_attention]
-    elif isinstance(global_attention, np.ndarray):
+            raise InputError(f"global_attention is {global_attention!r}; {_GLOBAL_FORMS}.")
+        return _marked(named[global_attention], length)
+    if isinstance(global_attention, np.ndarray):
         if global_attention.shape != (length,) or not np.isin(global_attention, (0, 1)).all():
             raise InputError(
                 f"global_attention is an array of shape {global_attention.shape}; as a mask it must hold {length} values "
                 "of 0 and 1, one for each token. (A list is taken as positions.)"
             )
-        positions = np.flatnonzero(global_attention).tolist()
-    else:
+        return _marked(np.flatnonzero(global_attention).tolist(), length)
+    try:
         positions = list(global_attention)
-    mask = [0] * length
+    except TypeError:
+        raise InputError(f"global_attention is {global_attention!r}; {_GLOBAL_FORMS}.") from None
+    seen: set[int] = set()
     for position in positions:
         if isinstance(position, bool) or not isinstance(position, int | np.integer) or not 0 <= position < length:
             raise InputError(
                 f"global_attention holds the position {position!r}; positions are whole numbers from 0 to {length - 1} "
                 "(the document's last token)."
             )
+        if position in seen:
+            raise InputError(
+                f"global_attention holds the position {position} twice. A list is taken as positions; "
+                "if a mask is meant, give it as an array: numpy.array([1, 0, 0, ...])."
+            )
+        seen.add(position)
+    return _marked(positions, length)
+
+
+def _marked(positions: Iterable[int], length: int) -> list[int]:
+    """A mask with 1 at the positions."""
+    mask = [0] * length
+    for position in positions:
         mask[position] = 1
     return mask
+
+
+def _listed(texts: Any) -> list[Any]:
+    """The documents as a list, or an error that says what was given instead."""
+    if isinstance(texts, bytes | bytearray | Mapping | Path) or not isinstance(texts, Iterable):
+        remedy = (
+            "of a file, pass its text: path.read_text()" if isinstance(texts, Path) else "decode or take out the text"
+        )
+        raise InputError(f"A document is {type(texts).__name__}, not str. Give a text or a list of texts ({remedy}).")
+    listed = list(texts)
+    if not listed:
+        raise InputError("There are no documents: the list is empty. Give at least one text.")
+    return listed

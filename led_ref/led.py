@@ -7,11 +7,9 @@ as transformers does. They hold no state that a call changes: a model can be sha
     ids = model.generate(input_ids, attention_mask=mask, global_attention_mask=global_mask, num_beams=4)
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
-
-import numpy as np
 
 from led_backends.contract import Array, Backend, HostArray
 from led_ref import inputs
@@ -19,83 +17,13 @@ from led_ref.config import LEDConfig
 from led_ref.errors import InputError
 from led_ref.model.cache import DecoderCache
 from led_ref.model.decoder import decode, decoder_masks, source_memory
-from led_ref.model.encoder import encode
 from led_ref.model.heads import IGNORED_LABEL, cross_entropy, lm_logits, shift_tokens_right
 from led_ref.model.ops import embed_tokens
 from led_ref.model.outputs import LEDEncoderBaseModelOutput, LEDSeq2SeqLMOutput, LEDSeq2SeqModelOutput
 from led_ref.model.params import LEDParams
+from led_ref.model.tap import SILENT, Tap, keep
 from led_ref.pretrained import LEDPreTrainedModel
-
-# Told how far a long call is: (what is done: "read" or "write", steps done, steps in all).
-Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class LEDEncoder:
-    """The encoder by itself: `model.encoder(input_ids, ...)`. Its output can be handed to `forward` and `generate`."""
-
-    config: LEDConfig
-    params: LEDParams
-    backend: Backend
-
-    def __call__(
-        self,
-        input_ids: Any = None,
-        attention_mask: Any = None,
-        global_attention_mask: Any = None,
-        inputs_embeds: Any = None,
-        *,
-        output_attentions: bool = False,
-        output_hidden_states: bool = False,
-        progress: Progress | None = None,
-    ) -> LEDEncoderBaseModelOutput:
-        """Read documents of up to max_encoder_position_embeddings tokens.
-
-        Args:
-            input_ids: (B, T) ids; or else `inputs_embeds`.
-            attention_mask: (B, T), 1 for tokens, 0 for padding; None: all are tokens (ids must hold no pad id then).
-            global_attention_mask: (B, T), 1 for tokens that see all and are seen by all; None: none.
-            inputs_embeds: (B, T, D) in place of the ids' embeddings.
-            output_attentions: also return each layer's probabilities.
-            output_hidden_states: also return the embeddings and each layer's output.
-            progress: told after each layer.
-
-        Raises:
-            InputError: for anything that does not fit the model or each other.
-        """
-        given = inputs.exactly_one(
-            {"input_ids": input_ids, "inputs_embeds": inputs_embeds}, "They are two forms of the same."
-        )
-        if given == "input_ids":
-            ids_BT = inputs.checked_ids("input_ids", input_ids, self.config.vocab_size)
-            if attention_mask is None:
-                inputs.refuse_unmasked_padding(ids_BT, self.config.pad_token_id)
-            shape = ids_BT.shape
-        else:
-            host_BTD = inputs.checked_embeds("inputs_embeds", inputs_embeds, self.config, self.params.shared.dtype.name)
-            shape = host_BTD.shape[:2]
-        inputs.check_source_length(shape[1], self.config)
-        mask_BT = np.ones(shape, np.int64)
-        if attention_mask is not None:
-            mask_BT = inputs.checked_mask("attention_mask", attention_mask, shape)
-        global_BT = None
-        if global_attention_mask is not None:
-            global_BT = inputs.checked_mask("global_attention_mask", global_attention_mask, shape, padding=-1)
-        if given == "input_ids":
-            embeds_BTD = embed_tokens(ids_BT, self.params.shared, self.backend)
-        else:
-            embeds_BTD = self.backend.to_device(host_BTD)
-        return encode(
-            embeds_BTD,
-            self.params.encoder,
-            self.config,
-            mask_BT,
-            global_BT,
-            self.backend,
-            output_hidden_states=output_hidden_states,
-            output_attentions=output_attentions,
-            progress=None if progress is None else lambda done, total: progress("read", done, total),
-        )
+from led_ref.reading import STATES, LEDEncoder, Progress, asked_for, those
 
 
 class LEDModel(LEDPreTrainedModel):
@@ -121,6 +49,7 @@ class LEDModel(LEDPreTrainedModel):
         use_cache: bool | None = None,
         output_attentions: bool = False,
         output_hidden_states: bool = False,
+        tap: Tap = SILENT,
     ) -> LEDSeq2SeqModelOutput:
         """Run encoder and decoder once.
 
@@ -139,6 +68,7 @@ class LEDModel(LEDPreTrainedModel):
             use_cache: False: do not return the cache.
             output_attentions: also return all attention probabilities.
             output_hidden_states: also return every layer's states.
+            tap: listens to the named intermediates (model/tap.py).
 
         Raises:
             InputError: for anything that does not fit the model or each other; see inputs.py.
@@ -150,11 +80,13 @@ class LEDModel(LEDPreTrainedModel):
             encoder_outputs,
             past_key_values,
             inputs_embeds,
-            {"output_attentions": output_attentions, "output_hidden_states": output_hidden_states},
+            {"output_attentions": output_attentions, "output_hidden_states": output_hidden_states, "tap": tap},
         )
         embeds_NUD = self._target(decoder_input_ids, decoder_inputs_embeds)
         rows, new, _ = embeds_NUD.shape
-        cache = past_key_values or self.source_memory(encoded, rows)
+        kept: dict[str, Array] = {}
+        listener = keep(asked_for(output_attentions, output_hidden_states), kept, tap).at("led.decoder")
+        cache = past_key_values or self.source_memory(encoded, rows, listener)
         inputs.check_target_length(cache.length, new, self.config)
         inputs.check_rows(rows, cache, encoded)
         target_mask = None
@@ -162,21 +94,14 @@ class LEDModel(LEDPreTrainedModel):
             shape = (rows, cache.length + new)
             target_mask = inputs.checked_mask("decoder_attention_mask", decoder_attention_mask, shape)
         masks = decoder_masks(new, cache.length, target_mask, mask_BT, self.backend)
-        decoded = decode(
-            embeds_NUD,
-            cache,
-            self.params.decoder,
-            self.config,
-            masks,
-            self.backend,
-            output_attentions=output_attentions,
-        )
+        listener("embed_tokens.output", embeds_NUD)
+        last_NUD, cache = decode(embeds_NUD, cache, self.params.decoder, self.config, masks, self.backend, listener)
         return LEDSeq2SeqModelOutput(
-            last_hidden_state=decoded.last_hidden_state_NUD,
-            past_key_values=None if use_cache is False else decoded.cache,
-            decoder_hidden_states=decoded.hidden_states if output_hidden_states else None,
-            decoder_attentions=decoded.attentions if output_attentions else None,
-            cross_attentions=decoded.cross_attentions if output_attentions else None,
+            last_hidden_state=last_NUD,
+            past_key_values=None if use_cache is False else cache,
+            decoder_hidden_states=those(kept, STATES) if output_hidden_states else None,
+            decoder_attentions=those(kept, "self_attn.probs") if output_attentions else None,
+            cross_attentions=those(kept, "encoder_attn.probs") if output_attentions else None,
             encoder_last_hidden_state=encoded.last_hidden_state if encoded else None,
             encoder_hidden_states=encoded.hidden_states if encoded else None,
             encoder_attentions=encoded.attentions if encoded else None,
@@ -185,12 +110,12 @@ class LEDModel(LEDPreTrainedModel):
 
     __call__ = forward
 
-    def source_memory(self, encoded: LEDEncoderBaseModelOutput | None, rows: int) -> DecoderCache:
+    def source_memory(self, encoded: LEDEncoderBaseModelOutput | None, rows: int, tap: Tap = SILENT) -> DecoderCache:
         """The cache before the first target token: the document's keys and values, made once, for `rows` target rows."""
         if encoded is None:
             raise InputError("There is no document: pass input_ids, inputs_embeds, encoder_outputs or past_key_values.")
         heads = self.config.decoder_attention_heads
-        return source_memory(encoded.last_hidden_state, self.params.decoder, heads, rows, self.backend)
+        return source_memory(encoded.last_hidden_state, self.params.decoder, heads, rows, self.backend, tap)
 
     def _source(
         self,
@@ -271,6 +196,7 @@ class LEDForConditionalGeneration(LEDPreTrainedModel):
         use_cache: bool | None = None,
         output_attentions: bool = False,
         output_hidden_states: bool = False,
+        tap: Tap = SILENT,
     ) -> LEDSeq2SeqLMOutput:
         """Run encoder, decoder and head once; the arguments are LEDModel.forward's, and one more.
 
@@ -288,6 +214,7 @@ class LEDForConditionalGeneration(LEDPreTrainedModel):
             use_cache: see there.
             output_attentions: see there.
             output_hidden_states: see there.
+            tap: see there.
 
         Raises:
             InputError: for anything that does not fit the model or each other.
@@ -310,8 +237,10 @@ class LEDForConditionalGeneration(LEDPreTrainedModel):
             use_cache=use_cache,
             output_attentions=output_attentions,
             output_hidden_states=output_hidden_states,
+            tap=tap,
         )
         logits_NUV = lm_logits(out.last_hidden_state, self.params, self.backend)
+        tap("logits", logits_NUV)
         loss = None
         if labels_NU is not None:
             inputs.check_labels_shape(labels_NU, logits_NUV.shape[:2])

@@ -22,7 +22,8 @@ from led_ref.model.ops import embed_tokens
 from led_ref.model.outputs import LEDEncoderBaseModelOutput
 
 if TYPE_CHECKING:
-    from led_ref.led import LEDForConditionalGeneration, Progress
+    from led_ref.led import LEDForConditionalGeneration
+    from led_ref.reading import Progress
 
 
 class StepFunction:
@@ -49,9 +50,8 @@ class StepFunction:
         new = token_ids_NU.shape[1]
         masks = decoder_masks(new, self.cache.length, None, self.attention_mask_BT, backend)
         embeds_NUD = embed_tokens(token_ids_NU, model.params.shared, backend)
-        decoded = decode(embeds_NUD, self.cache, model.params.decoder, model.config, masks, backend)
-        self.cache = decoded.cache
-        logits_N1V = lm_logits(decoded.last_hidden_state_NUD[:, -1:], model.params, backend)
+        last_NUD, self.cache = decode(embeds_NUD, self.cache, model.params.decoder, model.config, masks, backend)
+        logits_N1V = lm_logits(last_NUD[:, -1:], model.params, backend)
         return backend.to_host(logits_N1V[:, 0])
 
 

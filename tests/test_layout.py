@@ -24,9 +24,10 @@ MAY_IMPORT = {
     "inputs": {"led_backends", "config", "model"},
     "weights": {"led_backends", "config", "model", "weights"},
     "pretrained": {"led_backends", "config", "model", "weights"},
-    "writing": {"led_backends", "config", "inputs", "model", "generation", "led"},
-    "led": {"led_backends", "config", "inputs", "model", "weights", "pretrained", "writing"},
-    "api": {"led_backends", "config", "led", "tokenizer", "weights", "model", "pretrained"},
+    "reading": {"led_backends", "config", "inputs", "model"},
+    "writing": {"led_backends", "config", "inputs", "model", "generation", "led", "reading"},
+    "led": {"led_backends", "config", "inputs", "model", "weights", "pretrained", "reading", "writing"},
+    "api": {"led_backends", "config", "led", "reading", "tokenizer", "weights", "model", "pretrained"},
     "commands": {
         "led_backends",
         "api",

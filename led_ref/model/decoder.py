@@ -15,19 +15,9 @@ from dataclasses import dataclass, replace
 from led_backends.contract import Array, Backend, HostArray
 from led_ref.config import LEDConfig
 from led_ref.model.cache import DecoderCache, LayerCache
-from led_ref.model.ops import add_and_norm, add_positions, feed_forward, linear, scaled_queries, split_heads
+from led_ref.model.ops import add_and_norm, add_positions, feed_forward, linear, scale_and_split, split_heads
 from led_ref.model.params import AttentionParams, DecoderLayerParams, DecoderParams
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """What the decoder gives: its states, the memory for the next step, and what was asked for besides."""
-
-    last_hidden_state_NUD: Array
-    cache: DecoderCache
-    hidden_states: tuple[Array, ...]
-    attentions: tuple[Array, ...]
-    cross_attentions: tuple[Array, ...]
+from led_ref.model.tap import SILENT, Tap
 
 
 @dataclass(frozen=True)
@@ -67,7 +57,9 @@ def decoder_masks(
     return DecoderMasks(causal_NUS, source_BT)
 
 
-def source_memory(states_BTD: Array, params: DecoderParams, heads: int, rows: int, backend: Backend) -> DecoderCache:
+def source_memory(
+    states_BTD: Array, params: DecoderParams, heads: int, rows: int, backend: Backend, tap: Tap = SILENT
+) -> DecoderCache:
     """The cache before the first word: each layer's keys and values of the document, made once; no target position yet.
 
     Args:
@@ -76,22 +68,18 @@ def source_memory(states_BTD: Array, params: DecoderParams, heads: int, rows: in
         heads: H of the decoder.
         rows: N, how many rows will be written.
         backend: where to compute.
+        tap: listens at `led.decoder`.
     """
     empty_NH0K = backend.xp.zeros((rows, heads, 0, states_BTD.shape[-1] // heads), dtype=states_BTD.dtype)
-    return DecoderCache(
-        tuple(
-            LayerCache(
-                empty_NH0K,
-                empty_NH0K,
-                split_heads(linear(states_BTD, layer.encoder_attn.k_proj, backend), heads, backend),
-                split_heads(linear(states_BTD, layer.encoder_attn.v_proj, backend), heads, backend),
-            )
-            for layer in params.layers
-        ),
-        length=0,
-        rows=rows,
-        source_shape=(states_BTD.shape[0], states_BTD.shape[1]),
-    )
+    layers = []
+    for i, layer in enumerate(params.layers):
+        k_BTD = linear(states_BTD, layer.encoder_attn.k_proj, backend)
+        tap(f"layers.{i}.encoder_attn.k_proj.output", k_BTD)
+        v_BTD = linear(states_BTD, layer.encoder_attn.v_proj, backend)
+        tap(f"layers.{i}.encoder_attn.v_proj.output", v_BTD)
+        k_BHTK, v_BHTK = split_heads(k_BTD, heads, backend), split_heads(v_BTD, heads, backend)
+        layers.append(LayerCache(empty_NH0K, empty_NH0K, k_BHTK, v_BHTK))
+    return DecoderCache(tuple(layers), 0, rows, (states_BTD.shape[0], states_BTD.shape[1]))
 
 
 def decode(
@@ -101,9 +89,8 @@ def decode(
     config: LEDConfig,
     masks: DecoderMasks,
     backend: Backend,
-    *,
-    output_attentions: bool = False,
-) -> Decoded:
+    tap: Tap = SILENT,
+) -> tuple[Array, DecoderCache]:
     """Run the decoder over U new target positions, after those that the cache covers.
 
     Args:
@@ -113,21 +100,19 @@ def decode(
         config: sizes.
         masks: who may look at whom (decoder_masks).
         backend: where to compute.
-        output_attentions: also return probabilities: self (N, H, U, S), cross (N, H, U, T) of each layer.
+        tap: listens at `led.decoder`.
+
+    Returns:
+        The last hidden state, (N, U, D), and the memory for the next step.
     """
     x_NUD = add_positions(embeds_NUD, params.embed_positions, params.layernorm_embedding, backend, first=cache.length)
-    hidden_states, layers, attentions, cross_attentions = [x_NUD], [], [], []
-    for layer, memory in zip(params.layers, cache.layers, strict=True):
-        x_NUD, memory, probs = decoder_layer(
-            x_NUD, memory, layer, config.decoder_attention_heads, masks, backend, output_attentions
-        )
-        hidden_states.append(x_NUD)
+    tap("layernorm_embedding.output", x_NUD)
+    layers = []
+    for i, (layer, memory) in enumerate(zip(params.layers, cache.layers, strict=True)):
+        heads = config.decoder_attention_heads
+        x_NUD, memory = decoder_layer(x_NUD, memory, layer, heads, masks, backend, tap.at(f"layers.{i}"))
         layers.append(memory)
-        if probs is not None:
-            attentions.append(probs[0])
-            cross_attentions.append(probs[1])
-    new_cache = replace(cache, layers=tuple(layers), length=cache.length + embeds_NUD.shape[1])
-    return Decoded(x_NUD, new_cache, tuple(hidden_states), tuple(attentions), tuple(cross_attentions))
+    return x_NUD, replace(cache, layers=tuple(layers), length=cache.length + embeds_NUD.shape[1])
 
 
 def decoder_layer(
@@ -137,39 +122,46 @@ def decoder_layer(
     heads: int,
     masks: DecoderMasks,
     backend: Backend,
-    output_attentions: bool,
-) -> tuple[Array, LayerCache, tuple[Array, Array] | None]:
-    """One layer: (N, U, D) -> (N, U, D), with the memory grown by U positions, and the two probabilities if wanted."""
-    xp = backend.xp
-    own = params.self_attn
-    memory = LayerCache(
-        xp.concatenate([memory.self_k_NHUK, split_heads(linear(x_NUD, own.k_proj, backend), heads, backend)], axis=2),
-        xp.concatenate([memory.self_v_NHUK, split_heads(linear(x_NUD, own.v_proj, backend), heads, backend)], axis=2),
-        memory.cross_k_BHTK,
-        memory.cross_v_BHTK,
-    )
+    tap: Tap = SILENT,
+) -> tuple[Array, LayerCache]:
+    """One layer: (N, U, D) -> (N, U, D), and the memory grown by U positions."""
+    memory = remember(x_NUD, memory, params.self_attn, heads, backend, tap.at("self_attn"))
+    own_k_NHUK, own_v_NHUK = memory.self_k_NHUK, memory.self_v_NHUK
     causal_N1US = None if masks.causal_NUS is None else masks.causal_NUS[:, None]
-    update_NUD, probs = attention(
-        x_NUD, memory.self_k_NHUK, memory.self_v_NHUK, own, heads, causal_N1US, backend, output_attentions
+    update_NUD = attention(
+        x_NUD, own_k_NHUK, own_v_NHUK, params.self_attn, heads, causal_N1US, backend, tap.at("self_attn")
     )
     x_NUD = add_and_norm(x_NUD, update_NUD, params.self_attn_layer_norm, backend)
+    tap("self_attn_layer_norm.output", x_NUD)
 
     source_B11T = None if masks.source_BT is None else masks.source_BT[:, None, None]
-    update_NUD, cross_probs = attention(
-        x_NUD,
-        memory.cross_k_BHTK,
-        memory.cross_v_BHTK,
-        params.encoder_attn,
-        heads,
-        source_B11T,
-        backend,
-        output_attentions,
+    cross_k_BHTK, cross_v_BHTK = memory.cross_k_BHTK, memory.cross_v_BHTK
+    update_NUD = attention(
+        x_NUD, cross_k_BHTK, cross_v_BHTK, params.encoder_attn, heads, source_B11T, backend, tap.at("encoder_attn")
     )
     x_NUD = add_and_norm(x_NUD, update_NUD, params.encoder_attn_layer_norm, backend)
+    tap("encoder_attn_layer_norm.output", x_NUD)
 
-    update_NUD = feed_forward(x_NUD, params.fc1, params.fc2, backend)
+    update_NUD = feed_forward(x_NUD, params.fc1, params.fc2, backend, tap)
     x_NUD = add_and_norm(x_NUD, update_NUD, params.final_layer_norm, backend)
-    return x_NUD, memory, None if probs is None or cross_probs is None else (probs, cross_probs)
+    tap("final_layer_norm.output", x_NUD)
+    return x_NUD, memory
+
+
+def remember(
+    x_NUD: Array, memory: LayerCache, params: AttentionParams, heads: int, backend: Backend, tap: Tap
+) -> LayerCache:
+    """The memory with the keys and values of U more target positions behind those that it has."""
+    k_NUD = linear(x_NUD, params.k_proj, backend)
+    tap("k_proj.output", k_NUD)
+    v_NUD = linear(x_NUD, params.v_proj, backend)
+    tap("v_proj.output", v_NUD)
+    k_NHUK, v_NHUK = split_heads(k_NUD, heads, backend), split_heads(v_NUD, heads, backend)
+    return replace(
+        memory,
+        self_k_NHUK=backend.xp.concatenate([memory.self_k_NHUK, k_NHUK], axis=2),
+        self_v_NHUK=backend.xp.concatenate([memory.self_v_NHUK, v_NHUK], axis=2),
+    )
 
 
 def attention(
@@ -180,8 +172,8 @@ def attention(
     heads: int,
     may_look_B1US: Array | None,
     backend: Backend,
-    output_attentions: bool,
-) -> tuple[Array, Array | None]:
+    tap: Tap,
+) -> Array:
     """Full attention, `softmax(q k / sqrt K) v`, then the output projection; W = N / B rows share each set of keys.
 
     For self-attention B = N, so W = 1. For cross-attention the W beams of a document are W times as many queries to the
@@ -195,33 +187,43 @@ def attention(
         heads: H.
         may_look_B1US: which keys each query may see, broadcast over heads; None: all.
         backend: where to compute.
-        output_attentions: also return the probabilities, (N, H, U, S).
+        tap: listens at the module.
     """
     xp = backend.xp
     rows, new, d_model = x_NUD.shape
     documents, _, keys, width = k_BHSK.shape
     beams = rows // documents
-    q_NHUK = scaled_queries(x_NUD, params.q_proj, heads, backend)
+    q_NUD = linear(x_NUD, params.q_proj, backend)
+    tap("q_proj.output", q_NUD)
+    q_NHUK = scale_and_split(q_NUD, heads, backend)
+    tap("q", q_NHUK)
     # (B * W, H, U, K) -> (B, H, W * U, K): all queries to a document's keys become the rows of one matrix.
     q_BHQK = q_NHUK.reshape(documents, beams, heads, new, width).swapaxes(1, 2)
     q_BHQK = q_BHQK.reshape(documents, heads, beams * new, width)
     out_BHQK = xp.empty(q_BHQK.shape, dtype=x_NUD.dtype)
-    probs_BHQS = xp.empty((documents, heads, beams * new, keys), dtype=x_NUD.dtype) if output_attentions else None
+    shown = {
+        role: xp.empty((documents, heads, beams * new, keys), dtype=x_NUD.dtype)
+        for role in ("scores", "probs")
+        if tap.wants(role)
+    }
 
     def attend(h: slice) -> None:
         for b in range(documents):
             scores_hQS = q_BHQK[b, h] @ k_BHSK[b, h].swapaxes(-1, -2)
             if may_look_B1US is not None:
                 backend.hide(scores_hQS, may_look_B1US[b if len(may_look_B1US) > 1 else 0])
+            if "scores" in shown:
+                shown["scores"][b, h] = scores_hQS
             probs_hQS = backend.softmax(scores_hQS)
+            if "probs" in shown:
+                shown["probs"][b, h] = probs_hQS
             out_BHQK[b, h] = probs_hQS @ v_BHSK[b, h]
-            if probs_BHQS is not None:
-                probs_BHQS[b, h] = probs_hQS
 
     backend.for_each_tile(attend, heads)
+    for role, values_BHQS in shown.items():
+        values_BWHUS = values_BHQS.reshape(documents, heads, beams, new, keys).swapaxes(1, 2)
+        tap(role, values_BWHUS.reshape(rows, heads, new, keys))
     out_BWUHK = out_BHQK.reshape(documents, heads, beams, new, width).transpose(0, 2, 3, 1, 4)
     update_NUD = linear(out_BWUHK.reshape(rows, new, d_model), params.out_proj, backend)
-    if probs_BHQS is None:
-        return update_NUD, None
-    probs_BWHUS = probs_BHQS.reshape(documents, heads, beams, new, keys).swapaxes(1, 2)
-    return update_NUD, probs_BWHUS.reshape(rows, heads, new, keys)
+    tap("out_proj.output", update_NUD)
+    return update_NUD

@@ -9,29 +9,18 @@ Attention takes the documents of a batch one at a time: a document's numbers do 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 from led_backends.contract import Array, Backend, HostArray
 from led_ref.config import LEDConfig
 from led_ref.model.global_attention import global_attention
 from led_ref.model.masks import Block, DocumentMask, document_masks, window_blocks
-from led_ref.model.ops import add_and_norm, add_positions, feed_forward, linear, scaled_queries, split_heads
-from led_ref.model.outputs import LEDEncoderBaseModelOutput
+from led_ref.model.ops import add_and_norm, add_positions, feed_forward, linear, scale_and_split, split_heads
 from led_ref.model.params import EncoderLayerParams, EncoderParams
-from led_ref.model.sliding_window import sliding_window_attention, window_probabilities
+from led_ref.model.sliding_window import sliding_window_attention, window_picture
+from led_ref.model.tap import SILENT, Tap
 
 # Called after each layer with (layers done, layers in all).
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Attended:
-    """What a layer's self-attention gives: its output before the output projection, and its probabilities if asked for."""
-
-    out_BTD: Array
-    probs_BHTZ: Any = None  # an Array if asked for; Z = G + 2R + 1
-    global_probs_BHTG: Any = None  # likewise; (B, H, T, G)
 
 
 def encode(
@@ -42,11 +31,10 @@ def encode(
     global_attention_mask_BT: HostArray | None,
     backend: Backend,
     *,
-    output_hidden_states: bool = False,
-    output_attentions: bool = False,
+    tap: Tap = SILENT,
     progress: Progress | None = None,
-) -> LEDEncoderBaseModelOutput:
-    """Run the encoder over embedded tokens.
+) -> Array:
+    """Run the encoder over embedded tokens: (B, T, D) -> (B, T, D), the last hidden state.
 
     Args:
         embeds_BTD: token embeddings, positions not yet added.
@@ -55,8 +43,7 @@ def encode(
         attention_mask_BT: 1 for tokens, 0 for padding, on the host.
         global_attention_mask_BT: 1 for global tokens, on the host; None: none.
         backend: where to compute.
-        output_hidden_states: also return the embeddings and each layer's output.
-        output_attentions: also return each layer's probabilities (their layout: sliding_window.window_probabilities).
+        tap: listens at `led.encoder`.
         progress: called after each layer.
     """
     masks = document_masks(attention_mask_BT, global_attention_mask_BT)
@@ -64,33 +51,13 @@ def encode(
         radius: [window_blocks(mask, radius, backend) for mask in masks] for radius in sorted(set(config.radii))
     }
     x_BTD = add_positions(embeds_BTD, params.embed_positions, params.layernorm_embedding, backend)
-    hidden_states = [x_BTD] if output_hidden_states else []
-    attended_layers = []
+    tap("layernorm_embedding.output", x_BTD)
     for i, (layer, radius) in enumerate(zip(params.layers, config.radii, strict=True)):
-        x_BTD, attended = encoder_layer(
-            x_BTD,
-            layer,
-            config.encoder_attention_heads,
-            masks,
-            blocks_by_radius[radius],
-            backend,
-            radius_to_show=radius if output_attentions else None,
-        )
-        if output_hidden_states:
-            hidden_states.append(x_BTD)
-        if output_attentions:
-            attended_layers.append(attended)
+        heads, blocks = config.encoder_attention_heads, blocks_by_radius[radius]
+        x_BTD = encoder_layer(x_BTD, layer, heads, masks, blocks, radius, backend, tap.at(f"layers.{i}"))
         if progress is not None:
             progress(i + 1, config.encoder_layers)
-    any_global = any(len(mask.global_positions_G) for mask in masks)
-    return LEDEncoderBaseModelOutput(
-        last_hidden_state=x_BTD,
-        hidden_states=tuple(hidden_states) if output_hidden_states else None,
-        attentions=tuple(a.probs_BHTZ for a in attended_layers) if output_attentions else None,
-        global_attentions=tuple(a.global_probs_BHTG for a in attended_layers)
-        if output_attentions and any_global
-        else None,
-    )
+    return x_BTD
 
 
 def encoder_layer(
@@ -99,16 +66,23 @@ def encoder_layer(
     heads: int,
     masks: Sequence[DocumentMask],
     blocks: Sequence[Sequence[Block]],
+    radius: int,
     backend: Backend,
-    *,
-    radius_to_show: int | None = None,
-) -> tuple[Array, Attended]:
+    tap: Tap = SILENT,
+) -> Array:
     """One layer: (B, T, D) -> (B, T, D)."""
-    attended = longformer_self_attention(x_BTD, params, heads, masks, blocks, backend, radius_to_show=radius_to_show)
-    update_BTD = linear(attended.out_BTD, params.output, backend)
+    attended_BTD = longformer_self_attention(
+        x_BTD, params, heads, masks, blocks, radius, backend, tap.at("self_attn.longformer_self_attn")
+    )
+    update_BTD = linear(attended_BTD, params.output, backend)
+    tap("self_attn.output.output", update_BTD)
     x_BTD = add_and_norm(x_BTD, update_BTD, params.self_attn_layer_norm, backend)
-    update_BTD = feed_forward(x_BTD, params.fc1, params.fc2, backend)
-    return add_and_norm(x_BTD, update_BTD, params.final_layer_norm, backend), attended
+    tap("self_attn_layer_norm.output", x_BTD)
+
+    update_BTD = feed_forward(x_BTD, params.fc1, params.fc2, backend, tap)
+    x_BTD = add_and_norm(x_BTD, update_BTD, params.final_layer_norm, backend)
+    tap("final_layer_norm.output", x_BTD)
+    return x_BTD
 
 
 def longformer_self_attention(
@@ -117,10 +91,10 @@ def longformer_self_attention(
     heads: int,
     masks: Sequence[DocumentMask],
     blocks: Sequence[Sequence[Block]],
+    radius: int,
     backend: Backend,
-    *,
-    radius_to_show: int | None = None,
-) -> Attended:
+    tap: Tap = SILENT,
+) -> Array:
     """Windowed attention of the local tokens and global attention of the global ones, document by document.
 
     Args:
@@ -128,32 +102,79 @@ def longformer_self_attention(
         params: the layer.
         heads: H.
         masks: each document's mask.
-        blocks: each document's blocks for this layer's radius.
+        blocks: each document's blocks for this radius.
+        radius: R.
         backend: where to compute.
-        radius_to_show: this layer's R, if the probabilities are wanted too.
+        tap: listens at `led.encoder.layers.i.self_attn.longformer_self_attn`.
 
     Returns:
-        The attention's output (masked tokens: zeros), and the probabilities if wanted.
+        The attention's output, before the output projection: (B, T, D). Masked tokens: zeros.
     """
-    xp = backend.xp
-    batch, length, _ = x_BTD.shape
-    q_BHTK = scaled_queries(x_BTD, params.query, heads, backend)
-    k_BHTK = split_heads(linear(x_BTD, params.key, backend), heads, backend)
-    v_BHTK = split_heads(linear(x_BTD, params.value, backend), heads, backend)
+    q_BTD = linear(x_BTD, params.query, backend)
+    tap("query.output", q_BTD)
+    k_BTD = linear(x_BTD, params.key, backend)
+    tap("key.output", k_BTD)
+    v_BTD = linear(x_BTD, params.value, backend)
+    tap("value.output", v_BTD)
+    q_BHTK = scale_and_split(q_BTD, heads, backend)
+    tap("q", q_BHTK)
+    k_BHTK = split_heads(k_BTD, heads, backend)
+    v_BHTK = split_heads(v_BTD, heads, backend)
 
-    out_BTD = xp.empty(x_BTD.shape, dtype=x_BTD.dtype)
-    wanted = radius_to_show is not None
+    for role in ("scores", "probs"):
+        if tap.wants(role):
+            tap(role, _pictures(q_BHTK, k_BHTK, masks, blocks, radius, backend, softmaxed=role == "probs"))
+    out_BTD: Array = backend.xp.empty(x_BTD.shape, dtype=x_BTD.dtype)
+    for b, mask in enumerate(masks):
+        out_BTD[b] = sliding_window_attention(q_BHTK[b], k_BHTK[b], v_BHTK[b], mask, blocks[b], backend)
+    if any(len(mask.global_positions_G) for mask in masks):
+        _overwrite_global_rows(out_BTD, x_BTD, params, heads, masks, backend, tap)
+    tap("output", out_BTD)
+    return out_BTD
+
+
+def _overwrite_global_rows(
+    out_BTD: Array,
+    x_BTD: Array,
+    params: EncoderLayerParams,
+    heads: int,
+    masks: Sequence[DocumentMask],
+    backend: Backend,
+    tap: Tap,
+) -> None:
+    """Put what the global tokens take from everywhere into their rows of `out_BTD`."""
+    batch, length, _ = x_BTD.shape
+    probs_BHTG = None
+    if tap.wants("global_probs"):
+        most_globals = max(len(mask.global_positions_G) for mask in masks)
+        probs_BHTG = backend.xp.zeros((batch, heads, length, most_globals), dtype=x_BTD.dtype)
+    for b, mask in enumerate(masks):
+        if not len(mask.global_positions_G):
+            continue
+        out_GD, probs_HGT = global_attention(x_BTD[b], params, heads, mask, backend, want_probs=probs_BHTG is not None)
+        out_BTD[b, backend.to_device(mask.global_positions_G)] = out_GD
+        if probs_BHTG is not None and probs_HGT is not None:
+            probs_BHTG[b, :, :, : probs_HGT.shape[1]] = probs_HGT.swapaxes(-1, -2)
+    if probs_BHTG is not None:
+        tap("global_probs", probs_BHTG)
+
+
+def _pictures(
+    q_BHTK: Array,
+    k_BHTK: Array,
+    masks: Sequence[DocumentMask],
+    blocks: Sequence[Sequence[Block]],
+    radius: int,
+    backend: Backend,
+    *,
+    softmaxed: bool,
+) -> Array:
+    """Local scores or probabilities of the whole batch, (B, H, T, G + 2R + 1): sliding_window.window_picture of each."""
     most_globals = max(len(mask.global_positions_G) for mask in masks)
-    probs = []
-    global_probs_BHTG = xp.zeros((batch, heads, length, most_globals), dtype=x_BTD.dtype) if wanted else None
-    for b, (mask, row_blocks) in enumerate(zip(masks, blocks, strict=True)):
-        q_HTK, k_HTK = q_BHTK[b], k_BHTK[b]
-        out_BTD[b] = sliding_window_attention(q_HTK, k_HTK, v_BHTK[b], mask, row_blocks, backend)
-        if len(mask.global_positions_G):
-            out_GD, probs_HGT = global_attention(x_BTD[b], params, heads, mask, backend, want_probs=wanted)
-            out_BTD[b, backend.to_device(mask.global_positions_G)] = out_GD
-            if global_probs_BHTG is not None and probs_HGT is not None:
-                global_probs_BHTG[b, :, :, : probs_HGT.shape[1]] = probs_HGT.swapaxes(-1, -2)
-        if radius_to_show is not None:
-            probs.append(window_probabilities(q_HTK, k_HTK, mask, row_blocks, radius_to_show, most_globals, backend))
-    return Attended(out_BTD, xp.stack(probs) if wanted else None, global_probs_BHTG)
+    pictures_BHTZ: Array = backend.xp.stack(
+        [
+            window_picture(q_HTK, k_HTK, mask, row, radius, most_globals, backend, softmaxed=softmaxed)
+            for q_HTK, k_HTK, mask, row in zip(q_BHTK, k_BHTK, masks, blocks, strict=True)
+        ]
+    )
+    return pictures_BHTZ

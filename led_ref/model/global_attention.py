@@ -17,7 +17,7 @@ which costs 2 G H T D: cheaper as long as G < K, the width of a head. That is th
 
 from led_backends.contract import Array, Backend
 from led_ref.model.masks import QUERIES_PER_BLOCK, DocumentMask
-from led_ref.model.ops import linear, scaled_queries, split_heads
+from led_ref.model.ops import linear, scale_and_split, split_heads
 from led_ref.model.params import EncoderLayerParams
 
 
@@ -45,7 +45,8 @@ def global_attention(
     """
     positions_G = backend.to_device(mask.global_positions_G)
     may_look_T = None if mask.unmasked_T.all() else backend.to_device(mask.unmasked_T)
-    q_HGK = scaled_queries(x_TD[positions_G][None], params.query_global, heads, backend)[0]
+    q_GD = linear(x_TD[positions_G], params.query_global, backend)
+    q_HGK = scale_and_split(q_GD[None], heads, backend)[0]
     _, globals_, width = q_HGK.shape
     way = _by_folding if globals_ < width else _by_projecting
     out_HGK, probs_HGT = way(q_HGK, x_TD, params, may_look_T, backend, want_probs)

@@ -7,6 +7,7 @@ import math
 
 from led_backends.contract import Array, Backend, HostArray
 from led_ref.model.params import LayerNorm, Linear
+from led_ref.model.tap import SILENT, Tap
 
 
 def linear(x: Array, params: Linear, backend: Backend) -> Array:
@@ -28,17 +29,21 @@ def split_heads(x_BTD: Array, heads: int, backend: Backend) -> Array:
     return x_BHTK
 
 
-def scaled_queries(x_BTD: Array, params: Linear, heads: int, backend: Backend) -> Array:
-    """`(x @ weight.T + bias) / sqrt(K)`, split into heads: (B, T, D) -> (B, H, T, K). The scale comes after the bias."""
-    q_BTD = linear(x_BTD, params, backend)
+def scale_and_split(q_BTD: Array, heads: int, backend: Backend) -> Array:
+    """Queries `q / sqrt(K)`, split into heads: (B, T, D) -> (B, H, T, K). The scale comes after the bias. Overwrites q."""
     q_BTD *= q_BTD.dtype.type(1 / math.sqrt(q_BTD.shape[-1] // heads))
     return split_heads(q_BTD, heads, backend)
 
 
-def feed_forward(x_BTD: Array, fc1: Linear, fc2: Linear, backend: Backend) -> Array:
+def feed_forward(x_BTD: Array, fc1: Linear, fc2: Linear, backend: Backend, tap: Tap = SILENT) -> Array:
     """`fc2(gelu(fc1(x)))`: (B, T, D) -> (B, T, F) -> (B, T, D), each position by itself."""
-    hidden_BTF = backend.gelu(linear(x_BTD, fc1, backend))
-    return linear(hidden_BTF, fc2, backend)
+    hidden_BTF = linear(x_BTD, fc1, backend)
+    tap("fc1.output", hidden_BTF)
+    hidden_BTF = backend.gelu(hidden_BTF)
+    tap("activation_fn.output", hidden_BTF)
+    update_BTD = linear(hidden_BTF, fc2, backend)
+    tap("fc2.output", update_BTD)
+    return update_BTD
 
 
 def embed_tokens(ids_BT: HostArray, shared_VD: Array, backend: Backend) -> Array:

@@ -49,7 +49,7 @@ def sliding_window_attention(
 
     def attend(h: slice) -> None:
         for block in blocks:
-            probs_hQZ = tile_probabilities(q_HTK[h], k_HTK[h], k_HGK[h], block, backend)
+            probs_hQZ = backend.softmax(tile_scores(q_HTK[h], k_HTK[h], k_HGK[h], block, backend))
             out_hQK = probs_hQZ[:, :, len(globals_G) :] @ v_HTK[h, block.low : block.high]
             if len(globals_G):
                 out_hQK += probs_hQZ[:, :, : len(globals_G)] @ v_HGK[h]
@@ -61,8 +61,8 @@ def sliding_window_attention(
     return out_TD
 
 
-def tile_probabilities(q_hTK: Array, k_hTK: Array, k_hGK: Array, block: Block, backend: Backend) -> Array:
-    """The probabilities of one tile: (h, Q, G + S), global keys first, each row one softmax.
+def tile_scores(q_hTK: Array, k_hTK: Array, k_hGK: Array, block: Block, backend: Backend) -> Array:
+    """The scores of one tile: (h, Q, G + S), global keys first, minus infinity where a query may not look.
 
     h is however many heads the backend takes at a time; the formula is the same for each.
     """
@@ -70,16 +70,16 @@ def tile_probabilities(q_hTK: Array, k_hTK: Array, k_hGK: Array, block: Block, b
     globals_ = k_hGK.shape[1]
     q_hQK = q_hTK[:, block.start : block.stop]
     k_hSK = k_hTK[:, block.low : block.high]
-    scores_hQZ = xp.empty((len(q_hQK), q_hQK.shape[1], globals_ + k_hSK.shape[1]), dtype=q_hTK.dtype)
+    scores_hQZ: Array = xp.empty((len(q_hQK), q_hQK.shape[1], globals_ + k_hSK.shape[1]), dtype=q_hTK.dtype)
     scores_hQZ[:, :, :globals_] = q_hQK @ k_hGK.swapaxes(-1, -2)
     scores_hQS = scores_hQZ[:, :, globals_:]
     xp.matmul(q_hQK, k_hSK.swapaxes(-1, -2), out=scores_hQS)
     for columns, may_look in block.hidden:
         backend.hide(scores_hQS[:, :, columns], may_look)
-    return backend.softmax(scores_hQZ)
+    return scores_hQZ
 
 
-def window_probabilities(
+def window_picture(
     q_HTK: Array,
     k_HTK: Array,
     mask: DocumentMask,
@@ -87,26 +87,30 @@ def window_probabilities(
     radius: int,
     most_globals: int,
     backend: Backend,
+    *,
+    softmaxed: bool,
 ) -> Array:
-    """All of a document's local probabilities, for those who ask for attentions: (H, T, G + 2R + 1).
+    """All of a document's local scores or probabilities in one array, for those who want to see them: (H, T, G + 2R + 1).
 
-    Column g < G is the g-th global token of this document (G = most_globals of the batch; what it has fewer stays 0);
-    column G + R + (j - i) is key j of query i, so that a token's own column is G + R. Rows of masked and of global tokens
-    are zero. This is transformers' layout (LEDEncoderSelfAttention).
+    Column g < G is the g-th global token of this document (G = most_globals of the batch); column G + R + (j - i) is key j
+    of query i, so that a token's own column is G + R. What is not seen is minus infinity (scores) or 0 (probabilities), and
+    so are the rows of masked and of global tokens. This is transformers' layout (LEDEncoderSelfAttention).
     """
     heads, length, _ = q_HTK.shape
-    laid_out = backend.xp.zeros((heads, length, most_globals + 2 * radius + 1), dtype=q_HTK.dtype)
+    unseen = 0.0 if softmaxed else -backend.xp.inf
+    picture_HTZ: Array = backend.xp.empty((heads, length, most_globals + 2 * radius + 1), dtype=q_HTK.dtype)
+    picture_HTZ[...] = unseen
     own_globals = len(mask.global_positions_G)
     k_HGK = k_HTK[:, backend.to_device(mask.global_positions_G)]
     for block in blocks:
-        probs_HQZ = tile_probabilities(q_HTK, k_HTK, k_HGK, block, backend)
-        laid_out[:, block.start : block.stop, :own_globals] = probs_HQZ[:, :, :own_globals]
+        tile_HQZ = tile_scores(q_HTK, k_HTK, k_HGK, block, backend)
+        if softmaxed:
+            tile_HQZ = backend.softmax(tile_HQZ)
+        picture_HTZ[:, block.start : block.stop, :own_globals] = tile_HQZ[:, :, :own_globals]
         for i in range(block.start, block.stop):  # each row's band starts one column further right in the tile
             low, high = max(block.low, i - radius), min(block.high, i + radius + 1)
             columns = slice(most_globals + radius + low - i, most_globals + radius + high - i)
-            laid_out[:, i, columns] = probs_HQZ[
-                :, i - block.start, own_globals + low - block.low : own_globals + high - block.low
-            ]
-    laid_out[:, backend.to_device(~mask.local_T)] = 0
-    probs_HTZ: Array = laid_out
-    return probs_HTZ
+            band = slice(own_globals + low - block.low, own_globals + high - block.low)
+            picture_HTZ[:, i, columns] = tile_HQZ[:, i - block.start, band]
+    picture_HTZ[:, backend.to_device(~mask.local_T)] = unseen
+    return picture_HTZ
