@@ -39,7 +39,8 @@ from matplotlib.patches import Rectangle
 
 import led_ref
 
-led = led_ref.load(dtype="float64")  # float64, so that two ways to the same number agree to 15 digits
+# float64, so that two ways to the same number agree to 15 digits.
+led = led_ref.load(dtype="float64")
 page = (led_ref.bundled_model() / "led-ref.1.txt").read_text(encoding="utf-8")
 ids = led.encode(page)
 pieces = [led.tokenizer.decode([i]).replace("\n", "↵") for i in ids]
@@ -63,21 +64,22 @@ print(f"each sees R = {R} tokens to each side: a window of {2 * R + 1}")
 # %%
 mark_first = np.zeros((1, T), dtype=int)
 mark_first[0, 0] = 1
-read = led.model.encoder([ids], global_attention_mask=mark_first, output_attentions=True, output_hidden_states=True)
+show = {"output_attentions": True, "output_hidden_states": True}
+read = led.model.encoder([ids], global_attention_mask=mark_first, **show)
 strip_HTZ = read.attentions[1][0]  # the second layer's
 global_HT = read.global_attentions[1][0, :, :, 0]
 print("strip", strip_HTZ.shape, "  global row", global_HT.shape, "  table", (T, T))
 
 
 def table_of(strip_HTZ, global_HT):
-    """The whole table (H, T, T) from the strip and the global token's row; cells that do not exist are 0."""
+    """The whole table (H, T, T) from the strip and the global token's row; other cells are 0."""
     heads = len(strip_HTZ)
     table_HTT = np.zeros((heads, T, T))
     for i in range(1, T):
         low, high = max(0, i - R), min(T, i + R + 1)
         table_HTT[:, i, low:high] = strip_HTZ[:, i, 1 + R + low - i : 1 + R + high - i]
-        table_HTT[:, i, 0] = strip_HTZ[:, i, 0]  # the global column: token 0 is seen from everywhere
-    table_HTT[:, 0] = global_HT  # the global row: it sees everything
+        table_HTT[:, i, 0] = strip_HTZ[:, i, 0]  # the global column: everybody sees token 0
+    table_HTT[:, 0] = global_HT  # the global row: token 0 sees everybody
     return table_HTT
 
 
@@ -90,12 +92,13 @@ HEAD = 2
 
 
 def show_table(axes, table_TT, title, first=8):
-    """Probabilities on a logarithmic scale; cells that do not exist stay empty. Token 0 is drawn `first` cells wide."""
+    """Probabilities, logarithmic; other cells stay empty. Token 0 is drawn `first` cells wide."""
     wide = np.ones(len(table_TT), dtype=int)
     wide[0] = first
     cells = np.ma.masked_equal(table_TT.repeat(wide, axis=0).repeat(wide, axis=1), 0)
     extent = (0.5 - first, len(wide) - 0.5, len(wide) - 0.5, 0.5 - first)
-    image = axes.imshow(cells, extent=extent, norm=LogNorm(1e-4, 1e-1), cmap="viridis", interpolation="nearest")
+    scale = {"norm": LogNorm(1e-4, 1e-1), "cmap": "viridis", "interpolation": "nearest"}
+    image = axes.imshow(cells, extent=extent, **scale)
     axes.set(title=title, xlabel="key j: what is looked at", ylabel="query i: who looks")
     return image
 
@@ -125,7 +128,7 @@ for best in np.argsort(-weights)[:6]:
     axes.text(offsets[best], weights[best] + 0.003, text, ha="center", fontsize=9)
 axes.margins(y=0.12)
 axes.axvline(0, linestyle=":", color="#808080")
-axes.set(xlabel="offset j - i (0 is the token itself)", ylabel="probability", title=f"what {pieces[i]!r} looks at")
+axes.set(title=f"what {pieces[i]!r} looks at", xlabel="offset j - i", ylabel="probability")
 plt.show()
 print(f"the global token <s> gets {strip_HTZ[HEAD, i, 0]:.3f}; all 129 alike would be {1 / 130:.3f} each")
 
@@ -136,7 +139,8 @@ print(f"the global token <s> gets {strip_HTZ[HEAD, i, 0]:.3f}; all 129 alike wou
 # %%
 for head, seen_T in enumerate(read.global_attentions[0][0, :, :, 0]):
     best = np.argsort(-seen_T)[:6]
-    print(f"head {head + 1}: ", ", ".join(f"{pieces[j].strip()!r} {seen_T[j]:.2f}" for j in best))
+    shares = (f"{pieces[j].strip()!r} {seen_T[j]:.2f}" for j in best)
+    print(f"head {head + 1}: ", ", ".join(shares))
 
 # %% [markdown]
 # ## The definition: the whole table, with cells hidden
@@ -201,10 +205,17 @@ for n, block in enumerate(blocks):
         axes.text(block.high - 5, block.start + 5, size, ha="right", va="top", fontsize=8)
     else:
         axes.text(block.low + 5, block.stop - 5, size, ha="left", va="bottom", fontsize=8)
-axes.set(xlim=(-8, T), ylim=(T, -8), title="one tile for each block of queries", xlabel="key j", ylabel="query i")
+axes.set(xlim=(-8, T), ylim=(T, -8), xlabel="key j", ylabel="query i")
+axes.set_title("one tile for each block of queries")
 plt.show()
 
-in_tiles = sum((block.stop - block.start) * (block.high - block.low + 1) for block in blocks)
+
+def cells_in(blocks):
+    """Cells of all tiles, the global column's included."""
+    return sum((block.stop - block.start) * (1 + block.high - block.low) for block in blocks)
+
+
+in_tiles = cells_in(blocks)
 print(f"{len(blocks)} tiles hold {in_tiles:,} cells, {in_tiles / T**2:.0%} of the whole table")
 
 # %% [markdown]
@@ -218,7 +229,8 @@ print(f"{len(blocks)} tiles hold {in_tiles:,} cells, {in_tiles / T**2:.0%} of th
 from led_ref.model.sliding_window import sliding_window_attention
 
 q_HTK, k_HTK, v_HTK = (heads_of(x_TD, linear) for linear in (layer.query, layer.key, layer.value))
-windowed_TD = sliding_window_attention(q_HTK / math.sqrt(K), k_HTK, v_HTK, mask, blocks, led.model.backend)
+q_HTK /= math.sqrt(K)
+windowed_TD = sliding_window_attention(q_HTK, k_HTK, v_HTK, mask, blocks, led.model.backend)
 
 local = slice(1, T)  # row 0 is the global token's: it is computed elsewhere
 by_blocks = abs(windowed_TD[local] - out_TD[local]).max()
@@ -232,7 +244,8 @@ assert abs(first_layer_HTT[:, local] - probs_HTT[:, local]).max() < 1e-13
 from led_ref.oracle import dense
 from led_ref.weights.folder import read_tensors
 
-weights = {name: tensor.to_numpy("float64") for name, tensor in read_tensors(led_ref.bundled_model()).items()}
+stored = read_tensors(led_ref.bundled_model())
+weights = {name: tensor.to_numpy("float64") for name, tensor in stored.items()}
 by_oracle = dense.encode(weights, led.model.config, [ids], global_attention_mask=mark_first)
 whole = abs(read.last_hidden_state - by_oracle.hidden_states[-1]).max()
 largest = abs(read.last_hidden_state).max()
@@ -261,7 +274,7 @@ for mistake, cells_TT in (
 # %%
 print("     T        whole table          tiles")
 for length in (512, 1024, 2048, 4096, 8192, 16384):
-    (mask_of_length,) = document_masks(np.ones((1, length), dtype=int), np.eye(1, length, dtype=int))
-    tiles = window_blocks(mask_of_length, 512, led.model.backend)
-    cells = sum((block.stop - block.start) * (block.high - block.low + 1) for block in tiles)
+    everything, first = np.ones((1, length), dtype=int), np.eye(1, length, dtype=int)
+    (mask_of_length,) = document_masks(everything, first)
+    cells = cells_in(window_blocks(mask_of_length, 512, led.model.backend))
     print(f"{length:6,}  {length**2:14,}  {cells:14,}   {cells / length**2:4.0%}")

@@ -1,0 +1,151 @@
+"""The documentation keeps its promises: names are documented, links lead somewhere, code runs, tests that it cites exist.
+
+What only a built site can tell (anchors, pages left out of the navigation) is told by `mkdocs build --strict` in make docs.
+"""
+
+import ast
+import doctest
+import inspect
+import pydoc
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+import led_ref
+from led_ref.api import LED
+from led_ref.cli import build_parser
+from led_ref.errors import InputError
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
+FENCE = re.compile(r"^```(?P<info>[^\n`]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def relative(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def blocks(*kinds: str) -> list:
+    """The fenced blocks of all pages whose info string is one of these, each under its page and line."""
+    found = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for match in FENCE.finditer(text):
+            if match["info"].strip() in kinds:
+                line = text.count("\n", 0, match.start()) + 1
+                found.append(pytest.param(match["body"], id=f"{relative(page)}:{line}"))
+    return found
+
+
+# ---- names, files and links ----------------------------------------------------------------------------------------
+
+
+def test_every_public_name_is_in_the_reference():
+    documented = re.findall(r"^::: (\S+)$", (DOCS / "reference.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert {f"led_ref.{name}" for name in led_ref.__all__} <= set(documented)
+    assert len(documented) == len(set(documented))
+    for name in documented:
+        assert pydoc.locate(name) is not None, f"docs/reference.md names {name}, which does not exist"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=relative)
+def test_relative_links_lead_to_files(page):
+    prose = FENCE.sub("", page.read_text(encoding="utf-8"))
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose):
+        path = target.partition("#")[0]
+        if not path or path.startswith(("https://", "http://", "mailto:")):
+            continue
+        file = (page.parent / path).resolve()
+        if file.parent == DOCS / "notebooks":  # made by docs/build_notebooks.py from the notebook of that name
+            file = ROOT / "notebooks" / f"{file.stem}.py"
+        assert file.exists(), f"{relative(page)} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=relative)
+def test_files_and_tests_that_are_named_exist(page):
+    text = page.read_text(encoding="utf-8")
+    named = re.findall(r"`((?:led_ref|backends|tests|docs|notebooks)/[\w./-]*)(?:::(\w+))?`", text)
+    for path, test in named:
+        assert (ROOT / path).exists(), f"{relative(page)} names {path}"
+        if test:
+            tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+            functions = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+            assert test in functions, f"{relative(page)} names {path}::{test}"
+
+
+def test_every_deviation_names_its_test():
+    text = (DOCS / "deviations.md").read_text(encoding="utf-8")
+    sections = re.split(r"^### ", text, flags=re.MULTILINE)[1:]
+    assert [section.splitlines()[0] for section in sections if "::test_" not in section] == []
+
+
+# ---- code ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_python_blocks_run(code, tmp_path, monkeypatch, capsys):
+    """In a folder with nothing in it, each for itself; a block that needs a download is marked ```python notest."""
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "block", "exec"), {"__name__": "__main__"})
+    assert capsys.readouterr().out or "print" not in code
+
+
+@pytest.mark.parametrize("code", blocks("pycon"))
+def test_pycon_blocks_show_what_happens(code):
+    runner = doctest.DocTestRunner(verbose=False)
+    runner.run(doctest.DocTestParser().get_doctest(code, {}, "block", None, 0))
+    assert runner.summarize(verbose=False).failed == 0
+
+
+@pytest.mark.parametrize("code", blocks("python notest"))
+def test_blocks_that_are_not_run_are_python_at_least(code):
+    compile(code, "block", "exec")
+
+
+def test_command_lines_are_understood():
+    commands = 0
+    for block in blocks("sh", "bash", "console"):
+        for line in block.values[0].replace("\\\n", " ").splitlines():
+            for part in line.split("|"):
+                words = shlex.split(part, comments=True)
+                words = words[words.index("$") + 1 :] if "$" in words else words
+                if words and words[0].split("/")[-1] == "led-ref":
+                    assert build_parser().parse_args(words[1:]).run, line  # it would exit on a wrong option
+                    commands += 1
+    assert commands >= 10
+
+
+# ---- deviations that no other test holds ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [led_ref.LEDModel, led_ref.LEDForConditionalGeneration])
+def test_the_global_mask_is_the_third_argument(kind):
+    names = list(inspect.signature(kind.forward).parameters)[1:]
+    assert names[:4] == ["input_ids", "attention_mask", "global_attention_mask", "decoder_input_ids"]
+
+
+def test_a_global_mask_beside_encoder_outputs_is_refused():
+    model = led_ref.load().model
+    read = model.encoder([[0, 5, 6, 2]])
+    with pytest.raises(InputError, match=r"global_attention_mask.*encoder_outputs"):
+        model.generate(encoder_outputs=read, global_attention_mask=[[1, 0, 0, 0]], max_new_tokens=2)
+
+
+def test_text_gets_one_global_token_unless_told_otherwise():
+    led, seen = led_ref.load(), []
+
+    class Watched(led_ref.LEDForConditionalGeneration):
+        def generate(self, *arguments, **settings):
+            seen.append(settings["global_attention_mask"])
+            return super().generate(*arguments, **settings)
+
+    watched = LED(Watched(led.model.config, led.model.params), led.tokenizer, led.name)
+    assert watched.generate("Pack files.", max_new_tokens=3) == watched.generate(
+        "Pack files.", global_attention=[0], max_new_tokens=3
+    )
+    watched.generate("Pack files.", global_attention="none", max_new_tokens=3)
+    first, same, none = ([sum(row), row[0]] for (row,) in seen)
+    assert (first, same, none) == ([1, 1], [1, 1], [0, 0])
