@@ -11,7 +11,7 @@ what follows 3 is unsure (two ids at 0.5 each) and what follows 4 is sure. Greed
     >>> beam_search(step, np.array([[2]]), settings).sequences.tolist()
     [[2, 4, 5]]
 
-The numbers 1 to 6 in this file are those of SEMANTICS.md, "generate". Scores are sums of log-probabilities in float32.
+The numbers 1 to 6 in this file are those of docs/semantics.md, "generate". Scores are sums of log-probabilities in float32.
 "No score yet" is -1e9, not -inf: that is how transformers decides which of two hopeless candidates is the less
 hopeless, and to come to the same texts its arithmetic is kept to the letter. Wherever scores are equal, the lower index
 goes first (torch leaves that open).

@@ -11,7 +11,7 @@ that leaves its arguments as they are. A forbidden id gets -inf. Two ids in a ro
     [[0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -inf, 0.0]]
 
 (5, 6) was written, so 6 may not follow 5 again. `build_processors` picks those that the settings ask for, in the order
-in which transformers applies them (SEMANTICS.md, generate). Greedy search hands in raw logits, beam search
+in which transformers applies them (docs/semantics.md, generate). Greedy search hands in raw logits, beam search
 log-probabilities: a penalty that scales scores therefore means something else in each.
 
 N rows, U ids written so far, V vocabulary, B documents, T source positions. Rows of one document are neighbours.

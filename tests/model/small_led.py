@@ -30,7 +30,7 @@ def small_config(**changes: object) -> LEDConfig:
 
 
 def shapes(config: LEDConfig) -> dict[str, tuple[int, ...]]:
-    """Every key of a file of transformers 5 and its shape (SEMANTICS.md, Checkpoints)."""
+    """Every key of a file of transformers 5 and its shape (docs/semantics.md, Checkpoints)."""
     d, found = config.d_model, {}
 
     def linear(name: str, out: int, into: int) -> None:

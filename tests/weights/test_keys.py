@@ -21,7 +21,7 @@ LED_BASE = LEDConfig(
 LED_LARGE = LEDConfig(attention_window=1024)
 
 
-# Both numbers of both checkpoints were counted in Ai2's files and their configurations (SEMANTICS.md).
+# Both numbers of both checkpoints were counted in Ai2's files and their configurations (docs/semantics.md).
 @pytest.mark.parametrize(
     ("config", "keys", "parameters"), [(LED_BASE, 299, 161_844_480), (LED_LARGE, 587, 459_801_600)]
 )
