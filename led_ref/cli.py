@@ -5,6 +5,8 @@ One subcommand is one function; what a subcommand needs is imported inside it, s
 """
 
 import argparse
+import contextlib
+import io
 import json
 import os
 import sys
@@ -56,20 +58,39 @@ EXAMPLES = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a letter that the terminal's encoding lacks is no reason to fail
+            stream.reconfigure(errors="backslashreplace")
     options = build_parser().parse_args(arguments)
     try:
+        if sys.stdout is None:
+            raise OSError("standard output is closed: there is nowhere to write results to")
         code: int = options.run(options)
         sys.stdout.flush()
         return code
     except LEDError as error:
-        print(f"led-ref: {error}", file=sys.stderr)
-        return 1
+        return _fail(str(error))
     except KeyboardInterrupt:
-        print("led-ref: interrupted", file=sys.stderr)
+        _fail("interrupted")
         return 130
     except BrokenPipeError:  # whoever read us (head, a pager) has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_output()
         return 0
+    except OSError as error:  # what no one nearer to it foresaw: a full disk, a folder without permission
+        _forget_output()
+        return _fail(f"{error}. See to the file's permissions and the disk's space.")
+
+
+def _fail(reason: str) -> int:
+    with contextlib.suppress(OSError):  # standard error may be a closed pipe, too
+        print(f"led-ref: {reason}", file=sys.stderr, flush=True)
+    return 1
+
+
+def _forget_output() -> None:
+    """Point standard output nowhere, so that Python's own last flush cannot fail again."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -93,13 +114,14 @@ def _add_text_commands(commands: Any) -> None:
     """The commands that read text: summarize, generate, tokenize."""
     summarize = _command(commands, "summarize", run_summarize, "summarize documents")
     summarize.add_argument(
-        "files", nargs="+", metavar="FILE", help="text, Markdown, .gz, a rendered manual page, or - for standard input"
-    )
+        "files", nargs="*", metavar="FILE",
+        help="text, Markdown, .gz, a rendered manual page; - or nothing: what comes through a pipe",
+    )  # fmt: skip
     _add_model_options(summarize)
     _add_writing_options(summarize)
 
     generate = _command(commands, "generate", run_generate, "write with any setting, and show every text and its score")
-    generate.add_argument("files", nargs="+", metavar="FILE", help="as for summarize")
+    generate.add_argument("files", nargs="*", metavar="FILE", help="as for summarize")
     _add_model_options(generate)
     _add_writing_options(generate)
     generate.add_argument(
@@ -108,7 +130,7 @@ def _add_text_commands(commands: Any) -> None:
     )  # fmt: skip
 
     tokenize = _command(commands, "tokenize", run_tokenize, "show the ids, pieces and offsets of a text")
-    tokenize.add_argument("file", nargs="?", metavar="FILE", help="a file, or - for standard input")
+    tokenize.add_argument("file", nargs="?", metavar="FILE", help="a file; - or nothing: what comes through a pipe")
     tokenize.add_argument("--text", help="the text itself")
     tokenize.add_argument("--model", metavar="NAME|DIR", help="whose vocabulary (default: the bundled model's)")
     tokenize.add_argument(
@@ -181,7 +203,7 @@ def _add_writing_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num-beams", type=int, metavar="N", help="beams (default: the checkpoint's own setting)")
     parser.add_argument("--max-new-tokens", type=int, metavar="N", help="most tokens to write")
     parser.add_argument(
-        "--global-attention", default="first", metavar="first|none|all|0,5,9",
+        "--global-attention", type=_global_attention, default="first", metavar="first|none|all|0,5,9",
         help="which tokens see everything: first (default), none, all, or positions",
     )  # fmt: skip
     parser.add_argument(
@@ -201,40 +223,67 @@ def _version_or_help(parser: argparse.ArgumentParser, options: argparse.Namespac
     return 2
 
 
+def _global_attention(given: str) -> str | list[int]:
+    """A name as it is, or positions with commas between as a list."""
+    if given in ("first", "none", "all"):
+        return given
+    try:
+        return [int(position) for position in given.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{given!r}; give first, none, all, or positions such as 0,5,9") from None
+
+
+def _is_piped() -> bool:
+    """Whether text may come through standard input: it is there, and no person sits at it."""
+    return sys.stdin is not None and not sys.stdin.isatty()
+
+
 # ---- the subcommands ----------------------------------------------------------------------------------------------------
 
 
 def run_summarize(options: argparse.Namespace) -> int:
     """`led-ref summarize`: one text for each document."""
-    from led_ref.commands.writing import write_documents
-
-    return write_documents(options, settings={}, show_all=False)
+    return _write("summarize", options, settings={}, show_all=False)
 
 
 def run_generate(options: argparse.Namespace) -> int:
     """`led-ref generate`: every text that was found for each document, with its score."""
-    from led_ref.commands.writing import write_documents
-
     settings: dict[str, Any] = {}
     for given in options.settings:
         name, equals, value = given.partition("=")
-        if not equals:
-            print(f"led-ref generate: --set {given!r} has no '='; write NAME=VALUE", file=sys.stderr)
-            return 2
+        if not (name and equals):
+            return _misused("generate", f"--set {given!r} is not NAME=VALUE, such as length_penalty=2.0")
         try:
             settings[name] = json.loads({"True": "true", "False": "false", "None": "null"}.get(value, value))
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             settings[name] = value
-    return write_documents(options, settings=settings, show_all=True)
+    return _write("generate", options, settings=settings, show_all=True)
+
+
+def _write(command: str, options: argparse.Namespace, *, settings: dict[str, Any], show_all: bool) -> int:
+    if not options.files and not _is_piped():
+        return _misused(command, "give a FILE, or send text through a pipe")
+    options.files = options.files or ["-"]
+    from led_ref.commands.writing import write_documents
+
+    return write_documents(options, settings=settings, show_all=show_all)
+
+
+def _misused(command: str, reason: str) -> int:
+    print(f"led-ref {command}: {reason}. led-ref {command} --help shows examples.", file=sys.stderr)
+    return 2
 
 
 def run_tokenize(options: argparse.Namespace) -> int:
     """`led-ref tokenize`: ids, pieces and offsets."""
+    if options.file is not None and options.text is not None:
+        return _misused("tokenize", "give a FILE or --text TEXT, not both")
+    if options.file is None and options.text is None:
+        if not _is_piped():
+            return _misused("tokenize", "give a FILE or --text TEXT, or send text through a pipe")
+        options.file = "-"
     from led_ref.commands.showing import show_tokens
 
-    if (options.file is None) == (options.text is None):
-        print("led-ref tokenize: give a FILE, or --text TEXT", file=sys.stderr)
-        return 2
     return show_tokens(options)
 
 

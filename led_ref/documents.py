@@ -1,10 +1,16 @@
 r"""From a file to text: plain text, Markdown, gzip, rendered manual pages, standard input.
 
-A file is UTF-8 or it is refused; nothing is guessed and nothing is replaced. Two things are taken away, because they are
-ink and not text: a byte order mark, and a terminal's overstriking (`N\bN` for a bold N) in rendered manual pages.
+    read_document("page.txt.gz")        the text of the file
+    read_document("-")                  the text that comes through the pipe
+
+A file is UTF-8 or it is refused; nothing is guessed and nothing is replaced. Three things are taken away, because they are
+ink and not text: a byte order mark, a terminal's overstriking (`N\bN` for a bold N) and its escape sequences (`ESC [1m`).
+
+This file unpacks no other format: a PDF or a word processor's file is refused with the command that makes text of it.
 """
 
 import gzip
+import io
 import re
 import sys
 import zlib
@@ -16,6 +22,22 @@ from led_ref.errors import InputError, MissingFileError
 MOST_BYTES = 64 * 1024 * 1024
 
 _GZIP_MAGIC = b"\x1f\x8b"
+
+# Formats that people have their documents in: how the file begins, what it is, what makes text of it.
+_NOT_TEXT = (
+    (b"%PDF", "a PDF", "pdftotext {name} - | led-ref summarize -"),
+    (b"PK\x03\x04", "a zip archive (.docx, .odt and .epub are such)", "pandoc -t plain {name} | led-ref summarize -"),
+    (b"{\\rtf", "a rich text file", "pandoc -t plain {name} | led-ref summarize -"),
+    (b"\xfd7zXZ", "compressed with xz", "xz -dc {name} | led-ref summarize -"),
+    (b"BZh", "compressed with bzip2", "bzip2 -dc {name} | led-ref summarize -"),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstd", "zstd -dc {name} | led-ref summarize -"),
+)
+
+# The first line of a manual page that is not rendered: a comment or a request of roff.
+_ROFF = re.compile(r"""'\\"|\.(?:\\"|(?:TH|Dd|SH|so|de|ig|if|nr|ds)\b)""")
+
+# Colours and bold face (ESC [ ... m), and groff's hyperlinks (ESC ] 8 ; ... ESC \).
+_ESCAPES = re.compile("\x1b\\[[0-9;:]*m|\x1b\\]8;[^\x1b\x07]*(?:\x1b\\\\|\x07)")
 
 
 def read_document(name: str) -> str:
@@ -29,6 +51,8 @@ def read_document(name: str) -> str:
         InputError: if it is a folder, empty, not UTF-8, damaged, larger than 64 MiB, or the source of a manual page.
     """
     if name == "-":
+        if sys.stdin is None:
+            raise InputError("There is no standard input: it is closed. Name a file, or send text through a pipe.")
         return decode_document(sys.stdin.buffer.read(MOST_BYTES + 1), "standard input")
     path = Path(name)
     if path.is_dir():
@@ -38,8 +62,9 @@ def read_document(name: str) -> str:
             content = file.read(MOST_BYTES + 1)
     except FileNotFoundError:
         raise MissingFileError(f"There is no file {path}. Check the name; to read standard input, write -.") from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}). Check its permissions.") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path} cannot be read ({reason}). Check its name and permissions.") from error
     return decode_document(content, str(path))
 
 
@@ -49,6 +74,9 @@ def decode_document(content: bytes, name: str) -> str:
     Args:
         content: as read; gzip is unpacked.
         name: what to call the document in errors.
+
+    Raises:
+        InputError: see `read_document`.
 
     Example:
         >>> decode_document(b"N\bNA\bAM\bME\bE\n", "a page")
@@ -60,27 +88,37 @@ def decode_document(content: bytes, name: str) -> str:
         raise InputError(
             f"{name} is larger than {MOST_BYTES >> 20} MiB. Split it: no LED reads more than some 100 KB of text."
         )
+    for beginning, what, remedy in _NOT_TEXT:
+        if content.startswith(beginning):
+            raise InputError(f"{name} is {what}, not text. Convert it first, for example: {remedy.format(name=name)}")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        # The codec counts from behind a byte order mark, if there is one.
+        start = error.start + len(content) - len(error.object)
+        is_utf16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))
         raise InputError(
-            f"{name} is not UTF-8: byte 0x{content[error.start]:02x} at position {error.start}. "
-            f"Convert it first, for example: iconv -f latin1 -t utf-8 {name}"
+            f"{name} is not UTF-8: byte 0x{content[start]:02x} at position {start}. "
+            f"Convert it first, for example: iconv -f {'utf-16' if is_utf16 else 'latin1'} -t utf-8 {name}"
         ) from None
-    if text.startswith(('.\\"', "'\\\"", ".TH ", ".Dd ")):
+    if "\0" in text:
+        raise InputError(
+            f"{name} holds a NUL at position {text.index(chr(0))}: it is not text, or not UTF-8. "
+            f"If it is UTF-16, convert it first: iconv -f utf-16 -t utf-8 {name}"
+        )
+    if _ROFF.match(text):
         raise InputError(
             f"{name} is the source of a manual page (roff). Render it first: man ./page | led-ref summarize -"
         )
-    text = _without_overstriking(text)
+    text = _without_overstriking(_ESCAPES.sub("", text))
     if not text.strip():
-        raise InputError(f"{name} is empty: there is nothing to read. Give a file with text in it.")
+        blanks = f" but for {len(text)} blanks" if text else ""
+        raise InputError(f"{name} is empty{blanks}: there is nothing to read. Give a document with text in it.")
     return text
 
 
 def _unpack(content: bytes, name: str) -> bytes:
     """Unpack gzip, at most a byte more than is allowed."""
-    import io
-
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
             return file.read(MOST_BYTES + 1)
@@ -89,8 +127,13 @@ def _unpack(content: bytes, name: str) -> bytes:
 
 
 def _without_overstriking(text: str) -> str:
-    """Drop what a terminal would print over: a character and the backspace behind it, as long as there are any."""
-    while "\b" in text:
-        shorter = re.sub("[^\b\n]\b", "", text)
-        text = shorter if shorter != text else text.replace("\b", "")
-    return text
+    """Leave of the characters that a terminal prints over each other the last: a backspace takes away what is before it."""
+    if "\b" not in text:
+        return text
+    kept: list[str] = []
+    for character in text:
+        if character != "\b":
+            kept.append(character)
+        elif kept and kept[-1] != "\n":
+            kept.pop()
+    return "".join(kept)

@@ -22,6 +22,7 @@ import numpy as np
 from led_ref.commands.doctor import blas, versions
 from led_ref.commands.progress import say
 from led_ref.config import LEDConfig
+from led_ref.errors import InputError
 
 LED_BASE = LEDConfig(
     encoder_layers=6,
@@ -52,6 +53,11 @@ def run_bench(options: argparse.Namespace) -> int:
         print(json.dumps(measure(options.case, options.model, options.runs)))
         return 0
     chosen = options.only or list(CASES)
+    for name in chosen:
+        if name not in CASES:
+            raise InputError(f"There is no case {name!r}. Choose among {', '.join(CASES)}.")
+    if options.runs < 1:
+        raise InputError(f"--runs is {options.runs}; give at least 1.")
     with _model_folder(options.model) as folder:
         results = []
         for name in chosen:

@@ -1,24 +1,29 @@
 """`led-ref convert`: write a checkpoint as safetensors."""
 
 import argparse
-import json
+from dataclasses import asdict
 
+from led_ref.commands.output import megabytes, print_json, print_values
 from led_ref.commands.progress import say
+from led_ref.weights.convert import convert
+from led_ref.weights.hub import resolve
 
 
 def convert_checkpoint(options: argparse.Namespace) -> int:
     """Convert, verify, and say what was written."""
-    from dataclasses import asdict
-
-    from led_ref.weights.convert import convert
-    from led_ref.weights.hub import resolve
-
     notice = None if options.quiet else say
     folder = resolve(options.source, revision=options.revision, notice=notice)
     report = convert(folder, options.destination, dtype=options.dtype, overwrite=options.overwrite, notice=notice)
     if options.json:
-        print(json.dumps(asdict(report), default=str))
+        print_json(asdict(report))
         return 0
-    for name, value in asdict(report).items():
-        print(f"{name:<24} {value}")
+    print_values(
+        {
+            "read": f"{', '.join(path.name for path in report.source)} ({megabytes(report.bytes_read)})",
+            "wrote": f"{report.destination} ({megabytes(report.bytes_written)})",
+            "parameters": report.parameters,
+            "tensors": f"{report.tensors} in {' and '.join(report.dtypes)}, each read back and compared bit for bit",
+            "copied": report.copied or "nothing",
+        }
+    )
     return 0

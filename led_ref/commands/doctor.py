@@ -3,7 +3,6 @@
 import argparse
 import hashlib
 import importlib.metadata
-import json
 import os
 import platform
 import time
@@ -12,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from led_ref.commands.output import print_json, print_values
+from led_ref.commands.progress import say
 from led_ref.errors import CheckpointError, LEDError
 
 # What allenai/led-base-16384 gives for 512 times these eight ids, and 128 times the same for the decoder, no global
@@ -32,16 +33,26 @@ def examine(options: argparse.Namespace) -> int:
         "bundled": check_bundled(),
     }
     if options.checkpoint is not None:
-        report["checkpoint"] = check_checkpoint(options.checkpoint)
+        try:
+            report["checkpoint"] = check_checkpoint(options.checkpoint)
+        except LEDError as error:
+            report["checkpoint"] = {"ok": False, "folder": options.checkpoint, "error": str(error)}
     if options.json:
-        print(json.dumps(report))
+        print_json(report)
     else:
         for section, values in report.items():
             print(section)
-            for name, value in values.items():
-                print(f"  {name:<24} {value}")
-    checks = [report["bundled"]["ok"], report.get("checkpoint", {}).get("ok", True)]
-    return 0 if all(checks) else 1
+            print_values(values, indent=2)
+    failed = [section for section, values in report.items() if not values.get("ok", True)]
+    for section in failed:
+        say(f"the {section} check failed: {_why(report[section])}")
+    return 1 if failed else 0
+
+
+def _why(values: dict[str, Any]) -> str:
+    """What a failed check's values say, in a sentence."""
+    reason = values.get("error")
+    return reason or ", ".join(f"{name} {value}" for name, value in values.items() if name != "ok")
 
 
 def versions() -> dict[str, str]:
@@ -95,19 +106,17 @@ def check_bundled() -> dict[str, Any]:
     from led_ref.api import bundled_model, load
 
     folder = bundled_model()
-    for line in (folder / "SHA256SUMS").read_text(encoding="ascii").splitlines():
-        expected, name = line.split()
-        found = hashlib.sha256((folder / name).read_bytes()).hexdigest()
-        if found != expected:
-            return {
-                "ok": False,
-                "files": f"{name} has sha256 {found[:12]}..., not {expected[:12]}...: install led-ref again",
-            }
     started = time.perf_counter()
     try:
+        for line in (folder / "SHA256SUMS").read_text(encoding="ascii").splitlines():
+            expected, name = line.split()
+            found = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+            if found != expected:
+                error = f"{name} has sha256 {found[:12]}..., not {expected[:12]}...: install led-ref again"
+                return {"ok": False, "files": "changed", "error": error}
         line = load().generate((folder / "led-ref.1.txt").read_text(encoding="utf-8"))
-    except LEDError as error:
-        return {"ok": False, "files": "as published", "error": str(error)}
+    except (LEDError, OSError) as error:
+        return {"ok": False, "error": f"{error}: install led-ref again"}
     return {
         "ok": bool(line),
         "files": "as published",
@@ -126,23 +135,25 @@ def check_checkpoint(folder: str) -> dict[str, Any]:
         `ok`, and the largest difference of the states and of the logits.
 
     Raises:
-        CheckpointError: if the checkpoint is too small to be asked (its vocabulary or positions do not reach).
+        LEDError: if it cannot be loaded.
+        CheckpointError: if it is too small to be asked (its vocabulary or positions do not reach).
     """
     from led_ref.led import LEDForConditionalGeneration
+    from led_ref.model.heads import lm_logits
 
     model = LEDForConditionalGeneration.from_pretrained(Path(folder))
     config = model.config
     source, target = 512 * KNOWN_IDS, 128 * KNOWN_IDS
-    if config.vocab_size <= max(KNOWN_IDS) or config.max_decoder_position_embeddings < len(target):
+    limits = (config.vocab_size, config.max_encoder_position_embeddings, config.max_decoder_position_embeddings)
+    needed = (max(KNOWN_IDS) + 1, len(source), len(target))
+    if any(limit < need for limit, need in zip(limits, needed, strict=True)):
         raise CheckpointError(
-            f"{folder} has a vocabulary of {config.vocab_size} and {config.max_decoder_position_embeddings} decoder positions; "
-            "the known numbers are those of allenai/led-base-16384. Name a folder that holds it."
+            f"{folder} has a vocabulary of {limits[0]} and {limits[1]} and {limits[2]} positions, but the known numbers need "
+            f"{needed[0]}, {needed[1]} and {needed[2]}: they are those of allenai/led-base-16384. Name a folder that holds it."
         )
     started = time.perf_counter()
     out = model.led([source], decoder_input_ids=[target])
     states = model.backend.to_host(out.last_hidden_state)[0, :3, :3]
-    from led_ref.model.heads import lm_logits
-
     logits = model.backend.to_host(lm_logits(out.last_hidden_state[:, :3], model.params, model.backend))[0, :, :3]
     worst_states = float(np.abs(states - np.array(KNOWN_STATES)).max())
     worst_logits = float(np.abs(logits - np.array(KNOWN_LOGITS)).max())

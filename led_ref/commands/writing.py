@@ -1,15 +1,15 @@
 """`led-ref summarize` and `led-ref generate`: documents in, texts out."""
 
 import argparse
-import json
 import sys
 import time
 from typing import Any
 
-from led_ref.api import LED, GlobalAttention, global_mask, load
+from led_ref.api import LED, check_settings, global_mask, load
+from led_ref.commands.output import print_json
 from led_ref.commands.progress import ProgressBars, say
 from led_ref.documents import read_document
-from led_ref.errors import InputError, LEDError
+from led_ref.errors import LEDError, SettingsError
 
 
 def write_documents(options: argparse.Namespace, *, settings: dict[str, Any], show_all: bool) -> int:
@@ -17,11 +17,15 @@ def write_documents(options: argparse.Namespace, *, settings: dict[str, Any], sh
 
     Returns:
         0, or 1 if any document failed.
+
+    Raises:
+        LEDError: if the model cannot be loaded, or a setting cannot be: no document would fare better.
     """
     quiet = options.quiet
     for name in ("num_beams", "max_new_tokens"):
         if getattr(options, name) is not None:
             settings[name] = getattr(options, name)
+    check_settings(settings)
     started = time.perf_counter()
     led = load(
         options.model,
@@ -40,8 +44,11 @@ def write_documents(options: argparse.Namespace, *, settings: dict[str, Any], sh
     for file in options.files:
         try:
             found = _write_one(led, file, options, settings)
+        except SettingsError:
+            raise
         except LEDError as error:
-            print(f"led-ref: {file}: {error}", file=sys.stderr)
+            about = "" if file in str(error) else f"{file}: "
+            print(f"led-ref: {about}{error}", file=sys.stderr)
             failed += 1
             continue
         _show(found, options, show_all, several=len(options.files) > 1)
@@ -60,7 +67,7 @@ def _write_one(led: LED, file: str, options: argparse.Namespace, settings: dict[
     """Everything about one document: what was read, what was written, how long it took."""
     started = time.perf_counter()
     ids = led.encode(read_document(file), truncation=options.truncate)
-    mask = global_mask(_parse_global(options.global_attention), len(ids))
+    mask = global_mask(options.global_attention, len(ids))
     name = "standard input" if file == "-" else file
     with ProgressBars(name, enabled=not options.quiet and sys.stderr.isatty()) as progress:
         result = led.model.generate(
@@ -89,7 +96,7 @@ def _write_one(led: LED, file: str, options: argparse.Namespace, settings: dict[
 def _show(found: dict[str, Any], options: argparse.Namespace, show_all: bool, *, several: bool) -> None:
     """Print what was written: as JSON, as every text with its score, or as the best text alone."""
     if options.json:
-        print(json.dumps(found, ensure_ascii=False), flush=True)
+        print_json(found)
         return
     head = f"{found['file']}: " if several else ""
     if show_all:
@@ -100,15 +107,3 @@ def _show(found: dict[str, Any], options: argparse.Namespace, show_all: bool, *,
         print(f"{head}{found['text']}", flush=True)
     if not options.quiet:
         say(f"{found['file']}: {found['tokens']:,} tokens read, {found['seconds']:.1f} s")
-
-
-def _parse_global(given: str) -> GlobalAttention:
-    """A name as it is, or positions with commas between as a list."""
-    if given in ("first", "none", "all"):
-        return given
-    try:
-        return [int(position) for position in given.split(",")]
-    except ValueError:
-        raise InputError(
-            f"--global-attention is {given!r}; give first, none, all, or positions such as 0,5,9."
-        ) from None
