@@ -4,9 +4,6 @@ import warnings
 
 import numpy as np
 import pytest
-import torch
-from safetensors.torch import load_file, save_file
-from transformers import LEDConfig, LEDForConditionalGeneration
 
 from led_ref.weights.safetensors_file import read_header, read_safetensors, write_safetensors
 from led_ref.weights.stored import narrow
@@ -14,18 +11,21 @@ from led_ref.weights.torch_bin import read_torch_bin
 
 pytestmark = pytest.mark.peer
 
-DTYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64"}
+# torch's names, and those of safetensors.
+DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "float64": "F64"}
 
 
 def bits(tensor):
     """A torch tensor's bytes, row-major."""
+    import torch
+
     return tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
 def assert_bit_equal(stored, expected):
     assert stored.keys() == expected.keys()
     for name, tensor in expected.items():
-        assert stored[name].dtype == DTYPES[tensor.dtype], name
+        assert stored[name].dtype == DTYPES[str(tensor.dtype).removeprefix("torch.")], name
         assert stored[name].shape == tuple(tensor.shape), name
         assert stored[name].data.tobytes() == bits(tensor), name
         np.testing.assert_array_equal(stored[name].to_numpy("float64"), tensor.detach().double().numpy(), strict=True)
@@ -33,6 +33,9 @@ def assert_bit_equal(stored, expected):
 
 @pytest.fixture(scope="module")
 def model():
+    import torch
+    from transformers import LEDConfig, LEDForConditionalGeneration
+
     torch.manual_seed(0)
     sizes = {"d_model": 12, "encoder_layers": 2, "decoder_layers": 1, "vocab_size": 47, "attention_window": [4, 6]}
     heads = {"encoder_attention_heads": 3, "decoder_attention_heads": 2, "encoder_ffn_dim": 17, "decoder_ffn_dim": 19}
@@ -40,12 +43,14 @@ def model():
     return LEDForConditionalGeneration(LEDConfig(**sizes, **heads, **positions)).eval()
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "legacy"])
 def test_what_torch_saved(tmp_path, model, dtype, is_zip):
     """state_dict() is an OrderedDict with _metadata, whose tied names share one storage."""
+    import torch
+
     path = tmp_path / "pytorch_model.bin"
-    weights = model.to(dtype).state_dict()
+    weights = model.to(getattr(torch, dtype)).state_dict()
     torch.save(weights, path, _use_new_zipfile_serialization=is_zip)
     stored = read_torch_bin(path)
     assert_bit_equal(stored, weights)
@@ -56,6 +61,8 @@ def test_what_torch_saved(tmp_path, model, dtype, is_zip):
 @pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "legacy"])
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_views_parameters_and_wrappers(tmp_path, is_zip, protocol):
+    import torch
+
     base = torch.arange(2 * 3 * 5 * 7, dtype=torch.float32).reshape(2, 3, 5, 7)
     weights = {
         "base": base,
@@ -74,6 +81,8 @@ def test_views_parameters_and_wrappers(tmp_path, is_zip, protocol):
 
 
 def test_without_checksums(tmp_path):
+    import torch
+
     path = tmp_path / "weights.bin"
     before = torch.serialization.get_crc32_options()
     torch.serialization.set_crc32_options(False)
@@ -84,10 +93,15 @@ def test_without_checksums(tmp_path):
     assert_bit_equal(read_torch_bin(path), {"w": torch.arange(5.0)})
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_what_safetensors_saved(tmp_path, model, dtype):
+    import torch
+    from safetensors.torch import save_file
+
     path = tmp_path / "model.safetensors"
-    weights = {name: tensor.clone().contiguous() for name, tensor in model.to(dtype).state_dict().items()}
+    weights = {
+        name: tensor.clone().contiguous() for name, tensor in model.to(getattr(torch, dtype)).state_dict().items()
+    }
     save_file(weights, path, metadata={"format": "pt"})
     assert_bit_equal(read_safetensors(path), weights)
     assert read_header(path).metadata == {"format": "pt"}
@@ -104,12 +118,15 @@ def test_what_transformers_saved(tmp_path, model, size):
     assert_bit_equal(stored, {name: weights[name] for name in stored})
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_what_is_written_here_is_what_torch_would_have_rounded(tmp_path, dtype):
+    import torch
+    from safetensors.torch import load_file
+
     generator = torch.Generator().manual_seed(1)
     wide = torch.randn(1009, 7, dtype=torch.float64, generator=generator).float()  # torch rounds twice from float64
     path = tmp_path / "model.safetensors"
     write_safetensors(path, {"w": (DTYPES[dtype], (1009, 7), narrow(wide.numpy(), DTYPES[dtype]))}, {"format": "pt"})
     read = load_file(path)["w"]
-    assert read.dtype == dtype
-    assert torch.equal(read, wide.to(dtype))
+    assert read.dtype == getattr(torch, dtype)
+    assert torch.equal(read, wide.to(getattr(torch, dtype)))

@@ -5,7 +5,6 @@ import os
 import pickle
 import sys
 import tarfile
-import tracemalloc
 import zipfile
 
 import numpy as np
@@ -28,7 +27,7 @@ from torch_files import (
 )  # fmt: skip
 
 from led_ref.errors import CheckpointError, MissingFileError
-from led_ref.weights.restricted_pickle import MAX_PICKLE_BYTES, STORAGE_DTYPES, run_pickle
+from led_ref.weights.restricted_pickle import MAX_PICKLE_BYTES, STORAGE_DTYPES
 from led_ref.weights.stored import NUMPY_DTYPES
 from led_ref.weights.torch_bin import read_torch_bin
 
@@ -162,16 +161,26 @@ def test_a_program_is_not_run(path, tmp_path, how):
     assert not trace.exists()
 
 
-GLOBALS = ["torch.nn.modules.linear.Linear", "torch._utils._rebuild_tensor_v3", "torch.load", "collections.Counter"]
+def test_a_forbidden_global_is_named_and_not_even_imported(path, tmp_path, monkeypatch):
+    (tmp_path / "stranger.py").write_text("open('it-was-imported', 'w').close()")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    for content in (b"\x80\x02cstranger\nthing\n.", b"\x80\x04" + text("stranger") + text("thing") + b"\x93."):
+        path.write_bytes(zipped(pickle=content))
+        with pytest.raises(CheckpointError, match=r"'stranger\.thing'.*save its state_dict as safetensors"):
+            read_torch_bin(path)
+    assert not (tmp_path / "it-was-imported").exists()
+    with pytest.raises(AttributeError):
+        pickle.loads(b"\x80\x02cstranger\nthing\n.")
+    assert (tmp_path / "it-was-imported").exists(), "Python's unpickler would have imported it"
 
 
-@pytest.mark.parametrize("name", GLOBALS)
-def test_a_forbidden_global_is_named_and_not_imported(path, name):
+@pytest.mark.parametrize("name", ["torch.nn.modules.linear.Linear", "torch._utils._rebuild_tensor_v3", "torch.load"])
+def test_what_torch_could_rebuild_and_this_cannot_is_named(path, name):
     module, _, attribute = name.rpartition(".")
     path.write_bytes(zipped(pickle=b"\x80\x02c" + f"{module}\n{attribute}\n".encode() + b"."))
     with pytest.raises(CheckpointError, match=f"'{name}'.*save its state_dict as safetensors"):
         read_torch_bin(path)
-    assert "torch" not in sys.modules
 
 
 PLAIN = ENTRIES["plain"]
@@ -332,78 +341,6 @@ def test_what_is_not_a_file(tmp_path, path):
     path.touch()
     with pytest.raises(CheckpointError, match="empty"):
         read_torch_bin(path)
-
-
-# ---- the machine, against Python's own
-
-values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**500), 2**500) | st.floats(allow_nan=False) | st.text(max_size=300),
-    lambda inner: (
-        st.lists(inner, max_size=5) | st.lists(inner, max_size=5).map(tuple) | st.dictionaries(st.text(), inner)
-    ),
-    max_leaves=30,
-)
-
-
-@settings(max_examples=200, deadline=None)
-@given(values, st.integers(2, 5))
-def test_the_machine_reads_plain_values_as_python_does(value, protocol):
-    code = b"before" + pickle.dumps(value, protocol) + b"after"
-    result = run_pickle(code, 6, len(code), ValueError)
-    assert result.value == value
-    assert result.stop == len(code) - 5
-
-
-INSTRUCTIONS = st.sampled_from(
-    [bytes([i]) for i in b"\x80N\x88\x89KMJ\x8aGX)\x85\x86\x87(t]ae}suqrhjcRbQ\x95\x8c\x94\x93."]
-)
-PIECES = st.sampled_from(
-    [
-        ORDERED_DICT,
-        tensor(PLAIN),
-        text("storage"),
-        b"ctorch\nFloatStorage\n",
-        b"K\x01",
-        b"X\x01\0\0\0a",
-    ]
-)
-
-
-@settings(max_examples=800, deadline=None)
-@given(st.lists(INSTRUCTIONS | PIECES | st.binary(max_size=2), max_size=40))
-def test_the_machine_survives_any_program(pieces):
-    program = b"".join(pieces)
-    try:
-        result = run_pickle(program, 0, len(program), CheckpointError)
-    except CheckpointError:
-        return  # any other exception fails
-    assert program[result.stop - 1 : result.stop] == b"."
-
-
-LENGTH = 100_000
-BOMBS = {
-    "a memo of four billion": b"\x80\x02K\x01r\xff\xff\xff\xff.",
-    "tuples in tuples": b"\x80\x02)" + b"\x85" * LENGTH + b".",
-    "tuples that double": b"\x80\x02)q\0" + b"h\0h\0\x86q\0" * (LENGTH // 7) + b".",
-    "dictionaries": b"\x80\x02(" + b"}" * LENGTH + b"t.",
-    "marks": b"\x80\x02" + b"(" * LENGTH + b".",
-    "a name that doubles": b"\x80\x02}" + b")q\0" + b"h\0h\0\x86q\0" * 200 + b"K\x01s.",
-}
-
-
-@pytest.mark.parametrize("bomb", BOMBS)
-def test_a_small_file_takes_little_memory(path, bomb):
-    """Memory is proportional to the pickle, which has at most MAX_PICKLE_BYTES: 64 bytes of an empty dictionary or list,
-    8 for its place on a stack, and that stack's room for growth."""
-    path.write_bytes(zipped(pickle=BOMBS[bomb]))
-    tracemalloc.start()
-    try:
-        with pytest.raises(CheckpointError):
-            read_torch_bin(path)
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak < 120 * LENGTH
 
 
 # ---- damage
