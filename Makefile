@@ -19,7 +19,7 @@ demo: $(VENV)/base.done
 	@$(BIN)/led-ref summarize led_ref/bundled/led-ref.1.txt
 
 test: $(VENV)/dev.done
-	$(BIN)/pytest -m "not peer and not real_vocabulary"
+	$(BIN)/pytest --ignore=tests/peer -m "not real_vocabulary"
 
 check: $(VENV)/dev.done
 	$(BIN)/ruff format --check .
