@@ -1,0 +1,239 @@
+"""The one-call API: text in, text out."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import led_ref
+from led_ref.api import check_settings, global_mask
+from led_ref.errors import InputError, MissingFileError, SettingsError
+from led_ref.generation.settings import GenerationSettings
+from led_ref.tokenizer import LEDTokenizer
+
+QUICK = {"num_beams": 1, "max_new_tokens": 5}
+PAGES = ["NAME\ntar - an archiving utility", "SYNOPSIS\nls [OPTION]... [FILE]...\nDESCRIPTION\nList information"]
+
+
+def test_one_call_reads_with_the_bundled_model(manual_page):
+    line = led_ref.generate(manual_page)
+    assert "led-ref" in line
+    assert line == line.strip()
+    assert "<s>" not in line
+
+
+def test_several_texts_give_a_list_and_each_is_what_it_is_alone(bundled):
+    alone = [bundled.generate(page, **QUICK) for page in PAGES]
+    assert bundled.generate(PAGES, **QUICK) == alone
+    assert bundled.generate((page for page in PAGES), **QUICK) == alone
+    assert bundled.generate(PAGES[:1], **QUICK) == alone[:1]
+    assert led_ref.generate(PAGES, bundled, **QUICK) == alone
+    several = bundled.generate(PAGES, num_beams=3, num_return_sequences=2, max_new_tokens=5)
+    assert [len(texts) for texts in several] == [2, 2]
+    assert bundled.generate(PAGES[0], num_beams=3, num_return_sequences=2, max_new_tokens=5) == several[0]
+
+
+def test_text_goes_through_the_tokenizer_and_the_model_as_ids_do(bundled):
+    ids = bundled.tokenizer(PAGES[0])["input_ids"]
+    mask = [1] + [0] * (len(ids) - 1)
+    written = bundled.model.generate([ids], global_attention_mask=[mask], num_beams=2, max_new_tokens=7)
+    expected = bundled.tokenizer.decode(written[0].tolist(), skip_special_tokens=True).strip()
+    assert bundled.generate(PAGES[0], num_beams=2, max_new_tokens=7) == expected
+
+
+def test_load_takes_a_folder_and_a_dtype(bundled):
+    folder = led_ref.bundled_model()
+    loaded = led_ref.load(folder, dtype="float64", backend="numpy")
+    assert (loaded.model.dtype, loaded.name) == ("float64", str(folder))
+    assert led_ref.generate(PAGES[0], loaded, dtype="float64", **QUICK) == bundled.generate(PAGES[0], **QUICK)
+    with pytest.raises(InputError, match=r"dtype is 'float64'.*computes in float32.*led_ref\.load"):
+        led_ref.generate(PAGES[0], bundled, dtype="float64")
+    with pytest.raises(InputError, match=r"revision is 'refs/pr/4', but no model.*Name a model"):
+        led_ref.load(revision="refs/pr/4")
+    with pytest.raises(MissingFileError, match=r"(?s)no folder 'nowhere at all'.*vocab\.json"):
+        led_ref.load("nowhere at all")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        bundled.name = "another"
+
+
+def test_progress_is_told_of_every_layer_and_token_of_every_document(bundled):
+    told = []
+    bundled.generate(PAGES, progress=lambda *step: told.append(step), num_beams=1, max_new_tokens=4, min_new_tokens=4)
+    assert [stage for stage, _, _ in told] == (["read"] * 2 + ["write"] * 4) * 2
+    assert told[:2] == [("read", 1, 2), ("read", 2, 2)]
+    _, done, total = zip(*told[2:6], strict=True)
+    assert len(set(total)) == 1
+    assert [total[0] - step for step in done] == [3, 2, 1, 0]  # what is still to do
+
+
+# ---- global attention ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "mask"),
+    [
+        ("first", [1, 0, 0, 0, 0]),
+        ("none", [0, 0, 0, 0, 0]),
+        ("all", [1, 1, 1, 1, 1]),
+        ([0, 3], [1, 0, 0, 1, 0]),
+        ([], [0, 0, 0, 0, 0]),
+        (range(1, 5, 2), [0, 1, 0, 1, 0]),
+        ({4}, [0, 0, 0, 0, 1]),
+        ([np.int64(2)], [0, 0, 1, 0, 0]),
+        (np.array([0, 1, 0, 0, 1]), [0, 1, 0, 0, 1]),
+        (np.array([False, True, False, False, False]), [0, 1, 0, 0, 0]),
+        (np.array([0.0, 0.0, 1.0, 0.0, 0.0]), [0, 0, 1, 0, 0]),
+    ],
+    ids=str,
+)
+def test_forms_of_global_attention(given, mask):
+    assert global_mask(given, 5) == mask
+
+
+@pytest.mark.parametrize(
+    ("given", "found", "remedy"),
+    [
+        ("last", "'last'", "'first', 'none', 'all'"),
+        ([5], "position 5", "0 to 4"),
+        ([-1], "position -1", "0 to 4"),
+        ([True], "position True", "whole numbers"),
+        ([1.0], "position 1.0", "whole numbers"),
+        ([1, 0, 0, 0, 0], "position 0 twice", "give it as an array"),  # a mask, taken for positions
+        (np.array([1, 0, 0]), "shape (3,)", "5 values"),
+        (np.array([2, 0, 0, 0, 0]), "shape (5,)", "of 0 and 1"),
+        (np.zeros((1, 5)), "shape (1, 5)", "5 values"),
+        (None, "is None", "'first', 'none', 'all'"),
+        (3, "is 3", "a list of positions"),
+    ],
+    ids=str,
+)
+def test_what_is_no_global_attention(given, found, remedy):
+    with pytest.raises(InputError) as refused:
+        global_mask(given, 5)
+    assert found in str(refused.value)
+    assert remedy in str(refused.value)
+
+
+def test_global_attention_reaches_the_model(bundled, manual_page):
+    """The first token global, by each of its forms, writes the same; all of them global, something else."""
+    page = manual_page[:600]
+    length = len(bundled.encode(page))
+    first = np.arange(length) == 0
+    assert bundled.generate(page) == bundled.generate(page, global_attention=first)
+    assert bundled.generate(page) == bundled.generate(page, global_attention=[0])
+    seen = []
+    model = SimpleModel(bundled.model, seen)
+    dataclasses.replace(bundled, model=model).generate(PAGES, global_attention=[2], **QUICK)
+    assert [np.flatnonzero(mask).tolist() for mask in seen] == [[2], [2]]
+
+
+class SimpleModel:
+    """Passes on to a model, and remembers the global masks."""
+
+    def __init__(self, model, seen):
+        self.model, self.config, self.seen = model, model.config, seen
+
+    def generate(self, ids, *, global_attention_mask, **rest):
+        self.seen.append(global_attention_mask[0])
+        return self.model.generate(ids, global_attention_mask=global_attention_mask, **rest)
+
+
+# ---- documents ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def short_sighted(bundled):
+    """The bundled model, as if it could read 11 tokens only."""
+    model = bundled.model
+    config = dataclasses.replace(model.config, max_encoder_position_embeddings=11)
+    return dataclasses.replace(
+        bundled, model=type(model)(config, model.params, generation_config=model.generation_config)
+    )
+
+
+def test_too_long_is_refused_with_both_lengths_or_cut(short_sighted, bundled):
+    document = " ".join("abcdefghijklm")
+    ids = bundled.tokenizer(document)["input_ids"]
+    assert len(ids) == 15
+    with pytest.raises(InputError, match=r"has 15 tokens, but the bundled model reads at most 11.*truncation=True"):
+        short_sighted.generate(document)
+    assert short_sighted.encode(document, truncation=True) == [*ids[:10], ids[-1]]  # </s> stays
+    assert isinstance(short_sighted.generate(document, truncation=True, **QUICK), str)
+    assert len(short_sighted.encode(document[:17])) == 11  # exactly as long as can be
+
+
+def test_nothing_is_read_before_every_document_was_looked_at(short_sighted):
+    told = []
+    with pytest.raises(InputError, match=r"^texts\[2\]: The document has \d+ tokens"):
+        short_sighted.generate(["a", "b", "c " * 40], progress=lambda *step: told.append(step))
+    assert told == []
+
+
+@pytest.mark.parametrize(
+    ("documents", "found", "remedy"),
+    [
+        ("", "empty ('')", "Give it some text"),
+        (" \n", "empty (' \\n')", "Give it some text"),
+        ([], "the list is empty", "at least one"),
+        (["a", ""], "texts[1]: The document is empty", "Give it some text"),
+        (["a", None], "texts[1]: A document is NoneType", "Give text"),
+        (["a", [3, 4]], "texts[1]: A document is list", "ids to model.generate"),
+        (b"bytes", "is bytes", "decode"),
+        (None, "is NoneType", "list of texts"),
+        (7, "is int", "list of texts"),
+        ({"a": 1}, "is dict", "take out the text"),
+        (Path("page.txt"), "Path, not str", "path.read_text()"),
+        ("lone \ud800 surrogate", "U+D800", ""),
+    ],
+    ids=repr,
+)
+def test_what_is_no_document(bundled, documents, found, remedy):
+    with pytest.raises(InputError) as refused:
+        bundled.generate(documents, **QUICK)
+    assert found.lower() in str(refused.value).lower()
+    assert remedy in str(refused.value)
+
+
+# ---- settings -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("setting", "nearest"),
+    [
+        ({"num_beam": 3}, "'num_beams'"),
+        ({"max_tokens": 3}, "'max_new_tokens'"),
+        ({"truncate": True}, "'truncation'"),
+        ({"globalattention": "all"}, "'global_attention'"),
+        ({"attention_mask": [[1]]}, "a document has no padding"),
+        ({"global_attention_mask": [[1]]}, "pass global_attention"),
+        ({"input_ids": [[1]]}, "give the text itself"),
+        ({"decoder_input_ids": [[2]]}, "LEDForConditionalGeneration.generate"),
+        ({"return_dict_in_generate": True}, "not text"),
+        ({"do_sample": True}, "Leave do_sample out"),
+    ],
+    ids=str,
+)
+def test_a_setting_that_does_not_exist_names_the_nearest(bundled, setting, nearest):
+    with pytest.raises(SettingsError) as refused:
+        led_ref.generate(PAGES[0], bundled, **setting)
+    assert next(iter(setting)) in str(refused.value)
+    assert nearest in str(refused.value)
+
+
+def test_a_mistyped_setting_costs_no_loading():
+    with pytest.raises(SettingsError, match="truncation"):
+        led_ref.generate(PAGES[0], "no model of this name", trunkation=True)
+
+
+def test_no_real_setting_is_mistaken_for_an_argument():
+    settings = dataclasses.asdict(GenerationSettings())
+    check_settings(settings)
+
+
+def test_public_names_exist_and_an_unknown_one_says_which_do():
+    assert all(getattr(led_ref, name) is not None for name in led_ref.__all__)
+    assert led_ref.LEDTokenizer is LEDTokenizer
+    assert set(led_ref.__all__) < set(dir(led_ref))
+    with pytest.raises(AttributeError, match=r"no 'summarize'.*generate"):
+        led_ref.summarize  # noqa: B018

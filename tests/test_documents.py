@@ -1,0 +1,106 @@
+"""From a file to text: what is read, what is taken away, what is refused."""
+
+import gzip
+import io
+import sys
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from led_ref import documents
+from led_ref.documents import decode_document, read_document
+from led_ref.errors import InputError, MissingFileError
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"plain\n", "plain\n"),
+        ("Ünïcode \U0001f600\r\n".encode(), "Ünïcode \U0001f600\r\n"),
+        (b"\xef\xbb\xbfa byte order mark", "a byte order mark"),
+        (gzip.compress(b"packed"), "packed"),
+        (gzip.compress(b"in ") + gzip.compress(b"two members"), "in two members"),
+        (b"N\bNA\bAM\bME\bE\n_\bt_\ba_\br", "NAME\ntar"),
+        (b"+\bo a bullet, b\bb\bbold", "o a bullet, bold"),
+        (b"\bat the start\n\bof a line\nabc\b\b\b\b\bd", "at the start\nof a line\nd"),
+        (b"\x1b[1mNAME\x1b[0m \x1b[38;5;24mtar\x1b[m", "NAME tar"),
+        (b"\x1b]8;;man:tar(1)\x1b\\tar\x1b]8;;\x1b\\", "tar"),
+        (b"# Markdown\n\n.TH in the middle", "# Markdown\n\n.TH in the middle"),
+    ],
+)
+def test_what_is_read(tmp_path, content, text):
+    path = tmp_path / "document.of-any-name"
+    path.write_bytes(content)
+    assert read_document(str(path)) == text
+
+
+def test_standard_input(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(gzip.compress(b"through a pipe"))))
+    assert read_document("-") == "through a pipe"
+    with pytest.raises(InputError, match=r"standard input is empty.*Give a document"):
+        read_document("-")  # the second time nothing is left
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(InputError, match=r"no standard input: it is closed.*pipe"):
+        read_document("-")
+
+
+PACKED = gzip.compress(b"a document that is long enough to be cut" * 9)
+
+
+@pytest.mark.parametrize(
+    ("content", "found", "remedy"),
+    [
+        (b"", "is empty:", "Give a document"),
+        (b" \n\t", "is empty but for 3 blanks", "Give a document"),
+        (b"_\b", "is empty:", "Give a document"),
+        (b"caf\xe9", "byte 0xe9 at position 3", "iconv -f latin1"),
+        (b"\xef\xbb\xbfcaf\xe9", "byte 0xe9 at position 6", "iconv -f latin1"),
+        (b"lone \xed\xa0\x80 surrogate", "byte 0xed at position 5", "iconv"),
+        ("text".encode("utf-16"), "byte 0xff at position 0", "iconv -f utf-16"),
+        ("text".encode("utf-16-le"), "a NUL at position 1", "iconv -f utf-16"),
+        (PACKED[:-9], "cannot be unpacked", "Fetch it again"),
+        (PACKED[:-6] + b"......", "cannot be unpacked (CRC", "Fetch it again"),
+        (b"\x1f\x8bnot gzip after all", "cannot be unpacked", "Fetch it again"),
+        (b'.\\" a comment\n.TH TAR 1', "the source of a manual page", "man ./page | led-ref summarize -"),
+        (b"'\\\" t\n.TH TAR 1", "the source of a manual page", "man ./page"),
+        (gzip.compress(b".Dd March 1\n.Dt TAR 1"), "the source of a manual page", "man ./page"),
+        (b".so man1/tar.1\n", "the source of a manual page", "man ./page"),
+        (b"%PDF-1.7 \xff", "is a PDF", "pdftotext"),
+        (b"PK\x03\x04\x14", "a zip archive", "pandoc -t plain"),
+        (b"\xfd7zXZ\x00\x00", "compressed with xz", "xz -dc"),
+    ],
+)
+def test_what_is_refused(tmp_path, content, found, remedy):
+    path = tmp_path / "document"
+    path.write_bytes(content)
+    with pytest.raises(InputError) as refused:
+        read_document(str(path))
+    for part in (str(path), found, remedy):
+        assert part in str(refused.value)
+
+
+def test_what_is_no_file(tmp_path):
+    with pytest.raises(MissingFileError, match=r"no file .*nowhere.*write -"):
+        read_document(str(tmp_path / "nowhere"))
+    with pytest.raises(InputError, match=r"is a folder.*\*\.txt"):
+        read_document(str(tmp_path))
+    with pytest.raises(InputError, match=r"cannot be read .*Check its name"):
+        read_document("a\0b")
+    (tmp_path / "file").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"cannot be read \(Not a directory\)"):
+        read_document(str(tmp_path / "file" / "below"))
+
+
+def test_too_large_also_when_unpacked(monkeypatch):
+    monkeypatch.setattr(documents, "MOST_BYTES", 1 << 20)
+    assert len(decode_document(gzip.compress(b"a" * (1 << 20)), "exactly")) == 1 << 20
+    for content in (b"a" * ((1 << 20) + 1), gzip.compress(b"a" * (1 << 27))):
+        with pytest.raises(InputError, match=r"it is larger than 1 MiB.*Split it"):
+            decode_document(content, "it")
+
+
+def test_backspaces_take_time_in_proportion_to_their_number():
+    started = time.process_time()
+    assert decode_document(b"a" * 200_000 + b"\b" * 199_999, "many") == "a"
+    assert time.process_time() - started < 5  # taken away pair by pair it is a matter of minutes
