@@ -130,7 +130,7 @@ axes.margins(y=0.12)
 axes.axvline(0, linestyle=":", color="#808080")
 axes.set(title=f"what {pieces[i]!r} looks at", xlabel="offset j - i", ylabel="probability")
 plt.show()
-print(f"the global token <s> gets {strip_HTZ[HEAD, i, 0]:.3f}; all 129 alike would be {1 / 130:.3f} each")
+print(f"the global token <s> gets {strip_HTZ[HEAD, i, 0]:.3f}; all 130 alike would get {1 / 130:.3f}")
 
 # %% [markdown]
 # And the other direction: the global token reads the whole page, through weights of its own. In the first layer its heads
@@ -138,7 +138,7 @@ print(f"the global token <s> gets {strip_HTZ[HEAD, i, 0]:.3f}; all 129 alike wou
 
 # %%
 for head, seen_T in enumerate(read.global_attentions[0][0, :, :, 0]):
-    best = np.argsort(-seen_T)[:6]
+    best = np.argsort(-seen_T)[:5]
     shares = (f"{pieces[j].strip()!r} {seen_T[j]:.2f}" for j in best)
     print(f"head {head + 1}: ", ", ".join(shares))
 
@@ -151,6 +151,7 @@ for head, seen_T in enumerate(read.global_attentions[0][0, :, :, 0]):
 
 # %%
 layer = led.model.params.encoder.layers[0]
+projections = (layer.query, layer.key, layer.value)
 H = led.model.config.encoder_attention_heads
 x_TD = read.hidden_states[0][0]  # the embeddings: what the first layer reads
 K = x_TD.shape[1] // H
@@ -164,7 +165,7 @@ def heads_of(x_TD, linear):
 
 def attention_by_definition(may_look_TT):
     """Probabilities (H, T, T) and output (T, D) of the local tokens, from the whole table."""
-    q_HTK, k_HTK, v_HTK = (heads_of(x_TD, linear) for linear in (layer.query, layer.key, layer.value))
+    q_HTK, k_HTK, v_HTK = (heads_of(x_TD, linear) for linear in projections)
     scores_HTT = q_HTK @ k_HTK.swapaxes(-1, -2) / math.sqrt(K)
     scores_HTT[:, ~may_look_TT] = -np.inf
     probs_HTT = np.exp(scores_HTT - scores_HTT.max(axis=-1, keepdims=True))
@@ -194,12 +195,12 @@ figure, axes = plt.subplots(figsize=(6, 5.4))
 grey = ListedColormap(["#80808070"])
 band_TT = abs(i_T1 - j_T) <= R
 axes.imshow(np.ma.masked_equal(band_TT, False), cmap=grey, interpolation="nearest")
-for width, height in ((8, T + 8), (T + 8, 8)):  # the global column and row, wider than they are
+for width, height in ((8, T + 8), (T + 8, 8)):  # the global column and row, widened
     axes.add_patch(Rectangle((-8, -8), width, height, color=grey(0), linewidth=0))
 for n, block in enumerate(blocks):
     width, height = block.high - block.low, block.stop - block.start
     corner = (block.low - 0.5, block.start - 0.5)
-    axes.add_patch(Rectangle(corner, width, height, fill=False, edgecolor="#2a9d8f", linewidth=1.8))
+    axes.add_patch(Rectangle(corner, width, height, fill=False, edgecolor="#2a9d8f", lw=1.8))
     size = f"{height} × {width}"
     if n == 0:
         axes.text(block.high - 5, block.start + 5, size, ha="right", va="top", fontsize=8)
@@ -228,7 +229,7 @@ print(f"{len(blocks)} tiles hold {in_tiles:,} cells, {in_tiles / T**2:.0%} of th
 # %%
 from led_ref.model.sliding_window import sliding_window_attention
 
-q_HTK, k_HTK, v_HTK = (heads_of(x_TD, linear) for linear in (layer.query, layer.key, layer.value))
+q_HTK, k_HTK, v_HTK = (heads_of(x_TD, linear) for linear in projections)
 q_HTK /= math.sqrt(K)
 windowed_TD = sliding_window_attention(q_HTK, k_HTK, v_HTK, mask, blocks, led.model.backend)
 
@@ -249,7 +250,7 @@ weights = {name: tensor.to_numpy("float64") for name, tensor in stored.items()}
 by_oracle = dense.encode(weights, led.model.config, [ids], global_attention_mask=mark_first)
 whole = abs(read.last_hidden_state - by_oracle.hidden_states[-1]).max()
 largest = abs(read.last_hidden_state).max()
-print(f"the whole encoder against the oracle: at most {whole:.1e} apart, in numbers of up to {largest:.1f}")
+print(f"the whole encoder against the oracle: at most {whole:.1e} apart; largest state {largest:.1f}")
 assert whole < 1e-11
 
 # %% [markdown]

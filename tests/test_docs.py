@@ -87,7 +87,7 @@ def test_every_deviation_names_its_test():
 
 @pytest.mark.parametrize("code", blocks("python"))
 def test_python_blocks_run(code, tmp_path, monkeypatch, capsys):
-    """In a folder with nothing in it, each for itself; a block that needs a download is marked ```python notest."""
+    """In a folder with nothing in it, each for itself; a block that needs a download is marked ```python {.notest}."""
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "block", "exec"), {"__name__": "__main__"})
     assert capsys.readouterr().out or "print" not in code
@@ -100,9 +100,16 @@ def test_pycon_blocks_show_what_happens(code):
     assert runner.summarize(verbose=False).failed == 0
 
 
-@pytest.mark.parametrize("code", blocks("python notest"))
+@pytest.mark.parametrize("code", blocks("python {.notest}"))
 def test_blocks_that_are_not_run_are_python_at_least(code):
     compile(code, "block", "exec")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=relative)
+def test_fences_are_ones_that_the_site_understands(page):
+    """Another word after the language, and MkDocs takes the fence for text, and all behind it for code."""
+    for line in page.read_text(encoding="utf-8").splitlines():
+        assert re.fullmatch(r"```(\w+( \{[. \w-]+\})?)?|(?!```).*", line), line
 
 
 def test_command_lines_are_understood():
