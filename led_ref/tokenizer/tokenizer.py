@@ -17,6 +17,7 @@ are found there and mean the same; `<|endoftext|>` and madeupword0000 are ordina
 
 Where this differs from transformers 5.23, on purpose (tests/peer/test_tokenizer_peer.py pins each):
     - max_length alone is refused (there: cuts, with a warning); a row longer than the max_length to pad to is, too;
+    - only_first and only_second never touch the other text (there: both are emptied where max_length is 4);
     - an empty text_pair is a pair, for one text as for many (there: for many only);
     - `tokenize` gives `<mask>`, the vocabulary's name (there: the matched text, with the space that it took);
     - without special_tokens_map.json `<mask>` still takes the space before it, as it did in training (there: not);

@@ -1,6 +1,7 @@
 """LEDTokenizer against transformers' own, on LED's real vocabulary: any Unicode, the machine's manual pages, batches, files.
 
-LED_REF_EXAMPLES sets the number of strings (20,000 unless given) and LED_REF_MAN_PAGES that of manual pages (all of them).
+LED_REF_EXAMPLES sets the number of strings (20,000 unless given) and LED_REF_MAN_PAGES about how many manual pages are read
+(2,000 unless given, spread evenly over all that there are).
 """
 
 import gzip
@@ -20,7 +21,7 @@ from led_ref.tokenizer import LEDTokenizer
 BUNDLED = Path(led_ref.__file__).parent / "bundled"
 REAL = Path(os.environ.get("LED_TOKENIZER_DIR", Path(__file__).parents[3] / "shared" / "led-tokenizer"))
 EXAMPLES = int(os.environ.get("LED_REF_EXAMPLES", "20000"))
-MAN_PAGES = int(os.environ.get("LED_REF_MAN_PAGES", "1000000"))
+MAN_PAGES = int(os.environ.get("LED_REF_MAN_PAGES", "2000"))
 
 pytestmark = [
     pytest.mark.peer,
@@ -90,11 +91,11 @@ def test_any_unicode(trio: Trio) -> None:
 
 
 def test_manual_pages(trio: Trio, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> None:
-    """Every manual page on this machine, as troff source in whatever language: ids equal, and the text comes back."""
+    """Manual pages of this machine, as troff source in whatever language: ids equal, and the text comes back."""
     paths = sorted(path for path in Path("/usr/share/man").rglob("*.gz") if path.is_file() and not path.is_symlink())
     found = len(paths)
     on_bundled = "bundled" in request.node.callspec.id
-    paths = paths[:: max(1, found // min(MAN_PAGES, 1000 if on_bundled else MAN_PAGES))]
+    paths = paths[:: max(1, found // (MAN_PAGES // 4 if on_bundled else MAN_PAGES))]
     tokens = 0
     for begin in range(0, len(paths), 64):
         pages = [gzip.decompress(path.read_bytes()).decode("utf-8", "replace") for path in paths[begin : begin + 64]]
@@ -129,13 +130,7 @@ def calls(draw: st.DrawFn) -> tuple[list, dict]:
 
 
 # What we refuse and transformers does not, each by the words of our message; the module's docstring of tokenizer.py says why.
-ONLY_WE_REFUSE = (
-    "alone does nothing",
-    "does nothing without padding",
-    "to pad to",
-    "special tokens alone are",
-    "there is room for 0",
-)
+ONLY_WE_REFUSE = ("alone does nothing", "does nothing without padding", "to pad to", "special tokens alone are")
 
 
 def test_padding_and_truncation(trio: Trio) -> None:
@@ -151,7 +146,9 @@ def test_padding_and_truncation(trio: Trio) -> None:
         try:
             ours = [dict(tokenizer(*texts, **arguments, **asked)) for tokenizer in (trio.python, trio.rust)]
         except InputError as error:
-            if not any(words in str(error) for words in ONLY_WE_REFUSE):
+            specials = trio.python.num_special_tokens_to_add(texts[1] is not None)
+            no_room = str(arguments["truncation"]).startswith("only") and arguments["max_length"] == specials
+            if not no_room and not any(words in str(error) for words in ONLY_WE_REFUSE):
                 with pytest.raises(Exception):  # noqa: B017
                     _quietly(trio.theirs, *texts, **arguments)
             return
@@ -240,6 +237,10 @@ def test_where_we_differ_on_purpose(trio: Trio, tmp_path: Path) -> None:
     assert len(theirs("Hello world", padding="max_length", max_length=3)["input_ids"]) > 3
     with pytest.raises(InputError, match="more than the max_length 3 to pad to"):
         ours("Hello world", padding="max_length", max_length=3)
+    settings = {"truncation": "only_second", "max_length": 4}
+    assert theirs("a", "b", **settings)["input_ids"] == [0, 2, 2, 2]
+    with pytest.raises(InputError, match="the other has 1 and there is room for 0"):
+        ours("a", "b", **settings)
     assert theirs("a", "")["input_ids"] != theirs(["a"], [""])["input_ids"][0] == ours("a", "").input_ids
     assert theirs.tokenize("a <mask>")[-1] == " <mask>"
     assert ours.tokenize("a <mask>")[-1] == "<mask>"

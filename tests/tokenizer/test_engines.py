@@ -69,7 +69,7 @@ def test_engines_agree_on_added_tokens_of_every_kind() -> None:
         dict(zip(("lstrip", "rstrip", "normalized", "special"), bits, strict=True))
         for bits in product((0, 1), repeat=4)
     ]
-    names = ["<r>", "→", "<r><r>", "lower", "r> ", "é", "<", "w<", "oo", "x ", "xx", "ower", "<q>", "q>", "<q>>", "Ġ"]
+    names = ["<r>", "<r><r>", "→", "lower", "r> ", "é", "<", "w<", "oo", "x ", "xx", "ower", "<q>", "<q>>", "q>", "Ġ"]
     vocab, added = tiny_vocab(), {}
     for name, kind in zip(names, flags, strict=True):
         i = vocab.get(name, len(vocab) + len(set(added) - set(vocab.values())))

@@ -96,6 +96,7 @@ def test_pairs(tiny: LEDTokenizer) -> None:
         ((3, 9), "longest_first", 11, (3, 4)),
         ((9, 8), True, 11, (4, 3)),
         ((8, 9), True, 11, (3, 4)),
+        ((9, 9), True, 11, (3, 4)),
         ((9, 8), "only_first", 14, (2, 8)),
         ((9, 8), "only_second", 14, (9, 1)),
         ((3, 2), True, 9, (3, 2)),
@@ -116,6 +117,7 @@ def test_truncation_uses_the_model_s_length_and_side(tiny: LEDTokenizer) -> None
     encoding = left("abcdef", truncation=True, max_length=5, return_offsets_mapping=True)
     assert left.decode(encoding.input_ids) == "<s>def</s>"
     assert encoding.offset_mapping == [(0, 0), (3, 4), (4, 5), (5, 6), (0, 0)]
+    assert left.encode("abcdef", truncation=True, max_length=2) == [0, 2]
     # Without being asked it cuts nothing, however long the text.
     assert len(tiny.encode("x" * 40)) == 42
 
@@ -197,10 +199,10 @@ def test_conversions(tiny: LEDTokenizer) -> None:
 
 def test_added_tokens_are_numbered_on_and_kept(engine: str, tmp_path) -> None:
     tokenizer = LEDTokenizer(
-        tiny_vocab(), TINY_MERGES, engine=engine, mask_token="<mask>", extra_special_tokens=["<q>"],
+        tiny_vocab(), TINY_MERGES, engine=engine, mask_token="<mask>", extra_special_tokens=["<q>", "<z>"],
         added_tokens={264: AddedToken("→", rstrip=True)},
     )  # fmt: skip
-    assert (tokenizer.vocab_size, len(tokenizer)) == (264, 266)
+    assert (tokenizer.vocab_size, len(tokenizer)) == (264, 267)
     assert tokenizer.tokenize("a→ b<q> <mask>") == [
         "a",
         "→",
@@ -209,7 +211,7 @@ def test_added_tokens_are_numbered_on_and_kept(engine: str, tmp_path) -> None:
         "Ġ",
         "<mask>",
     ]  # <mask> as a plain text: no lstrip
-    assert tokenizer.convert_tokens_to_ids(["→", "<q>"]) == [264, 265]
+    assert tokenizer.convert_tokens_to_ids(["→", "<q>", "<z>"]) == [264, 265, 266]
     assert tokenizer.decode([264, 265], skip_special_tokens=True) == "→"
     tokenizer.save_pretrained(tmp_path)
     again = LEDTokenizer.from_pretrained(tmp_path, engine=engine)
