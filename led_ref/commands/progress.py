@@ -1,5 +1,7 @@
 """Progress on standard error: bars while a terminal looks, nothing otherwise."""
 
+import contextlib
+import os
 import sys
 from types import TracebackType
 from typing import Any, Self
@@ -27,8 +29,14 @@ class ProgressBars:
 
         if stage != self._stage:
             self._close()
-            unit = "layer" if stage == "read" else "token"
-            self._bar = tqdm(total=total, desc=f"{self.label}: {stage}", unit=unit, file=sys.stderr, leave=False)
+            self._bar = tqdm(
+                total=total,
+                desc=f"{self.label}: {stage}",
+                unit="layer" if stage == "read" else "token",
+                file=sys.stderr,
+                leave=False,
+                **_size(),
+            )
             self._stage = stage
         self._bar.update(done - self._bar.n)
 
@@ -46,6 +54,14 @@ class ProgressBars:
     ) -> None:
         """Close what is open."""
         self._close()
+
+
+def _size() -> dict[str, int]:
+    """A size for tqdm where the terminal says 0 x 0, as in many containers: tqdm would show nothing then."""
+    with contextlib.suppress(OSError, ValueError):
+        if os.get_terminal_size(sys.stderr.fileno()).columns:
+            return {}
+    return {"ncols": 80, "nrows": 24}
 
 
 def say(sentence: str) -> None:

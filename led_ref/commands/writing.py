@@ -3,6 +3,7 @@
 import argparse
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from led_ref.api import LED, check_settings, global_mask, load
@@ -68,7 +69,7 @@ def _write_one(led: LED, file: str, options: argparse.Namespace, settings: dict[
     started = time.perf_counter()
     ids = led.encode(read_document(file), truncation=options.truncate)
     mask = global_mask(options.global_attention, len(ids))
-    name = "standard input" if file == "-" else file
+    name = "standard input" if file == "-" else Path(file).name
     with ProgressBars(name, enabled=not options.quiet and sys.stderr.isatty()) as progress:
         result = led.model.generate(
             [ids],

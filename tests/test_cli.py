@@ -1,0 +1,339 @@
+"""`led-ref`: what is printed where, with which exit code; through the function and, where the process matters, as one."""
+
+import gzip
+import io
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+import led_ref
+from led_ref.cli import EXAMPLES
+from led_ref.commands.showing import coloured
+
+COMMAND = [sys.executable, "-m", "led_ref.cli"]
+COMMANDS = ["summarize", "generate", "tokenize", "inspect", "convert", "doctor", "bench"]
+QUICK = ["--num-beams", "1", "--max-new-tokens", "4"]
+PAGE = "NAME\ntar - an archiving utility\n"
+
+
+@pytest.fixture
+def page(tmp_path, monkeypatch):
+    """A document `page.txt` in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "page.txt").write_text(PAGE, encoding="utf-8")
+    return "page.txt"
+
+
+@pytest.fixture
+def line(bundled):
+    """What the bundled model writes about the page."""
+    return bundled.generate(PAGE, num_beams=1, max_new_tokens=4)
+
+
+def on_a_terminal(arguments, *, stdout_too=False, **options):
+    """Run led-ref with standard error (and output) on a terminal of its own: exit code, and what the terminal showed."""
+    ours, theirs = pty.openpty()
+    stdout = theirs if stdout_too else subprocess.DEVNULL
+    process = subprocess.Popen(
+        [*COMMAND, *arguments], stdout=stdout, stderr=theirs, stdin=subprocess.DEVNULL, **options
+    )
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            some = os.read(ours, 4096)
+        except OSError:  # Linux reports the closed other end so
+            some = b""
+        if not some:
+            break
+        shown += some
+    os.close(ours)
+    return process.wait(timeout=60), shown.decode()
+
+
+# ---- help, usage, exit codes --------------------------------------------------------------------------------------------
+
+
+def test_help_of_every_command_has_examples_that_parse_and_imports_no_numpy():
+    program = """
+import contextlib, io, json, shlex, sys
+from led_ref.cli import EXAMPLES, build_parser, main
+texts = {}
+for name in ["led-ref", *sys.argv[1:]]:
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text):
+        try: main(["--help"] if name == "led-ref" else [name, "--help"])
+        except SystemExit as stop: assert stop.code == 0
+    texts[name] = text.getvalue()
+    for line in EXAMPLES[name].strip().splitlines():
+        words = shlex.split(line.split("   ")[0].strip())
+        build_parser().parse_args(words[words.index("led-ref") + 1 :])
+print(json.dumps({"texts": texts, "numpy": "numpy" in sys.modules}))
+"""
+    done = subprocess.run([sys.executable, "-c", program, *COMMANDS], capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    assert not found["numpy"]
+    for name, text in found["texts"].items():
+        assert "examples:\n  led-ref" in text or "examples:\n  " in text
+        assert EXAMPLES[name].strip("\n") in text
+    assert all(name in found["texts"]["led-ref"] for name in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        ([], "usage: led-ref"),
+        (["unknown"], "unknown"),
+        (["summarize", "page.txt", "--unknown"], "--unknown"),
+        (["summarize", "page.txt", "--num-beams", "two"], "'two'"),
+        (["summarize", "page.txt", "--dtype", "float16"], "'float16'"),
+        (["summarize", "page.txt", "--global-attention", "last"], "'last'; give first, none, all, or positions"),
+        (["generate", "page.txt", "--set", "num_beams"], "'num_beams' is not NAME=VALUE"),
+        (["tokenize", "page.txt", "--text", "a"], "not both"),
+        (["convert", "only one"], "DST"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_2(command, page, arguments, found):
+    code, out, err = command(*arguments)
+    assert (code, out) == (2, "")
+    assert found in err
+
+
+def test_version(command):
+    assert command("--version") == (0, f"led-ref {led_ref.__version__}\n", "")
+
+
+def test_without_a_file_a_terminal_is_told_and_a_pipe_is_read(command, page, line, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
+    for name in ("summarize", "generate", "tokenize"):
+        code, out, err = command(name)
+        assert (code, out) == (2, "")
+        assert "send text through a pipe" in err
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: False, buffer=io.BytesIO(PAGE.encode())))
+    assert command("summarize", "--quiet", *QUICK) == (0, f"{line}\n", "")
+
+
+# ---- summarize and generate ---------------------------------------------------------------------------------------------
+
+
+def test_results_on_stdout_notices_on_stderr_and_quiet_silences_those(command, page, line):
+    code, out, err = command("summarize", page, *QUICK)
+    assert (code, out) == (0, f"{line}\n")
+    assert "loaded the bundled model: 4,187,392 parameters" in err
+    assert "page.txt: " in err
+    assert "tokens read" in err
+    assert command("summarize", page, *QUICK, "--quiet") == (0, f"{line}\n", "")
+
+
+def test_every_kind_of_file_is_read(command, page, line, tmp_path):
+    (tmp_path / "page.md").write_text(PAGE, encoding="utf-8")
+    (tmp_path / "page.txt.gz").write_bytes(gzip.compress(PAGE.encode()))
+    struck = re.sub(r"(\w)", "\\1\b\\1", PAGE)
+    (tmp_path / "rendered.1").write_text(struck, encoding="utf-8")
+    code, out, err = command("summarize", page, "page.md", "page.txt.gz", "rendered.1", *QUICK, "--quiet")
+    assert (code, err) == (0, "")
+    assert out.splitlines() == [f"{name}: {line}" for name in (page, "page.md", "page.txt.gz", "rendered.1")]
+
+
+def test_a_document_that_fails_is_named_and_the_others_go_on(command, page, line):
+    code, out, err = command("summarize", "nowhere.txt", page, *QUICK)
+    assert (code, out) == (1, f"page.txt: {line}\n")
+    assert "led-ref: There is no file nowhere.txt" in err
+    code, out, err = command("summarize", page, page, "--global-attention", "0,999", "--quiet")
+    assert (code, out) == (1, "")
+    assert err.count("led-ref: page.txt: global_attention holds the position 999") == 2
+    # A setting that cannot be is said once: no document would fare better.
+    code, out, err = command("summarize", page, page, "--num-beams", "0", "--quiet")
+    assert (code, out, err.count("num_beams is 0")) == (1, "", 1)
+
+
+def test_json_is_one_object_a_line_with_all_that_was_found(command, page, bundled, tmp_path):
+    (tmp_path / "größe.txt").write_text(PAGE, encoding="utf-8")
+    options = ["--json", "--quiet", "--set", "num_beams=3", "--set", "num_return_sequences=2", "--max-new-tokens", "4"]
+    code, out, err = command("generate", page, "größe.txt", *options, "--global-attention", "none")
+    assert (code, err) == (0, "")
+    assert "größe" in out
+    found = [json.loads(each) for each in out.splitlines()]
+    settings = {"num_beams": 3, "num_return_sequences": 2, "max_new_tokens": 4}
+    texts = bundled.generate(PAGE, global_attention="none", **settings)
+    assert [each["file"] for each in found] == [page, "größe.txt"]
+    for each in found:
+        assert (each["texts"], each["text"], each["settings"]) == (texts, texts[0], settings)
+        assert (each["tokens"], each["global_tokens"]) == (len(bundled.encode(PAGE)), 0)
+        assert len(each["scores"]) == len(each["ids"]) == 2
+
+
+def test_generate_shows_every_text_with_its_score(command, page, bundled):
+    code, out, _ = command("generate", page, "--set", "num_return_sequences=3", "--set", "early_stopping=never")
+    texts = bundled.generate(PAGE, num_return_sequences=3, early_stopping="never")
+    assert code == 0
+    scores, shown = zip(*(each.strip().split("  ", 1) for each in out.splitlines()), strict=True)
+    assert list(shown) == texts
+    assert [float(score) for score in scores] == sorted(map(float, scores), reverse=True)
+    code, out, _ = command("generate", page, "--set", "early_stopping=None", "--set", "length_penalty=0.5", *QUICK)
+    assert (code, len(out.splitlines())) == (0, 1)  # greedy search has no scores
+
+
+def test_truncate(command, page, tmp_path):
+    (tmp_path / "long.txt").write_text("a b " * 8200, encoding="utf-8")
+    code, out, err = command("summarize", "long.txt", "--quiet")
+    assert (code, out) == (1, "")
+    assert re.search(
+        r"long\.txt: The document has 16\d\d\d tokens, but the bundled model reads at most 16384.*--truncate", err
+    )
+    code, out, err = command("summarize", "long.txt", *QUICK, "--quiet", "--truncate", "--json")
+    assert (code, json.loads(out)["tokens"], err) == (0, 16384, "")
+
+
+# ---- tokenize -----------------------------------------------------------------------------------------------------------
+
+
+def test_tokenize_prints_a_table_or_json(command, page, bundled):
+    text = "Hello wörld \U0001f600"
+    encoded = bundled.tokenizer(text, return_offsets_mapping=True)
+    pieces = bundled.tokenizer.convert_ids_to_tokens(encoded["input_ids"])
+    code, out, err = command("tokenize", "--text", text, "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out) == {
+        "ids": encoded["input_ids"],
+        "pieces": pieces,
+        "offsets": [list(offset) for offset in encoded["offset_mapping"]],
+        "text": text,
+    }
+    assert command("tokenize", "--text", text, "--json", "--engine", "rust") == (0, out, "")
+    code, out, err = command("tokenize", "--text", text)
+    rows = [each.split() for each in out.splitlines()[1:-1]]
+    assert (code, err) == (0, "")
+    assert [row[3] for row in rows] == pieces
+    assert [int(row[1]) for row in rows] == encoded["input_ids"]
+    assert out.splitlines()[-1] == f"{len(pieces)} tokens, {len(text)} characters"
+    assert "\033" not in out
+    assert command("tokenize", page)[1].splitlines()[-1].endswith(f"{len(PAGE)} characters")
+
+
+def test_colours_show_every_character_once(bundled):
+    text = " Two  words, \U0001f600\twörld\x1b[2J"
+    offsets = bundled.tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
+    shown = coloured(text, offsets)
+    plain = re.sub(r"\033\[[\d;]*m", "", shown)
+    assert plain == text.replace("\x1b", "\\x1b")
+    assert len(set(re.findall(r"48;5;(\d+)", shown))) > 1
+
+
+# ---- inspect and convert ------------------------------------------------------------------------------------------------
+
+
+def test_inspect(command):
+    code, out, err = command("inspect", "--tensors")
+    assert (code, err) == (0, "")
+    for part in ("4,187,392", "16.8 MB in float32", "103 of F16", "128, 128", "64, 64", "d_model"):
+        assert part in out
+    assert re.search(r"led\.encoder\.layers\.1\.fc1\.weight +F16 \[512, 128\]", out)
+    code, out, err = command("inspect", "--json")
+    found = json.loads(out)
+    assert (code, err, found["parameters"], len(found["tensors"])) == (0, "", 4187392, 103)
+    assert found["config"] == led_ref.LEDConfig.from_pretrained(led_ref.bundled_model()).to_dict()
+
+
+def test_inspect_describes_what_cannot_be_loaded_and_fails(command, tmp_path):
+    model = tmp_path / "model"
+    command("convert", led_ref.bundled_model(), model)
+    values = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**values, "decoder_layers": 3}))
+    for options in ([], ["--json"]):
+        code, out, err = command("inspect", model, *options)
+        assert code == 1
+        assert "4187392" in out.replace(",", "")
+        assert "missing: led.decoder.layers.2" in err
+
+
+def test_convert_writes_what_summarize_reads(command, page, line, tmp_path):
+    code, out, err = command("convert", led_ref.bundled_model(), "new", "--dtype", "float32", "--quiet")
+    assert (code, err) == (0, "")
+    assert "4,187,392" in out
+    assert "float32, each read back and compared bit for bit" in out
+    assert command("summarize", page, "--model", "new", *QUICK, "--quiet") == (0, f"{line}\n", "")
+    code, out, err = command("convert", "new", "half", "--dtype", "bfloat16", "--json", "--quiet")
+    found = json.loads(out)
+    assert (code, err, found["dtypes"]) == (0, "", ["bfloat16"])
+    assert found["bytes_written"] == (tmp_path / "half" / "model.safetensors").stat().st_size
+    code, out, err = command("convert", "new", "half")
+    assert (code, out) == (1, "")
+    assert "--overwrite" in err
+    assert command("convert", "new", "half", "--overwrite")[0] == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["half", "new", "page.txt"]
+
+
+# ---- as a process: terminals, pipes, Ctrl-C -----------------------------------------------------------------------------
+
+
+def test_a_terminal_sees_progress_and_colours_and_a_pipe_does_not(page):
+    code, shown = on_a_terminal(["summarize", page, *QUICK])
+    assert code == 0
+    assert "page.txt: read" in shown
+    assert re.search(r"\d/2 ", shown)  # layers
+    assert "page.txt: write" in shown
+    assert "page.txt" not in on_a_terminal(["summarize", page, *QUICK, "--quiet"])[1]
+    done = subprocess.run([*COMMAND, "summarize", page, *QUICK], capture_output=True, text=True, check=True)
+    assert "page.txt: read" not in done.stderr
+    assert "\r" not in done.stderr
+    code, shown = on_a_terminal(["tokenize", "--text", "a b"], stdout_too=True)
+    assert (code, shown.count("\033[97;48;5;")) == (0, 2)
+    assert (
+        "\033"
+        not in on_a_terminal(["tokenize", "--text", "a"], stdout_too=True, env={**os.environ, "NO_COLOR": "1"})[1]
+    )
+
+
+def test_ctrl_c_is_130_and_every_line_that_was_written_is_whole(page, tmp_path):
+    (tmp_path / "long.txt").write_text("the longest page of all " * 3200, encoding="utf-8")  # a matter of seconds
+    arguments = ["summarize", page, *["long.txt"] * 9, "--json", *QUICK]
+    process = subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    first = process.stdout.readline()  # the short one is done, the long one begun
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert [json.loads(each)["file"] for each in (first + out).splitlines()] == [page]
+    assert (first + out).endswith("\n")
+    assert err.rstrip().endswith("led-ref: interrupted")
+    assert "Traceback" not in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["long.txt", page]
+
+
+def test_a_closed_pipe_is_no_failure(page):
+    """As `led-ref tokenize ... | head -0`: the reader is gone before the first line."""
+    process = subprocess.Popen([*COMMAND, "tokenize", page], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    ready = select.select([process.stderr], [], [], 60)[0]
+    err = process.stderr.read() if ready else ""
+    process.stderr.close()
+    assert (process.wait(timeout=60), err) == (0, "")
+
+
+if os.path.exists("/dev/full"):  # Linux has a disk that is always full
+
+    def test_a_full_disk_is_a_failure_with_a_reason(page):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(
+                [*COMMAND, "tokenize", page], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+            )
+        assert done.returncode == 1
+        assert re.fullmatch(r"led-ref: .*No space left on device.*disk's space\.\n", done.stderr)
+
+
+def test_letters_that_the_terminal_lacks_are_written_as_escapes(page):
+    ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    run = {"capture_output": True, "text": True, "check": True, "env": ascii_only}
+    table = subprocess.run([*COMMAND, "tokenize", "--text", "a b"], **run).stdout
+    assert "\\u0120b" in table
+    found = json.loads(subprocess.run([*COMMAND, "tokenize", "--text", "ö \U0001f600", "--json"], **run).stdout)
+    assert found["text"] == "ö \U0001f600"
