@@ -82,10 +82,10 @@ class LEDModel(LEDPreTrainedModel):
             inputs_embeds,
             {"output_attentions": output_attentions, "output_hidden_states": output_hidden_states, "tap": tap},
         )
-        embeds_NUD = self._target(decoder_input_ids, decoder_inputs_embeds)
-        rows, new, _ = embeds_NUD.shape
         kept: dict[str, Array] = {}
         listener = keep(asked_for(output_attentions, output_hidden_states), kept, tap).at("led.decoder")
+        embeds_NUD = self._target(decoder_input_ids, decoder_inputs_embeds, listener)
+        rows, new, _ = embeds_NUD.shape
         cache = past_key_values or self.source_memory(encoded, rows, listener)
         inputs.check_target_length(cache.length, new, self.config)
         inputs.check_rows(rows, cache, encoded)
@@ -93,6 +93,7 @@ class LEDModel(LEDPreTrainedModel):
         if decoder_attention_mask is not None:
             shape = (rows, cache.length + new)
             target_mask = inputs.checked_mask("decoder_attention_mask", decoder_attention_mask, shape)
+            listener("attention_mask", target_mask)
         masks = decoder_masks(new, cache.length, target_mask, mask_BT, self.backend)
         listener("embed_tokens.output", embeds_NUD)
         last_NUD, cache = decode(embeds_NUD, cache, self.params.decoder, self.config, masks, self.backend, listener)
@@ -143,7 +144,7 @@ class LEDModel(LEDPreTrainedModel):
             return encoded, None
         return encoded, inputs.checked_mask("attention_mask", attention_mask, shape)
 
-    def _target(self, decoder_input_ids: Any, decoder_inputs_embeds: Any) -> Array:
+    def _target(self, decoder_input_ids: Any, decoder_inputs_embeds: Any, tap: Tap) -> Array:
         """The embeddings of the target tokens, (N, U, D)."""
         given = inputs.exactly_one(
             {"decoder_input_ids": decoder_input_ids, "decoder_inputs_embeds": decoder_inputs_embeds},
@@ -155,6 +156,7 @@ class LEDModel(LEDPreTrainedModel):
             return self.backend.to_device(embeds)
         ids_NU = inputs.checked_ids("decoder_input_ids", decoder_input_ids, self.config.vocab_size)
         inputs.check_target_length(0, ids_NU.shape[1], self.config)
+        tap("input_ids", ids_NU)
         return embed_tokens(ids_NU, self.params.shared, self.backend)
 
 
@@ -245,6 +247,7 @@ class LEDForConditionalGeneration(LEDPreTrainedModel):
         if labels_NU is not None:
             inputs.check_labels_shape(labels_NU, logits_NUV.shape[:2])
             loss = cross_entropy(logits_NUV, labels_NU, self.backend)
+            tap("loss", loss)
         rest = {f.name: getattr(out, f.name) for f in fields(out) if f.name != "last_hidden_state"}
         return LEDSeq2SeqLMOutput(loss=loss, logits=logits_NUV, **rest)
 
@@ -269,6 +272,7 @@ class LEDForConditionalGeneration(LEDPreTrainedModel):
         encoder_outputs: Any = None,
         decoder_input_ids: Any = None,
         progress: Progress | None = None,
+        tap: Tap = SILENT,
         **settings: Any,
     ) -> Any:
         """Write a target for each document: greedy search, or beam search if num_beams is more than 1.
@@ -282,6 +286,8 @@ class LEDForConditionalGeneration(LEDPreTrainedModel):
             encoder_outputs: what `model.encoder(...)` returned, instead of reading the documents again.
             decoder_input_ids: (B, P) a prompt to go on from; None: decoder_start_token_id.
             progress: told after each encoder layer and each id written.
+            tap: listens to the named intermediates (model/tap.py): the encoder's, then under `step.N` those of each call
+                of the decoder, and under `greedy` or `beam` what the search makes of them.
             settings: num_beams, max_new_tokens, ...: generation/settings.py lists and explains them. What is not given
                 comes from generation_config.json, else from config.json.
 
@@ -304,4 +310,5 @@ class LEDForConditionalGeneration(LEDPreTrainedModel):
             decoder_input_ids,
             progress,
             settings,
+            tap,
         )

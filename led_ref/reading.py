@@ -72,12 +72,16 @@ class LEDEncoder:
         global_BT = None
         if global_attention_mask is not None:
             global_BT = inputs.checked_mask("global_attention_mask", global_attention_mask, shape, padding=-1)
+        kept: dict[str, Array] = {}
+        listener = keep(asked_for(output_attentions, output_hidden_states), kept, tap).at("led.encoder")
+        listener("attention_mask", mask_BT)
+        if global_BT is not None:
+            listener("global_attention_mask", global_BT)
         if given == "input_ids":
+            listener("input_ids", ids_BT)
             embeds_BTD = embed_tokens(ids_BT, self.params.shared, self.backend)
         else:
             embeds_BTD = self.backend.to_device(host_BTD)
-        kept: dict[str, Array] = {}
-        listener = keep(asked_for(output_attentions, output_hidden_states), kept, tap).at("led.encoder")
         listener("embed_tokens.output", embeds_BTD)
         last_BTD = encode(
             embeds_BTD,

@@ -20,6 +20,7 @@ from led_ref.model.decoder import decode, decoder_masks
 from led_ref.model.heads import lm_logits
 from led_ref.model.ops import embed_tokens
 from led_ref.model.outputs import LEDEncoderBaseModelOutput
+from led_ref.model.tap import SILENT, Tap
 
 if TYPE_CHECKING:
     from led_ref.led import LEDForConditionalGeneration
@@ -33,14 +34,21 @@ class StepFunction:
         model: what writes.
         cache: the memory of the documents, nothing written yet (LEDModel.source_memory).
         attention_mask_BT: which source tokens may be seen; None: all.
+        tap: listens to each call, as step.0, step.1, ...
     """
 
     def __init__(
-        self, model: "LEDForConditionalGeneration", cache: DecoderCache, attention_mask_BT: HostArray | None
+        self,
+        model: "LEDForConditionalGeneration",
+        cache: DecoderCache,
+        attention_mask_BT: HostArray | None,
+        tap: Tap = SILENT,
     ) -> None:
         self.model = model
         self.cache = cache
         self.attention_mask_BT = attention_mask_BT
+        self.tap = tap
+        self.calls = 0
 
     def __call__(self, token_ids_NU: HostArray, parents_N: HostArray | None) -> HostArray:
         """Logits (N, V) of what follows; row n goes on from row parents_N[n] of the call before."""
@@ -49,9 +57,15 @@ class StepFunction:
             self.cache = self.cache.reorder(parents_N, backend)
         new = token_ids_NU.shape[1]
         masks = decoder_masks(new, self.cache.length, None, self.attention_mask_BT, backend)
+        tap = self.tap.at(f"step.{self.calls}")
+        self.calls += 1
+        inner = tap.at("led.decoder")
+        inner("input_ids", token_ids_NU)
         embeds_NUD = embed_tokens(token_ids_NU, model.params.shared, backend)
-        last_NUD, self.cache = decode(embeds_NUD, self.cache, model.params.decoder, model.config, masks, backend)
+        inner("embed_tokens.output", embeds_NUD)
+        last_NUD, self.cache = decode(embeds_NUD, self.cache, model.params.decoder, model.config, masks, backend, inner)
         logits_N1V = lm_logits(last_NUD[:, -1:], model.params, backend)
+        tap("logits", logits_N1V)
         return backend.to_host(logits_N1V[:, 0])
 
 
@@ -64,6 +78,7 @@ def write(
     decoder_input_ids: Any,
     progress: "Progress | None",
     settings: dict[str, Any],
+    tap: Tap = SILENT,
 ) -> "SearchResult | HostArray":
     """Read the documents, then search for what to write. The arguments are those of LEDForConditionalGeneration.generate."""
     config = model.config
@@ -87,18 +102,19 @@ def write(
         vocab_size=config.vocab_size,
     )
     if encoder_outputs is None:
-        encoder_outputs = model.encoder(input_ids, attention_mask, global_attention_mask, progress=progress)
+        encoder_outputs = model.encoder(input_ids, attention_mask, global_attention_mask, tap=tap, progress=progress)
     mask_BT = None
     if attention_mask is not None:
         shape = encoder_outputs.last_hidden_state.shape
         mask_BT = inputs.checked_mask("attention_mask", attention_mask, (shape[0], shape[1]))
-    cache = model.led.source_memory(encoder_outputs, documents * resolved.num_beams)
+    cache = model.led.source_memory(encoder_outputs, documents * resolved.num_beams, tap.at("led.decoder"))
     found = search(
-        StepFunction(model, cache, mask_BT),
+        StepFunction(model, cache, mask_BT, tap),
         prompt_BP,
         resolved,
         source_ids=source_BT,
         progress=None if progress is None else lambda done, total: progress("write", done, total),
+        tell=None if tap is SILENT else tap,
     )
     return found if resolved.return_dict_in_generate else found.sequences
 

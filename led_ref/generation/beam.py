@@ -28,7 +28,16 @@ import numpy as np
 import numpy.typing as npt
 
 from led_ref.generation.settings import GenerationSettings
-from led_ref.generation.step import Ids, Processor, Progress, SearchResult, StepFunction, apply_processors, call_step
+from led_ref.generation.step import (
+    Ids,
+    Processor,
+    Progress,
+    SearchResult,
+    StepFunction,
+    Tell,
+    apply_processors,
+    call_step,
+)
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
@@ -72,6 +81,7 @@ def beam_search(
     processors: Sequence[Processor] = (),
     *,
     progress: Progress | None = None,
+    tell: Tell | None = None,
 ) -> SearchResult:
     """The texts of highest `sum of log-probabilities / length ** length_penalty` that W beams find.
 
@@ -83,6 +93,7 @@ def beam_search(
         settings: resolved settings; num_beams is W.
         processors: from `build_processors`; they see log-probabilities, and what they return is not normalised again.
         progress: called once a step with (ids written, max_length).
+        tell: called with what each step decides, under `beam.step.N`; see `tell_step`.
 
     Returns:
         sequences, sequences_scores, beam_indices, and with output_scores the processed log-probabilities of each step.
@@ -97,17 +108,24 @@ def beam_search(
     goes_on = True
     while goes_on:
         written_NU = _as_rows(beams.running_ids_BWL[:, :, : beams.length])
-        scores_NV = apply_processors(processors, written_NU, log_softmax(call_step(step, new_ids, parents)))
+        logprobs_NV = log_softmax(call_step(step, new_ids, parents))
+        scores_NV = apply_processors(processors, written_NU, logprobs_NV)
         if settings.output_scores:
             all_scores.append(scores_NV.astype(np.float32))
         candidates = best_candidates(beams, scores_NV, settings, prompt_length)
         beams = advance(beams, candidates, settings, prompt_length)
+        if tell is not None:
+            tell_step(tell, logprobs_NV, scores_NV, candidates, beams, prompt_length)
         new_ids = _as_rows(beams.running_ids_BWL[:, :, beams.length - 1])[:, None]
         parents = _as_rows(beams.running_rows_BWL[:, :, beams.length - 1 - prompt_length]).astype(np.int64)
         goes_on = search_goes_on(beams, candidates, settings)
         if progress is not None:
             progress(beams.length, settings.max_length)
-    return _result(beams, settings, prompt_length, tuple(all_scores) if settings.output_scores else None)
+    result = _result(beams, settings, prompt_length, tuple(all_scores) if settings.output_scores else None)
+    if tell is not None:
+        tell("beam.sequences", result.sequences)
+        tell("beam.sequences_scores", beams.finished_scores_BW[:, : settings.num_return_sequences])
+    return result
 
 
 def start_beams(prompt_ids_BP: Ids, settings: GenerationSettings) -> Beams:
@@ -234,6 +252,32 @@ def search_goes_on(beams: Beams, candidates: Candidates, settings: GenerationSet
     """Step 6. Some document is open, some text can be continued, and early_stopping=True still waits for a text."""
     has_enough = settings.early_stopping is True and bool(beams.is_finished_BW.all())
     return bool(beams.is_open_B.any()) and not has_enough and not bool(candidates.stops_BC.all())
+
+
+def tell_step(
+    tell: Tell, logprobs_NV: Floats, scores_NV: Floats, candidates: Candidates, beams: Beams, prompt_length: int
+) -> None:
+    """Name all that one step decided, under `beam.step.N`.
+
+    The tree of texts can be drawn from it: `tokens` are the ids that this step added, `beams` the running beams of the
+    step before that they were added to.
+    """
+    last = beams.length - 1
+    W = beams.running_scores_BW.shape[1]
+    now = f"beam.step.{last - prompt_length}"
+    tell(f"{now}.logprobs", logprobs_NV)
+    tell(f"{now}.scores", scores_NV)
+    tell(f"{now}.candidates.scores", candidates.scores_BC)
+    tell(f"{now}.candidates.tokens", candidates.ids_BCL[:, :, last])
+    tell(f"{now}.candidates.beams", candidates.rows_BCL[:, :, last - prompt_length] % W)
+    tell(f"{now}.candidates.stops", candidates.stops_BC)
+    tell(f"{now}.running.scores", beams.running_scores_BW)
+    tell(f"{now}.running.tokens", beams.running_ids_BWL[:, :, last])
+    tell(f"{now}.running.beams", beams.running_rows_BWL[:, :, last - prompt_length] % W)
+    tell(f"{now}.finished.scores", beams.finished_scores_BW)
+    tell(f"{now}.finished.ids", beams.finished_ids_BWL)
+    tell(f"{now}.finished.is_finished", beams.is_finished_BW)
+    tell(f"{now}.is_open", beams.is_open_B)
 
 
 def _result(

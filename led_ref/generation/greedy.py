@@ -17,7 +17,16 @@ import numpy as np
 
 from led_ref.errors import SettingsError
 from led_ref.generation.settings import GenerationSettings
-from led_ref.generation.step import Ids, Processor, Progress, SearchResult, StepFunction, apply_processors, call_step
+from led_ref.generation.step import (
+    Ids,
+    Processor,
+    Progress,
+    SearchResult,
+    StepFunction,
+    Tell,
+    apply_processors,
+    call_step,
+)
 
 
 def greedy_search(
@@ -27,6 +36,7 @@ def greedy_search(
     processors: Sequence[Processor] = (),
     *,
     progress: Progress | None = None,
+    tell: Tell | None = None,
 ) -> SearchResult:
     """Append `argmax(processors(logits))` until every row has ended or max_length is reached.
 
@@ -38,6 +48,7 @@ def greedy_search(
         settings: resolved settings.
         processors: from `build_processors`; they see raw logits.
         progress: called once a step with (ids written, max_length).
+        tell: called with what each step decides, under `greedy.step.N`.
 
     Returns:
         sequences (B, U), and with output_scores the processed logits of each step.
@@ -63,9 +74,16 @@ def greedy_search(
         if settings.eos_token_ids:
             next_B = np.where(running_B, next_B, settings.fill_token_id)
             running_B = running_B & ~np.isin(next_B, settings.eos_token_ids)
+        if tell is not None:
+            now = f"greedy.step.{ids_BU.shape[1] - prompt_ids.shape[1]}"
+            tell(f"{now}.scores", scores_BV)
+            tell(f"{now}.tokens", next_B)
+            tell(f"{now}.is_running", running_B)
         new_ids = next_B[:, None]
         ids_BU = np.concatenate([ids_BU, new_ids], axis=1)
         parents = np.arange(len(ids_BU))
         if progress is not None:
             progress(ids_BU.shape[1], settings.max_length)
+    if tell is not None:
+        tell("greedy.sequences", ids_BU)
     return SearchResult(sequences=ids_BU, scores=tuple(all_scores) if settings.output_scores else None)

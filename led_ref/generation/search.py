@@ -17,7 +17,7 @@ from led_ref.generation.beam import beam_search
 from led_ref.generation.greedy import greedy_search
 from led_ref.generation.processors import build_processors
 from led_ref.generation.settings import GenerationSettings
-from led_ref.generation.step import Ids, Progress, SearchResult, StepFunction
+from led_ref.generation.step import Ids, Progress, SearchResult, StepFunction, Tell
 
 __all__ = ["beam_search", "greedy_search", "make_prompt", "search"]
 
@@ -29,6 +29,7 @@ def search(
     *,
     source_ids: Ids | None = None,
     progress: Progress | None = None,
+    tell: Tell | None = None,
 ) -> SearchResult:
     """Search greedily if num_beams is 1, else with beams.
 
@@ -38,6 +39,7 @@ def search(
         settings: from `resolve_settings`.
         source_ids: (B, T) int64, what the encoder read; needed by the two encoder settings only.
         progress: called once a step with (ids written, max_length).
+        tell: called with each thing that the search decides, by name: `greedy.step.N.tokens`, `beam.step.N.running.beams`.
 
     Raises:
         SettingsError: if the settings need source ids that are not there, or greedy search is to find several texts.
@@ -45,7 +47,7 @@ def search(
     """
     processors = build_processors(settings, prompt_length=prompt_ids.shape[1], source_ids=source_ids)
     one = greedy_search if settings.num_beams == 1 else beam_search
-    return one(step, prompt_ids, settings, processors, progress=progress)
+    return one(step, prompt_ids, settings, processors, progress=progress, tell=tell)
 
 
 def make_prompt(decoder_input_ids: npt.NDArray[np.integer] | None, *, documents: int, start_token_id: int) -> Ids:

@@ -39,6 +39,9 @@ Processor: TypeAlias = Callable[[Ids, Scores], Scores]
 # (ids written so far, max_length), called once a step.
 Progress: TypeAlias = Callable[[int, int], None]
 
+# (name, what a search decided), for those who want to follow it. What is told may be overwritten: copy what you keep.
+Tell: TypeAlias = Callable[[str, npt.NDArray[Any]], None]
+
 
 class StepFunction(Protocol):
     """One step of the model: new ids (N, U), the rows they go on from (N,) or None -> logits (N, V) of the next id."""

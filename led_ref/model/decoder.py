@@ -78,6 +78,8 @@ def source_memory(
         v_BTD = linear(states_BTD, layer.encoder_attn.v_proj, backend)
         tap(f"layers.{i}.encoder_attn.v_proj.output", v_BTD)
         k_BHTK, v_BHTK = split_heads(k_BTD, heads, backend), split_heads(v_BTD, heads, backend)
+        tap(f"layers.{i}.encoder_attn.k", k_BHTK)
+        tap(f"layers.{i}.encoder_attn.v", v_BHTK)
         layers.append(LayerCache(empty_NH0K, empty_NH0K, k_BHTK, v_BHTK))
     return DecoderCache(tuple(layers), 0, rows, (states_BTD.shape[0], states_BTD.shape[1]))
 
@@ -105,8 +107,8 @@ def decode(
     Returns:
         The last hidden state, (N, U, D), and the memory for the next step.
     """
-    x_NUD = add_positions(embeds_NUD, params.embed_positions, params.layernorm_embedding, backend, first=cache.length)
-    tap("layernorm_embedding.output", x_NUD)
+    tables = (params.embed_positions, params.layernorm_embedding)
+    x_NUD = add_positions(embeds_NUD, *tables, backend, first=cache.length, tap=tap)
     layers = []
     for i, (layer, memory) in enumerate(zip(params.layers, cache.layers, strict=True)):
         heads = config.decoder_attention_heads
@@ -131,20 +133,17 @@ def decoder_layer(
     update_NUD = attention(
         x_NUD, own_k_NHUK, own_v_NHUK, params.self_attn, heads, causal_N1US, backend, tap.at("self_attn")
     )
-    x_NUD = add_and_norm(x_NUD, update_NUD, params.self_attn_layer_norm, backend)
-    tap("self_attn_layer_norm.output", x_NUD)
+    x_NUD = add_and_norm(x_NUD, update_NUD, params.self_attn_layer_norm, backend, tap.at("self_attn_layer_norm"))
 
     source_B11T = None if masks.source_BT is None else masks.source_BT[:, None, None]
     cross_k_BHTK, cross_v_BHTK = memory.cross_k_BHTK, memory.cross_v_BHTK
     update_NUD = attention(
         x_NUD, cross_k_BHTK, cross_v_BHTK, params.encoder_attn, heads, source_B11T, backend, tap.at("encoder_attn")
     )
-    x_NUD = add_and_norm(x_NUD, update_NUD, params.encoder_attn_layer_norm, backend)
-    tap("encoder_attn_layer_norm.output", x_NUD)
+    x_NUD = add_and_norm(x_NUD, update_NUD, params.encoder_attn_layer_norm, backend, tap.at("encoder_attn_layer_norm"))
 
     update_NUD = feed_forward(x_NUD, params.fc1, params.fc2, backend, tap)
-    x_NUD = add_and_norm(x_NUD, update_NUD, params.final_layer_norm, backend)
-    tap("final_layer_norm.output", x_NUD)
+    x_NUD = add_and_norm(x_NUD, update_NUD, params.final_layer_norm, backend, tap.at("final_layer_norm"))
     return x_NUD, memory
 
 
@@ -157,11 +156,11 @@ def remember(
     v_NUD = linear(x_NUD, params.v_proj, backend)
     tap("v_proj.output", v_NUD)
     k_NHUK, v_NHUK = split_heads(k_NUD, heads, backend), split_heads(v_NUD, heads, backend)
-    return replace(
-        memory,
-        self_k_NHUK=backend.xp.concatenate([memory.self_k_NHUK, k_NHUK], axis=2),
-        self_v_NHUK=backend.xp.concatenate([memory.self_v_NHUK, v_NHUK], axis=2),
-    )
+    k_NHSK = backend.xp.concatenate([memory.self_k_NHUK, k_NHUK], axis=2)
+    tap("k", k_NHSK)
+    v_NHSK = backend.xp.concatenate([memory.self_v_NHUK, v_NHUK], axis=2)
+    tap("v", v_NHSK)
+    return replace(memory, self_k_NHUK=k_NHSK, self_v_NHUK=v_NHSK)
 
 
 def attention(
@@ -224,6 +223,8 @@ def attention(
         values_BWHUS = values_BHQS.reshape(documents, heads, beams, new, keys).swapaxes(1, 2)
         tap(role, values_BWHUS.reshape(rows, heads, new, keys))
     out_BWUHK = out_BHQK.reshape(documents, heads, beams, new, width).transpose(0, 2, 3, 1, 4)
-    update_NUD = linear(out_BWUHK.reshape(rows, new, d_model), params.out_proj, backend)
+    attended_NUD = out_BWUHK.reshape(rows, new, d_model)
+    tap("out_proj.input", attended_NUD)
+    update_NUD = linear(attended_NUD, params.out_proj, backend)
     tap("out_proj.output", update_NUD)
     return update_NUD

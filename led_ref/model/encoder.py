@@ -17,7 +17,7 @@ from led_ref.model.masks import Block, DocumentMask, document_masks, window_bloc
 from led_ref.model.ops import add_and_norm, add_positions, feed_forward, linear, scale_and_split, split_heads
 from led_ref.model.params import EncoderLayerParams, EncoderParams
 from led_ref.model.sliding_window import sliding_window_attention, window_picture
-from led_ref.model.tap import SILENT, Tap
+from led_ref.model.tap import SILENT, Tap, tap_of_document
 
 # Called after each layer with (layers done, layers in all).
 Progress = Callable[[int, int], None]
@@ -50,8 +50,7 @@ def encode(
     blocks_by_radius = {
         radius: [window_blocks(mask, radius, backend) for mask in masks] for radius in sorted(set(config.radii))
     }
-    x_BTD = add_positions(embeds_BTD, params.embed_positions, params.layernorm_embedding, backend)
-    tap("layernorm_embedding.output", x_BTD)
+    x_BTD = add_positions(embeds_BTD, params.embed_positions, params.layernorm_embedding, backend, tap=tap)
     for i, (layer, radius) in enumerate(zip(params.layers, config.radii, strict=True)):
         heads, blocks = config.encoder_attention_heads, blocks_by_radius[radius]
         x_BTD = encoder_layer(x_BTD, layer, heads, masks, blocks, radius, backend, tap.at(f"layers.{i}"))
@@ -76,13 +75,10 @@ def encoder_layer(
     )
     update_BTD = linear(attended_BTD, params.output, backend)
     tap("self_attn.output.output", update_BTD)
-    x_BTD = add_and_norm(x_BTD, update_BTD, params.self_attn_layer_norm, backend)
-    tap("self_attn_layer_norm.output", x_BTD)
+    x_BTD = add_and_norm(x_BTD, update_BTD, params.self_attn_layer_norm, backend, tap.at("self_attn_layer_norm"))
 
     update_BTD = feed_forward(x_BTD, params.fc1, params.fc2, backend, tap)
-    x_BTD = add_and_norm(x_BTD, update_BTD, params.final_layer_norm, backend)
-    tap("final_layer_norm.output", x_BTD)
-    return x_BTD
+    return add_and_norm(x_BTD, update_BTD, params.final_layer_norm, backend, tap.at("final_layer_norm"))
 
 
 def longformer_self_attention(
@@ -119,7 +115,9 @@ def longformer_self_attention(
     q_BHTK = scale_and_split(q_BTD, heads, backend)
     tap("q", q_BHTK)
     k_BHTK = split_heads(k_BTD, heads, backend)
+    tap("k", k_BHTK)
     v_BHTK = split_heads(v_BTD, heads, backend)
+    tap("v", v_BHTK)
 
     for role in ("scores", "probs"):
         if tap.wants(role):
@@ -143,20 +141,29 @@ def _overwrite_global_rows(
     tap: Tap,
 ) -> None:
     """Put what the global tokens take from everywhere into their rows of `out_BTD`."""
-    batch, length, _ = x_BTD.shape
-    probs_BHTG = None
-    if tap.wants("global_probs"):
-        most_globals = max(len(mask.global_positions_G) for mask in masks)
-        probs_BHTG = backend.xp.zeros((batch, heads, length, most_globals), dtype=x_BTD.dtype)
+    for role, projection in (("key_global.output", params.key_global), ("value_global.output", params.value_global)):
+        if tap.wants(role):  # made to be shown: global_attention mostly does without them
+            tap(role, linear(x_BTD, projection, backend))
+    told: dict[str, dict[int, Array]] = {}
     for b, mask in enumerate(masks):
-        if not len(mask.global_positions_G):
-            continue
-        out_GD, probs_HGT = global_attention(x_BTD[b], params, heads, mask, backend, want_probs=probs_BHTG is not None)
-        out_BTD[b, backend.to_device(mask.global_positions_G)] = out_GD
-        if probs_BHTG is not None and probs_HGT is not None:
-            probs_BHTG[b, :, :, : probs_HGT.shape[1]] = probs_HGT.swapaxes(-1, -2)
-    if probs_BHTG is not None:
-        tap("global_probs", probs_BHTG)
+        if len(mask.global_positions_G):
+            out_GD = global_attention(x_BTD[b], params, heads, mask, backend, tap_of_document(b, told, tap))
+            out_BTD[b, backend.to_device(mask.global_positions_G)] = out_GD
+    # Where a document has fewer global tokens than another: nothing is seen, and the bias is what rows of zeros project to.
+    fillers = {"query_global.output": params.query_global.bias, "global_scores": -backend.xp.inf}
+    for role, parts in told.items():
+        tap(role, _together(parts, len(masks), fillers.get(role, 0.0), backend))
+
+
+def _together(parts: dict[int, Array], batch: int, filler: Array | float, backend: Backend) -> Array:
+    """One array of what documents told of themselves, with room for the most of each axis, and the filler elsewhere."""
+    shape = tuple(map(max, zip(*(part.shape for part in parts.values()), strict=True)))
+    whole: Array = backend.xp.empty((batch, *shape), dtype=next(iter(parts.values())).dtype)
+    whole[...] = filler
+    for b, part in parts.items():
+        room = tuple(slice(size) for size in part.shape)
+        whole[(b, *room)] = part
+    return whole
 
 
 def _pictures(

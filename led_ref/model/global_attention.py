@@ -19,6 +19,7 @@ from led_backends.contract import Array, Backend
 from led_ref.model.masks import QUERIES_PER_BLOCK, DocumentMask
 from led_ref.model.ops import linear, scale_and_split, split_heads
 from led_ref.model.params import EncoderLayerParams
+from led_ref.model.tap import SILENT, Tap
 
 
 def global_attention(
@@ -27,9 +28,8 @@ def global_attention(
     heads: int,
     mask: DocumentMask,
     backend: Backend,
-    *,
-    want_probs: bool = False,
-) -> tuple[Array, Array | None]:
+    tap: Tap = SILENT,
+) -> Array:
     """What each global token of one document takes from all unmasked tokens.
 
     Args:
@@ -38,25 +38,27 @@ def global_attention(
         heads: H.
         mask: what each token is; at least one is global.
         backend: where to compute.
-        want_probs: also return the probabilities, (H, G, T).
+        tap: listens to this one document: scores and probabilities as (H, T, G), which is transformers' layout.
 
     Returns:
-        (G, D), heads side by side, and the probabilities or None.
+        (G, D), heads side by side.
     """
     positions_G = backend.to_device(mask.global_positions_G)
     may_look_T = None if mask.unmasked_T.all() else backend.to_device(mask.unmasked_T)
     q_GD = linear(x_TD[positions_G], params.query_global, backend)
+    tap("query_global.output", q_GD)
     q_HGK = scale_and_split(q_GD[None], heads, backend)[0]
+    tap("global_q", q_HGK)
     _, globals_, width = q_HGK.shape
     way = _by_folding if globals_ < width else _by_projecting
-    out_HGK, probs_HGT = way(q_HGK, x_TD, params, may_look_T, backend, want_probs)
-    out_GD = out_HGK.swapaxes(0, 1).reshape(len(positions_G), x_TD.shape[-1])
-    return out_GD, probs_HGT
+    out_HGK = way(q_HGK, x_TD, params, may_look_T, backend, tap)
+    out_GD: Array = out_HGK.swapaxes(0, 1).reshape(len(positions_G), x_TD.shape[-1])
+    return out_GD
 
 
 def _by_folding(
-    q_HGK: Array, x_TD: Array, params: EncoderLayerParams, may_look_T: Array | None, backend: Backend, want_probs: bool
-) -> tuple[Array, Array | None]:
+    q_HGK: Array, x_TD: Array, params: EncoderLayerParams, may_look_T: Array | None, backend: Backend, tap: Tap
+) -> Array:
     """Few global tokens: `(q Wk) . x` and `(p x) Wv`; no token is projected."""
     heads, globals_, width = q_HGK.shape
     length, d_model = x_TD.shape
@@ -67,23 +69,31 @@ def _by_folding(
     scores_HGT = (folded_HGD.reshape(heads * globals_, d_model) @ x_TD.T).reshape(heads, globals_, length)
     if may_look_T is not None:
         backend.hide(scores_HGT, may_look_T)
+    if tap.wants("global_scores"):  # what is shown is q . k, with the term that softmax does not see
+        key_bias_HK1 = params.key_global.bias.reshape(heads, width, 1)
+        tap("global_scores", (scores_HGT + q_HGK @ key_bias_HK1).swapaxes(-1, -2))
     probs_HGT = backend.softmax(scores_HGT)
+    tap("global_probs", probs_HGT.swapaxes(-1, -2))
     mixed_HGD = (probs_HGT.reshape(heads * globals_, length) @ x_TD).reshape(heads, globals_, d_model)
     bias_H1K = params.value_global.bias.reshape(heads, 1, width)
     out_HGK: Array = mixed_HGD @ value_HKD.swapaxes(-1, -2) + bias_H1K
-    return out_HGK, probs_HGT if want_probs else None
+    return out_HGK
 
 
 def _by_projecting(
-    q_HGK: Array, x_TD: Array, params: EncoderLayerParams, may_look_T: Array | None, backend: Backend, want_probs: bool
-) -> tuple[Array, Array | None]:
+    q_HGK: Array, x_TD: Array, params: EncoderLayerParams, may_look_T: Array | None, backend: Backend, tap: Tap
+) -> Array:
     """Many global tokens: ordinary attention, keys and values of every token, in blocks of queries."""
     xp = backend.xp
     heads, globals_, _ = q_HGK.shape
     k_HTK = split_heads(linear(x_TD, params.key_global, backend)[None], heads, backend)[0]
     v_HTK = split_heads(linear(x_TD, params.value_global, backend)[None], heads, backend)[0]
-    out_HGK = xp.empty(q_HGK.shape, dtype=q_HGK.dtype)
-    all_probs_HGT = xp.empty((heads, globals_, len(x_TD)), dtype=q_HGK.dtype) if want_probs else None
+    out_HGK: Array = xp.empty(q_HGK.shape, dtype=q_HGK.dtype)
+    shown = {
+        role: xp.empty((heads, globals_, len(x_TD)), dtype=q_HGK.dtype)
+        for role in ("global_scores", "global_probs")
+        if tap.wants(role)
+    }
 
     def attend(h: slice) -> None:
         for start in range(0, globals_, QUERIES_PER_BLOCK):
@@ -91,10 +101,14 @@ def _by_projecting(
             scores_hQT = q_HGK[h, g] @ k_HTK[h].swapaxes(-1, -2)
             if may_look_T is not None:
                 backend.hide(scores_hQT, may_look_T)
+            if "global_scores" in shown:
+                shown["global_scores"][h, g] = scores_hQT
             probs_hQT = backend.softmax(scores_hQT)
+            if "global_probs" in shown:
+                shown["global_probs"][h, g] = probs_hQT
             out_HGK[h, g] = probs_hQT @ v_HTK[h]
-            if all_probs_HGT is not None:
-                all_probs_HGT[h, g] = probs_hQT
 
     backend.for_each_tile(attend, heads)
-    return out_HGK, all_probs_HGT
+    for role, values_HGT in shown.items():
+        tap(role, values_HGT.swapaxes(-1, -2))
+    return out_HGK

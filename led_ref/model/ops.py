@@ -15,10 +15,18 @@ def linear(x: Array, params: Linear, backend: Backend) -> Array:
     return backend.linear(x, params.weight, params.bias)
 
 
-def add_and_norm(x: Array, update: Array, params: LayerNorm, backend: Backend) -> Array:
+def layer_norm(x: Array, params: LayerNorm, backend: Backend, tap: Tap = SILENT) -> Array:
+    """`(x - mean) / sqrt(variance + 1e-5) * weight + bias` over the last axis."""
+    tap("input", x)
+    y = backend.layer_norm(x, params.weight, params.bias)
+    tap("output", y)
+    return y
+
+
+def add_and_norm(x: Array, update: Array, params: LayerNorm, backend: Backend, tap: Tap = SILENT) -> Array:
     """`LayerNorm(x + update)`: what closes every sublayer of LED (post-norm, as in BART). May overwrite `update`."""
     update += x
-    return backend.layer_norm(update, params.weight, params.bias)
+    return layer_norm(update, params, backend, tap)
 
 
 def split_heads(x_BTD: Array, heads: int, backend: Backend) -> Array:
@@ -51,7 +59,10 @@ def embed_tokens(ids_BT: HostArray, shared_VD: Array, backend: Backend) -> Array
     return shared_VD[backend.to_device(ids_BT)]
 
 
-def add_positions(x_BTD: Array, positions_PD: Array, norm: LayerNorm, backend: Backend, *, first: int = 0) -> Array:
+def add_positions(
+    x_BTD: Array, positions_PD: Array, norm: LayerNorm, backend: Backend, *, first: int = 0, tap: Tap = SILENT
+) -> Array:
     """`LayerNorm(x + P[first], x + P[first + 1], ...)`: positions count from 0 and ignore the mask. No sqrt(D) scale."""
-    length = x_BTD.shape[1]
-    return backend.layer_norm(x_BTD + positions_PD[first : first + length], norm.weight, norm.bias)
+    positions_TD = positions_PD[first : first + x_BTD.shape[1]]
+    tap("embed_positions.output", positions_TD)
+    return layer_norm(x_BTD + positions_TD, norm, backend, tap.at("layernorm_embedding"))

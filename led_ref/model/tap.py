@@ -84,3 +84,8 @@ def keep(suffixes: tuple[str, ...], kept: dict[str, Array], also: Tap) -> Tap:
         also(name, value)
 
     return ListeningTap(hear, lambda name: name.endswith(suffixes) or also.wants(name))
+
+
+def tap_of_document(b: int, told: dict[str, dict[int, Array]], batch: Tap) -> Tap:
+    """A tap for document b of a batch: it keeps copies of what it is told, `told[role][b]`, where `batch` wants the role."""
+    return ListeningTap(lambda role, value: told.setdefault(role, {}).update({b: value.copy()}), batch.wants)
