@@ -38,10 +38,10 @@ class LEDModel(LEDPreTrainedModel):
         self,
         input_ids: Any = None,
         attention_mask: Any = None,
-        global_attention_mask: Any = None,
         decoder_input_ids: Any = None,
         decoder_attention_mask: Any = None,
         encoder_outputs: Any = None,
+        global_attention_mask: Any = None,
         past_key_values: DecoderCache | None = None,
         inputs_embeds: Any = None,
         decoder_inputs_embeds: Any = None,
@@ -56,11 +56,11 @@ class LEDModel(LEDPreTrainedModel):
         Args:
             input_ids: (B, T) ids of the documents; or `inputs_embeds`, or `encoder_outputs`.
             attention_mask: (B, T), 1 for tokens, 0 for padding; None: all are tokens.
-            global_attention_mask: (B, T), 1 for global tokens; None: none.
             decoder_input_ids: (N, U) ids of the targets, each row beginning with decoder_start_token_id; N = B, or W * B
                 for W rows a document (adjacent). Never derived from input_ids. Or `decoder_inputs_embeds`.
             decoder_attention_mask: (N, U so far), 1 for tokens, 0 for padding; None: all are tokens.
             encoder_outputs: what `model.encoder(...)` returned (or a tuple that begins with the states).
+            global_attention_mask: (B, T), 1 for global tokens; None: none.
             past_key_values: the cache that an earlier call returned: the targets given now come after those it covers.
                 It holds all that is needed of the document, so that input_ids and encoder_outputs can be left out.
             inputs_embeds: (B, T, D) in place of the documents' embeddings.
@@ -186,10 +186,10 @@ class LEDForConditionalGeneration(LEDPreTrainedModel):
         self,
         input_ids: Any = None,
         attention_mask: Any = None,
-        global_attention_mask: Any = None,
         decoder_input_ids: Any = None,
         decoder_attention_mask: Any = None,
         encoder_outputs: Any = None,
+        global_attention_mask: Any = None,
         past_key_values: DecoderCache | None = None,
         inputs_embeds: Any = None,
         decoder_inputs_embeds: Any = None,
@@ -205,10 +205,10 @@ class LEDForConditionalGeneration(LEDPreTrainedModel):
         Args:
             input_ids: see LEDModel.forward, as for all that is not named here.
             attention_mask: see there.
-            global_attention_mask: see there.
             decoder_input_ids: see there; with labels it may be left out: `[start] + labels[:-1]` is used then.
             decoder_attention_mask: see there.
             encoder_outputs: see there.
+            global_attention_mask: see there.
             past_key_values: see there.
             inputs_embeds: see there.
             decoder_inputs_embeds: see there.
@@ -229,10 +229,10 @@ class LEDForConditionalGeneration(LEDPreTrainedModel):
         out = self.led(
             input_ids,
             attention_mask,
-            global_attention_mask,
             decoder_input_ids,
             decoder_attention_mask,
             encoder_outputs,
+            global_attention_mask,
             past_key_values,
             inputs_embeds,
             decoder_inputs_embeds,

@@ -17,19 +17,21 @@ Array: TypeAlias = npt.NDArray[Any]
 HostArray: TypeAlias = npt.NDArray[Any]
 
 # The names of the array namespace that model/ may use.
-XP_NAMES = frozenset({
-    "arange",
-    "asarray",
-    "ascontiguousarray",
-    "concatenate",
-    "empty",
-    "exp",
-    "inf",
-    "log",
-    "matmul",
-    "stack",
-    "zeros",
-})
+XP_NAMES = frozenset(
+    {
+        "arange",
+        "asarray",
+        "ascontiguousarray",
+        "concatenate",
+        "empty",
+        "exp",
+        "inf",
+        "log",
+        "matmul",
+        "stack",
+        "zeros",
+    }
+)
 
 
 class BackendUnavailableError(ImportError):

@@ -4,15 +4,18 @@ test_generation_peer.py drives our search with torch's model. Here model, cache,
 be transformers' all the same. The draws are those of that file, with global tokens besides.
 """
 
+import inspect
 import random
 
 import numpy as np
 import pytest
 import torch
+import transformers
 from test_generation_peer import POSITIONS, VOCABULARY, random_call
 from transformers import LEDConfig as TheirConfig
 from transformers import LEDForConditionalGeneration as TheirModel
 
+import led_ref
 from led_ref import LEDConfig, LEDForConditionalGeneration
 
 pytestmark = pytest.mark.peer
@@ -98,3 +101,11 @@ def test_encoder_outputs_in_place_of_input_ids_write_the_same(models):
     encoded = ours.encoder(source, mask)
     found = ours.generate(encoder_outputs=encoded, attention_mask=mask, num_beams=3, max_length=12)
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("name", ["LEDModel", "LEDForConditionalGeneration"])
+def test_forward_takes_transformers_arguments_in_its_order(name):
+    ours = list(inspect.signature(getattr(led_ref, name).forward).parameters)
+    theirs = [p for p in inspect.signature(getattr(transformers, name).forward).parameters if p != "kwargs"]
+    assert [p for p in ours if p in theirs] == [p for p in theirs if p in ours]
+    assert set(theirs) - set(ours) == {"return_dict"}
