@@ -74,6 +74,7 @@ def test_random_weights_are_not_led_base(stand_in):
 
 def test_the_tolerance_decides(stand_in, monkeypatch):
     """With the numbers of this very model as the known ones, almost: 0.9 of what is allowed passes, 1.1 does not."""
+    assert doctor.KNOWN_TOLERANCE == 1e-3
     model = led_ref.LEDForConditionalGeneration.from_pretrained(stand_in)
     out = model.forward([512 * doctor.KNOWN_IDS], decoder_input_ids=[128 * doctor.KNOWN_IDS])
     states = model.led.forward([512 * doctor.KNOWN_IDS], decoder_input_ids=[128 * doctor.KNOWN_IDS]).last_hidden_state
