@@ -1,10 +1,26 @@
-"""What the tests of the outer layer share: the bundled model, the command line, and a word on what could not be checked."""
+"""What the tests share: the bundled model, the command line, how many examples a property is tried on, and a word on what
+could not be checked.
+
+Property tests (hypothesis) run in one of three profiles, named by LED_REF_HYPOTHESIS:
+    ci        (unless another is named) 100 examples, the same ones in every run
+    long      5,000 examples, other ones in every run; a failure prints how to repeat it
+    mutants   as ci, but a failure is not made smaller: tests/mutants/run.py wants to know only that there is one
+"""
 
 import os
 import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import Phase, settings
+
+settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True, database=None)
+settings.register_profile("long", max_examples=5000, deadline=None, derandomize=False, database=None, print_blob=True)
+settings.register_profile("mutants", settings.get_profile("ci"), phases=(Phase.explicit, Phase.generate))
+PROFILE = os.environ.get("LED_REF_HYPOTHESIS", "ci")
+settings.load_profile(PROFILE)
+if PROFILE == "long":
+    os.environ.setdefault("LED_REF_EXAMPLES", "5000")  # tests/tokenizer/vocabularies.py
 
 # Helpers that tests of another folder use too: torch_files.py.
 sys.path.append(str(Path(__file__).parent / "weights"))

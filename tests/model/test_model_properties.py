@@ -9,7 +9,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from small_led import CONFIG, draw_weights, small_config
 
@@ -109,11 +109,12 @@ def calls(draw: st.DrawFn) -> tuple[LEDConfig, dict[str, Any], int]:
     return config, call, draw(st.sampled_from([1, 2, 3, 7, 128]))
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
 @given(calls())
 def test_model_is_the_definition(drawn: tuple[LEDConfig, dict[str, Any], int]) -> None:
     config, call, queries = drawn
     weights = draw_weights(config)
+    if queries > 2:  # an output table of its own
+        weights["lm_head.weight"] = draw_weights(config, seed=1)["led.shared.weight"]
     model = LEDForConditionalGeneration.from_state_dict(config, weights, dtype="float64")
     with blocks_of(queries):
         ours = model(**call, **SHOW).to_numpy()
