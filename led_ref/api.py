@@ -9,8 +9,10 @@
 """
 
 import difflib
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -165,8 +167,9 @@ def load(
     """
     from led_ref.weights.hub import resolve
 
-    if notice is not None and model in NOT_FINE_TUNED:
-        notice(
+    if model in NOT_FINE_TUNED:
+        tell = notice or partial(warnings.warn, stacklevel=2)
+        tell(
             f"{model} was pretrained but not fine-tuned: it fills in masked text and does not summarize. "
             "For summaries of papers take allenai/led-large-16384-arxiv."
         )

@@ -7,6 +7,7 @@ generation/ knows no model and model/ knows no search; all that passes between t
 One step embeds the new ids, runs the decoder after what the cache remembers, and turns the last position into logits.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from led_backends.contract import HostArray
@@ -113,7 +114,7 @@ def write(
         prompt_BP,
         resolved,
         source_ids=source_BT,
-        progress=None if progress is None else lambda done, total: progress("write", done, total),
+        progress=None if progress is None else _of_new_ids(progress, prompt_BP.shape[1]),
         tell=None if tap is SILENT else tap,
     )
     return found if resolved.return_dict_in_generate else found.sequences
@@ -138,3 +139,8 @@ def _number_of_documents(
             "Together they must be of the same documents; the ids serve the rules on the document's n-grams."
         )
     return batch
+
+
+def _of_new_ids(progress: "Progress", prompt_length: int) -> Callable[[int, int], None]:
+    """What a search calls: it counts all ids of a target, and a person the ones that are written."""
+    return lambda done, total: progress("write", done - prompt_length, total - prompt_length)

@@ -6,9 +6,10 @@ while it computes). Inside those threads BLAS is held to one thread, so that cor
 """
 
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
@@ -39,7 +40,7 @@ class NumpyBackend:
             raise ValueError(f"threads is {threads}; give at least 1, or None for all processors.")
         self.threads = threads or _processors()
         self._pool: ThreadPoolExecutor | None = None
-        self._blas: Any = None
+        self._in_a_worker = threading.local()
 
     def to_device(self, array: HostArray) -> Array:
         """The array itself: the host is the device."""
@@ -114,27 +115,60 @@ class NumpyBackend:
 
     def _spread(self, work: Callable[[Piece], None], pieces: Sequence[Piece]) -> None:
         """Do the work on every piece: here if there is one thread or one piece, else over the pool."""
-        if self.threads == 1 or len(pieces) < 2:
+        if self.threads == 1 or len(pieces) < 2 or getattr(self._in_a_worker, "yes", False):
             for piece in pieces:
                 work(piece)
             return
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="led_ref")
-        with self._blas_at_one_thread():
+            self._pool = ThreadPoolExecutor(self.threads, "led_ref", initializer=self._mark_worker)
+        with _BLAS.at_one_thread():
             for _ in self._pool.map(work, pieces):  # reading the results raises what a thread raised
                 pass
 
-    def _blas_at_one_thread(self) -> AbstractContextManager[Any]:
+    def _mark_worker(self) -> None:
+        """A worker that waited for other workers could wait for ever: what it is asked to spread it does itself."""
+        self._in_a_worker.yes = True
+
+
+class _BlasThreads:
+    """Holds BLAS to one thread while anybody asks for it. The setting belongs to the process, so the askers are counted.
+
+    Were it saved and restored by each asker, two that overlap would leave it at one thread for good.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._askers = 0
+        self._libraries: Any = None
+        self._limit: Any = None
+
+    @contextmanager
+    def at_one_thread(self) -> Iterator[None]:
         """While this lasts, each BLAS call stays in the thread that makes it."""
-        if self._blas is None:
+        with self._lock:
+            self._askers += 1
+            if self._askers == 1:
+                self._limit = self._hold()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._askers -= 1
+                if self._askers == 0 and self._limit is not None:
+                    self._limit.restore_original_limits()
+
+    def _hold(self) -> Any:
+        if self._libraries is None:
             try:
                 from threadpoolctl import ThreadpoolController
 
-                self._blas = ThreadpoolController().select(user_api="blas")
+                self._libraries = ThreadpoolController().select(user_api="blas")
             except ImportError:  # where only NumPy exists, threads and BLAS may compete; the results are the same
-                self._blas = False
-        limited: AbstractContextManager[Any] = self._blas.limit(limits=1) if self._blas else nullcontext()
-        return limited
+                self._libraries = False
+        return self._libraries.limit(limits=1) if self._libraries else None
+
+
+_BLAS = _BlasThreads()
 
 
 def _gelu_in_place(x: Array, coefficients: Sequence[Any]) -> None:

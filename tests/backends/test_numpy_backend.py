@@ -167,3 +167,36 @@ def test_backends_by_name():
         led_backends.get("cupy")
     with pytest.raises(ValueError, match=r"threads is 0.*at least 1"):
         NumpyBackend(0)
+
+
+def test_overlapping_askers_leave_blas_as_it_was():
+    from threadpoolctl import ThreadpoolController
+
+    blas = ThreadpoolController().select(user_api="blas")
+    before = [library["num_threads"] for library in blas.info()]
+    first_is_in, second_is_in, first_is_done = (threading.Event() for _ in range(3))
+
+    def first(piece: slice) -> None:
+        first_is_in.set()
+        assert second_is_in.wait(10)
+
+    def second(piece: slice) -> None:
+        second_is_in.set()
+        assert first_is_done.wait(10)
+
+    threads = [
+        threading.Thread(target=NumpyBackend(threads=2).for_each_tile, args=(work, 2)) for work in (first, second)
+    ]
+    threads[0].start()
+    assert first_is_in.wait(10)
+    threads[1].start()
+    threads[0].join()
+    first_is_done.set()
+    threads[1].join()
+    assert [library["num_threads"] for library in blas.info()] == before
+
+
+def test_spreading_inside_a_tile_does_not_wait_for_itself():
+    backend, seen = NumpyBackend(threads=2), []
+    backend.for_each_tile(lambda outer: backend.for_each_tile(lambda inner: seen.append(inner), 3), 5)
+    assert len(seen) == 15
