@@ -56,8 +56,11 @@ class Backend(Protocol):
         """`x @ weight.T + bias`: x (..., in), weight (out, in), bias (out,) -> (..., out)."""
         ...
 
-    def layer_norm(self, x: Array, weight: Array, bias: Array) -> Array:
-        """`(x - mean) / sqrt(variance + 1e-5) * weight + bias` over the last axis; population variance."""
+    def layer_norm(self, x: Array, weight: Array, bias: Array, update: Array | None = None) -> Array:
+        """`(y - mean) / sqrt(variance + 1e-5) * weight + bias` over the last axis of y = x (+ update); population variance.
+
+        `update` broadcasts against x. That both are taken in one pass saves a trip through memory and a rounding.
+        """
         ...
 
     def gelu(self, x: Array) -> Array:

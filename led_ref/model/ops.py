@@ -15,18 +15,13 @@ def linear(x: Array, params: Linear, backend: Backend) -> Array:
     return backend.linear(x, params.weight, params.bias)
 
 
-def layer_norm(x: Array, params: LayerNorm, backend: Backend, tap: Tap = SILENT) -> Array:
-    """`(x - mean) / sqrt(variance + 1e-5) * weight + bias` over the last axis."""
-    tap("input", x)
-    y = backend.layer_norm(x, params.weight, params.bias)
+def add_and_norm(x: Array, update: Array, params: LayerNorm, backend: Backend, tap: Tap = SILENT) -> Array:
+    """`LayerNorm(x + update)`: what closes every sublayer of LED (post-norm, as in BART)."""
+    if tap.wants("input"):
+        tap("input", x + update)
+    y = backend.layer_norm(x, params.weight, params.bias, update)
     tap("output", y)
     return y
-
-
-def add_and_norm(x: Array, update: Array, params: LayerNorm, backend: Backend, tap: Tap = SILENT) -> Array:
-    """`LayerNorm(x + update)`: what closes every sublayer of LED (post-norm, as in BART). May overwrite `update`."""
-    update += x
-    return layer_norm(update, params, backend, tap)
 
 
 def split_heads(x_BTD: Array, heads: int, backend: Backend) -> Array:
@@ -65,4 +60,4 @@ def add_positions(
     """`LayerNorm(x + P[first], x + P[first + 1], ...)`: positions count from 0 and ignore the mask. No sqrt(D) scale."""
     positions_TD = positions_PD[first : first + x_BTD.shape[1]]
     tap("embed_positions.output", positions_TD)
-    return layer_norm(x_BTD + positions_TD, norm, backend, tap.at("layernorm_embedding"))
+    return add_and_norm(x_BTD, positions_TD, norm, backend, tap.at("layernorm_embedding"))

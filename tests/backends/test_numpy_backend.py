@@ -200,3 +200,19 @@ def test_spreading_inside_a_tile_does_not_wait_for_itself():
     backend, seen = NumpyBackend(threads=2), []
     backend.for_each_tile(lambda outer: backend.for_each_tile(lambda inner: seen.append(inner), 3), 5)
     assert len(seen) == 15
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_layer_norm_of_a_sum_rounds_the_sum_once(dtype):
+    rng = np.random.default_rng(3)
+    x, update = rng.standard_normal((2, 3, 5, 7)).astype(dtype)
+    weight, bias = rng.standard_normal((2, 7)).astype(dtype)
+    found = NumpyBackend().layer_norm(x, weight, bias, update)
+    wide = [each.astype(np.float64) for each in (x, weight, bias, update)]
+    expected = NumpyBackend().layer_norm(wide[0] + wide[3], wide[1], wide[2])
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found, expected, rtol=0, atol=0.5 * np.spacing(np.abs(expected).max().astype(dtype)))
+    rows = update[0]  # broadcast over the batch, as positions are
+    np.testing.assert_array_equal(
+        NumpyBackend().layer_norm(x, weight, bias, rows), NumpyBackend().layer_norm(x, weight, bias, rows + 0 * x)
+    )
