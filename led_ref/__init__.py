@@ -23,6 +23,7 @@ The files in reading order:
     weights/                     checkpoint files: keys.py (one table), safetensors, pytorch_model.bin, the Hub
     api.py, documents.py, cli.py text in, text out
     oracle/dense.py              LED by definition in float64, which judges all of the above
+    oracle/trace.py, diff.py     every named intermediate of a run, and where two runs part
 
 The model, the readable tokenizer, the reader of safetensors and the search need NumPy and nothing else. `import led_ref` itself
 imports nothing: each name below is fetched from its file when it is first used, so that `led-ref --help` answers at once.
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from led_ref.generation.step import SearchResult
     from led_ref.led import LEDForConditionalGeneration, LEDModel
     from led_ref.model.outputs import LEDEncoderBaseModelOutput, LEDSeq2SeqLMOutput, LEDSeq2SeqModelOutput
+    from led_ref.oracle.trace import trace
     from led_ref.tokenizer import LEDTokenizer
 
 __version__ = "0.1.0"
@@ -68,6 +70,7 @@ _WHERE = {
     "generation.step": ("SearchResult",),
     "led": ("LEDForConditionalGeneration", "LEDModel"),
     "model.outputs": ("LEDEncoderBaseModelOutput", "LEDSeq2SeqLMOutput", "LEDSeq2SeqModelOutput"),
+    "oracle.trace": ("trace",),
     "tokenizer": ("LEDTokenizer",),
 }
 
@@ -92,6 +95,7 @@ __all__ = [
     "bundled_model",
     "generate",
     "load",
+    "trace",
 ]
 
 

@@ -49,6 +49,19 @@ EXAMPLES = {
   led-ref bench
   led-ref bench --only encode-4k encode-16k --runs 5 --json
 """,
+    "trace": """
+  led-ref trace paper.txt --out trace.safetensors
+  led-ref trace paper.txt --out probs.safetensors --only "*.probs" --layer 0
+  led-ref trace paper.txt --out beams.safetensors --generate --num-beams 4 --only "beam.*"
+""",
+    "steps": """
+  led-ref steps
+  led-ref steps --json
+""",
+    "diff": """
+  led-ref diff ours.safetensors theirs.safetensors
+  led-ref diff ours.safetensors theirs.safetensors --rtol 1e-3 --atol 1e-4 --plot errors.png
+""",
     "doctor": """
   led-ref doctor
   led-ref doctor --checkpoint ./led-base-16384      do Ai2's weights give the numbers that they must?
@@ -106,6 +119,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     _add_text_commands(commands)
     _add_checkpoint_commands(commands)
+    _add_trace_commands(commands)
     _add_machine_commands(commands)
     return parser
 
@@ -157,6 +171,33 @@ def _add_checkpoint_commands(commands: Any) -> None:
     convert.add_argument("--overwrite", action="store_true", help="replace a checkpoint that is at DST")
     convert.add_argument("--json", action="store_true", help="one JSON object")
     convert.add_argument("--quiet", action="store_true", help="no progress and notices")
+
+
+def _add_trace_commands(commands: Any) -> None:
+    """The commands about what happens inside: trace, steps, diff."""
+    trace = _command(commands, "trace", run_trace, "record every named intermediate of a run as safetensors")
+    trace.add_argument("file", metavar="FILE", help="the document, as for summarize; - for standard input")
+    trace.add_argument("--out", required=True, metavar="FILE.safetensors", help="the file to write")
+    trace.add_argument(
+        "--only", action="append", metavar="PATTERN", help="only names like this: '*.probs', fc1; may be repeated"
+    )
+    trace.add_argument("--layer", type=int, metavar="N", help="only what is inside the layers of this number")
+    trace.add_argument("--generate", action="store_true", help="a whole generation, not one step of the decoder")
+    trace.add_argument("--overwrite", action="store_true", help="replace a file that is there")
+    _add_model_options(trace)
+    _add_writing_options(trace)
+
+    steps = _command(commands, "steps", run_steps, "list all steps with equation, shape and line of code")
+    steps.add_argument("--json", action="store_true", help="one JSON object")
+
+    diff = _command(commands, "diff", run_diff, "find where two traces part: 0 equal, 1 different, 2 not comparable")
+    diff.add_argument("a", metavar="A.safetensors", help="a trace")
+    diff.add_argument("b", metavar="B.safetensors", help="a trace of any program; names as led-ref steps lists them")
+    diff.add_argument("--rtol", type=float, metavar="X", help="relative tolerance (default: by type; float32 1e-4)")
+    diff.add_argument("--atol", type=float, metavar="X", help="absolute tolerance (default: by type; float32 1e-5)")
+    diff.add_argument("--plot", metavar="PNG", help="draw the error of every step (needs matplotlib)")
+    diff.add_argument("--overwrite", action="store_true", help="replace a picture that is there")
+    diff.add_argument("--json", action="store_true", help="one JSON object")
 
 
 def _add_machine_commands(commands: Any) -> None:
@@ -299,6 +340,29 @@ def run_convert(options: argparse.Namespace) -> int:
     from led_ref.commands.converting import convert_checkpoint
 
     return convert_checkpoint(options)
+
+
+def run_trace(options: argparse.Namespace) -> int:
+    """`led-ref trace`: what a run computes on the way."""
+    if not options.generate and (options.num_beams is not None or options.max_new_tokens is not None):
+        return _misused("trace", "--num-beams and --max-new-tokens are for a generation; add --generate")
+    from led_ref.commands.tracing import record_trace
+
+    return record_trace(options)
+
+
+def run_steps(options: argparse.Namespace) -> int:
+    """`led-ref steps`: what every step is."""
+    from led_ref.commands.tracing import list_steps
+
+    return list_steps(options)
+
+
+def run_diff(options: argparse.Namespace) -> int:
+    """`led-ref diff`: where two traces part."""
+    from led_ref.commands.tracing import compare_traces
+
+    return compare_traces(options)
 
 
 def run_doctor(options: argparse.Namespace) -> int:

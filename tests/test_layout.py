@@ -21,6 +21,8 @@ MAY_IMPORT = {
     "generation": {"generation"},
     "oracle": {"config"},
     "oracle.dense_tokenizer": {"tokenizer"},  # one table of it: see the test of what the definitions share
+    "oracle.trace": {"led_backends", "model", "oracle", "weights"},  # of the model, only its tap: see the test
+    "oracle.diff": {"led_backends", "oracle"},
     "oracle.vectors": {"led_backends", "config", "generation", "led", "model", "oracle", "tokenizer", "weights"},
     "documents": set(),
     "inputs": {"led_backends", "config", "model"},
@@ -50,6 +52,7 @@ MAY_IMPORT = {
         "generation",
         "led",
         "model",
+        "oracle",
         "tokenizer",
     },  # for type checkers; at run time fetched late
 }
@@ -65,8 +68,8 @@ def part_of_file(path: Path) -> str:
     """The part that a file belongs to."""
     relative = path.relative_to(ROOT).with_suffix("").parts
     if relative[:2] == ("led_ref", "oracle"):  # the definitions know nothing; what compares knows what it compares
-        name = relative[2].split("_")[0] if relative[2].startswith("vectors") else relative[2]
-        return f"oracle.{name}" if f"oracle.{name}" in MAY_IMPORT else "oracle"
+        names = (f"oracle.{relative[2]}", f"oracle.{relative[2].split('_')[0]}")
+        return next((name for name in names if name in MAY_IMPORT), "oracle")
     return "led_backends" if relative[0] == "backends" else relative[1]
 
 
@@ -96,6 +99,12 @@ def test_a_definition_shares_no_code_with_what_it_judges(path):
     data = {"led_ref.config.LEDConfig", "led_ref.tokenizer.unicode_ranges"}
     found = imported_modules(ast.parse(path.read_text(encoding="utf-8")))
     assert {name for name in found if not name.startswith(tuple(data))} == set()
+
+
+def test_a_trace_listens_to_the_model_and_touches_nothing_of_it():
+    for path in (ROOT / "led_ref" / "oracle").glob("trace*.py"):
+        found = imported_modules(ast.parse(path.read_text(encoding="utf-8")))
+        assert {name for name in found if name.startswith("led_ref.model.") and ".tap" not in name} == set()
 
 
 @pytest.mark.parametrize("path", LIBRARY, ids=lambda path: str(path.relative_to(ROOT)))

@@ -162,7 +162,7 @@ def _together(parts: dict[int, Array], batch: int, filler: Array | float, backen
     whole[...] = filler
     for b, part in parts.items():
         room = tuple(slice(size) for size in part.shape)
-        whole[(b, *room)] = part
+        whole[b][room] = part
     return whole
 
 
