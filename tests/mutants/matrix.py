@@ -1,0 +1,65 @@
+"""The kill matrix as a page: docs/planted_bugs.md, and the same as data: docs/data/kill_matrix.json."""
+
+import datetime
+import json
+import os
+import platform
+from typing import Any
+
+from mutants import ROOT, all_mutants
+
+PAGE = ROOT / "docs" / "planted_bugs.md"
+DATA = ROOT / "docs" / "data" / "kill_matrix.json"
+BEGIN, END = "<!-- written by tests/mutants/run.py --markdown -->", "<!-- end of what is written -->"
+
+
+def write_documents(results: dict[str, Any], judges: list[str]) -> None:
+    """Put the matrix into the page, between the two marks, and into the data file."""
+    rows = [
+        {"name": m.name, "area": m.area, "file": m.file, "what": m.what, **_verdicts(results.get(m.name, {}), judges)}
+        for m in all_mutants()
+    ]
+    made = {
+        "date": datetime.date.today().isoformat(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}",
+        "mutants": len(rows),
+        "killed": {judge: sum(row[judge]["verdict"] == "killed" for row in rows) for judge in judges},
+    }
+    DATA.parent.mkdir(exist_ok=True)
+    DATA.write_text(json.dumps({**made, "matrix": rows}, indent=1) + "\n", "utf-8")
+    before, rest = PAGE.read_text("utf-8").split(BEGIN)
+    PAGE.write_text(f"{before}{BEGIN}\n{_page(made, rows, judges)}{END}{rest.split(END)[1]}", "utf-8")
+    print(f"{PAGE.relative_to(ROOT)} and {DATA.relative_to(ROOT)}: {made['killed']} of {len(rows)}.")
+
+
+def _verdicts(result: dict[str, Any], judges: list[str]) -> dict[str, Any]:
+    """What each judge said; "not run" where it was not asked."""
+    found = {judge: result.get(judge, {"verdict": "not run", "by": ""}) for judge in judges}
+    return {judge: {"verdict": said["verdict"], "by": said["by"]} for judge, said in found.items()}
+
+
+def _page(made: dict[str, Any], rows: list[dict[str, Any]], judges: list[str]) -> str:
+    """The tables, one for each area."""
+    killed = ", ".join(f"{count} by the {judge}" for judge, count in made["killed"].items())
+    lines = [
+        f"\n{made['mutants']} bugs; killed by a wrong value: {killed}. Run on {made['date']} ({made['machine']}).\n",
+    ]
+    for area in dict.fromkeys(row["area"] for row in rows):
+        lines += [f"\n### In the {area}\n", "| bug | what is wrong | " + " | ".join(judges) + " |"]
+        lines.append("|---|---|" + "---|" * len(judges))
+        for row in rows:
+            if row["area"] == area:
+                said = " | ".join(_cell(row[judge]) for judge in judges)
+                lines.append(f"| `{row['name']}` | {_escaped(row['what'])} | {said} |")
+    return "\n".join(lines) + "\n\n"
+
+
+def _cell(said: dict[str, str]) -> str:
+    if said["verdict"] != "killed":
+        return f"**{said['verdict']}**"
+    first = said["by"].split(", ")[0]
+    return f"`{first.rsplit('::', 1)[-1].split('[')[0].removeprefix('test_')}`"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("<", "&lt;").replace("|", "\\|")

@@ -1,0 +1,276 @@
+"""Bugs planted in the model: (name, file, source, planted, what)."""
+
+MASKS = "led_ref/model/masks.py"
+WINDOW = "led_ref/model/sliding_window.py"
+GLOBAL = "led_ref/model/global_attention.py"
+ENCODER = "led_ref/model/encoder.py"
+DECODER = "led_ref/model/decoder.py"
+OPS = "led_ref/model/ops.py"
+HEADS = "led_ref/model/heads.py"
+BACKEND = "backends/led_backends/numpy_backend.py"
+
+PLANTED = [
+    # ---- the band ----
+    (
+        "band-left-short", MASKS, "(abs(rows - columns) <= radius)",
+        "(rows - columns < radius) & (columns - rows <= radius)",
+        "The band ends one key early on the left, where a tile holds padding or a global token.",
+    ),
+    (
+        "band-right-short", MASKS, "(abs(rows - columns) <= radius)",
+        "(rows - columns <= radius) & (columns - rows < radius)",
+        "The band ends one key early on the right, where a tile holds padding or a global token.",
+    ),
+    (
+        "band-left-long", MASKS, "left_end = min(keys, last - 1 - radius)", "left_end = min(keys, last - 2 - radius)",
+        "The last query of a block sees one key too many on the left.",
+    ),
+    (
+        "band-right-long", MASKS, "right_start = max(first + radius + 1,", "right_start = max(first + radius + 2,",
+        "The first query of a block sees one key too many on the right.",
+    ),
+    (
+        "corners-narrow", MASKS,
+        "may_look = abs(rows - np.arange(columns.start, columns.stop)) <= radius",
+        "may_look = abs(rows - np.arange(columns.start, columns.stop)) < radius",
+        "In the corners of a tile the band is one key narrower on either side.",
+    ),
+    (
+        "total-for-radius", "led_ref/config.py", "tuple(window // 2 for window in self.windows)", "self.windows",
+        "config.json's attention_window, the total width, is taken for the radius.",
+    ),
+    (
+        "one-window-for-all-layers", ENCODER, "zip(params.layers, config.radii, strict=True)",
+        "zip(params.layers, config.radii[:1] * len(params.layers), strict=True)",
+        "Every layer has the first layer's window.",
+    ),
+    # ---- kinds of tokens ----
+    (
+        "minus-one-ignored", MASKS, "unmasked_BT & (global_attention_mask_BT != -1)", "unmasked_BT",
+        "A -1 in the global mask does not mask its token.",
+    ),
+    (
+        "minus-one-is-global", MASKS, "unmasked_BT & (global_attention_mask_BT == 1)",
+        "(attention_mask_BT == 1) & (global_attention_mask_BT != 0)",
+        "A -1 in the global mask marks a global token.",
+    ),
+    (
+        "global-mark-on-padding", MASKS, "global_BT = unmasked_BT & (global_attention_mask_BT == 1)",
+        "global_BT = global_attention_mask_BT == 1",
+        "A global mark on a masked token makes it global.",
+    ),
+    (
+        "padding-seen", MASKS, "unmasked_BT = attention_mask_BT == 1", "unmasked_BT = attention_mask_BT >= 0",
+        "The encoder does not look at the attention mask.",
+    ),
+    (
+        "global-counted-twice", MASKS, "unmasked_T & ~global_T, np", "unmasked_T, np",
+        "A global token inside the window is seen twice: in its own column and in the band.",
+    ),
+    (
+        "global-column-dropped", WINDOW, "globals_G = backend.to_device(mask.global_positions_G)",
+        "globals_G = backend.to_device(mask.global_positions_G[:0])",
+        "Local tokens do not see the global ones.",
+    ),
+    (
+        "global-weighed-not-added", WINDOW, "out_hQK += probs_hQZ[:, :, : len(globals_G)] @ v_HGK[h]", "pass",
+        "The global columns take their share of the softmax, but their values are not added.",
+    ),
+    (
+        "masked-row-not-zeroed", WINDOW, "out_THK[backend.to_device(~mask.local_T)] = 0", "pass",
+        "The rows of masked tokens hold attention instead of zeros.",
+    ),
+    (
+        "hidden-by-a-large-number", BACKEND, "np.copyto(scores, -np.inf, where=~may_look)",
+        "np.copyto(scores, -1e4, where=~may_look)",
+        "Hidden scores are -10,000, not minus infinity: a row that may look at nothing looks at everything.",
+    ),
+    # ---- the scale ----
+    (
+        "scaled-twice", OPS, "1 / math.sqrt(q_BTD.shape[-1] // heads)", "1 / (q_BTD.shape[-1] // heads)",
+        "Queries are divided by the square root of K twice.",
+    ),
+    (
+        "scaled-by-the-model-width", OPS, "math.sqrt(q_BTD.shape[-1] // heads)", "math.sqrt(q_BTD.shape[-1])",
+        "Queries are divided by the square root of D instead of K.",
+    ),
+    (
+        "scaled-before-the-bias", ENCODER, "q_BHTK = scale_and_split(q_BTD, heads, backend)",
+        "q_BHTK = scale_and_split(q_BTD - params.query.bias, heads, backend)"
+        " + split_heads(params.query.bias[None, None], heads, backend)",
+        "The encoder's queries are scaled before their bias is added.",
+    ),
+    (
+        "global-query-not-scaled", GLOBAL, "q_HGK = scale_and_split(q_GD[None], heads, backend)[0]",
+        "q_HGK = split_heads(q_GD[None], heads, backend)[0]",
+        "Global queries are not scaled.",
+    ),
+    (
+        "decoder-not-scaled", DECODER, "q_NHUK = scale_and_split(q_NUD, heads, backend)",
+        "q_NHUK = split_heads(q_NUD, heads, backend)",
+        "The decoder's queries are not scaled.",
+    ),
+    # ---- global attention ----
+    (
+        "global-query-local-weights", GLOBAL, "linear(x_TD[positions_G], params.query_global, backend)",
+        "linear(x_TD[positions_G], params.query, backend)",
+        "Global queries come from the local projection.",
+    ),
+    (
+        "local-query-global-weights", ENCODER, "q_BTD = linear(x_BTD, params.query, backend)",
+        "q_BTD = linear(x_BTD, params.query_global, backend)",
+        "Local queries come from the global projection.",
+    ),
+    (
+        "global-key-local-weights", GLOBAL, "params.key_global.weight.reshape(heads, width, d_model)",
+        "params.key.weight.reshape(heads, width, d_model)",
+        "Few global queries meet the local keys.",
+    ),
+    (
+        "many-globals-local-values", GLOBAL, "linear(x_TD, params.value_global, backend)",
+        "linear(x_TD, params.value, backend)",
+        "Many global queries take the local values.",
+    ),
+    (
+        "folded-bias-missing", GLOBAL, "mixed_HGD @ value_HKD.swapaxes(-1, -2) + bias_H1K",
+        "mixed_HGD @ value_HKD.swapaxes(-1, -2)",
+        "The bias of the global values is lost when the projection is folded.",
+    ),
+    (
+        "folded-key-bias", GLOBAL, "bias_H1K = params.value_global.bias.reshape",
+        "bias_H1K = params.key_global.bias.reshape",
+        "The folded values get the keys' bias.",
+    ),
+    (
+        "global-sees-padding", GLOBAL,
+        "may_look_T = None if mask.unmasked_T.all() else backend.to_device(mask.unmasked_T)",
+        "may_look_T = None",
+        "Global tokens see padding.",
+    ),
+    (
+        "global-sees-local-only", GLOBAL,
+        "may_look_T = None if mask.unmasked_T.all() else backend.to_device(mask.unmasked_T)",
+        "may_look_T = backend.to_device(mask.local_T)",
+        "Global tokens see neither themselves nor each other.",
+    ),
+    (
+        "global-heads-mixed", GLOBAL, "out_HGK.swapaxes(0, 1).reshape(len(positions_G)",
+        "out_HGK.reshape(len(positions_G)",
+        "Heads and global tokens are laid out the wrong way round.",
+    ),
+    (
+        "first-document-only", ENCODER, "        if len(mask.global_positions_G):",
+        "        if len(mask.global_positions_G) and b == 0:",
+        "Only the first document of a batch has its global rows computed.",
+    ),
+    # ---- embeddings, blocks ----
+    (
+        "positions-plus-two", OPS, "positions_PD[first : first + x_BTD.shape[1]]",
+        "positions_PD[first + 2 : first + 2 + x_BTD.shape[1]]",
+        "Positions begin at 2, as in BART.",
+    ),
+    (
+        "embeddings-scaled", OPS, "add_and_norm(x_BTD, positions_TD,",
+        "add_and_norm(x_BTD * math.sqrt(x_BTD.shape[-1]), positions_TD,",
+        "Token embeddings are multiplied by the square root of D.",
+    ),
+    (
+        "pre-norm", OPS, "y = backend.layer_norm(x, params.weight, params.bias, update)",
+        "y = backend.layer_norm(update, params.weight, params.bias) + x",
+        "The residual is added after the LayerNorm instead of before it.",
+    ),
+    (
+        "heads-cut-across-positions", OPS, "x_BTD.reshape(batch, length, heads, width // heads)",
+        "x_BTD.reshape(batch, heads, length, width // heads).swapaxes(1, 2)",
+        "A row-major reshape cuts heads across positions.",
+    ),
+    (
+        "unbiased-variance", BACKEND, "[:, None] / width", "[:, None] / (width - 1)",
+        "LayerNorm takes the sample's variance instead of the population's.",
+    ),
+    (
+        "eps-of-another-model", BACKEND, "LAYER_NORM_EPS = 1e-5", "LAYER_NORM_EPS = 1e-12",
+        "LayerNorm's eps is BERT's 1e-12.",
+    ),
+    (
+        "eps-outside-the-root", BACKEND, "np.sqrt(variance + LAYER_NORM_EPS)", "(np.sqrt(variance) + LAYER_NORM_EPS)",
+        "LayerNorm's eps is added to the standard deviation.",
+    ),
+    (
+        "tanh-gelu", BACKEND, "_gelu_in_place(flat[piece], coefficients)",
+        "z = flat[piece]; z *= 0.5 + 0.5 * np.tanh(0.7978845608028654 * (z + 0.044715 * z**3))",
+        "GELU is the approximation with tanh.",
+    ),
+    (
+        "relu-for-gelu", BACKEND, "    x -= tail\n", "    pass\n",
+        "GELU's tail is missing: what is left is ReLU.",
+    ),
+    # ---- the decoder ----
+    (
+        "causal-sees-one-ahead", DECODER, "(xp.arange(before, before + new)[:, None] >=",
+        "(xp.arange(before + 1, before + new + 1)[:, None] >=",
+        "The causal mask comes one late: each position sees the next.",
+    ),
+    (
+        "causal-hides-itself", DECODER, "(xp.arange(before, before + new)[:, None] >=",
+        "(xp.arange(before, before + new)[:, None] >",
+        "The causal mask comes one early: no position sees itself.",
+    ),
+    (
+        "causal-forgets-the-cache", DECODER, "(xp.arange(before, before + new)[:, None] >=",
+        "(xp.arange(new)[:, None] >=",
+        "With a cache, several new positions are masked as if they were the first ones.",
+    ),
+    (
+        "target-padding-seen", DECODER, "causal_NUS & real_NUS", "causal_NUS",
+        "The decoder does not look at its attention mask.",
+    ),
+    (
+        "cross-attention-sees-padding", DECODER, "source_BT = backend.to_device(attention_mask_BT == 1)",
+        "source_BT = None",
+        "Cross-attention sees the document's padding.",
+    ),
+    (
+        "cache-positions-from-zero", DECODER, "first=cache.length,", "first=0,",
+        "With a cache, every new id is at position 0.",
+    ),
+    (
+        "cache-positions-late", DECODER, "first=cache.length,", "first=max(cache.length - 1, 0),",
+        "With a cache, positions are one too low.",
+    ),
+    (
+        "new-keys-before-old", DECODER, "concatenate([memory.self_k_NHUK, k_NHUK], axis=2)",
+        "concatenate([k_NHUK, memory.self_k_NHUK], axis=2)",
+        "New keys are put before those in the cache, their values behind.",
+    ),
+    (
+        "beams-and-documents-mixed", DECODER, "q_NHUK.reshape(documents, beams, heads, new, width).swapaxes(1, 2)",
+        "q_NHUK.reshape(beams, documents, heads, new, width).swapaxes(0, 1).swapaxes(1, 2)",
+        "Rows are read as beam by document, so beams read other documents.",
+    ),
+    (
+        "cache-reordered-by-half", "led_ref/model/cache.py", "layer.self_v_NHUK[rows]", "layer.self_v_NHUK",
+        "Beams take their keys along when they change places, but not their values.",
+    ),
+    (
+        "cache-reorder-forgotten", "led_ref/writing.py", "self.cache = self.cache.reorder(parents_N, backend)", "pass",
+        "The cache stays where it was when beams change places.",
+    ),
+    # ---- logits and loss ----
+    (
+        "logits-bias-missing", HEADS, "params.final_logits_bias[0])", "0 * params.final_logits_bias[0])",
+        "final_logits_bias is not added.",
+    ),
+    (
+        "output-table-always-tied", HEADS, "params.lm_head,", "params.shared,",
+        "An output table of the checkpoint's own is not used.",
+    ),
+    (
+        "loss-over-ignored-labels", HEADS, "logits_RV.dtype.type(len(labels))", "logits_RV.dtype.type(len(labels_R))",
+        "The loss is divided by all labels, those of -100 included.",
+    ),
+    (
+        "labels-not-shifted", HEADS, "shifted[:, 1:] = labels_BU[:, :-1]", "shifted[:, 1:] = labels_BU[:, 1:]",
+        "The decoder reads the very label that it is to predict.",
+    ),
+]  # fmt: skip

@@ -1,0 +1,240 @@
+"""Plant each bug of mutants.py by itself, and see whether the property tests notice, and whether the vectors do.
+
+    python tests/mutants/run.py                     all that has not been run since its file or the tests changed
+    python tests/mutants/run.py --only pre-norm     one (or more), whatever is known already
+    python tests/mutants/run.py --markdown          write docs/planted_bugs.md and docs/data/kill_matrix.json, run nothing
+
+A bug is planted in a copy of the package and its tests in a temporary folder; the checkout is never touched. There
+    (a) the property tests run until one fails because a value is not what it should be, and
+    (b) `led-ref vectors check` compares what the copy computes with the conformance vectors.
+Each must kill it, by a value: a crash does not count (verdict.py). Before anything is planted the unharmed copy must pass
+both. Results are kept in build/mutants.json, so that a run that was broken off goes on where it was.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from matrix import write_documents
+from mutants import ROOT, Mutant, all_mutants
+
+HERE = Path(__file__).resolve().parent
+RESULTS = ROOT / "build" / "mutants.json"
+VECTORS = Path("tests/vectors/v1")
+PATIENCE = 600  # seconds for one run; a mutant that never ends is noted as a crash
+
+# The tests that state properties or compare with a definition, those first that are about the area of the bug.
+PROPERTIES = {
+    "model": ["tests/model/test_attention_properties.py", "tests/model/test_model_properties.py"],
+    "search": ["tests/generation/test_search_properties.py", "tests/generation/test_search.py"],
+    "tokenizer": [
+        "tests/tokenizer/test_tokenizer_properties.py",
+        "tests/tokenizer/test_bpe.py",
+        "tests/tokenizer/test_engines.py",
+    ],
+}
+
+
+def property_tests(area: str) -> list[str]:
+    """All files of PROPERTIES, those of one area in front."""
+    return PROPERTIES[area] + [file for other, files in PROPERTIES.items() if other != area for file in files]
+
+
+# ---- one copy -------------------------------------------------------------------------------------------------------
+
+
+def copy_of(origin: Path, folder: Path) -> Path:
+    """What the tests need: the package, the backend, the tests, the settings. Large files of numbers are linked."""
+    ignored = shutil.ignore_patterns("__pycache__", "mutants", "peer", "*.safetensors")
+    for part in ("led_ref", "backends", "tests"):
+        shutil.copytree(origin / part, folder / part, ignore=ignored)
+    shutil.copy(origin / "pyproject.toml", folder)
+    for path in ("led_ref", str(VECTORS)):
+        for weights in (origin / path).rglob("*.safetensors"):
+            (folder / weights.relative_to(origin)).symlink_to(weights.resolve())
+    return folder
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Import from the copy; seeded examples that are not made smaller; BLAS in one thread."""
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(map(str, (folder, folder / "backends", HERE))),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "LED_REF_HYPOTHESIS": "mutants",
+        "OPENBLAS_NUM_THREADS": "1",
+        "VERDICT": str(folder / "verdict.json"),
+    }
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A Python of the copy. A run beyond all patience counts as crashed."""
+    command = [sys.executable, *arguments]
+    try:
+        return subprocess.run(
+            command, cwd=folder, env=environment(folder), capture_output=True, text=True, timeout=PATIENCE
+        )
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(command, -1, "", f"no end after {PATIENCE} s")
+
+
+# ---- the two judges -------------------------------------------------------------------------------------------------
+
+
+def by_properties(folder: Path, area: str) -> dict[str, Any]:
+    """What the property tests say: {"verdict": "killed" | "crash" | "survived", "by": the test, ...}."""
+    options = ["-q", "-p", "no:cacheprovider", "-p", "verdict", "-m", "not peer and not real_vocabulary"]
+    done = run(folder, "-m", "pytest", *options, *property_tests(area))
+    verdict = folder / "verdict.json"
+    if not verdict.exists() or done.returncode not in (0, 1, 2):
+        return {"verdict": "crash", "by": (done.stderr or done.stdout).strip()[-300:]}
+    found = json.loads(verdict.read_text("utf-8"))
+    if found["killed_by"]:
+        return {"verdict": "killed", "by": found["killed_by"], "crashed": found["crashed"]}
+    return {"verdict": "crash" if found["crashed"] else "survived", "by": "; ".join(found["crashed"])}
+
+
+def by_vectors(folder: Path) -> dict[str, Any]:
+    """What the vectors say: the same, `by` being the cases whose answer was wrong."""
+    report = folder / "vectors.json"
+    done = run(folder, "-m", "led_ref.cli", "vectors", "check", str(VECTORS), "--json", str(report))
+    if not report.exists():
+        return {"verdict": "crash", "by": (done.stderr or done.stdout).strip()[-300:]}
+    return judge_vectors(json.loads(report.read_text("utf-8")))
+
+
+def judge_vectors(report: dict[str, Any]) -> dict[str, Any]:
+    """The verdict of a report of `led-ref vectors check`: a wrong answer kills; no answer is a crash."""
+    wrong, crashed = [], []
+    for case in report["cases"]:
+        if case["status"] == "fail":
+            wrong.append(case["id"])
+        elif case["status"] == "error":
+            crashed.append(case["id"])
+    verdict = "killed" if wrong else "crash" if crashed else "survived"
+    return {"verdict": verdict, "by": ", ".join((wrong or crashed)[:3]), "cases": len(wrong), "crashed": crashed[:3]}
+
+
+# ---- all of them ----------------------------------------------------------------------------------------------------
+
+
+def fingerprint(mutant: Mutant, judge: str, origin: Path) -> str:
+    """Changes with the bug, with the file it is planted in, and with what judges it."""
+    digest = hashlib.sha256(f"{mutant.source}\0{mutant.planted}".encode())
+    judged_by = [origin / mutant.file]
+    if judge == "properties":
+        judged_by += [origin / file for file in property_tests(mutant.area)]
+    else:
+        judged_by += sorted((origin / VECTORS).glob("*.*"))
+    for path in judged_by:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def judges() -> list[str]:
+    """The property tests; the vectors too, once they are there."""
+    return ["properties", *(["vectors"] if (ROOT / VECTORS).is_dir() else [])]
+
+
+def try_mutant(mutant: Mutant | None, asked: list[str], origin: Path = ROOT) -> dict[str, Any]:
+    """Plant a bug (None: none) in a copy of its own and ask the judges."""
+    with tempfile.TemporaryDirectory(prefix="led-ref-mutant-") as name:
+        folder = copy_of(origin, Path(name))
+        if mutant is not None:
+            path = folder / mutant.file
+            path.write_text(mutant.apply(path.read_text("utf-8")), "utf-8")
+        found = {}
+        for judge in asked:
+            start = time.monotonic()
+            area = mutant.area if mutant else "model"
+            found[judge] = by_properties(folder, area) if judge == "properties" else by_vectors(folder)
+            found[judge]["seconds"] = round(time.monotonic() - start, 1)
+            if mutant is not None:
+                found[judge]["fingerprint"] = fingerprint(mutant, judge, origin)
+        return found
+
+
+def known_results() -> dict[str, Any]:
+    """What earlier runs found, by the mutant's name."""
+    known: dict[str, Any] = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
+    return known
+
+
+def remember(results: dict[str, Any]) -> None:
+    """Keep the results, whole or not at all."""
+    RESULTS.parent.mkdir(exist_ok=True)
+    partial = RESULTS.with_suffix(".partial")
+    partial.write_text(json.dumps(results, indent=1), "utf-8")
+    partial.replace(RESULTS)
+
+
+def run_all(only: list[str], jobs: int, asked: list[str]) -> int:
+    """Run what is not known yet; how many mutants are not killed by all judges."""
+    chosen = [mutant for mutant in all_mutants() if not only or mutant.name in only]
+    unknown = set(only) - {mutant.name for mutant in chosen}
+    if unknown:
+        sys.exit(f"There is no mutant {', '.join(sorted(unknown))}; mutants.py lists them.")
+    results = known_results()
+    # One state of the checkout is judged, even if somebody goes on working in it meanwhile.
+    with tempfile.TemporaryDirectory(prefix="led-ref-unharmed-") as name, ThreadPoolExecutor(jobs) as pool:
+        origin = copy_of(ROOT, Path(name))
+        waiting = []
+        for mutant in chosen:
+            mutant.apply((origin / mutant.file).read_text("utf-8"))  # out of date? Then now, not in an hour.
+            known = results.get(mutant.name, {})
+            old = [j for j in asked if known.get(j, {}).get("fingerprint") == fingerprint(mutant, j, origin)]
+            if only or len(old) < len(asked):
+                waiting.append((mutant, [j for j in asked if only or j not in old]))
+        if waiting:
+            unharmed = try_mutant(None, asked, origin)
+            print("no bug planted:", _line(unharmed), flush=True)
+            if any(found["verdict"] != "survived" for found in unharmed.values()):
+                sys.exit("The unharmed package does not pass; nothing can be said about bugs in it.")
+        tried = pool.map(lambda entry: try_mutant(*entry, origin), waiting)
+        for n, ((mutant, _), found) in enumerate(zip(waiting, tried, strict=True), 1):
+            results[mutant.name] = {**results.get(mutant.name, {}), **found}
+            remember(results)
+            print(f"{n}/{len(waiting)} {mutant.name}: {_line(found)}", flush=True)
+    not_killed = [m.name for m in chosen if any(results[m.name][j]["verdict"] != "killed" for j in asked)]
+    print(f"{len(chosen) - len(not_killed)} of {len(chosen)} killed by {' and by '.join(asked)}.")
+    if not_killed:
+        print("Not killed:", ", ".join(not_killed))
+    return len(not_killed)
+
+
+def _line(found: dict[str, Any]) -> str:
+    """One result for the eye."""
+    parts = []
+    for judge, result in found.items():
+        parts.append(f"{judge} {result['verdict']} in {result['seconds']} s ({result['by'].rsplit('::', 1)[-1][:90]})")
+    return "; ".join(parts)
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Plant bugs, and see what notices them.")
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="run these, known or not")
+    parser.add_argument("--judge", choices=["properties", "vectors"], help="ask one judge only")
+    parser.add_argument("--jobs", type=int, default=1, choices=[1, 2], help="how many at a time")
+    parser.add_argument("--markdown", action="store_true", help="write the kill matrix from what is known")
+    options = parser.parse_args()
+    if options.markdown:
+        write_documents(known_results(), judges())
+        return 0
+    with contextlib.suppress(OSError, AttributeError):
+        os.nice(5)
+    return 1 if run_all(options.only, options.jobs, [options.judge] if options.judge else judges()) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

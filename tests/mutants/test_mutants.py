@@ -1,0 +1,47 @@
+"""The planted bugs fit today's source, and planting one really is noticed. (All of them: run.py, minutes.)"""
+
+from pathlib import Path
+
+import pytest
+import run
+from mutants import ROOT, all_mutants
+
+MUTANTS = all_mutants()
+
+
+def test_there_are_enough_and_each_has_a_name_of_its_own() -> None:
+    assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS) >= 40
+    assert all(mutant.what.endswith(".") for mutant in MUTANTS)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_every_planted_bug_fits_the_source_and_compiles(mutant) -> None:
+    text = (ROOT / mutant.file).read_text(encoding="utf-8")
+    planted = mutant.apply(text)
+    assert planted != text
+    compile(planted, mutant.file, "exec")
+
+
+def test_a_list_that_is_out_of_date_says_so() -> None:
+    with pytest.raises(ValueError, match=r"occurs 0 times in led_ref/.*up to date"):
+        MUTANTS[0].apply("nothing of the kind")
+
+
+@pytest.mark.parametrize("name", ["global-query-local-weights", "forced-eos-one-late", "one-separator"])
+def test_one_of_each_area_is_killed_by_a_wrong_value(name) -> None:
+    (mutant,) = [mutant for mutant in MUTANTS if mutant.name == name]
+    found = run.try_mutant(mutant, ["properties"])["properties"]
+    assert found["verdict"] == "killed", found
+    assert Path(found["by"].split("::")[0]).as_posix() in run.PROPERTIES[mutant.area]
+
+
+def test_only_a_wrong_value_counts() -> None:
+    def verdict(*status: str) -> str:
+        cases = [{"id": f"L1-{i}", "status": one} for i, one in enumerate(status)]
+        return run.judge_vectors({"cases": cases})["verdict"]
+
+    assert [verdict("pass", "pass"), verdict("pass", "error"), verdict("error", "fail")] == [
+        "survived",
+        "crash",
+        "killed",
+    ]
