@@ -84,8 +84,8 @@ _DOCUMENT_MEMORY = {
 }
 
 _DECODER_INPUT = {
-    "led.decoder.embed_tokens.output": ("E[id]", "N U D"),
     "led.decoder.attention_mask": ("1 for a target token, 0 for padding; all positions so far", "N S"),
+    "led.decoder.embed_tokens.output": ("E[id]", "N U D"),
     "led.decoder.embed_positions.output": ("P[u] of the new positions u", "U D"),
     "led.decoder.layernorm_embedding.input": ("E[id_u] + P[u]", "N U D"),
     "led.decoder.layernorm_embedding.output": (_NORMALISED, "N U D"),
