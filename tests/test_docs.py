@@ -5,6 +5,7 @@ What only a built site can tell (anchors, pages left out of the navigation) is t
 
 import ast
 import doctest
+import json
 import pydoc
 import re
 import shlex
@@ -157,3 +158,25 @@ def test_text_gets_one_global_token_unless_told_otherwise():
     watched.generate("Pack files.", global_attention="none", max_new_tokens=3)
     first, same, none = ([sum(row), row[0]] for (row,) in seen)
     assert (first, same, none) == ([1, 1], [1, 1], [0, 0])
+
+
+# ---- figures come from files that a run wrote ---------------------------------------------------------------------
+
+
+def test_accuracy_tables_are_the_measured_figures():
+    report = json.loads((DOCS / "data" / "error_by_layer.json").read_text(encoding="utf-8"))
+    columns = ("transformers float32", "led_ref float32", "led_ref float64")
+    rows = [
+        f"| {row['place']} | " + " | ".join(f"{row[who]['rms']:.1e} ({row[who]['max']:.1e})" for who in columns) + " |"
+        for row in report["rows"]
+    ]
+    page = (DOCS / "accuracy.md").read_text(encoding="utf-8").splitlines()
+    assert [
+        line for line in page if line.startswith(("| encoder ", "| decoder ", "| logits |")) and "(" in line
+    ] == rows
+    readme = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    shown = [line for line in readme if line.startswith(("| encoder ", "| decoder ", "| logits |"))]
+    assert len(shown) == 4
+    assert set(shown) <= set(rows)
+    for row in report["rows"]:  # what the page says of them
+        assert row["led_ref float32"]["rms"] <= row["transformers float32"]["rms"]
