@@ -91,11 +91,16 @@ class Heard:
         assert bound.max() < 1e-4, f"{name}: a bound of {bound.max()} says nothing"
         self.checked += 1
 
-    def check_heads(self, name: str, module: str, read: str, may_look: np.ndarray) -> None:
-        q, k, v = (self.values[f"{read}.{part}"] for part in "qkv")
+    def check_heads(self, output: str, module: str, projections: tuple[str, str, str], may_look: np.ndarray) -> None:
+        """The scale, rounded itself, rounds each query once more; keys and values are cut into heads as they are."""
+        q, k, v = (self.values[f"{module}.{part}"] for part in "qkv")
+        for part, projection, scale in zip("qkv", projections, (math.sqrt(q.shape[-1]), 1, 1), strict=True):
+            rows = self.values[f"{module}.{projection}.output"]
+            exact = rows.reshape(len(rows), len(q), -1).swapaxes(0, 1) / scale
+            self.check(f"{module}.{part}", (exact, gamma(2) * abs(exact)))
         heads = [attention(q[h], k[h], v[h], may_look) for h in range(len(q))]
         value, bound = (np.concatenate(parts, axis=-1) for parts in zip(*heads, strict=True))
-        self.check(f"{module}.{name}", (value, bound))
+        self.check(f"{module}.{output}", (value, bound))
 
     def check_sum_and_norm(self, x: str, update: str, norm: str) -> str:
         self.check(f"{norm}.input", add(self[x], self[update]))
@@ -120,7 +125,7 @@ def test_every_step_in_float32_is_within_the_bound_that_its_rounding_has() -> No
         for part in ("query", "key", "value"):
             heard.check(f"{module}.{part}.output", linear(heard[x], f"{module}.{part}"))
         near = abs(np.arange(41)[:, None] - np.arange(41)) <= radius
-        heard.check_heads("output", module, module, near)
+        heard.check_heads("output", module, ("query", "key", "value"), near)
         heard.check(f"{layer}.self_attn.output.output", linear(heard[f"{module}.output"], f"{layer}.self_attn.output"))
         x = heard.check_sum_and_norm(x, f"{layer}.self_attn.output.output", f"{layer}.self_attn_layer_norm")
         x = heard.check_feed_forward(layer, x)
@@ -136,11 +141,11 @@ def test_every_step_in_float32_is_within_the_bound_that_its_rounding_has() -> No
             module = f"{layer}.{name}"
             for part, given in (("q_proj", x), ("k_proj", source), ("v_proj", source)):
                 heard.check(f"{module}.{part}.output", linear(heard[given], f"{module}.{part}"))
-            heard.check_heads("out_proj.input", module, module, may_look)
+            heard.check_heads("out_proj.input", module, ("q_proj", "k_proj", "v_proj"), may_look)
             heard.check(f"{module}.out_proj.output", linear(heard[f"{module}.out_proj.input"], f"{module}.out_proj"))
             x = heard.check_sum_and_norm(x, f"{module}.out_proj.output", f"{module}_layer_norm")
         x = heard.check_feed_forward(layer, x)
     table, bias = WEIGHTS["led.shared.weight"], WEIGHTS["final_logits_bias"][0]
     magnitude = abs(heard[x]) @ abs(table).T + abs(bias)
     heard.check("logits", (heard[x] @ table.T + bias, gamma(CONFIG.d_model + 1) * magnitude))
-    assert heard.checked == 2 + 2 * 12 + 2 * 19 + 1
+    assert heard.checked == 2 + 2 * (3 + 3 + 1 + 1 + 2 + 5) + 2 * (2 * (3 + 3 + 1 + 1 + 2) + 5) + 1

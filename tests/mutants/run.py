@@ -6,7 +6,7 @@
 
 A bug is planted in a copy of the package and its tests in a temporary folder; the checkout is never touched. There
     (a) the property tests run until one fails because a value is not what it should be, and
-    (b) `led-ref vectors check` compares what the copy computes with the conformance vectors.
+    (b) what the copy computes is compared with the conformance vectors, as by `led-ref vectors check` (ask_vectors.py).
 Each must kill it, by a value: a crash does not count (verdict.py). Before anything is planted the unharmed copy must pass
 both. Results are kept in build/mutants.json, so that a run that was broken off goes on where it was.
 """
@@ -92,37 +92,28 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def by_properties(folder: Path, area: str) -> dict[str, Any]:
-    """What the property tests say: {"verdict": "killed" | "crash" | "survived", "by": the test, ...}."""
+    """What the property tests say; `by` is the test."""
     options = ["-q", "-p", "no:cacheprovider", "-p", "verdict", "-m", "not peer and not real_vocabulary"]
-    done = run(folder, "-m", "pytest", *options, *property_tests(area))
-    verdict = folder / "verdict.json"
-    if not verdict.exists() or done.returncode not in (0, 1, 2):
-        return {"verdict": "crash", "by": (done.stderr or done.stdout).strip()[-300:]}
-    found = json.loads(verdict.read_text("utf-8"))
-    if found["killed_by"]:
-        return {"verdict": "killed", "by": found["killed_by"], "crashed": found["crashed"]}
-    return {"verdict": "crash" if found["crashed"] else "survived", "by": "; ".join(found["crashed"])}
+    return judged(folder, "-m", "pytest", *options, *property_tests(area))
 
 
 def by_vectors(folder: Path) -> dict[str, Any]:
-    """What the vectors say: the same, `by` being the cases whose answer was wrong."""
-    report = folder / "vectors.json"
-    done = run(folder, "-m", "led_ref.cli", "vectors", "check", str(VECTORS), "--json", str(report))
-    if not report.exists():
-        return {"verdict": "crash", "by": (done.stderr or done.stdout).strip()[-300:]}
-    return judge_vectors(json.loads(report.read_text("utf-8")))
+    """What the vectors say; `by` is the case."""
+    return judged(folder, str(HERE / "ask_vectors.py"), str(VECTORS))
 
 
-def judge_vectors(report: dict[str, Any]) -> dict[str, Any]:
-    """The verdict of a report of `led-ref vectors check`: a wrong answer kills; no answer is a crash."""
-    wrong, crashed = [], []
-    for case in report["cases"]:
-        if case["status"] == "fail":
-            wrong.append(case["id"])
-        elif case["status"] == "error":
-            crashed.append(case["id"])
-    verdict = "killed" if wrong else "crash" if crashed else "survived"
-    return {"verdict": verdict, "by": ", ".join((wrong or crashed)[:3]), "cases": len(wrong), "crashed": crashed[:3]}
+def judged(folder: Path, *arguments: str) -> dict[str, Any]:
+    """{"verdict": "killed" | "crash" | "survived", "by": who noticed, "crashed": who crashed}, from the file it leaves."""
+    path = folder / "verdict.json"
+    path.unlink(missing_ok=True)
+    done = run(folder, *arguments)
+    if not path.exists():
+        return {"verdict": "crash", "by": (done.stderr or done.stdout).strip()[-300:], "crashed": []}
+    found = json.loads(path.read_text("utf-8"))
+    crashed = found["crashed"]
+    verdict = "killed" if found["killed_by"] else "crash" if crashed else "survived"
+    by = found["killed_by"] or (crashed[0] if crashed else "")
+    return {"verdict": verdict, "by": by, "reason": found.get("reason", ""), "crashed": crashed[:3]}
 
 
 # ---- all of them ----------------------------------------------------------------------------------------------------

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 import run
-from mutants import ROOT, all_mutants
+from mutants import ROOT, Mutant, all_mutants
+from verdict import is_about_a_value
 
 MUTANTS = all_mutants()
 
@@ -36,12 +37,17 @@ def test_one_of_each_area_is_killed_by_a_wrong_value(name) -> None:
 
 
 def test_only_a_wrong_value_counts() -> None:
-    def verdict(*status: str) -> str:
-        cases = [{"id": f"L1-{i}", "status": one} for i, one in enumerate(status)]
-        return run.judge_vectors({"cases": cases})["verdict"]
+    wrong, crash = AssertionError("1 is not 2"), ZeroDivisionError()
+    assert is_about_a_value(wrong)
+    assert is_about_a_value(ExceptionGroup("several failures", [crash, ExceptionGroup("more", [wrong])]))
+    assert not is_about_a_value(crash)
+    assert not is_about_a_value(ExceptionGroup("several failures", [crash, crash]))
 
-    assert [verdict("pass", "pass"), verdict("pass", "error"), verdict("error", "fail")] == [
-        "survived",
-        "crash",
-        "killed",
-    ]
+
+def test_a_crash_is_not_a_kill(monkeypatch) -> None:
+    monkeypatch.setattr(run, "PROPERTIES", {"search": ["tests/generation/test_search_properties.py"]})
+    source = "next_B = scores_BV.argmax(axis=-1)"
+    broken = Mutant("x", "led_ref/generation/greedy.py", source, "next_B = 1 // 0", "It breaks.", "search")
+    found = run.try_mutant(broken, ["properties"])["properties"]
+    assert found["verdict"] == "crash"
+    assert "ZeroDivisionError" in found["by"]

@@ -8,10 +8,11 @@ is wrong, and an implementation in another language would crash elsewhere or not
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-found: dict[str, object] = {"killed_by": None, "crashed": []}
+found: dict[str, Any] = {"killed_by": None, "crashed": []}
 
 
 def is_about_a_value(error: BaseException) -> bool:
@@ -44,8 +45,13 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
     return report
 
 
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    """A file that cannot even be imported."""
+    if report.failed:
+        found["crashed"] = [*found["crashed"], report.nodeid]
+
+
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Leave the verdict where run.py looks for it."""
-    found["collected"] = session.testscollected
-    found["failed_to_collect"] = exitstatus not in (0, 1, 2)
-    Path(os.environ["VERDICT"]).write_text(json.dumps(found), encoding="utf-8")
+    if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.INTERRUPTED):
+        Path(os.environ["VERDICT"]).write_text(json.dumps(found), encoding="utf-8")
