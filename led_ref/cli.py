@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from led_ref.commands import vectors_options
 from led_ref.errors import LEDError
 
 EXAMPLES = {
@@ -45,6 +46,7 @@ EXAMPLES = {
   led-ref convert ./led-base-16384 ./led-base-safetensors
   led-ref convert ./led-base-16384 ./led-base-half --dtype float16
 """,
+    "vectors": vectors_options.EXAMPLES,
     "bench": """
   led-ref bench
   led-ref bench --only encode-4k encode-16k --runs 5 --json
@@ -120,6 +122,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_text_commands(commands)
     _add_checkpoint_commands(commands)
     _add_trace_commands(commands)
+    vectors_options.add_vectors_command(commands, _command)
     _add_machine_commands(commands)
     return parser
 
