@@ -20,6 +20,10 @@ from led_backends.gelu_tail import CENTRE, tail_coefficients
 # Elements that one thread works on at a time: two float32 scratch arrays of this size fit a core's second-level cache.
 CHUNK = 1 << 15
 
+# Up to this many rows `(weight @ x.T).T` was measured to be faster than `x @ weight.T`: 30 ms against 76 for 4 rows of
+# led-base's logits, 59 against 85 for 16 (2 cores, OpenBLAS 0.3.31).
+FEW_ROWS = 16
+
 LAYER_NORM_EPS = 1e-5
 
 Piece = TypeVar("Piece")
@@ -51,9 +55,16 @@ class NumpyBackend:
         return array
 
     def linear(self, x: Array, weight: Array, bias: Array) -> Array:
-        """`x @ weight.T + bias`, all leading axes of x taken together as rows of one product."""
+        """`x @ weight.T + bias`, all leading axes of x taken together as rows of one product.
+
+        BLAS copies its right-hand matrix into an order of its own. For few rows, as in a decoding step, that copy of the
+        weights costs more than the product; so the sides are exchanged, `(weight @ x.T).T`, and the few rows are copied.
+        """
         rows = x.reshape(-1, x.shape[-1])
-        y = rows @ weight.T
+        if 1 < len(rows) <= FEW_ROWS:
+            y = np.ascontiguousarray((weight @ np.ascontiguousarray(rows.T)).T)
+        else:
+            y = rows @ weight.T
         y += bias
         return y.reshape(*x.shape[:-1], weight.shape[0])
 
