@@ -17,6 +17,9 @@ from led_backends.contract import HostArray
 
 MOST_VALUES = 1 << 24
 
+# Axes that can be padded.
+_POSITIONS = ("T", "U", "S")
+
 # For "the same numbers": wide enough for two float32 programs, far too narrow for chance.
 _RTOL, _ATOL = 1e-3, 1e-5
 
@@ -44,7 +47,8 @@ def hint_at_shapes(a: HostArray, b: HostArray, letters: Sequence[str]) -> str:
         uneven = [i for i in range(a.ndim) if a.shape[i] != b.shape[i]]
         axes = ", ".join(f"{_axis(letters, i)} ({a.shape[i]} in a, {b.shape[i]} in b)" for i in uneven)
         if _same(a[common], b[common]):
-            return f"the values that both have are equal; the sizes differ along {axes}: padding that was not cut off?"
+            guess = ": padding that was not cut off?" if all(_axis(letters, i) in _POSITIONS for i in uneven) else ""
+            return f"the values that both have are equal; the sizes differ along {axes}{guess}"
         return f"the sizes differ along {axes}, and so do the values that both have"
     return ""
 

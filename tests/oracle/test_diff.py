@@ -162,6 +162,7 @@ LETTERS = ["B", "T", "D"]
         (X, X.reshape(10, 7), "as a.reshape(10, 7)"),
         (numbers(2, 3, 5, 4), None, "as a.transpose(0, 2, 1, 3).reshape(2, 5, 12)"),  # heads side by side
         (X, np.pad(X, ((0, 0), (0, 3), (0, 0))), "differ along T (5 in a, 8 in b): padding that was not cut off?"),
+        (X, X[:1], "differ along B (2 in a, 1 in b)$"),
         (X, X[:, :4] + 1, "differ along T (5 in a, 4 in b), and so do the values"),
         (X, X.swapaxes(1, 2) + 1, "the axes are in another order, and the numbers differ as well"),
         (X, numbers(3), ""),
@@ -169,8 +170,8 @@ LETTERS = ["B", "T", "D"]
 )
 def test_hints_at_shapes(a, b, hint):
     b = a.transpose(0, 2, 1, 3).reshape(2, 5, 12) if b is None else b
-    found = hint_at_shapes(a, b, LETTERS)
-    assert (hint in found) if hint else found == ""
+    found = hint_at_shapes(a, b, LETTERS) + "$"
+    assert (hint in found) if hint else found == "$"
 
 
 def changed(array: np.ndarray, at: object, by: float) -> np.ndarray:
