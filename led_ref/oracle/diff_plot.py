@@ -66,9 +66,11 @@ def _draw(difference: Difference, axes: Any) -> None:
     ]
     for start, _ in starts[1:]:
         axes.axvline(start - 0.5, color="0.9", linewidth=0.8, zorder=0)
-    # At most some forty names fit below the picture.
-    sparse = starts[:: math.ceil(len(starts) / 40)]
-    axes.set_xticks([start for start, _ in sparse], [name for _, name in sparse], rotation=60, ha="right", fontsize=8)
+    named: list[tuple[int, str]] = []
+    for start, name in starts:
+        if not named or start - named[-1][0] >= len(steps) / 50:  # some fifty names fit below the picture
+            named.append((start, name))
+    axes.set_xticks([start for start, _ in named], [name for _, name in named], rotation=60, ha="right", fontsize=8)
     axes.set_ylabel("largest error of a step")
     axes.set_title("equal" if difference.first is None else f"part at {difference.first.name}", fontsize=10)
     axes.margins(x=0.01)
