@@ -100,6 +100,21 @@ def test_longest_first_takes_one_id_at_a_time_from_the_longer_text(
 
 
 @MANY
+@given(text=TEXTS, pair=st.one_of(st.none(), TEXTS), length=st.integers(4, 30), side=st.sampled_from(["right", "left"]))
+def test_what_is_cut_off_is_the_end_of_each_text_or_its_beginning(
+    text: str, pair: str | None, length: int, side: str
+) -> None:
+    tokenizer = LEDTokenizer(tiny_vocab(), TINY_MERGES, truncation_side=side)
+    whole = [tokenizer.encode(part, add_special_tokens=False) for part in (text, pair or "")]
+    kept = length_rules(truncation=True, max_length=length).kept(
+        len(whole[0]), None if pair is None else len(whole[1]), 2 if pair is None else 4
+    )
+    cut = [ids[:n] if side == "right" else ids[len(ids) - n :] for ids, n in zip(whole, kept, strict=True)]
+    expected = [0, *cut[0], 2] if pair is None else [0, *cut[0], 2, 2, *cut[1], 2]
+    assert tokenizer.encode(text, pair, truncation=True, max_length=length) == expected
+
+
+@MANY
 @given(texts=st.lists(TEXTS, min_size=1, max_size=4), multiple=st.sampled_from([1, 4, 7]), side=st.booleans())
 def test_what_is_filled_up_is_what_was_there_and_says_what_it_is(texts: list[str], multiple: int, side: bool) -> None:
     tokenizer, _ = both()
