@@ -15,7 +15,7 @@ import numpy as np
 
 from led_ref.oracle import dense, dense_search
 from led_ref.oracle.vectors import Array, Case
-from led_ref.oracle.vectors_draw import numbers, whole
+from led_ref.oracle.vectors_draw import LARGEST, numbers, whole
 from led_ref.oracle.vectors_layers import MODELS, encode, source_ids, weights_of
 from led_ref.oracle.vectors_logits import forward_depth
 from led_ref.oracle.vectors_steps import mask_of
@@ -119,7 +119,7 @@ def table_case(case: str, settings: Mapping[str, Any], *, prompt: int = 1, flags
 def _table_inputs(case: str, prompt: int) -> dict[str, Array]:
     """A table in which the ends 2 and 5 are a little likelier than the rest, a prompt, and a source."""
     table = numbers(f"{case}/table", (2, VOCABULARY, VOCABULARY), spread=1.25)
-    table[:, :, [2, 5]] += 0.75
+    table[:, :, [2, 5]] = np.minimum(table[:, :, [2, 5]] + 0.75, LARGEST / 64)
     prompts = whole(f"{case}/prompt", (2, prompt), 6, VOCABULARY)
     prompts[:, 0] = 2
     return {"table": table, "prompt_ids": prompts, "source_ids": whole(f"{case}/source_ids", (2, 7), 6, VOCABULARY)}

@@ -1,0 +1,422 @@
+"""The conformance vectors: what they hold, that led_ref passes them, and that nobody else passes by mistake.
+
+Three checkers judge a folder of results: led_ref's own, tests/vectors/check.mjs and check.c. They must agree.
+"""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from led_ref.errors import CheckpointError
+from led_ref.generation.settings import GenerationSettings
+from led_ref.oracle import dense_search, vectors_search, vectors_write
+from led_ref.oracle.vectors import LEVELS, read_suite
+from led_ref.oracle.vectors_check import FAILED, PASSED, SKIPPED, check_folder, judge
+from led_ref.oracle.vectors_draw import DRAWN_AGAIN, numbers
+from led_ref.oracle.vectors_program import read_answer, write_answers, write_questions
+from led_ref.oracle.vectors_subject import BUNDLED
+from led_ref.oracle.vectors_write import STEP, rounded, safetensors_bytes
+from led_ref.weights.safetensors_file import read_safetensors
+
+HERE = Path(__file__).parent
+FOLDER = HERE.parent / "vectors" / "v1"
+SCHEMA = HERE.parent / "vectors" / "schema.json"
+PROGRAM = [sys.executable, str(HERE / "vectors_programs.py"), "{in}", "{out}"]
+
+
+@pytest.fixture(scope="session")
+def suite():
+    return read_suite(FOLDER)
+
+
+# ---- what they hold ------------------------------------------------------------------------------------------------
+
+
+def test_the_index_is_what_its_schema_says(suite):
+    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
+    assert list(violations(suite.index, schema, schema)) == []
+    broken = {**suite.index, "cases": [{**suite.index["cases"][0], "result": "perhaps"}], "extra": 1}
+    assert [where for where, _ in violations(broken, schema, schema)] == ["extra", "cases[0].result"]
+
+
+def violations(value, schema, root, where=""):
+    """(place, what is wrong): the part of JSON Schema that schema.json uses."""
+    if "$ref" in schema:
+        schema = root["$defs"][schema["$ref"].rpartition("/")[2]]
+    if "const" in schema and value != schema["const"]:
+        yield where, f"{value!r} is not {schema['const']!r}"
+    if "enum" in schema and value not in schema["enum"]:
+        yield where, f"{value!r} is none of {schema['enum']}"
+    kinds = {dict: "object", list: "array", str: "string", int: "integer", bool: "boolean", float: "number"}
+    kind, allowed = kinds.get(type(value), "null"), schema.get("type", [])
+    allowed = [allowed] if isinstance(allowed, str) else allowed
+    if allowed and kind not in allowed and not (kind == "integer" and "number" in allowed):
+        yield where, f"a {kind}, not {allowed}"
+        return
+    if kind == "string" and not re.search(schema.get("pattern", ""), value):
+        yield where, f"{value!r} does not match"
+    if kind == "integer" and value < schema.get("minimum", value):
+        yield where, f"{value} is too small"
+    if kind == "array":
+        for i, entry in enumerate(value):
+            yield from violations(entry, schema.get("items", {}), root, f"{where}[{i}]")
+    if kind == "object":
+        yield from ((where, f"there is no {name}") for name in schema.get("required", ()) if name not in value)
+        known, rest = schema.get("properties", {}), schema.get("additionalProperties", True)
+        for name, entry in sorted(value.items(), key=lambda item: item[0] in known):
+            place = f"{where}.{name}" if where else name
+            if name in known:
+                yield from violations(entry, known[name], root, place)
+            elif rest is False:
+                yield place, "is not known"
+            elif isinstance(rest, dict):
+                yield from violations(entry, rest, root, place)
+
+
+def test_they_are_small_and_every_level_result_and_flag_is_there(suite):
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 5_000_000
+    assert {path.name for path in FOLDER.iterdir()} == {"index.json", *suite.index["files"]}
+    assert {case.level for case in suite.cases} == set(LEVELS)
+    assert {case.result for case in suite.cases} == {"valid", "invalid", "acceptable"}
+    assert {flag for case in suite.cases for flag in case.flags} == set(suite.index["flags"])
+    assert set(DRAWN_AGAIN) <= {case.id for case in suite.cases}
+    for case in suite.cases:
+        assert (case.result == "invalid") == (not case.answers), case.id
+        assert len(case.answers) < 2 or case.result == "acceptable", case.id
+
+
+def test_inputs_are_exact_in_every_type(suite):
+    """Eight significant bits: float16 and bfloat16 hold them. bfloat16 is the upper half of a float32."""
+    arrays = [array for case in suite.cases for array in case.inputs.values() if array.dtype == np.float32]
+    arrays += [w for model in ("tiny", "untied", "writer") for w in suite.weights(model).values()]
+    for array in arrays:
+        assert not (np.ascontiguousarray(array).view(np.uint32) & 0xFFFF).any()
+        assert np.array_equal(array.astype(np.float16), array)
+
+
+def test_written_anew_they_are_the_same_bytes(tmp_path):
+    """What `make check` does by the command line. The definition, the numbers drawn and the rounding all stand still."""
+    vectors_write.write_suite(tmp_path, BUNDLED)
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in FOLDER.iterdir()}
+    for path in tmp_path.iterdir():
+        assert path.read_bytes() == (FOLDER / path.name).read_bytes(), path.name
+
+
+def test_an_answer_near_the_middle_between_two_roundings_is_refused():
+    near = np.array([1.0, (7 + 0.5 + 1e-5) * STEP])
+    with pytest.raises(ValueError, match=r"L2-x: .*Draw it again"):
+        rounded("L2-x", near)
+    assert rounded("L2-x", np.array([(7 + 0.49) * STEP]))[0] == 7 * STEP
+    assert not np.array_equal(numbers("a", (3,), spread=1.0), numbers("b", (3,), spread=1.0))
+
+
+def test_every_setting_of_the_search_counts_in_a_case(suite):
+    """Without it the same search comes to something else; otherwise the case would not test it."""
+    neutral = {"num_beams", "num_return_sequences", "eos_token_id", "pad_token_id", "max_length"}
+    # "never" is False where the length penalty is not above 0; a prompt is there, so that no id is the first.
+    idle = {("L5-search-beams-short-never", "early_stopping"), ("L5-search-beams-prompt", "forced_bos_token_id")}
+    counted = set()
+    for case in suite.cases:
+        if case.operation != "search" or case.result != "valid" or "enumerable" in case.flags:
+            continue
+        settings = case.arguments["settings"]
+        for name in settings.keys() - neutral:
+            rest = {other: value for other, value in settings.items() if other != name}
+            try:
+                found = dense_search.search(
+                    vectors_search._logits_of(case.inputs["table"]), case.inputs["prompt_ids"].tolist(), rest,
+                    case.inputs["source_ids"].tolist(),
+                ).sequences  # fmt: skip
+            except AssertionError:  # the definition does not go on where a text is left unfinished
+                found = None
+            assert (found == case.answers[0]["sequences"].tolist()) == ((case.id, name) in idle), (case.id, name)
+            counted.add(name)
+    with_a_model = {"use_cache", "decoder_start_token_id"}
+    not_for_vectors = {"output_scores", "return_dict_in_generate", "bos_token_id"}  # nothing that a case could show
+    assert set(GenerationSettings().to_dict()) == counted | neutral | with_a_model | not_for_vectors
+
+
+# ---- led_ref passes them -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_led_ref_passes(dtype):
+    found = check_folder(FOLDER, dtype=dtype)
+    assert [(v.case.id, v.reason) for v in found if v.status == FAILED] == []
+    assert [v.case.id for v in found if v.status == SKIPPED] == ["L7-led-base"]
+    # The tolerances are neither nearly used up (another order of summing would fail) nor so wide that all would pass.
+    if dtype == "float32":
+        for level in ("L1", "L2", "L3", "L4"):
+            assert 0.01 < max(v.used for v in found if v.case.level == level) < 0.25
+
+
+# ---- three checkers on a folder of results -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def results(tmp_path_factory, suite):
+    """led_ref's answers in float64, as a program writes them."""
+    questions, answers = tmp_path_factory.mktemp("questions"), tmp_path_factory.mktemp("answers")
+    write_questions(questions, suite, suite.cases, "float64", {"bundled": BUNDLED})
+    write_answers(questions, answers)
+    return answers
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory):
+    """check.c, compiled; None without a compiler."""
+    if shutil.which("gcc") is None:
+        return None
+    program = tmp_path_factory.mktemp("compiled") / "check"
+    flags = ["-std=c99", "-O1", "-Wall", "-Wextra", "-Werror", "-pedantic"]
+    subprocess.run(["gcc", *flags, "-o", program, SCHEMA.parent / "check.c", "-lm"], check=True)
+    return program
+
+
+@pytest.fixture(params=["python", "node", "c"])
+def checker(request, suite, compiled, capsys):
+    """`checker(folder)`: exit code and output of one of the three; None where it cannot be run here."""
+
+    def by_led_ref(folder):
+        found = [judge(case, answer, "float64") for case in suite.cases if (answer := read_answer(folder, case))]
+        lost = [case.id for case in suite.cases if read_answer(folder, case) is None]
+        lines = [f"{v.case.id}: {v.status}: {v.reason}" for v in found] + [
+            f"{case}: failed: no result" for case in lost
+        ]
+        return int(bool(lost) or any(v.status == FAILED for v in found)), "\n".join(lines)
+
+    if request.param == "python":
+        return by_led_ref
+    program = {"node": shutil.which("node"), "c": compiled}[request.param]
+    if program is None:
+        missing = {"node": "Node (check.mjs)", "c": "gcc (check.c)"}[request.param]
+        assert os.environ.get("CI") != "true", f"{missing} is not on this machine; CI must have it."
+        with capsys.disabled():
+            print(f"\nNot run: the checker of the vectors that needs {missing}, which is not on this machine.")
+        return None
+    words = [program, SCHEMA.parent / "check.mjs"] if request.param == "node" else [program]
+
+    def by_program(*arguments):
+        done = subprocess.run([*words, FOLDER, *arguments], capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    return by_program
+
+
+def test_checkers_pass_what_is_right(checker, results):
+    if checker is None:
+        return
+    code, said = checker(results)
+    assert code == 0, said
+    assert "L7-led-base: skipped" in said
+    assert said.count(": failed") == 0
+    assert len(re.findall(r"^L\S+-\S+: passed", said, re.MULTILINE)) == len(read_suite(FOLDER).cases) - 1
+
+
+CORRUPTIONS = {
+    "a value beyond tolerance": ("L3-encoder-short", "hidden_states_1[0, 2, 3]"),
+    "a swapped axis": ("L2-encoder-attention-mixed-globals", "y"),
+    "a missing case": ("L0-tokenize-emoji", "result"),
+    "a NaN": ("L1-linear-rows", "y[3, 1]"),
+    "a truncated file": ("L4-parts-reordered", "cut off"),
+}
+
+
+@pytest.mark.parametrize("corruption", CORRUPTIONS)
+def test_checkers_fail_what_is_wrong(checker, results, tmp_path, corruption):
+    if checker is None:
+        return
+    case, named = CORRUPTIONS[corruption]
+    shutil.copytree(results, tmp_path / "results")
+    corrupt(tmp_path / "results" / f"{case}.safetensors", corruption)
+    code, said = checker(tmp_path / "results")
+    assert code == 1
+    failed = re.findall(r"^(\S+): failed: (.*)$", said, re.MULTILINE)
+    assert [name for name, _ in failed] == [case], said
+    assert named.partition("[")[0] in failed[0][1]
+
+
+def corrupt(path, how):
+    """Damage one file of results."""
+    if how == "a missing case":
+        path.unlink()
+        return
+    if how == "a truncated file":
+        path.write_bytes(path.read_bytes()[:-5])
+        return
+    tensors = {name: np.array(tensor.data) for name, tensor in read_safetensors(path).items()}
+    if how == "a value beyond tolerance":
+        tensors["hidden_states_1"][0, 2, 3] += 3e-9  # 1.9e-9 is allowed
+    elif how == "a swapped axis":  # heads and their width: the shape stays
+        batch, length, _ = tensors["y"].shape
+        tensors["y"] = tensors["y"].reshape(batch, length, 3, 10).swapaxes(2, 3).reshape(batch, length, 30)
+    else:
+        tensors["y"][3, 1] = np.nan
+    path.write_bytes(safetensors_bytes(tensors))
+
+
+def test_refusing_and_answering_are_not_interchangeable(checker, results, tmp_path):
+    """An invalid case that is answered fails, a valid one that is refused too; either answer of an open one passes."""
+    if checker is None:
+        return
+    folder = tmp_path / "results"
+    shutil.copytree(results, folder)
+    (folder / "L4-refused-id-too-large.json").write_text('{"outputs": {"logits": [[[0.5]]]}}')
+    (folder / "L1-gelu-far.safetensors").unlink()
+    (folder / "L1-gelu-far.json").write_text('{"refused": "too far"}')
+    (folder / "L1-shift-2-1.safetensors").unlink()
+    rows = read_suite(FOLDER, levels=["L1"]).cases[-2].answers[0]["decoder_input_ids"].tolist()
+    (folder / "L1-shift-2-1.json").write_text(json.dumps({"outputs": {"decoder_input_ids": rows}}))
+    for case, name in (("L1-softmax-hidden-row", "y"), ("L5-search-tie-greedy", "sequences")):
+        other = read_safetensors(FOLDER / f"{case[:2]}.outputs.safetensors")[f"{case}/2/{name}"].data
+        (folder / f"{case}.safetensors").write_bytes(safetensors_bytes({name: np.array(other)}))
+    (folder / "L4-forward-pad-without-mask.json").unlink(missing_ok=True)
+    (folder / "L4-forward-pad-without-mask.json").write_text('{"refused": "where is the mask?"}')
+    code, said = checker(folder)
+    failed = re.findall(r"^(\S+): failed", said, re.MULTILINE)
+    assert (code, sorted(failed)) == (1, ["L1-gelu-far", "L4-refused-id-too-large"])
+
+
+def test_checkers_compute_the_first_levels_themselves(checker, request):
+    if checker is None or checker.__name__ == "by_led_ref":
+        return
+    code, said = checker()
+    assert code == 0, said
+    assert re.findall(r"^L\d: (\d+) passed, 0 failed", said, re.MULTILINE) == ["16", "18"]
+
+
+def test_checkers_refuse_bad_vectors_and_command_lines(checker, tmp_path, compiled):
+    if checker is None or checker.__name__ == "by_led_ref":
+        return
+    assert checker("results", "float", "more")[0] == 2
+    broken = tmp_path / "vectors"
+    shutil.copytree(FOLDER, broken)
+    (broken / "L2.inputs.safetensors").write_bytes((FOLDER / "L2.inputs.safetensors").read_bytes()[:-8])
+    for words in ([compiled], ["node", SCHEMA.parent / "check.mjs"]):
+        if words[0] is not None and shutil.which(words[0]):
+            done = subprocess.run([*words, broken], capture_output=True, text=True, check=False)
+            assert done.returncode == 2
+            assert "L2.inputs.safetensors" in done.stderr
+    with pytest.raises(CheckpointError, match=r"L2\.inputs\.safetensors.*sha256"):
+        read_suite(broken)
+
+
+# ---- programs, and the command line --------------------------------------------------------------------------------
+
+
+def check_program(command, *words, more=()):
+    line = shlex.join([*PROGRAM, *words])
+    code, out, _ = command("vectors", "check", FOLDER, "--level", "L1", "L5", "--cmd", line, "--json", *more)
+    report = json.loads(out)
+    return code, {case["id"]: case for case in report["cases"]}, report
+
+
+def test_a_program_is_asked_what_it_can_do(command):
+    code, cases, report = check_program(command)
+    assert code == 0
+    passed = {name for name, case in cases.items() if case["status"] == PASSED}
+    assert passed == {
+        "L1-linear-rows",
+        "L1-linear-batch",
+        "L1-linear-one",
+        "L1-shift-2-1",
+        "L1-shift-0-3",
+        "L5-refused-no-beams",
+    }
+    assert {case["status"] for case in cases.values()} == {PASSED, SKIPPED}
+    assert cases["L1-gelu-far"]["reason"] == "cannot gelu"
+    assert report["levels"]["L1"] == {"passed": 5, "failed": 0, "skipped": 11}
+
+
+@pytest.mark.parametrize(
+    ("what", "reason"),
+    [("crash", "code 1.*no such luck"), ("hang", r"did not end within 1\.5 s"), ("nonsense", "cannot be read")],
+)
+def test_a_bad_program_fails_one_case_and_no_other(command, what, reason):
+    code, cases, _ = check_program(command, what, "L1-linear-batch", more=("--timeout", "1.5"))
+    assert code == 1
+    assert [name for name, case in cases.items() if case["status"] == FAILED] == ["L1-linear-batch"]
+    assert re.search(reason, cases["L1-linear-batch"]["reason"])
+    assert cases["L1-shift-2-1"]["status"] == PASSED
+
+
+def test_a_program_that_never_answers_is_not_asked_for_ever(command, tmp_path):
+    marks = tmp_path / "calls"
+    program = f"import sys; open({str(marks)!r}, 'a').write('x'); sys.exit(3)"
+    line = shlex.join([sys.executable, "-c", program, "{in}", "{out}"])
+    code, out, err = command("vectors", "check", FOLDER, "--level", "L2", "--cmd", line)
+    assert code == 1
+    assert "L2-window-plain and 31 more: the program ended with code 3" in out
+    assert "32 of 32 cases failed" in err
+    assert marks.read_text() == "xxx"
+
+
+def test_led_ref_is_such_a_program(command, tmp_path):
+    line = shlex.join([sys.executable, "-m", "led_ref.cli", "vectors", "answer", "--in", "{in}", "--out", "{out}"])
+    junit = tmp_path / "vectors.xml"
+    code, out, _ = command(
+        "vectors", "check", FOLDER, "--dtype", "float32", "--cmd", line, "--level", "L0", "L1", "L6", "--junit", junit
+    )
+    assert code == 0
+    assert [row.split()[0] for row in out.splitlines()] == ["L0", "L1", "L6"]
+    suites = ElementTree.parse(junit).getroot()
+    assert [(s.get("name"), s.get("failures")) for s in suites] == [
+        ("L0 tokenizer", "0"),
+        ("L1 operations", "0"),
+        ("L6 the bundled model", "0"),
+    ]
+
+
+def test_failures_are_shown_with_their_flags(command, tmp_path):
+    """In words, as JSON and as JUnit, whose text may hold no control characters."""
+    program = "import sys; sys.stdout.write('\\x1b[31mno\\x00'); sys.exit(1)"
+    line, junit = shlex.join([sys.executable, "-c", program, "{in}", "{out}"]), tmp_path / "vectors.xml"
+    code, out, _ = command("vectors", "check", FOLDER, "--level", "L1", "--cmd", line, "--junit", junit)
+    assert code == 1
+    assert "flags of those that failed: all_masked_row, eps_counts, ignored_labels, large_values, padding" in out
+    failures = ElementTree.parse(junit).getroot().findall(".//failure")
+    assert len(failures) == 16
+    assert "flags: eps_counts" in (failures[5].text or "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["check", "nowhere"], "no file nowhere.index.json. Name a folder of vectors"),
+        (["check", FOLDER, "--level", "L8"], "no level 'L8'. Choose among L0"),
+        (["check", FOLDER, "--cmd", "prog {in}"], "does not say {out}"),
+        (["check", FOLDER, "--cmd", "prog '{in} {out}"], "Close the quotes"),
+        (["check", FOLDER, "--cmd", "no-such-program {in} {out}"], "'no-such-program', which is no program"),
+        (["check", FOLDER, "--timeout", "0"], "--timeout is 0; give a number of seconds above 0"),
+        (["check", FOLDER, "--dtype", "float16"], "computes in float32 or float64"),
+        (["check", FOLDER, "--level", "L1", "--junit", "nowhere/a.xml"], "could not be written"),
+        (["write", FOLDER / "index.json"], "is a file; name a folder"),
+    ],
+)
+def test_bad_usage_is_explained(command, arguments, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = command("vectors", *arguments)
+    assert code == 1
+    assert re.search(said, err), err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_index_is_no_crash(tmp_path, command):
+    for text, said in (
+        ("{", "not JSON"),
+        ("[]", "has the format 'list'"),
+        ('{"format": "led-vectors/9"}', "led-vectors/9"),
+    ):
+        (tmp_path / "index.json").write_text(text)
+        code, _, err = command("vectors", "check", tmp_path)
+        assert code == 1
+        assert said in err
