@@ -2,7 +2,7 @@
 
 stored.py            a tensor as it lies in a file, and float16, bfloat16, float32, float64
 safetensors_file.py  the .safetensors format, by memory map
-torch_bin.py         pytorch_model.bin without PyTorch: torch_zip.py, torch_legacy.py, and restricted_pickle.py, which both rest on
+torch_bin.py         pytorch_model.bin without PyTorch, by torch_zip.py, torch_legacy.py and restricted_pickle.py
 keys.py              the whole checkpoint on one screen: our field, its key, its shape
 folder.py            which files of a folder hold the weights
 load.py              every key used once, every shape checked: LEDParams
