@@ -9,7 +9,7 @@ CODE   := led_ref backends tests notebooks docs
 help:
 	@echo "make demo    set up, and let the bundled model write a line about led-ref's own manual page"
 	@echo "make test    set up, and run the tests (no torch needed; under 6 minutes on two cores)"
-	@echo "make check   format, lint, types, layout rules, doctests"
+	@echo "make check   format, lint, types, layout rules, doctests, the vectors written anew"
 	@echo "make peer    parity with transformers (fetches torch)"
 	@echo "make docs    the site, strictly built, with its notebooks executed"
 	@echo "make bench   speed and memory on this machine"
@@ -27,6 +27,9 @@ check: $(VENV)/dev.done
 	$(BIN)/mypy
 	$(BIN)/pytest tests/test_layout.py tests/test_repository.py
 	$(BIN)/pytest --doctest-modules led_ref backends/led_backends
+	@rm -rf $(VENV)/vectors
+	$(BIN)/led-ref vectors write $(VENV)/vectors
+	diff -r $(VENV)/vectors tests/vectors/v1 # the same bytes on every machine
 
 peer: $(VENV)/peer.done
 	$(BIN)/pytest -m "peer or real_vocabulary" --durations=5

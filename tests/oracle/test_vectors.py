@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from led_ref.cli import build_parser
 from led_ref.errors import CheckpointError
 from led_ref.generation.settings import GenerationSettings
 from led_ref.oracle import dense_search, vectors_search, vectors_write
@@ -92,6 +93,17 @@ def test_they_are_small_and_every_level_result_and_flag_is_there(suite):
     for case in suite.cases:
         assert (case.result == "invalid") == (not case.answers), case.id
         assert len(case.answers) < 2 or case.result == "acceptable", case.id
+
+
+def test_the_page_on_the_format_names_every_operation_and_counts_right(suite):
+    page = (SCHEMA.parent / "README.md").read_text(encoding="utf-8")
+    table = page.partition("## Operations")[2].partition("## Testing")[0]
+    named = {name for row in re.findall(r"^\| ([a-z_, ]+) \|", table, re.MULTILINE) for name in row.split(", ")}
+    assert named - {"operation"} == {case.operation for case in suite.cases}
+    size = sum(path.stat().st_size for path in FOLDER.iterdir()) / 1e6
+    assert f"{len(suite.cases)} cases in {size:.1f} MB" in page
+    for line in re.findall(r"^(led-ref .*)$", page, re.MULTILINE):
+        assert build_parser().parse_args(shlex.split(line, comments=True)[1:]).run
 
 
 def test_inputs_are_exact_in_every_type(suite):
