@@ -19,23 +19,23 @@ import numpy.typing as npt
 LARGEST = 255
 
 # Cases that are drawn again, and how often: an answer lay too near the middle between two roundings (vectors_write.py), or
-# two candidates of a search too near to each other (vectors_search.py).
+# two candidates of a search too near to each other (vectors_search.py), or the setting that it is about made no difference.
 DRAWN_AGAIN: dict[str, int] = {
     "L2-cross-attention-padded": 1,
     "L2-window-large-scores": 1,
     "L3-decoder-padded": 5,
     "L3-decoder-plain": 1,
-    "L3-encoder-layer": 1,
     "L3-encoder-many-blocks": 20,
-    "L3-encoder-mixed": 4,
     "L3-encoder-no-global": 1,
     "L3-encoder-odd-windows": 7,
     "L3-encoder-one-token": 1,
     "L4-forward-batch": 1,
-    "L4-forward-labels": 1,
+    "L4-forward-target-padded": 1,
     "L4-parts-beams": 1,
+    "L4-parts-reordered": 1,
     "L5-generate-beams": 4,
     "L5-generate-summary": 10,
+    "L5-search-beams-closed": 1,
     "L5-search-beams-everything": 225,
     "L5-search-beams-forced": 1,
     "L5-search-beams-long-never": 56,
@@ -43,7 +43,7 @@ DRAWN_AGAIN: dict[str, int] = {
     "L5-search-beams-never-stop-early": 10,
     "L5-search-beams-one-returned": 1,
     "L5-search-beams-prompt": 1,
-    "L5-search-beams-short-never": 6,
+    "L5-search-beams-short-never": 7,
     "L5-search-beams-stop-early": 7,
     "L5-search-beams-three-ends": 1,
     "L5-search-greedy": 1,

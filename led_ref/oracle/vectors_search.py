@@ -23,6 +23,7 @@ from led_ref.oracle.vectors_steps import mask_of
 CLOSEST = {"search": 2e-4, "generate": 2e-3}
 VOCABULARY = 17
 BEAMS = {"num_beams": 3, "num_return_sequences": 3, "max_length": 9}
+TWO_BEAMS = {**BEAMS, "num_beams": 2, "num_return_sequences": 2}
 
 # Every setting of the search, by itself and together with others. Each case has 2 documents; pad is 1, and where nothing
 # else is said the start is 2 and so is the end.
@@ -51,7 +52,9 @@ _SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "beams-long": {**BEAMS, "length_penalty": 2.0},
     "beams-long-never": {**BEAMS, "length_penalty": 2.0, "early_stopping": "never"},
     "beams-short": {**BEAMS, "length_penalty": -1.0},
-    "beams-short-never": {**BEAMS, "length_penalty": -1.0, "early_stopping": "never"},
+    "beams-short-never": {**TWO_BEAMS, "length_penalty": -0.5, "early_stopping": "never"},
+    "beams-closed": {**BEAMS, "length_penalty": 2.0},
+    "beams-source-unigrams": {**BEAMS, "encoder_no_repeat_ngram_size": 1},
     "beams-sum": {**BEAMS, "length_penalty": 0.0},
     "beams-min-length": {**BEAMS, "min_length": 6},
     "beams-min-new-tokens": {**BEAMS, "min_new_tokens": 5},

@@ -98,6 +98,7 @@ def _batches(vocabulary: Vocabulary) -> Iterator[Case]:
     yield _batch_case("truncated", arguments, cut, 7, ("padding", "truncation"))
     arguments = {"texts": texts, "truncation": True, "max_length": 1}
     yield _case("batch-no-room", "tokenize_batch", arguments, None, ("truncation", "too_short"))
+    yield _cut_pair(vocabulary, texts[0], "a second text, not as long", room=7)
 
     marks = [[1, *[0] * (len(row) - 1)] for row in rows]
     longest = max(map(len, rows))
@@ -109,6 +110,22 @@ def _batches(vocabulary: Vocabulary) -> Iterator[Case]:
     arguments = {"input_ids": rows, "global_attention_mask": marks}
     flags = ("padding", "global_on_pad")
     yield _case("pad-global-mask", "pad", arguments, padded, flags)
+
+
+def _cut_pair(vocabulary: Vocabulary, text: str, pair: str, *, room: int) -> Case:
+    """A pair with room for an odd number of ids: one goes at a time, from the longer text; of two equal ones from the second.
+
+    (Of two equal ones the text that was shorter to begin with loses the next; here that is the second.)
+    """
+    first, second = (dense_tokenizer.encode(part, vocabulary, specials=False) for part in (text, pair))
+    if not len(first) > len(second) > room // 2:
+        raise ValueError(f"{len(first)} and {len(second)} ids: this case needs a first text that is the longer one.")
+    while len(first) + len(second) > room:
+        (first if len(first) > len(second) else second).pop()
+    begin, end = vocabulary.ids["<s>"], vocabulary.ids["</s>"]
+    row = [begin, *first, end, end, *second, end]
+    arguments = {"texts": [text], "text_pair": [pair], "truncation": True, "max_length": room + 4}
+    return _batch_case("pair-truncated", arguments, [row], len(row), ("pair", "truncation"))
 
 
 def _batch_case(
