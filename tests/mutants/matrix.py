@@ -16,7 +16,14 @@ BEGIN, END = "<!-- written by tests/mutants/run.py --markdown -->", "<!-- end of
 def write_documents(results: dict[str, Any], judges: list[str]) -> None:
     """Put the matrix into the page, between the two marks, and into the data file."""
     rows = [
-        {"name": m.name, "area": m.area, "file": m.file, "what": m.what, **_verdicts(results.get(m.name, {}), judges)}
+        {
+            "name": m.name,
+            "area": m.area,
+            "file": m.file,
+            "what": m.what,
+            "accepted": m.accepted,
+            **_verdicts(results.get(m.name, {}), judges),
+        }
         for m in all_mutants()
     ]
     made = {
@@ -24,6 +31,7 @@ def write_documents(results: dict[str, Any], judges: list[str]) -> None:
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}",
         "mutants": len(rows),
         "killed": {judge: sum(row[judge]["verdict"] == "killed" for row in rows) for judge in judges},
+        "let pass by the vectors": sum(_is_let_pass(row, "vectors") for row in rows) if "vectors" in judges else 0,
     }
     DATA.parent.mkdir(exist_ok=True)
     DATA.write_text(json.dumps({**made, "matrix": rows}, indent=1) + "\n", "utf-8")
@@ -38,27 +46,36 @@ def _verdicts(result: dict[str, Any], judges: list[str]) -> dict[str, Any]:
     return {judge: {"verdict": said["verdict"], "by": said["by"]} for judge, said in found.items()}
 
 
+def _is_let_pass(row: dict[str, Any], judge: str) -> bool:
+    """Whether the vectors rightly do not mind."""
+    return judge == "vectors" and bool(row["accepted"]) and row[judge]["verdict"] == "survived"
+
+
 def _page(made: dict[str, Any], rows: list[dict[str, Any]], judges: list[str]) -> str:
     """The tables, one for each area."""
-    killed = ", ".join(f"{count} by the {judge}" for judge, count in made["killed"].items())
+    killed = " and ".join(f"{count} by the {judge}" for judge, count in made["killed"].items())
     lines = [
-        f"\n{made['mutants']} bugs; killed by a wrong value: {killed}. Run on {made['date']} ({made['machine']}).\n",
+        f"\n{made['mutants']} bugs: {killed}, each by a wrong value. {made['let pass by the vectors']} are let pass by the "
+        f"vectors, which say why. Run on {made['date']} ({made['machine']}).\n",
     ]
     for area in dict.fromkeys(row["area"] for row in rows):
         lines += [f"\n### In the {area}\n", "| bug | what is wrong | " + " | ".join(judges) + " |"]
         lines.append("|---|---|" + "---|" * len(judges))
         for row in rows:
             if row["area"] == area:
-                said = " | ".join(_cell(row[judge]) for judge in judges)
+                said = " | ".join(_cell(row, judge) for judge in judges)
                 lines.append(f"| `{row['name']}` | {_escaped(row['what'])} | {said} |")
     return "\n".join(lines) + "\n\n"
 
 
-def _cell(said: dict[str, str]) -> str:
+def _cell(row: dict[str, Any], judge: str) -> str:
+    """Who told the bug; for one that is let pass, why."""
+    said = row[judge]
+    if _is_let_pass(row, judge):
+        return f"let pass: {_escaped(row['accepted'])}"
     if said["verdict"] != "killed":
         return f"**{said['verdict']}**"
-    first = said["by"].split(", ")[0]
-    return f"`{first.rsplit('::', 1)[-1].split('[')[0].removeprefix('test_')}`"
+    return f"`{said['by'].rsplit('::', 1)[-1].split('[')[0].removeprefix('test_')}`"
 
 
 def _escaped(text: str) -> str:

@@ -23,6 +23,7 @@ class Mutant:
     planted: str  # what stands there instead
     what: str  # one sentence
     area: str
+    accepted: str = ""  # why the vectors let it pass: LED leaves open what it changes, or does not have it
 
     def apply(self, text: str) -> str:
         """The file's text with the bug in it.
@@ -43,5 +44,5 @@ def all_mutants() -> list[Mutant]:
     """Every planted bug, in the order of the lists."""
     mutants: list[Mutant] = []
     for area in AREAS:
-        mutants += [Mutant(*row, area) for row in importlib.import_module(f"planted_in_{area}").PLANTED]
+        mutants += [Mutant(*row[:5], area, *row[5:]) for row in importlib.import_module(f"planted_in_{area}").PLANTED]
     return mutants

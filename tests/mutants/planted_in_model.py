@@ -84,6 +84,7 @@ PLANTED = [
         "hidden-by-a-large-number", BACKEND, "np.copyto(scores, -np.inf, where=~may_look)",
         "np.copyto(scores, -1e4, where=~may_look)",
         "Hidden scores are -10,000, not minus infinity: a row that may look at nothing looks at everything.",
+        "What comes of a row that may look at nothing is left open: nothing that counts reads it.",
     ),
     # ---- the scale ----
     (
@@ -239,8 +240,9 @@ PLANTED = [
         "With a cache, positions are one too low.",
     ),
     (
-        "new-keys-before-old", DECODER, "concatenate([memory.self_k_NHUK, k_NHUK], axis=2)",
-        "concatenate([k_NHUK, memory.self_k_NHUK], axis=2)",
+        "new-keys-before-old", DECODER, 'tap("k", k_NHSK)',
+        "before = k_NHSK.shape[2] - k_NUD.shape[1]; "
+        "k_NHSK = backend.xp.concatenate([k_NHSK[:, :, before:], k_NHSK[:, :, :before]], axis=2)",
         "New keys are put before those in the cache, their values behind.",
     ),
     (
@@ -249,7 +251,7 @@ PLANTED = [
         "Rows are read as beam by document, so beams read other documents.",
     ),
     (
-        "cache-reordered-by-half", "led_ref/model/cache.py", "layer.self_v_NHUK[rows]", "layer.self_v_NHUK",
+        "cache-reordered-by-half", "led_ref/model/cache.py", "[rows], layer.cross_k_BHTK", ", layer.cross_k_BHTK",
         "Beams take their keys along when they change places, but not their values.",
     ),
     (
@@ -266,7 +268,7 @@ PLANTED = [
         "An output table of the checkpoint's own is not used.",
     ),
     (
-        "loss-over-ignored-labels", HEADS, "logits_RV.dtype.type(len(labels))", "logits_RV.dtype.type(len(labels_R))",
+        "loss-over-ignored-labels", HEADS, "dtype.type(len(labels))", "dtype.type(labels_BU.size)",
         "The loss is divided by all labels, those of -100 included.",
     ),
     (

@@ -5,17 +5,19 @@ GREEDY = "led_ref/generation/greedy.py"
 RULES = "led_ref/generation/processors.py"
 NEVER = 'settings.early_stopping == "never" and settings.length_penalty > 0'
 
+TIES = "LED leaves the order of equal scores open; the vectors take either."
+
 PLANTED = [
     # ---- beams ----
     (
         "beam-ties-to-the-higher", BEAM, 'return np.argsort(-scores_BX, axis=1, kind="stable")[:, :count]',
         'return np.argsort(scores_BX, axis=1, kind="stable")[:, ::-1][:, :count]',
-        "Of equal texts the later one wins.",
+        "Of equal texts the later one wins.", TIES,
     ),
     (
         "candidate-ties-to-the-higher", BEAM, 'np.argsort(-scores_X[reaching], kind="stable")[:count]',
         'np.argsort(scores_X[reaching], kind="stable")[::-1][:count]',
-        "Of equal candidates the higher beam and id win.",
+        "Of equal candidates the higher beam and id win.", TIES,
     ),
     (
         "all-beams-begin", BEAM, "first_only_BW[:, 0] = 0", "first_only_BW[:] = 0",
@@ -49,8 +51,9 @@ PLANTED = [
         "early_stopping=True takes better texts though it has enough.",
     ),
     (
-        "early-stopping-goes-on", BEAM, "has_enough = settings.early_stopping is True and", "has_enough = False and",
-        "early_stopping=True does not stop the search; only what is worse is not taken any more.",
+        "early-stopping-at-the-first-document", BEAM, "bool(beams.is_finished_BW.all())",
+        "bool(beams.is_finished_BW.all(axis=1).any())",
+        "early_stopping=True stops the whole batch when its first document has enough.",
     ),
     (
         "early-stopping-always", BEAM, "keepdims=True) & (settings.early_stopping is True)", "keepdims=True)",
@@ -100,7 +103,7 @@ PLANTED = [
     (
         "greedy-ties-to-the-higher", GREEDY, "scores_BV.argmax(axis=-1)",
         "scores_BV.shape[1] - 1 - scores_BV[:, ::-1].argmax(axis=-1)",
-        "Of equal ids the higher one is written.",
+        "Of equal ids the higher one is written.", TIES,
     ),
     (
         "greedy-one-too-long", GREEDY, "ids_BU.shape[1] < settings.max_length", "ids_BU.shape[1] <= settings.max_length",
@@ -132,11 +135,6 @@ PLANTED = [
     (
         "min-length-one-late", RULES, "ids_NU.shape[1] >= least_length", "ids_NU.shape[1] > least_length",
         "The end is held back for one id too long.",
-    ),
-    (
-        "min-new-tokens-without-the-prompt", RULES, "least = prompt_length + settings.min_new_tokens",
-        "least = settings.min_new_tokens",
-        "min_new_tokens counts the prompt.",
     ),
     (
         "forced-bos-one-late", RULES, "at_length=1)", "at_length=2)",

@@ -37,8 +37,8 @@ PLANTED = [
         "Of several spaces the last one does not go to the word behind it.",
     ),
     (
-        "numbers-join-letters", SPLIT, " ?[{_L}]+| ?[{_N}]+|", " ?[{_L}{_N}]+|",
-        "Letters and numbers make one word.",
+        "words-without-their-space", SPLIT, "| ?[{_L}]+|", "|[{_L}]+|",
+        "The space before a word does not go with it.",
     ),
     (
         "space-before-the-text", ENGINE, "split(text[span.start : span.end])", 'split(" " + text[span.start : span.end])',
@@ -55,6 +55,7 @@ PLANTED = [
     (
         "shortest-added-token", ADDED, "sorted(contents, key=len, reverse=True)", "sorted(contents, key=len)",
         "Of two added tokens that fit the shorter one is taken.",
+        "Of LED's own special tokens none is the beginning of another.",
     ),
     (
         "one-separator", "led_ref/tokenizer/specials.py", "[*first, sep, *token_ids_1, sep]",

@@ -196,11 +196,23 @@ def run_all(only: list[str], jobs: int, asked: list[str]) -> int:
             results[mutant.name] = {**results.get(mutant.name, {}), **found}
             remember(results)
             print(f"{n}/{len(waiting)} {mutant.name}: {_line(found)}", flush=True)
-    not_killed = [m.name for m in chosen if any(results[m.name][j]["verdict"] != "killed" for j in asked)]
-    print(f"{len(chosen) - len(not_killed)} of {len(chosen)} killed by {' and by '.join(asked)}.")
-    if not_killed:
-        print("Not killed:", ", ".join(not_killed))
-    return len(not_killed)
+    return _summary(chosen, results, asked)
+
+
+def _summary(chosen: list[Mutant], results: dict[str, Any], asked: list[str]) -> int:
+    """Say how many were killed; how many were not that should have been."""
+    missed = 0
+    for judge in asked:
+        killed = [m.name for m in chosen if results[m.name][judge]["verdict"] == "killed"]
+        accepted = [m.name for m in chosen if judge == "vectors" and m.accepted and m.name not in killed]
+        rest = [m.name for m in chosen if m.name not in (*killed, *accepted)]
+        print(
+            f"{judge}: {len(killed)} of {len(chosen)} killed; {len(accepted)} let pass, as they should; {len(rest)} missed"
+        )
+        if rest:
+            print("    missed:", ", ".join(rest))
+        missed += len(rest)
+    return missed
 
 
 def _line(found: dict[str, Any]) -> str:
