@@ -28,7 +28,7 @@ TINY = LEDConfig(
     decoder_attention_heads=5,
     encoder_ffn_dim=11,
     decoder_ffn_dim=13,
-    attention_window=(4, 10),
+    attention_window=(4, 12),  # the wider a multiple of the other: transformers runs nothing else
     max_encoder_position_embeddings=157,
     max_decoder_position_embeddings=17,
 )
@@ -302,7 +302,7 @@ def _encoder_attentions() -> Iterator[Case]:
         ),
     ):
         case = f"L3-encoder-attentions-{name}"
-        masks, arguments = _source_masks(rows), {"attention_window": [4, 12]}
+        masks, arguments = _source_masks(rows), {}
         config = case_config("tiny", arguments)
         inputs = {"input_ids": source_ids(case, masks["attention_mask"], config), **masks}
         found = encode("tiny", inputs, arguments)
