@@ -11,19 +11,19 @@ The files in reading order:
     tokenizer/                   text -> ids: unicode_split.py, bpe.py, tokenizer.py
     model/params.py              the weights, one field per tensor
     model/ops.py                 linear maps, heads, norms, the feed-forward
-    model/masks.py               who may look at whom
+    model/masks.py               who may look at whom: begin here
     model/sliding_window.py      attention through a window: the heart of LED
     model/global_attention.py    the few tokens that see everything
     model/encoder.py             a layer, and the stack of them
     model/cache.py, decoder.py   what is written so far, looking back and across
     model/heads.py               logits and loss
+    model/tap.py, outputs.py     how one listens in, and what is returned; pictures.py: made only to be looked at
     generation/                  greedy and beam search over a step function; knows no model
-    writing.py                   where model and search meet
+    reading.py, writing.py       the encoder behind its checks; where model and search meet
     led.py, pretrained.py        the classes with transformers' names; inputs.py checks what they are given
     weights/                     checkpoint files: keys.py (one table), safetensors, pytorch_model.bin, the Hub
-    api.py, documents.py, cli.py text in, text out
-    oracle/dense.py              LED by definition in float64, which judges all of the above
-    oracle/trace.py, diff.py     every named intermediate of a run, and where two runs part
+    api.py, documents.py, cli.py text in, text out; commands/ does what cli.py reads
+    oracle/                      dense.py: LED by definition, the judge of all of the above; trace, diff, vectors
 
 The model, the readable tokenizer, the reader of safetensors and the search need NumPy and nothing else. `import led_ref` itself
 imports nothing: each name below is fetched from its file when it is first used, so that `led-ref --help` answers at once.

@@ -1,6 +1,7 @@
 """The layout rules of CONTRIBUTING.md, held by reading the source: who may import whom, and how long things may be."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -151,3 +152,14 @@ def _numpy_folder() -> list[str]:
     import numpy
 
     return [str(Path(numpy.__file__).parent.parent)]
+
+
+def test_the_letters_of_array_names_are_in_the_dimension_key():
+    import led_ref.config
+
+    key = set(re.findall(r"(?:^|\s\s)([A-Zh])  \S", led_ref.config.__doc__, flags=re.MULTILINE))
+    assert {"B", "T", "D", "N", "Z", "h"} <= key
+    for path in [*(ROOT / "led_ref" / "model").glob("*.py"), *(ROOT / "led_ref" / "generation").glob("*.py")]:
+        for name in re.findall(r"\b[a-z]\w*_([A-Z0-9h]*[A-Z][A-Z0-9]*)\b", path.read_text(encoding="utf-8")):
+            unknown = set(re.sub(r"[0-9]", "", name)) - key
+            assert not unknown, f"{path.name}: _{name} has {unknown}, which is not in config.py's dimension key"

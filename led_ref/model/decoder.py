@@ -128,10 +128,10 @@ def decoder_layer(
 ) -> tuple[Array, LayerCache]:
     """One layer: (N, U, D) -> (N, U, D), and the memory grown by U positions."""
     memory = remember(x_NUD, memory, params.self_attn, heads, backend, tap.at("self_attn"))
-    own_k_NHUK, own_v_NHUK = memory.self_k_NHUK, memory.self_v_NHUK
+    own_k_NHSK, own_v_NHSK = memory.self_k_NHSK, memory.self_v_NHSK
     causal_N1US = None if masks.causal_NUS is None else masks.causal_NUS[:, None]
     update_NUD = attention(
-        x_NUD, own_k_NHUK, own_v_NHUK, params.self_attn, heads, causal_N1US, backend, tap.at("self_attn")
+        x_NUD, own_k_NHSK, own_v_NHSK, params.self_attn, heads, causal_N1US, backend, tap.at("self_attn")
     )
     x_NUD = add_and_norm(x_NUD, update_NUD, params.self_attn_layer_norm, backend, tap.at("self_attn_layer_norm"))
 
@@ -156,11 +156,11 @@ def remember(
     v_NUD = linear(x_NUD, params.v_proj, backend)
     tap("v_proj.output", v_NUD)
     k_NHUK, v_NHUK = split_heads(k_NUD, heads, backend), split_heads(v_NUD, heads, backend)
-    k_NHSK = backend.xp.concatenate([memory.self_k_NHUK, k_NHUK], axis=2)
+    k_NHSK = backend.xp.concatenate([memory.self_k_NHSK, k_NHUK], axis=2)
     tap("k", k_NHSK)
-    v_NHSK = backend.xp.concatenate([memory.self_v_NHUK, v_NHUK], axis=2)
+    v_NHSK = backend.xp.concatenate([memory.self_v_NHSK, v_NHUK], axis=2)
     tap("v", v_NHSK)
-    return replace(memory, self_k_NHUK=k_NHSK, self_v_NHUK=v_NHSK)
+    return replace(memory, self_k_NHSK=k_NHSK, self_v_NHSK=v_NHSK)
 
 
 def attention(

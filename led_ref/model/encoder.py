@@ -16,7 +16,8 @@ from led_ref.model.global_attention import global_attention
 from led_ref.model.masks import Block, DocumentMask, document_masks, window_blocks
 from led_ref.model.ops import add_and_norm, add_positions, feed_forward, linear, scale_and_split, split_heads
 from led_ref.model.params import EncoderLayerParams, EncoderParams
-from led_ref.model.sliding_window import sliding_window_attention, window_picture
+from led_ref.model.pictures import together, window_pictures
+from led_ref.model.sliding_window import sliding_window_attention
 from led_ref.model.tap import SILENT, Tap, tap_of_document
 
 # Called after each layer with (layers done, layers in all).
@@ -121,7 +122,7 @@ def longformer_self_attention(
 
     for role in ("scores", "probs"):
         if tap.wants(role):
-            tap(role, _pictures(q_BHTK, k_BHTK, masks, blocks, radius, backend, softmaxed=role == "probs"))
+            tap(role, window_pictures(q_BHTK, k_BHTK, masks, blocks, radius, backend, softmaxed=role == "probs"))
     out_BTD: Array = backend.xp.empty(x_BTD.shape, dtype=x_BTD.dtype)
     for b, mask in enumerate(masks):
         out_BTD[b] = sliding_window_attention(q_BHTK[b], k_BHTK[b], v_BHTK[b], mask, blocks[b], backend)
@@ -152,36 +153,4 @@ def _overwrite_global_rows(
     # Where a document has fewer global tokens than another: nothing is seen, and the bias is what rows of zeros project to.
     fillers = {"query_global.output": params.query_global.bias, "global_scores": -backend.xp.inf}
     for role, parts in told.items():
-        tap(role, _together(parts, len(masks), fillers.get(role, 0.0), backend))
-
-
-def _together(parts: dict[int, Array], batch: int, filler: Array | float, backend: Backend) -> Array:
-    """One array of what documents told of themselves, with room for the most of each axis, and the filler elsewhere."""
-    shape = tuple(map(max, zip(*(part.shape for part in parts.values()), strict=True)))
-    whole: Array = backend.xp.empty((batch, *shape), dtype=next(iter(parts.values())).dtype)
-    whole[...] = filler
-    for b, part in parts.items():
-        room = tuple(slice(size) for size in part.shape)
-        whole[b][room] = part
-    return whole
-
-
-def _pictures(
-    q_BHTK: Array,
-    k_BHTK: Array,
-    masks: Sequence[DocumentMask],
-    blocks: Sequence[Sequence[Block]],
-    radius: int,
-    backend: Backend,
-    *,
-    softmaxed: bool,
-) -> Array:
-    """Local scores or probabilities of the whole batch, (B, H, T, G + 2R + 1): sliding_window.window_picture of each."""
-    most_globals = max(len(mask.global_positions_G) for mask in masks)
-    pictures_BHTZ: Array = backend.xp.stack(
-        [
-            window_picture(q_HTK, k_HTK, mask, row, radius, most_globals, backend, softmaxed=softmaxed)
-            for q_HTK, k_HTK, mask, row in zip(q_BHTK, k_BHTK, masks, blocks, strict=True)
-        ]
-    )
-    return pictures_BHTZ
+        tap(role, together(parts, len(masks), fillers.get(role, 0.0), backend))

@@ -10,9 +10,10 @@ Two ways to the same numbers. Projecting every token with Wk and Wv costs 2 T D^
 query. With few global tokens the matrices are moved to the other side of the product instead:
 
     q . (Wk x + bk)       = (q Wk) . x + q . bk        the last term is the same for every j: softmax does not see it
-    sum_j p_j (Wv x_j + bv) = (sum_j p_j x_j) Wv + bv  because the p_j add up to one
+    sum_j p_j (Wv x_j + bv) = Wv (sum_j p_j x_j) + bv  because the p_j add up to one
 
-which costs 2 G H T D: cheaper as long as G < K, the width of a head. That is the rule below.
+where Wk and Wv (K, D) are one head's rows of the matrices. For all heads that costs 2 G H T D: cheaper as long as G < K,
+the width of a head. That is the rule below.
 """
 
 from led_backends.contract import Array, Backend
@@ -59,7 +60,7 @@ def global_attention(
 def _by_folding(
     q_HGK: Array, x_TD: Array, params: EncoderLayerParams, may_look_T: Array | None, backend: Backend, tap: Tap
 ) -> Array:
-    """Few global tokens: `(q Wk) . x` and `(p x) Wv`; no token is projected."""
+    """Few global tokens: `(q Wk) . x` and `Wv (p x)`; no token is projected."""
     heads, globals_, width = q_HGK.shape
     length, d_model = x_TD.shape
     key_HKD = params.key_global.weight.reshape(heads, width, d_model)

@@ -21,15 +21,15 @@ def cross_entropy(logits_BUV: Array, labels_BU: HostArray, backend: Backend) -> 
         backend: where to compute.
     """
     xp = backend.xp
-    logits_RV = logits_BUV.reshape(-1, logits_BUV.shape[-1])
-    labels_R = labels_BU.reshape(-1)
-    counted = backend.to_device((labels_R != IGNORED_LABEL).nonzero()[0])
-    logits_RV = logits_RV[counted]
-    labels = backend.to_device(labels_R)[counted]
-    highest_R1 = logits_RV.max(-1, keepdims=True, initial=-xp.inf)
-    log_total_R = xp.log(xp.exp(logits_RV - highest_R1).sum(-1)) + highest_R1[:, 0]
-    loss_R = log_total_R - logits_RV[xp.arange(len(labels)), labels]
-    loss: Array = xp.asarray(loss_R.sum() / logits_RV.dtype.type(len(labels)))
+    logits_XV = logits_BUV.reshape(-1, logits_BUV.shape[-1])
+    labels_X = labels_BU.reshape(-1)
+    counted = backend.to_device((labels_X != IGNORED_LABEL).nonzero()[0])
+    logits_XV = logits_XV[counted]
+    labels = backend.to_device(labels_X)[counted]
+    highest_X1 = logits_XV.max(-1, keepdims=True, initial=-xp.inf)
+    log_total_X = xp.log(xp.exp(logits_XV - highest_X1).sum(-1)) + highest_X1[:, 0]
+    loss_X = log_total_X - logits_XV[xp.arange(len(labels)), labels]
+    loss: Array = xp.asarray(loss_X.sum() / logits_XV.dtype.type(len(labels)))
     return loss
 
 

@@ -1,4 +1,4 @@
-"""Who may look at whom in the encoder, worked out once per document on the host, before any layer runs.
+r"""Who may look at whom in the encoder, worked out once per document on the host, before any layer runs.
 
 A token is masked (padding), local, or global. transformers writes this as `attention_mask * (global_attention_mask + 1)`
 = 0, 1 or 2; here it is two boolean arrays. A global mark on a masked token is masked, and so is the -1 with which the
@@ -10,7 +10,23 @@ the keys from R before its first query to R after its last:
     queries of one block       [start ......... stop)
     keys it can reach    [low .............................. high)      S = high - low <= Q + 2R
 
-Within that tile a query sees |i - j| <= R: a band, so only the tile's first and last Q columns hold a corner to hide.
+Within that tile a query sees |i - j| <= R: a band, so only the tile's first and last Q columns hold a corner to hide. A
+document of 20 tokens, R = 3, blocks of 5 queries; the second block, queries 5 ... 9, reaches the keys 2 ... 12:
+
+    >>> from led_backends.numpy_backend import NumpyBackend
+    >>> (mask,) = document_masks(np.ones((1, 20), int), None)
+    >>> block = window_blocks(mask, 3, NumpyBackend(), queries=5)[1]
+    >>> (block.start, block.stop), (block.low, block.high)
+    ((5, 10), (2, 13))
+    >>> tile_QS = np.ones((5, 11), int)  # 1: may look
+    >>> for columns, may_look in block.hidden:
+    ...     tile_QS[:, columns] = may_look
+    >>> print("\n".join("".join("# "[1 - seen] for seen in row) for row in tile_QS))  # doctest: +NORMALIZE_WHITESPACE
+    #######
+     #######
+      #######
+       #######
+        #######
 """
 
 from collections.abc import Sequence
@@ -35,9 +51,10 @@ class DocumentMask:
 
 @dataclass(frozen=True)
 class Block:
-    """A block of queries and the keys that it can reach. Slices and columns count from `low`.
+    """Queries start ... stop - 1 and the keys low ... high - 1 that they can reach.
 
-    `hidden` lists the pieces of the tile that hold something to hide: (columns of the tile, may_look of those columns).
+    `hidden` lists the pieces of the tile that hold something to hide: (columns of the tile, may_look of those columns),
+    columns counted from `low`.
     """
 
     start: int

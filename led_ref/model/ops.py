@@ -1,6 +1,14 @@
 """The steps that encoder and decoder share: linear maps, heads, norms, the feed-forward, embeddings.
 
-Every function takes arrays and a backend and returns arrays; nothing here remembers anything.
+Every function takes arrays and a backend and returns arrays; nothing here remembers anything. The operations that a
+backend computes (led_backends/contract.py), for one row [1, 2, 3]:
+
+    softmax      exp(x) / sum exp(x)                          [0.09, 0.24, 0.67]: positive, adds up to one
+    layer_norm   (x - mean) / sqrt(variance + 1e-5) * w + b   [-1.22, 0, 1.22]: with weights w = 1 and biases b = 0
+    gelu         x * Phi(x), Phi: the normal distribution     [0.84, 1.95, 2.996]: almost x, and almost 0 for -x
+    linear       x @ weight.T + bias                          each output a weighted sum of all inputs
+
+A head is a share of K = D / H columns with attention of its own.
 """
 
 import math

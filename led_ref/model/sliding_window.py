@@ -7,13 +7,23 @@ checkpoint keys `...longformer_self_attn.query / key / value`):
     out_i     = sum_j softmax_j(q_i . k_j / sqrt K) v_j      over j in seen(i)
 
 Computed block by block (masks.py): Q queries against the S <= Q + 2R keys around them, with the G global keys as leading
-columns of the same tile. One tile per head and block is all that ever exists: time and memory grow with T (Q + 2R), and
-the T x T matrix is never formed.
+columns of the same tile. Time grows with T (Q + 2R + G), and one tile of Q (G + S) numbers for each thread is all the
+memory it takes; the T x T matrix is never formed.
 
     one tile:   global keys G | keys in reach S
                +--------------+--------------------------+
       Q rows   |  all seen    |  \  band of width 2R+1 \  |
                +--------------+--------------------------+
+
+A query, key and value are three views of a token, each a linear map of it: what it looks for, what it offers to be found
+by, and what it gives. With one head of width 2 and a query [1, 0] (already divided by sqrt K) that sees three keys:
+
+    >>> import numpy as np
+    >>> k_SK, v_SK = np.array([[2.0, 0.0], [0.0, 5.0], [1.0, 1.0]]), np.array([[10.0, 0.0], [0.0, 10.0], [4.0, 4.0]])
+    >>> scores_S = k_SK @ np.array([1.0, 0.0])
+    >>> probs_S = np.exp(scores_S) / np.exp(scores_S).sum()
+    >>> probs_S.round(3).tolist(), (probs_S @ v_SK).round(2).tolist()
+    ([0.665, 0.09, 0.245], [7.63, 1.88])
 
 What is not here: the rows of global tokens (global_attention.py overwrites them) and padding to a multiple of the window
 (there is none: the last block is just shorter).
@@ -77,40 +87,3 @@ def tile_scores(q_hTK: Array, k_hTK: Array, k_hGK: Array, block: Block, backend:
     for columns, may_look in block.hidden:
         backend.hide(scores_hQS[:, :, columns], may_look)
     return scores_hQZ
-
-
-def window_picture(
-    q_HTK: Array,
-    k_HTK: Array,
-    mask: DocumentMask,
-    blocks: Sequence[Block],
-    radius: int,
-    most_globals: int,
-    backend: Backend,
-    *,
-    softmaxed: bool,
-) -> Array:
-    """All of a document's local scores or probabilities in one array, for those who want to see them: (H, T, G + 2R + 1).
-
-    Column g < G is the g-th global token of this document (G = most_globals of the batch); column G + R + (j - i) is key j
-    of query i, so that a token's own column is G + R. What is not seen is minus infinity (scores) or 0 (probabilities), and
-    so are the rows of masked and of global tokens. This is transformers' layout (LEDEncoderSelfAttention).
-    """
-    heads, length, _ = q_HTK.shape
-    unseen = 0.0 if softmaxed else -backend.xp.inf
-    picture_HTZ: Array = backend.xp.empty((heads, length, most_globals + 2 * radius + 1), dtype=q_HTK.dtype)
-    picture_HTZ[...] = unseen
-    own_globals = len(mask.global_positions_G)
-    k_HGK = k_HTK[:, backend.to_device(mask.global_positions_G)]
-    for block in blocks:
-        tile_HQZ = tile_scores(q_HTK, k_HTK, k_HGK, block, backend)
-        if softmaxed:
-            tile_HQZ = backend.softmax(tile_HQZ)
-        picture_HTZ[:, block.start : block.stop, :own_globals] = tile_HQZ[:, :, :own_globals]
-        for i in range(block.start, block.stop):  # each row's band starts one column further right in the tile
-            low, high = max(block.low, i - radius), min(block.high, i + radius + 1)
-            columns = slice(most_globals + radius + low - i, most_globals + radius + high - i)
-            band = slice(own_globals + low - block.low, own_globals + high - block.low)
-            picture_HTZ[:, i, columns] = tile_HQZ[:, i - block.start, band]
-    picture_HTZ[:, backend.to_device(~mask.local_T)] = unseen
-    return picture_HTZ

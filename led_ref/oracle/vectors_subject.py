@@ -199,7 +199,7 @@ class LedRef:
         else:
             memory = remember(x_BUD, memory, params.self_attn, heads, self.backend, SILENT)
             may_look = None if masks.causal_NUS is None else masks.causal_NUS[:, None]
-            keys, values, projections = memory.self_k_NHUK, memory.self_v_NHUK, params.self_attn
+            keys, values, projections = memory.self_k_NHSK, memory.self_v_NHSK, params.self_attn
         return attention(x_BUD, keys, values, projections, heads, may_look, self.backend, SILENT)
 
     # ---- L3 -----------------------------------------------------------------------------------------------------------
