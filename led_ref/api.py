@@ -225,7 +225,7 @@ def generate(
 
 
 def check_settings(settings: Mapping[str, Any]) -> None:
-    """Refuse what is no generation setting but an argument, misplaced or misspelt. The settings check themselves later.
+    """Refuse what needs no model to be refused: an argument misplaced or misspelt, a setting or value that does not exist.
 
     Raises:
         SettingsError: naming what to pass instead.
@@ -240,6 +240,7 @@ def check_settings(settings: Mapping[str, Any]) -> None:
             raise SettingsError(
                 f"There is no setting {name!r} (it was set to {value!r}) here. Is {nearest[0]!r} meant?"
             )
+    LEDForConditionalGeneration.check_settings(**settings)
 
 
 def global_mask(global_attention: GlobalAttention, length: int) -> list[int]:

@@ -312,3 +312,24 @@ class LEDForConditionalGeneration(LEDPreTrainedModel):
             settings,
             tap,
         )
+
+    def effective_settings(self, **settings: Any) -> Any:
+        """The GenerationSettings that `generate` would work with, given these: complete, and checked.
+
+        Raises:
+            SettingsError: as `generate`.
+        """
+        from led_ref.writing import effective_settings
+
+        return effective_settings(self, settings)
+
+    @staticmethod
+    def check_settings(**settings: Any) -> None:
+        """Refuse settings that no model could follow; it takes none to know that.
+
+        Raises:
+            SettingsError: for a name that does not exist, and a value that cannot be.
+        """
+        from led_ref.writing import check_call
+
+        check_call(settings)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from led_backends.contract import HostArray
 from led_ref import inputs
 from led_ref.errors import InputError
+from led_ref.generation.checks import Found, check_value
 from led_ref.generation.search import make_prompt, search
-from led_ref.generation.settings import decoder_start_id, resolve_settings
+from led_ref.generation.settings import GenerationSettings, decoder_start_id, resolve_settings
 from led_ref.generation.step import SearchResult
 from led_ref.model.cache import DecoderCache
 from led_ref.model.decoder import decode, decoder_masks
@@ -94,14 +95,7 @@ def write(
     start = decoder_start_id(settings, model.generation_config, config.to_dict())
     prompt_BP = make_prompt(prompt, documents=documents, start_token_id=start)
     # Settings are resolved before the documents are read: a mistyped one should not cost a minute first.
-    resolved = resolve_settings(
-        settings,
-        model.generation_config,
-        config.to_dict(),
-        prompt_length=prompt_BP.shape[1],
-        max_positions=config.max_decoder_position_embeddings,
-        vocab_size=config.vocab_size,
-    )
+    resolved = effective_settings(model, settings, prompt_length=prompt_BP.shape[1])
     if encoder_outputs is None:
         encoder_outputs = model.encoder(input_ids, attention_mask, global_attention_mask, tap=tap, progress=progress)
     mask_BT = None
@@ -118,6 +112,32 @@ def write(
         tell=None if tap is SILENT else tap,
     )
     return found if resolved.return_dict_in_generate else found.sequences
+
+
+def effective_settings(
+    model: "LEDForConditionalGeneration", settings: dict[str, Any], *, prompt_length: int = 1
+) -> GenerationSettings:
+    """The settings that a call with these would work with: the call's, the files' and the defaults, checked."""
+    config = model.config
+    return resolve_settings(
+        settings,
+        model.generation_config,
+        config.to_dict(),
+        prompt_length=prompt_length,
+        max_positions=config.max_decoder_position_embeddings,
+        vocab_size=config.vocab_size,
+    )
+
+
+def check_call(settings: dict[str, Any]) -> None:
+    """Refuse what no model could follow: names that do not exist, and values that are impossible by themselves."""
+    # Any lookup goes through all names first; with a start id at hand, this one can fail on nothing else.
+    others = {name: value for name, value in settings.items() if name != "decoder_start_token_id"}
+    decoder_start_id(others, {}, {"decoder_start_token_id": 0})
+    known = GenerationSettings().to_dict()
+    for name, value in settings.items():
+        if name in known and value is not None:
+            check_value(name, Found(value, "the call"))
 
 
 def _number_of_documents(

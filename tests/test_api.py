@@ -224,6 +224,22 @@ def test_a_setting_that_does_not_exist_names_the_nearest(bundled, setting, neare
 def test_a_mistyped_setting_costs_no_loading():
     with pytest.raises(SettingsError, match="truncation"):
         led_ref.generate(PAGES[0], "no model of this name", trunkation=True)
+    for wrong, found in (
+        ({"nm_beams": 4}, "no generation setting 'nm_beams'"),
+        ({"num_beams": 0}, "num_beams is 0"),
+        ({"temperature": 0.7}, "temperature is 0.7"),
+        ({"decoder_start_token_id": -1}, "decoder_start_token_id is -1"),
+    ):
+        with pytest.raises(SettingsError, match=found):
+            led_ref.generate(PAGES[0], "no model of this name", **wrong)
+    check_settings({"num_return_sequences": 4, "decoder_start_token_id": None})  # the model's files say how many beams
+
+
+def test_the_settings_in_effect_are_those_of_call_files_and_defaults(bundled):
+    found = bundled.model.effective_settings(max_new_tokens=9)
+    assert (found.num_beams, found.max_length, found.no_repeat_ngram_size, found.repetition_penalty) == (4, 10, 3, 1.0)
+    with pytest.raises(SettingsError, match=r"max_new_tokens is 128 .*Pass max_new_tokens=127 or less"):
+        bundled.model.effective_settings(max_new_tokens=128)
 
 
 def test_no_real_setting_is_mistaken_for_an_argument():

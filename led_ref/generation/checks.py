@@ -110,25 +110,27 @@ def check_together(settings: GenerationSettings, found: Mapping[str, Found], *, 
             f"{' (1 beam is greedy search)' if beams == 1 else ''}. "
             f"Pass num_beams={returned} or more, or ask for fewer texts."
         )
-    most_name = "max_new_tokens" if settings.max_new_tokens is not None else "max_length"
-    least_name = "min_new_tokens" if settings.min_new_tokens is not None else "min_length"
+    most_name, most = _as_given(settings, "max")
+    least_name, least = _as_given(settings, "min")
+    there = "1 id is there" if prompt_length == 1 else f"{prompt_length} ids are there"
     if settings.max_length <= prompt_length:
         raise SettingsError(
-            f"max_length is {settings.max_length} ({where(most_name)}), but {prompt_length} ids are there before "
+            f"max_length is {settings.max_length} ({where(most_name)}), but {there} before "
             "the first one is written (the start id and decoder_input_ids). Pass max_new_tokens, which does not count "
             f"them, or max_length of at least {prompt_length + 1}."
         )
     if settings.min_length > settings.max_length:
+        both_new = least_name == "min_new_tokens" and most_name == "max_new_tokens"
         raise SettingsError(
-            f"min_length is {settings.min_length} ({where(least_name)}), but max_length is {settings.max_length} "
-            f"({where(most_name)}), both counted with the {prompt_length} ids that are there at first. "
+            f"{least_name} is {least} ({where(least_name)}), but {most_name} is {most} ({where(most_name)})"
+            f"{'' if both_new else f'; a length also counts what is there before the first id is written ({there})'}. "
             f"Lower {least_name} (0 switches it off) or raise {most_name}."
         )
     if abs(settings.length_penalty) * math.log10(settings.max_length) > math.log10(_LARGEST_DIVISOR):
-        most = math.log10(_LARGEST_DIVISOR) / math.log10(settings.max_length)
+        limit = math.log10(_LARGEST_DIVISOR) / math.log10(settings.max_length)
         raise SettingsError(
             f"length_penalty is {settings.length_penalty} ({where('length_penalty')}); {settings.max_length} ids to "
-            f"that power do not fit into float32. Keep it between {-most:.1f} and {most:.1f}; usual values are 0 to 2."
+            f"that power do not fit into float32. Keep it between {-limit:.1f} and {limit:.1f}; usual values are 0 to 2."
         )
 
 
@@ -148,11 +150,14 @@ def check_against_model(
             "the start id, or fewer."
         )
     if settings.max_length > max_positions:
-        most_name = "max_new_tokens" if settings.max_new_tokens is not None else "max_length"
+        name, given = _as_given(settings, "max")
+        takes = "start id takes one" if prompt_length == 1 else f"start id and decoder_input_ids take {prompt_length}"
+        why, most = "", max_positions
+        if name == "max_new_tokens":
+            why, most = f", of which the {takes}", max_positions - prompt_length
         raise SettingsError(
-            f"max_length is {settings.max_length} ({where(most_name)}), but the decoder has {max_positions} positions. "
-            f"Pass max_length={max_positions} or less (max_new_tokens={max_positions - prompt_length}, as "
-            f"{prompt_length} ids are there before the first one is written)."
+            f"{name} is {given} ({where(name)}), but the decoder has {max_positions} positions{why}. "
+            f"Pass {name}={most} or less."
         )
     for name in (*_ONE_ID, *_ONE_OR_MORE_IDS):
         value = getattr(settings, name)
@@ -177,6 +182,14 @@ class _Where:
 
     def __call__(self, name: str) -> str:
         return f"from {self._found[name].place}" if name in self._found else "the default"
+
+
+def _as_given(settings: GenerationSettings, bound: str) -> tuple[str, int | None]:
+    """The setting that bounds the length ("max" or "min") under the name that it was given by, and its value."""
+    new_tokens: int | None = getattr(settings, f"{bound}_new_tokens")
+    if new_tokens is not None:
+        return f"{bound}_new_tokens", new_tokens
+    return f"{bound}_length", getattr(settings, f"{bound}_length")
 
 
 def _is_whole(value: object) -> bool:

@@ -202,9 +202,22 @@ BAD_VALUES = [
         {"max_length": 65},
         "max_length is 65 (from the call), but the decoder has 64 positions. Pass max_length=64 or less",
     ),
-    ({"max_new_tokens": 64}, "max_length is 65 (from the call), but the decoder has 64 positions"),
-    ({"max_new_tokens": 9, "min_length": 11}, "min_length is 11 (from the call), but max_length is 10 (from the call)"),
-    ({"min_new_tokens": 21}, "min_length is 22 (from the call), but max_length is 21 (the default)"),
+    (
+        {"max_new_tokens": 64},
+        "max_new_tokens is 64 (from the call), but the decoder has 64 positions, of which the start id takes one. "
+        "Pass max_new_tokens=63 or less.",
+    ),
+    (
+        {"max_new_tokens": 9, "min_length": 11},
+        "min_length is 11 (from the call), but max_new_tokens is 9 (from the call); a length also counts what is there "
+        "before the first id is written (1 id is there). Lower min_length (0 switches it off) or raise max_new_tokens.",
+    ),
+    (
+        {"max_new_tokens": 9, "min_new_tokens": 10},
+        "min_new_tokens is 10 (from the call), but max_new_tokens is 9 (from the call). Lower",
+    ),
+    ({"min_new_tokens": 21}, "min_new_tokens is 21 (from the call), but max_length is 21 (the default)"),
+    ({"max_length": 1}, "max_length is 1 (from the call), but 1 id is there before the first one is written"),
     ({"eos_token_id": list(range(99)), "num_beams": 2}, "nothing is left that a beam could go on with"),
 ]
 
@@ -218,10 +231,12 @@ def test_values_that_cannot_be_are_refused(call, words):
 
 def test_the_message_names_the_file_that_said_so():
     with pytest.raises(
-        SettingsError, match=r"min_length is 30 \(from generation_config.json\).*max_length is 9 \(from the call\)"
+        SettingsError, match=r"min_length is 30 \(from generation_config.json\).*max_new_tokens is 8 \(from the call\)"
     ):
         resolved({"max_new_tokens": 8}, {"min_length": 30})
     with pytest.raises(SettingsError, match=r"max_length is 4 \(from config.json\), but 5 ids are there.*at least 6"):
         resolved(config={"max_length": 4}, prompt_length=5)
+    with pytest.raises(SettingsError, match=r"start id and decoder_input_ids take 5. Pass max_new_tokens=59 or less"):
+        resolved({"max_new_tokens": 60}, prompt_length=5)
     with pytest.raises(SettingsError, match=r"prompt has 64 ids .* decoder has 64 positions.*Shorten .* to 62 ids"):
         resolved(prompt_length=64)
