@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import led_ref
+import led_ref.config
 from led_ref.api import LED
 from led_ref.cli import build_parser
 from led_ref.errors import InputError
@@ -88,6 +89,27 @@ def test_every_deviation_names_its_test():
     text = (DOCS / "deviations.md").read_text(encoding="utf-8")
     sections = re.split(r"^### ", text, flags=re.MULTILINE)[1:]
     assert [section.splitlines()[0] for section in sections if "::test_" not in section] == []
+
+
+def test_the_dimension_key_is_one():
+    key = led_ref.config.__doc__.partition("Dimension key")[2].partition("`attention_window`")[0]
+    letters = re.findall(r"(?:^| {2})([A-Zh])  (?=\w)", key, re.MULTILINE)
+    table = re.findall(r"^\| ([A-Zh]) \|", (DOCS / "layout.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(letters) > 15
+    assert sorted(letters) == sorted(table)
+
+
+def test_the_reading_order_is_one():
+    """README and docs/layout.md name the files that led_ref's docstring names, in its order; they may name more."""
+
+    def files(text: str, start: str, end: str) -> list[str]:
+        return list(dict.fromkeys(re.findall(r"\w+\.py\b", text.partition(start)[2].partition(end)[0])))
+
+    order = files(led_ref.__doc__, "reading order:", "The model,")
+    assert len(order) > 20
+    for page, start in ((ROOT / "README.md", "## Where to read"), (DOCS / "layout.md", "|---|---|")):
+        named = files(page.read_text(encoding="utf-8"), start, "\n\n[" if page.name == "README.md" else "\n\n")
+        assert [name for name in named if name in order] == order, page.name
 
 
 # ---- code ----------------------------------------------------------------------------------------------------------
