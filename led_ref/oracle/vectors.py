@@ -64,6 +64,7 @@ class Case:
         tolerance: output -> dtype -> largest allowed difference; no entry for whole numbers, which must be equal.
         may_refuse: of an acceptable case: whether refusing is right as well.
         needs: a checkpoint that is not among the files; without it the case is not asked.
+        types: what the case is stated for; empty: every type. In half precision a search may well decide otherwise.
         depth: of how many steps the computation consists: what the tolerance was derived from.
         flags: what is special about it; the index explains each flag.
         comment: a sentence, where the flags do not say it all.
@@ -79,6 +80,7 @@ class Case:
     tolerance: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     may_refuse: bool = False
     needs: str | None = None
+    types: tuple[str, ...] = ()
     depth: int = 1
     flags: tuple[str, ...] = ()
     comment: str = ""
@@ -179,6 +181,7 @@ def _case(entry: Mapping[str, Any], inputs: Mapping[str, Tensors], outputs: Mapp
         tolerance={name: allowed for name, allowed in entry["outputs"].items() if allowed is not None},
         may_refuse=entry.get("may_refuse", False),
         needs=entry.get("needs"),
+        types=tuple(entry.get("types", ())),
         depth=entry.get("depth", 1),
         flags=tuple(entry["flags"]),
         comment=entry.get("comment", ""),

@@ -72,6 +72,8 @@ def verdicts(cases: Iterable[Case], answer: Callable[[Case], Answer], dtype: str
 
 def judge(case: Case, answer: Answer, dtype: str) -> Verdict:
     """The verdict on one answer."""
+    if case.types and dtype not in case.types:
+        return Verdict(case, SKIPPED, f"stated for {' and '.join(case.types)} only")
     if answer.failed is not None:
         return Verdict(case, FAILED, answer.failed)
     if answer.unsupported is not None:

@@ -57,6 +57,7 @@ MODELS: Mapping[str, LEDConfig] = {
         max_decoder_position_embeddings=29,
     ),
 }
+FULL_TYPES = ("float64", "float32")  # in half precision, a model that writes may well decide otherwise
 # How many steps one after the other (a product, a softmax, a norm, a GELU) each part consists of.
 ATTENTION_DEPTH, ENCODER_LAYER_DEPTH, DECODER_LAYER_DEPTH, EMBED_DEPTH = 5, 10, 16, 2
 
@@ -302,10 +303,9 @@ def _encoder_attentions() -> Iterator[Case]:
         ),
     ):
         case = f"L3-encoder-attentions-{name}"
-        masks, arguments = _source_masks(rows), {}
-        config = case_config("tiny", arguments)
+        masks, config = _source_masks(rows), TINY
         inputs = {"input_ids": source_ids(case, masks["attention_mask"], config), **masks}
-        found = encode("tiny", inputs, arguments)
+        found = encode("tiny", inputs, {})
         local = {f"attentions_{i}": table for i, table in enumerate(found.attentions)}
         right = local | {f"global_attentions_{i}": table for i, table in enumerate(found.global_attentions)}
         answers: tuple[Mapping[str, Array], ...] = (right,)
@@ -320,8 +320,9 @@ def _encoder_attentions() -> Iterator[Case]:
             )
             answers, more = (right, filled), {"result": "acceptable", "comment": comment}
         depth = EMBED_DEPTH + ENCODER_LAYER_DEPTH * config.encoder_layers
-        yield Case(case, "encoder_attentions", model="tiny", inputs=inputs, arguments=arguments, answers=answers,
-                   depth=depth, flags=flags, **more)  # fmt: skip
+        yield Case(
+            case, "encoder_attentions", model="tiny", inputs=inputs, answers=answers, depth=depth, flags=flags, **more
+        )
 
 
 def _decoders() -> Iterator[Case]:

@@ -16,7 +16,7 @@ import numpy as np
 from led_ref.oracle import dense, dense_search
 from led_ref.oracle.vectors import Array, Case
 from led_ref.oracle.vectors_draw import LARGEST, numbers, whole
-from led_ref.oracle.vectors_layers import MODELS, encode, source_ids, weights_of
+from led_ref.oracle.vectors_layers import FULL_TYPES, MODELS, encode, source_ids, weights_of
 from led_ref.oracle.vectors_logits import forward_depth
 from led_ref.oracle.vectors_steps import mask_of
 
@@ -227,7 +227,7 @@ def _generate() -> Iterator[Case]:
         found = _search(case, "generate", model_logits("writer", inputs), asked, settings)
         depth = forward_depth("writer") + 16
         yield Case(case, "generate", model="writer", inputs=inputs, arguments={"settings": settings}, answers=(found,),
-                   depth=depth, flags=flags)  # fmt: skip
+                   depth=depth, types=FULL_TYPES, flags=flags)  # fmt: skip
     inputs = {"input_ids": np.array([[5, 6, 7]]), "attention_mask": np.ones((1, 3), np.int64)}
     yield Case("L5-refused-longer-than-positions", "generate", result="invalid", model="writer", inputs=inputs,
                arguments={"settings": {"max_length": 30}}, flags=("too_long", "wrong_setting"))  # fmt: skip

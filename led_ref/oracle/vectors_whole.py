@@ -18,7 +18,7 @@ import numpy as np
 from led_ref.config import LEDConfig
 from led_ref.oracle import dense, dense_search, dense_tokenizer
 from led_ref.oracle.vectors import Array, Case
-from led_ref.oracle.vectors_layers import DECODER_LAYER_DEPTH, EMBED_DEPTH, ENCODER_LAYER_DEPTH
+from led_ref.oracle.vectors_layers import DECODER_LAYER_DEPTH, EMBED_DEPTH, ENCODER_LAYER_DEPTH, FULL_TYPES
 from led_ref.oracle.vectors_text import read_vocabulary
 from led_ref.weights.safetensors_file import read_safetensors
 
@@ -107,7 +107,7 @@ def bundled(folder: Path) -> Iterator[Case]:
         flags = ("beams", "ngrams") if found.scores is not None else ()
         yield Case(
             f"L6-generate-{name}", "generate", model="bundled", inputs=inputs, arguments={"settings": settings},
-            answers=(answer,), depth=depth + 12, flags=flags,
+            answers=(answer,), depth=depth + 12, types=FULL_TYPES, flags=flags,
         )  # fmt: skip
 
 
@@ -116,10 +116,10 @@ def real() -> Iterator[Case]:
     target = np.array([128 * KNOWN_IDS])
     inputs = {"input_ids": np.array([512 * KNOWN_IDS]), "decoder_input_ids": target}
     answer = {"last_hidden_state": np.array(KNOWN_STATES), "logits": np.array(KNOWN_LOGITS)}
-    tolerance = dict.fromkeys(("float64", "float32"), KNOWN_TOLERANCE)
+    tolerance = dict.fromkeys(FULL_TYPES, KNOWN_TOLERANCE)
     yield Case(
         "L7-led-base", "corner", model="led-base-16384", inputs=inputs,
         arguments={"rows": [0, 1, 2], "encoder_rows": [0, 1, 2], "columns": 3}, answers=(answer,),
-        tolerance=dict.fromkeys(answer, tolerance), needs=LED_BASE, flags=("global_none", "full_length"),
+        tolerance=dict.fromkeys(answer, tolerance), needs=LED_BASE, types=FULL_TYPES, flags=("global_none", "full_length"),
         comment="The numbers of transformers' slow tests, not of dense.py; four decimals.",
     )  # fmt: skip

@@ -288,6 +288,7 @@ def index_entry(case: Case) -> dict[str, Any]:
         "depth": case.depth if case.tolerance else None,
         "may_refuse": case.may_refuse or None,
         "needs": case.needs,
+        "types": list(case.types) or None,
         "comment": case.comment or None,
     }
     always = ("id", "operation", "result", "flags", "arguments", "inputs", "outputs", "answers")

@@ -20,7 +20,7 @@ from led_ref.cli import build_parser
 from led_ref.errors import CheckpointError
 from led_ref.generation.settings import GenerationSettings
 from led_ref.oracle import dense_search, vectors_search, vectors_write
-from led_ref.oracle.vectors import LEVELS, read_suite
+from led_ref.oracle.vectors import LEVELS, Answer, read_suite
 from led_ref.oracle.vectors_check import FAILED, PASSED, SKIPPED, check_folder, judge
 from led_ref.oracle.vectors_draw import DRAWN_AGAIN, numbers
 from led_ref.oracle.vectors_program import read_answer, write_answers, write_questions
@@ -169,6 +169,17 @@ def test_led_ref_passes(dtype):
     if dtype == "float32":
         for level in ("L1", "L2", "L3", "L4"):
             assert 0.01 < max(v.used for v in found if v.case.level == level) < 0.25
+
+
+def test_what_is_not_stated_for_a_type_is_skipped(suite):
+    """In half precision: ids that a model writes, and where roundings would be as large as the answer."""
+    answers = {case.id: Answer(outputs=case.answers[0]) for case in suite.cases if case.answers}
+    for dtype, least in (("float16", 4), ("bfloat16", 30)):
+        found = [judge(case, answers[case.id], dtype) for case in suite.cases if case.id in answers]
+        skipped = {v.case.id for v in found if v.status == SKIPPED}
+        assert {case.id for case in suite.cases if case.types} <= skipped
+        assert len(skipped) > least
+        assert not [v for v in found if v.status == FAILED]
 
 
 # ---- three checkers on a folder of results -------------------------------------------------------------------------

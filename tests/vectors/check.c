@@ -337,6 +337,9 @@ static enum Status judge(const Json *entry, Tensor *answers, Result result, cons
     const Json *output;
     snprintf(why, room, "needs %s", text_of(get(entry, "needs")));
     if (get(entry, "needs") && !result.outputs) return SKIPPED;
+    for (output = get(entry, "types") ? get(entry, "types")->first : NULL; output && strcmp(text_of(output), dtype);) output = output->next;
+    snprintf(why, room, "not stated for %s", dtype);
+    if (get(entry, "types") && !output) return SKIPPED;
     snprintf(why, room, "%s", result.failed ? result.failed : "the program does not do this");
     if (result.failed) return FAILED;
     if (result.is_unsupported) return SKIPPED;

@@ -94,6 +94,7 @@ function difference(vectors, entry, n, found, dtype) {
 // ["passed" | "failed" | "skipped", why]
 function judge(vectors, entry, result, dtype) {
   if (entry.needs && !result.outputs) return ["skipped", `needs ${entry.needs}`];
+  if (entry.types && !entry.types.includes(dtype)) return ["skipped", `stated for ${entry.types.join(" and ")} only`];
   if (result.failed) return ["failed", result.failed];
   if ("unsupported" in result) return ["skipped", result.unsupported];
   if ("refused" in result) return entry.result === "invalid" || entry.may_refuse ? ["passed", ""] : ["failed", `refused: ${result.refused}`];
