@@ -2,6 +2,9 @@
 
 import gzip
 import io
+import os
+import shutil
+import subprocess
 import sys
 import time
 from types import SimpleNamespace
@@ -9,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from led_ref import documents
-from led_ref.documents import decode_document, read_document
+from led_ref.documents import decode_document, is_manual_page, manual_page_body, read_document
 from led_ref.errors import InputError, MissingFileError
 
 
@@ -58,7 +61,9 @@ PACKED = gzip.compress(b"a document that is long enough to be cut" * 9)
         (b"\xef\xbb\xbfcaf\xe9", "byte 0xe9 at position 6", "iconv -f latin1"),
         (b"lone \xed\xa0\x80 surrogate", "byte 0xed at position 5", "iconv"),
         ("text".encode("utf-16"), "byte 0xff at position 0", "iconv -f utf-16"),
-        ("text".encode("utf-16-le"), "a NUL at position 1", "iconv -f utf-16"),
+        ("text".encode("utf-16-le"), "a NUL at position 1", "iconv -f utf-16le"),
+        ("text".encode("utf-16-be"), "a NUL at position 0", "iconv -f utf-16be"),
+        (b"\x7fELF\x02\x01\x01\0\0\0\xff\xfe", "a binary file, not text (a NUL at position 7)", "Give a document"),
         (PACKED[:-9], "cannot be unpacked", "Fetch it again"),
         (PACKED[:-6] + b"......", "cannot be unpacked (CRC", "Fetch it again"),
         (b"\x1f\x8bnot gzip after all", "cannot be unpacked", "Fetch it again"),
@@ -78,6 +83,14 @@ def test_what_is_refused(tmp_path, content, found, remedy):
         read_document(str(path))
     for part in (str(path), found, remedy):
         assert part in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_weights_are_no_document(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(documents, "MOST_BYTES", 99)  # weights are large, and are called weights nonetheless
+    (tmp_path / name).write_bytes(b"PK\x03\x04" + bytes(200))
+    with pytest.raises(InputError, match=r"is a model's weights.*that is a model: --model FOLDER"):
+        read_document(str(tmp_path / name))
 
 
 def test_what_is_no_file(tmp_path):
@@ -104,3 +117,68 @@ def test_backspaces_take_time_in_proportion_to_their_number():
     started = time.process_time()
     assert decode_document(b"a" * 200_000 + b"\b" * 199_999, "many") == "a"
     assert time.process_time() - started < 5  # taken away pair by pair it is a matter of minutes
+
+
+# ---- manual pages -------------------------------------------------------------------------------------------------------
+
+# As man renders it for a terminal of 48 columns: adjusted lines, a hyphen of its own, a tag with a hanging text.
+PAGE = """\
+PACK(1)          General Commands         PACK(1)
+
+NAME
+       pack, unpack - make files small; a long
+       line goes on here
+
+SYNOPSIS
+       pack [-d] FILE
+       unpack FILE
+
+DESCRIPTION
+       The  pack  command  reduces  the size of
+       files. Most are made a lot smaller by re\u2010
+       writing them in well-
+       known codes, and some are not.
+
+       -d     Do the  opposite,  which  needs a
+              packed file.
+       -k, --keep
+              Keep the file.
+
+GNU                  March 2024           PACK(1)
+"""
+
+
+def test_the_body_of_a_manual_page():
+    assert is_manual_page(PAGE)
+    assert manual_page_body(PAGE).split("\n") == [
+        "SYNOPSIS",
+        "pack [-d] FILE",
+        "unpack FILE",
+        "DESCRIPTION",
+        "The pack command reduces the size of files. Most are made a lot smaller by rewriting them in well-",
+        "known codes, and some are not.",
+        "-d Do the opposite, which needs a packed file.",
+        "-k, --keep",
+        "Keep the file.",
+    ]
+    for text in ("", "pack(1)", "see PACK(1) and UNPACK(1)", "PACK(1)\n", "# PACK(1) PACK(1) and more"):
+        assert not is_manual_page(text)
+        manual_page_body(text)
+    assert is_manual_page("\n\nPACK(3pm)     PACK(3pm)\n")
+
+
+if shutil.which("man"):
+
+    def test_a_page_reads_the_same_whatever_the_width(tmp_path):
+        """What man breaks, at any width, is joined again."""
+        words = "The command reads a document and writes what it is about in one line for the person. " * 4
+        source = f".TH PACK 1\n.SH NAME\npack \\- make files small\n.SH DESCRIPTION\n{words}\n.TP\n.B \\-d\n{words}\n"
+        (tmp_path / "pack.1").write_text(source)
+        for width in ("60", "80", "131"):
+            environment = {**os.environ, "MANWIDTH": width, "LC_ALL": "C.UTF-8"}
+            done = subprocess.run(
+                ["man", tmp_path / "pack.1"], capture_output=True, env=environment, stdin=subprocess.DEVNULL, check=True
+            )
+            text = decode_document(done.stdout, "pack.1")
+            assert is_manual_page(text)
+            assert manual_page_body(text) == f"DESCRIPTION\n{words.strip()}\n-d {words.strip()}"
