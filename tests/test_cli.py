@@ -129,9 +129,53 @@ def test_results_on_stdout_notices_on_stderr_and_quiet_silences_those(command, p
     code, out, err = command("summarize", page, *QUICK)
     assert (code, out) == (0, f"{line}\n")
     assert "loaded the bundled model: 4,187,392 parameters" in err
-    assert "page.txt: " in err
-    assert "tokens read" in err
+    tokens = len(led_ref.load().encode(PAGE))
+    assert f"reading page.txt ({tokens} tokens) ..." in err
+    assert "written by a 4-million-parameter model that has seen only manual pages" in err
+    assert "led-ref summarize FILE --model allenai/led-large-16384-arxiv" in err
     assert command("summarize", page, *QUICK, "--quiet") == (0, f"{line}\n", "")
+    err = command("summarize", page, *QUICK, "--model", led_ref.bundled_model())[2]
+    assert "reading page.txt" in err  # what another model has seen is not known
+    assert "manual pages" not in err
+
+
+def test_a_manual_page_is_read_as_the_bundled_model_was_taught(command, tmp_path, monkeypatch, bundled):
+    monkeypatch.chdir(tmp_path)
+    text = "LS(1)        User Commands        LS(1)\n\nNAME\n   ls - list\n\nDESCRIPTION\n   List files.\n\nGNU     LS(1)\n"
+    (tmp_path / "ls.txt").write_text(text)
+    code, out, err = command("summarize", "ls.txt", *QUICK)
+    assert (code, out) == (0, bundled.generate("DESCRIPTION\nList files.", num_beams=1, max_new_tokens=4) + "\n")
+    assert "ls.txt is a manual page: read without title, footer and NAME" in err
+    code, out, err = command("summarize", "ls.txt", *QUICK, "--model", led_ref.bundled_model())
+    assert (code, out) == (0, bundled.generate(text, num_beams=1, max_new_tokens=4) + "\n")
+    assert "is a manual page" not in err
+    (tmp_path / "ls.txt").write_text("LS(1)        LS(1)\n\nNAME\n   ls - list\n\nGNU     LS(1)\n")  # nothing besides
+    assert command("summarize", "ls.txt", *QUICK)[0] == 0
+
+
+def test_what_needs_no_model_is_refused_before_one_is_loaded(command, page, monkeypatch, tmp_path):
+    monkeypatch.setattr("led_ref.commands.writing.load", lambda *_, **__: pytest.fail("a model was loaded"))
+    for wrong, found in (
+        (["generate", page, "--set", "nm_beams=4"], "no generation setting 'nm_beams'"),
+        (["generate", page, "--set", "temperature=0.7"], "temperature is 0.7"),
+        (["summarize", page, "--num-beams", "0"], "num_beams is 0"),
+        (["summarize", "nowhere.txt", "nor-here.txt"], "no file nowhere.txt"),
+    ):
+        code, out, err = command(*wrong, "--model", "allenai/led-large-16384-arxiv")
+        assert (code, out) == (1, "")
+        assert found in err
+
+
+def test_a_bad_setting_is_said_also_of_a_document_that_is_too_long(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "long.txt").write_text("a b " * 8200)
+    code, _, err = command("summarize", "long.txt", "--max-new-tokens", "5000", "--quiet")
+    assert code == 1
+    assert "max_new_tokens is 5000" in err
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: False, buffer=io.BytesIO(b"")))
+    assert command("summarize", "-")[2] == (
+        "led-ref: standard input is empty: there is nothing to read. Give a document with text in it.\n"
+    )
 
 
 def test_every_kind_of_file_is_read(command, page, line, tmp_path):
@@ -167,7 +211,9 @@ def test_json_is_one_object_a_line_with_all_that_was_found(command, page, bundle
     texts = bundled.generate(PAGE, global_attention="none", **settings)
     assert [each["file"] for each in found] == [page, "größe.txt"]
     for each in found:
-        assert (each["texts"], each["text"], each["settings"]) == (texts, texts[0], settings)
+        assert (each["texts"], each["text"]) == (texts, texts[0])
+        assert each["settings"] == bundled.model.effective_settings(**settings).to_dict()
+        assert (each["settings"]["num_beams"], each["settings"]["no_repeat_ngram_size"]) == (3, 3)  # call, file
         assert (each["tokens"], each["global_tokens"]) == (len(bundled.encode(PAGE)), 0)
         assert len(each["scores"]) == len(each["ids"]) == 2
 

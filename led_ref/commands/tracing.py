@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import Any
 
-from led_ref.api import global_mask, load
+from led_ref.api import check_settings, global_mask, load
 from led_ref.commands.output import megabytes, print_json
 from led_ref.commands.progress import say
 from led_ref.documents import read_document
@@ -19,6 +19,9 @@ def record_trace(options: argparse.Namespace) -> int:
     """Run the model on a document, and write what it told into a file."""
     check_target(options.out, overwrite=options.overwrite)  # before the run, which may take minutes
     text = read_document(options.file)
+    given = {"num_beams": options.num_beams, "max_new_tokens": options.max_new_tokens}
+    settings = {name: value for name, value in given.items() if value is not None}
+    check_settings(settings)
     notice = None if options.quiet else say
     led = load(options.model, revision=options.revision, backend=options.backend, dtype=options.dtype, notice=notice)
     ids = led.encode(text, truncation=options.truncate)
@@ -29,8 +32,6 @@ def record_trace(options: argparse.Namespace) -> int:
     }
     wanted = {"only": options.only, "layer": options.layer}
     if options.generate:
-        given = {"num_beams": options.num_beams, "max_new_tokens": options.max_new_tokens}
-        settings = {name: value for name, value in given.items() if value is not None}
         traced = trace(led.model.generate, **document, **settings, **wanted)
     else:
         start = [[led.model.config.decoder_start_token_id]]

@@ -3,18 +3,22 @@
 import argparse
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from led_ref.api import LED, check_settings, global_mask, load
 from led_ref.commands.output import print_json
 from led_ref.commands.progress import ProgressBars, say
-from led_ref.documents import read_document
-from led_ref.errors import LEDError, SettingsError
+from led_ref.documents import is_manual_page, manual_page_body, read_document
+from led_ref.errors import LEDError
 
 
 def write_documents(options: argparse.Namespace, *, settings: dict[str, Any], show_all: bool) -> int:
     """Write for each of `options.files`. A document that fails is named on standard error; the others go on.
+
+    What needs no model is checked before one is loaded, which may mean fetching gigabytes: documents are read, settings
+    looked at.
 
     Returns:
         0, or 1 if any document failed.
@@ -27,6 +31,10 @@ def write_documents(options: argparse.Namespace, *, settings: dict[str, Any], sh
         if getattr(options, name) is not None:
             settings[name] = getattr(options, name)
     check_settings(settings)
+    documents = _read_all(options.files)
+    failed = len(options.files) - len(documents)
+    if not documents:
+        return 1
     started = time.perf_counter()
     led = load(
         options.model,
@@ -35,25 +43,47 @@ def write_documents(options: argparse.Namespace, *, settings: dict[str, Any], sh
         dtype=options.dtype,
         notice=None if quiet else say,
     )
+    effective = led.model.effective_settings(**settings).to_dict()
+    parameters = sum_of_parameters(led)
     if not quiet:
-        parameters = sum_of_parameters(led)
         say(
             f"loaded {led.name}: {parameters:,} parameters, computing in {led.model.dtype} on {led.model.backend.name}, "
             f"{time.perf_counter() - started:.2f} s"
         )
-    failed = 0
-    for file in options.files:
+    for file, text in documents:
         try:
-            found = _write_one(led, file, options, settings)
-        except SettingsError:
-            raise
+            found = {**_write_one(led, file, text, options, settings), "settings": effective}
         except LEDError as error:
-            about = "" if file in str(error) else f"{file}: "
-            print(f"led-ref: {about}{error}", file=sys.stderr)
+            _complain(file, error)
             failed += 1
             continue
         _show(found, options, show_all, several=len(options.files) > 1)
+    if options.model is None and not quiet and failed < len(options.files):
+        say(
+            f"that was written by a {parameters / 1e6:.0f}-million-parameter model that has seen only manual pages; "
+            "for summaries: led-ref summarize FILE --model allenai/led-large-16384-arxiv"
+        )
     return 1 if failed else 0
+
+
+def _read_all(files: Sequence[str]) -> list[tuple[str, str]]:
+    """The names and texts of those that can be read; of the others it is said why not."""
+    documents = []
+    for file in files:
+        try:
+            documents.append((file, read_document(file)))
+        except LEDError as error:
+            _complain(file, error)
+    return documents
+
+
+def _complain(file: str, error: LEDError) -> None:
+    name = _called(file)
+    print(f"led-ref: {'' if name in str(error) else f'{name}: '}{error}", file=sys.stderr)
+
+
+def _called(file: str) -> str:
+    return "standard input" if file == "-" else file
 
 
 def sum_of_parameters(led: LED) -> int:
@@ -64,13 +94,20 @@ def sum_of_parameters(led: LED) -> int:
     return parameter_count(led.model.config, untied_lm_head=params.lm_head is not params.shared)
 
 
-def _write_one(led: LED, file: str, options: argparse.Namespace, settings: dict[str, Any]) -> dict[str, Any]:
+def _write_one(led: LED, file: str, text: str, options: argparse.Namespace, settings: dict[str, Any]) -> dict[str, Any]:
     """Everything about one document: what was read, what was written, how long it took."""
     started = time.perf_counter()
-    ids = led.encode(read_document(file), truncation=options.truncate)
+    # Only the bundled model wants a page in the form of its training: other models were not taught on manual pages.
+    is_page = options.model is None and is_manual_page(text)
+    ids = led.encode((is_page and manual_page_body(text)) or text, truncation=options.truncate)
     mask = global_mask(options.global_attention, len(ids))
-    name = "standard input" if file == "-" else Path(file).name
-    with ProgressBars(name, enabled=not options.quiet and sys.stderr.isatty()) as progress:
+    if not options.quiet:
+        if is_page:
+            say(
+                f"{_called(file)} is a manual page: read without title, footer and NAME, its lines joined, as in training"
+            )
+        say(f"reading {_called(file)} ({len(ids):,} tokens) ...")
+    with ProgressBars(Path(_called(file)).name, enabled=not options.quiet and sys.stderr.isatty()) as progress:
         result = led.model.generate(
             [ids],
             attention_mask=[[1] * len(ids)],
@@ -89,7 +126,6 @@ def _write_one(led: LED, file: str, options: argparse.Namespace, settings: dict[
         "texts": texts,
         "scores": scores,
         "ids": result.sequences.tolist(),
-        "settings": settings,
         "seconds": round(time.perf_counter() - started, 3),
     }
 
@@ -107,4 +143,4 @@ def _show(found: dict[str, Any], options: argparse.Namespace, show_all: bool, *,
     else:
         print(f"{head}{found['text']}", flush=True)
     if not options.quiet:
-        say(f"{found['file']}: {found['tokens']:,} tokens read, {found['seconds']:.1f} s")
+        say(f"{_called(found['file'])}: done in {found['seconds']:.1f} s")
