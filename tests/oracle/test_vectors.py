@@ -19,7 +19,7 @@ from led_ref.errors import CheckpointError
 from led_ref.generation.settings import GenerationSettings
 from led_ref.oracle import dense_search, vectors_search, vectors_write
 from led_ref.oracle.vectors import LEVELS, Answer, read_suite
-from led_ref.oracle.vectors_check import FAILED, PASSED, SKIPPED, check_folder, judge
+from led_ref.oracle.vectors_check import FAILED, SKIPPED, check_folder, judge
 from led_ref.oracle.vectors_draw import DRAWN_AGAIN, numbers
 from led_ref.oracle.vectors_program import read_answer, write_answers, write_questions
 from led_ref.oracle.vectors_subject import BUNDLED
