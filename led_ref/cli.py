@@ -4,80 +4,30 @@ Exit codes: 0 done, 1 failed (the reason is one message on standard error), 2 wr
 One subcommand is one function; what a subcommand needs is imported inside it, so that `led-ref --help` is quick.
 """
 
-import argparse
-import contextlib
-import io
-import json
-import os
-import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+try:
+    import argparse
+    import contextlib
+    import io
+    import json
+    import os
+    import sys
+    from collections.abc import Callable, Sequence
+    from typing import Any
 
-from led_ref.commands import vectors_options
-from led_ref.errors import LEDError
-
-EXAMPLES = {
-    "led-ref": """
-  led-ref summarize paper.txt                       a line from the small bundled model
-  man tar | led-ref summarize -                     the same, from a pipe
-  led-ref summarize paper.txt --model allenai/led-large-16384-arxiv --num-beams 4 --max-new-tokens 256
-  led-ref doctor                                    what works here
-""",
-    "summarize": """
-  led-ref summarize paper.txt
-  led-ref summarize a.txt b.md.gz --json
-  man tar | led-ref summarize - --quiet
-  led-ref summarize book.txt --truncate --model DIR --num-beams 4 --max-new-tokens 256
-""",
-    "generate": """
-  led-ref generate page.txt --set num_beams=4 --set num_return_sequences=4 --set no_repeat_ngram_size=3
-  led-ref generate page.txt --global-attention none --json
-""",
-    "tokenize": """
-  led-ref tokenize --text "Hello world"
-  led-ref tokenize paper.txt --json
-  led-ref tokenize --text "Hello world" --model allenai/led-base-16384
-""",
-    "inspect": """
-  led-ref inspect                                   the bundled model
-  led-ref inspect ./led-base-16384 --tensors
-""",
-    "convert": """
-  led-ref convert ./led-base-16384 ./led-base-safetensors
-  led-ref convert ./led-base-16384 ./led-base-half --dtype float16
-""",
-    "vectors": vectors_options.EXAMPLES,
-    "bench": """
-  led-ref bench
-  led-ref bench --only encode-4k encode-16k --runs 5 --json
-""",
-    "trace": """
-  led-ref trace paper.txt --out trace.safetensors
-  led-ref trace paper.txt --out probs.safetensors --only "*.probs" --layer 0
-  led-ref trace paper.txt --out beams.safetensors --generate --num-beams 4 --only "beam.*"
-""",
-    "steps": """
-  led-ref steps
-  led-ref steps --json
-""",
-    "diff": """
-  led-ref diff ours.safetensors theirs.safetensors
-  led-ref diff ours.safetensors theirs.safetensors --rtol 1e-3 --atol 1e-4 --plot errors.png
-""",
-    "doctor": """
-  led-ref doctor
-  led-ref doctor --checkpoint ./led-base-16384      do Ai2's weights give the numbers that they must?
-""",
-}
+    from led_ref.commands import vectors_options
+    from led_ref.commands.examples import EXAMPLES
+    from led_ref.errors import LEDError
+except KeyboardInterrupt:  # Ctrl-C before `main` could begin to listen for it
+    raise SystemExit(130) from None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a letter that the terminal's encoding lacks is no reason to fail
-            stream.reconfigure(errors="backslashreplace")
-    options = build_parser().parse_args(arguments)
     try:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # a letter that the terminal's encoding lacks is no reason to fail
+                stream.reconfigure(errors="backslashreplace")
+        options = build_parser().parse_args(arguments)
         if sys.stdout is None:
             raise OSError("standard output is closed: there is nowhere to write results to")
         code: int = options.run(options)
@@ -108,9 +58,23 @@ def _forget_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+class _Parser(argparse.ArgumentParser):
+    """Takes no abbreviations, and shows a subcommand's own usage to whom mistook an option of it."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse has it, but what a subcommand does not know is its error and not left to the program's."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all subcommands."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="led-ref",
         description="LED (Longformer-Encoder-Decoder): reads up to 16,384 tokens, writes a summary. NumPy, no PyTorch.",
         epilog="examples:" + EXAMPLES["led-ref"],

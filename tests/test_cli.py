@@ -92,7 +92,11 @@ print(json.dumps({"texts": texts, "numpy": "numpy" in sys.modules}))
     [
         ([], "usage: led-ref"),
         (["unknown"], "unknown"),
-        (["summarize", "page.txt", "--unknown"], "--unknown"),
+        (["summarize", "page.txt", "--unknown"], "usage: led-ref summarize"),
+        (["summarize", "page.txt", "--unknown"], "unrecognized arguments: --unknown"),
+        (["summarize", "page.txt", "--num-beam", "4"], "unrecognized arguments: --num-beam"),
+        (["--vers"], "unrecognized arguments: --vers"),
+        (["vectors", "check", "v1", "--time", "4"], "usage: led-ref vectors check"),
         (["summarize", "page.txt", "--num-beams", "two"], "'two'"),
         (["summarize", "page.txt", "--dtype", "float16"], "'float16'"),
         (["summarize", "page.txt", "--global-attention", "last"], "'last'; give first, none, all, or positions"),
@@ -284,6 +288,7 @@ def test_inspect(command):
     for part in ("4,187,392", "16.8 MB in float32", "103 of F16", "128, 128", "64, 64", "d_model"):
         assert part in out
     assert re.search(r"led\.encoder\.layers\.1\.fc1\.weight +F16 \[512, 128\]", out)
+    assert "None" not in out
     code, out, err = command("inspect", "--json")
     found = json.loads(out)
     assert (code, err, found["parameters"], len(found["tensors"])) == (0, "", 4187392, 103)
@@ -353,6 +358,24 @@ def test_ctrl_c_is_130_and_every_line_that_was_written_is_whole(page, tmp_path):
     assert err.rstrip().endswith("led-ref: interrupted")
     assert "Traceback" not in err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["long.txt", page]
+
+
+def test_ctrl_c_while_the_program_is_being_read(page):
+    """Wherever it comes between Python's own start and the first result, it is no traceback."""
+    module = "import sys; sys.path[:0] = {path!r}; import _thread; real = __import__\n"
+    interrupted = """
+def importing(name, *rest):
+    if name == {name!r}: _thread.interrupt_main()
+    return real(name, *rest)
+import builtins; builtins.__import__ = importing
+from led_ref.cli import main
+sys.exit(main(["tokenize", {page!r}]))
+"""
+    for name in ("argparse", "json", "led_ref.commands.showing", "numpy"):
+        program = (module + interrupted).format(path=sys.path, name=name, page=page)
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (130, ""), name
+        assert done.stderr in ("", "led-ref: interrupted\n")
 
 
 def test_a_closed_pipe_is_no_failure(page):

@@ -42,7 +42,8 @@ def examine(options: argparse.Namespace) -> int:
     else:
         for section, values in report.items():
             print(section)
-            print_values(values, indent=2)
+            # Why a check failed is said once, below, on standard error.
+            print_values({name: value for name, value in values.items() if name != "error"}, indent=2)
     failed = [section for section, values in report.items() if not values.get("ok", True)]
     for section in failed:
         say(f"the {section} check failed: {_why(report[section])}")

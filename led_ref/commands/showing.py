@@ -87,6 +87,8 @@ def _print_summary(summary: CheckpointSummary, *, tensors: bool) -> None:
     config = summary.config.to_dict()
     width = max(map(len, config))
     for name, value in config.items():
+        if value is None:  # not set: says nothing
+            continue
         # Numbers as they stand in the file; lists in words.
         print(f"  {name:<{width}}  {in_words(value) if isinstance(value, list | bool) else value}")
     if tensors:
