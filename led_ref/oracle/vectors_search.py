@@ -53,7 +53,7 @@ _SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "beams-long-never": {**BEAMS, "length_penalty": 2.0, "early_stopping": "never"},
     "beams-short": {**BEAMS, "length_penalty": -1.0},
     "beams-short-never": {**TWO_BEAMS, "length_penalty": -0.5, "early_stopping": "never"},
-    "beams-closed": {**BEAMS, "length_penalty": 2.0},
+    "beams-closed": {**BEAMS, "max_length": 13, "length_penalty": 2.0},
     "beams-source-unigrams": {**BEAMS, "encoder_no_repeat_ngram_size": 1},
     "beams-sum": {**BEAMS, "length_penalty": 0.0},
     "beams-min-length": {**BEAMS, "min_length": 6},

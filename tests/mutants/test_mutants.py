@@ -36,6 +36,14 @@ def test_one_of_each_area_is_killed_by_a_wrong_value(name) -> None:
     assert Path(found["by"].split("::")[0]).as_posix() in run.PROPERTIES[mutant.area]
 
 
+@pytest.mark.parametrize("name", ["pre-norm", "closed-opens-again", "never-hopes-against-the-penalty"])
+def test_the_vectors_tell_these_too(name) -> None:
+    """The last two are told by one case each, and only as it is drawn now: whoever draws it anew sees it here."""
+    (mutant,) = [mutant for mutant in MUTANTS if mutant.name == name]
+    found = run.try_mutant(mutant, ["vectors"])["vectors"]
+    assert found["verdict"] == "killed", found
+
+
 def test_only_a_wrong_value_counts() -> None:
     wrong, crash = AssertionError("1 is not 2"), ZeroDivisionError()
     assert is_about_a_value(wrong)
