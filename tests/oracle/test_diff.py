@@ -134,7 +134,12 @@ def test_what_only_one_has_is_no_difference():
     a = small_trace()
     found = diff(a, {"logits": a["logits"]})
     assert (found.equal, found.first, len(found.only_in_a)) == (True, None, 3)
-    assert "all 1 steps" in str(found)
+    assert str(found).startswith(
+        "compared       1 of 4 a has, 1 of 1 b has: the names that both have\nequal          the 1 step that"
+    )
+    assert found.mostly_unmatched
+    assert not diff(a, dict([*a.items()][:2])).mostly_unmatched  # half is not less than half
+    assert not str(diff(a, a)).startswith("compared")
 
 
 def test_what_cannot_be_compared():
@@ -142,6 +147,8 @@ def test_what_cannot_be_compared():
         InputError, match=r"no name in common: a has 1 names \(x\), b has 4 names .*\.\.\.\).*led-ref steps"
     ):
         diff({"x": numbers(1)}, small_trace())
+    with pytest.raises(InputError, match=r"a role\. 4 of 4 names that only b has lack 'my\.' to be a's\."):
+        diff({f"my.{name}": value for name, value in small_trace().items()}, small_trace())
     with pytest.raises(InputError, match=r"rtol is -1"):
         diff(small_trace(), small_trace(), rtol=-1)
     with pytest.raises(InputError, match=r"atol is nan"):
@@ -236,6 +243,25 @@ def test_led_ref_diff(command, files):
     assert found["equal_before"] == ["led.encoder.embed_tokens.output", "led.encoder.layers.0.fc1.output"]
 
 
+def test_names_that_do_not_match_are_not_called_equal(command, files, tmp_path):
+    a, theirs = small_trace(), tmp_path / "theirs.safetensors"
+    ours = files[0]
+    save_file({name.removeprefix("led."): value for name, value in a.items()}, theirs)
+    for one, other, lack in (
+        (ours, theirs, "only b has lack 'led.' to be a's"),
+        (theirs, ours, "only a has lack 'led.' to be b's"),
+    ):
+        code, out, err = command("diff", one, other, "--rtol", "1", "--atol", "9")
+        assert (code, out.splitlines()[0]) == (2, "compared       1 of 4 that each has: the names that both have")
+        for text in (out, err):
+            assert f"3 of 3 names that {lack}" in text
+        assert "1 of 4 steps of a and of 4 of b were compared" in err
+    found = json.loads(command("diff", ours, theirs, "--json")[1])
+    assert found["mostly_unmatched"] is True
+    save_file({"logits": a["logits"] + 1}, theirs)
+    assert command("diff", ours, theirs)[0] == 1  # a difference is one, however little was compared
+
+
 def test_files_that_cannot_be_compared_end_with_2(command, files, tmp_path):
     a = files[0]
     (tmp_path / "torn.safetensors").write_bytes(Path(a).read_bytes()[:-5])
@@ -319,7 +345,7 @@ PLANTED = [
      "source_BT = None", "step.0.led.decoder.layers.0.encoder_attn.scores"),
     ("the cache's length late by one", f"{MODEL}/decoder.py", "length=cache.length + embeds_NUD.shape[1]",
      "length=cache.length + embeds_NUD.shape[1] - 1", "step.1.led.decoder.embed_positions.output"),
-    ("the cache not reordered", f"{MODEL}/cache.py", "layer.self_k_NHUK[rows]", "layer.self_k_NHUK",
+    ("the cache not reordered", f"{MODEL}/cache.py", "layer.self_k_NHSK[rows]", "layer.self_k_NHUK",
      f"step.*.{ATTENTION}.k"),
     ("no bias on logits", f"{MODEL}/heads.py", "params.final_logits_bias[0]", "params.final_logits_bias[0] * 0",
      "step.0.logits"),
