@@ -345,7 +345,7 @@ PLANTED = [
      "source_BT = None", "step.0.led.decoder.layers.0.encoder_attn.scores"),
     ("the cache's length late by one", f"{MODEL}/decoder.py", "length=cache.length + embeds_NUD.shape[1]",
      "length=cache.length + embeds_NUD.shape[1] - 1", "step.1.led.decoder.embed_positions.output"),
-    ("the cache not reordered", f"{MODEL}/cache.py", "layer.self_k_NHSK[rows]", "layer.self_k_NHUK",
+    ("the cache not reordered", f"{MODEL}/cache.py", "layer.self_k_NHSK[rows]", "layer.self_k_NHSK",
      f"step.*.{ATTENTION}.k"),
     ("no bias on logits", f"{MODEL}/heads.py", "params.final_logits_bias[0]", "params.final_logits_bias[0] * 0",
      "step.0.logits"),
