@@ -7,6 +7,7 @@ One subcommand is one function; what a subcommand needs is imported inside it, s
 try:
     import argparse
     import contextlib
+    import datetime  # noqa: F401  NumPy fetches it from C, where a Ctrl-C would become a broken NumPy
     import io
     import json
     import os

@@ -74,7 +74,7 @@ def all_steps(model: LEDForConditionalGeneration) -> dict[str, Step]:
 
 
 def compare_traces(options: argparse.Namespace) -> int:
-    """Compare two files. 0: equal, 1: different, 2: they cannot be compared; as `diff` has it."""
+    """Compare two files. 0: equal, 1: different, 2: they cannot be compared, or what is equal is the lesser part of one."""
     try:
         if options.plot is not None:
             check_target(options.plot, overwrite=options.overwrite)
@@ -90,6 +90,16 @@ def compare_traces(options: argparse.Namespace) -> int:
         print_json(difference.to_dict())
     else:
         print(difference)
+    if difference.equal and difference.mostly_unmatched:
+        both = len(difference.compared)
+        print(
+            f"led-ref diff: {both} of {both + len(difference.only_in_a)} steps of a and of "
+            f"{both + len(difference.only_in_b)} of b were compared: too few to call the two equal. "
+            f"{difference.names_hint and difference.names_hint + '. '}"
+            "Name the tensors as `led-ref steps` does, or record fewer: led-ref trace --only PATTERN.",
+            file=sys.stderr,
+        )
+        return 2
     return 0 if difference.equal else 1
 
 

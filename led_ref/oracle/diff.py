@@ -28,7 +28,7 @@ import numpy as np
 
 from led_backends.contract import HostArray
 from led_ref.errors import InputError
-from led_ref.oracle.diff_hints import hint_at_shapes, hint_at_values
+from led_ref.oracle.diff_hints import hint_at_names, hint_at_shapes, hint_at_values
 from led_ref.oracle.trace import Trace
 from led_ref.oracle.trace_steps import describe, layer_or_step
 
@@ -84,6 +84,7 @@ class Difference:
         only_in_b: names that a does not have.
         source: file and line that told the first different step, if a trace says so.
         hint: what the first difference looks like; "" if like nothing known.
+        names_hint: what the names that only one side has lack; "" if nothing known.
     """
 
     compared: tuple[Comparison, ...]
@@ -91,6 +92,12 @@ class Difference:
     only_in_b: tuple[str, ...]
     source: str = ""
     hint: str = ""
+    names_hint: str = ""
+
+    @property
+    def mostly_unmatched(self) -> bool:
+        """Whether one side has more names that were not compared than names that were: "equal" would say little."""
+        return max(len(self.only_in_a), len(self.only_in_b)) > len(self.compared)
 
     @property
     def first(self) -> Comparison | None:
@@ -122,6 +129,8 @@ class Difference:
             "first": None if self.first is None else _as_json(self.first),
             "source": self.source,
             "hint": self.hint,
+            "mostly_unmatched": self.mostly_unmatched,
+            "names_hint": self.names_hint,
             "equal_before": list(self.equal_before),
             "compared": [_as_json(step) for step in self.compared],
             "only_in_a": list(self.only_in_a),
@@ -152,22 +161,23 @@ def diff(
         if value is not None and not value >= 0:
             raise InputError(f"{name} is {value}; give a number that is not negative, such as 1e-4.")
     both = [name for name in a if name in b]
+    only_in_a, only_in_b = tuple(n for n in a if n not in b), tuple(n for n in b if n not in a)
+    names_hint = hint_at_names(only_in_a, only_in_b)
     if not both:
         raise InputError(
             f"The traces have no name in common: a has {_a_few(a)}, b has {_a_few(b)}. Name the tensors as "
-            "`led-ref steps` does: the checkpoint's module path and a role."
+            f"`led-ref steps` does: the checkpoint's module path and a role.{names_hint and f' {names_hint}.'}"
         )
     compared = tuple(compare(name, a[name], b[name], rtol=rtol, atol=atol) for name in both)
-    only_in_a, only_in_b = tuple(n for n in a if n not in b), tuple(n for n in b if n not in a)
     first = next((step for step in compared if not step.equal), None)
     if first is None:
-        return Difference(compared, only_in_a, only_in_b)
+        return Difference(compared, only_in_a, only_in_b, names_hint=names_hint)
     ours, theirs, letters = a[first.name], b[first.name], describe(first.name).letters.split()
     if ours.shape != theirs.shape:
         hint = hint_at_shapes(ours, theirs, letters)
     else:
         hint = hint_at_values(ours, theirs, letters, *first.tolerance)
-    return Difference(compared, only_in_a, only_in_b, _source(first.name, a, b), hint)
+    return Difference(compared, only_in_a, only_in_b, _source(first.name, a, b), hint, names_hint)
 
 
 def compare(

@@ -9,6 +9,7 @@ reader to say. Nothing is hinted at for arrays of more than 16 million values.
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -22,6 +23,26 @@ _POSITIONS = ("T", "U", "S")
 
 # For "the same numbers": wide enough for two float32 programs, far too narrow for chance.
 _RTOL, _ATOL = 1e-3, 1e-5
+
+
+def hint_at_names(only_in_a: Sequence[str], only_in_b: Sequence[str]) -> str:
+    """The beginning that most names of one side lack to be names of the other; "" if there is none.
+
+    Example:
+        >>> hint_at_names(["led.encoder.x", "led.encoder.y", "z"], ["encoder.x", "encoder.y"])
+        "2 of 2 names that only b has lack 'led.' to be a's"
+    """
+    for side, short, other, long in (("b", only_in_b, "a", only_in_a), ("a", only_in_a, "b", only_in_b)):
+        whole, beginnings = set(short), Counter[str]()
+        for name in long:
+            # Every way to cut a name at a point: "led." + "encoder.x".
+            for cut in (i + 1 for i, letter in enumerate(name) if letter == "."):
+                if name[cut:] in whole:
+                    beginnings[name[:cut]] += 1
+        for beginning, count in beginnings.most_common(1):
+            if 2 * count > len(short):
+                return f"{count} of {len(short)} names that only {side} has lack {beginning!r} to be {other}'s"
+    return ""
 
 
 def hint_at_shapes(a: HostArray, b: HostArray, letters: Sequence[str]) -> str:

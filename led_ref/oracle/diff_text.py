@@ -12,7 +12,7 @@ _LISTED = 4
 
 def as_text(difference: Difference) -> str:
     """The table that `print(difference)` shows."""
-    lines = [*_verdict(difference), *_layers(difference)]
+    lines = [*_compared(difference), *_verdict(difference), *_layers(difference)]
     for side, names in (("a", difference.only_in_a), ("b", difference.only_in_b)):
         if names:
             more = f", and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
@@ -20,10 +20,23 @@ def as_text(difference: Difference) -> str:
     return "\n".join(lines)
 
 
+def _compared(difference: Difference) -> list[str]:
+    """How much of the two was compared, if not all: what is said of the rest of the page is said of this part."""
+    both = len(difference.compared)
+    if not (difference.only_in_a or difference.only_in_b):
+        return []
+    counts = {"a": both + len(difference.only_in_a), "b": both + len(difference.only_in_b)}
+    shown = ", ".join(f"{both} of {all_names} {side} has" for side, all_names in counts.items())
+    if len(set(counts.values())) == 1:
+        shown = f"{both} of {counts['a']} that each has"
+    lines = [f"compared       {shown}: the names that both have"]
+    return lines + ([f"names          {difference.names_hint}"] if difference.names_hint else [])
+
+
 def _verdict(difference: Difference) -> list[str]:
     first, steps = difference.first, len(difference.compared)
     if first is None:
-        return [f"equal          all {steps} steps that both traces have"]
+        return [f"equal          {f'all {steps} steps' if steps > 1 else 'the 1 step'} that both traces have"]
     before = difference.equal_before
     described = describe(first.name)
     lines = [f"equal          {len(before)} of {steps} steps" + (f", the last {before[-1]}" if before else "")]
