@@ -4,6 +4,7 @@ import datetime
 import json
 import os
 import platform
+import subprocess
 from typing import Any
 
 from mutants import ROOT, all_mutants
@@ -29,6 +30,7 @@ def write_documents(results: dict[str, Any], judges: list[str]) -> None:
     made = {
         "date": datetime.date.today().isoformat(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}",
+        "commit": _commit(),
         "mutants": len(rows),
         "killed": {judge: sum(row[judge]["verdict"] == "killed" for row in rows) for judge in judges},
         "let pass by the vectors": sum(_is_let_pass(row, "vectors") for row in rows) if "vectors" in judges else 0,
@@ -38,6 +40,12 @@ def write_documents(results: dict[str, Any], judges: list[str]) -> None:
     before, rest = PAGE.read_text("utf-8").split(BEGIN)
     PAGE.write_text(f"{before}{BEGIN}\n{_page(made, rows, judges)}{END}{rest.split(END)[1]}", "utf-8")
     print(f"{PAGE.relative_to(ROOT)} and {DATA.relative_to(ROOT)}: {made['killed']} of {len(rows)}.")
+
+
+def _commit() -> str:
+    """The state of the source, shortened."""
+    asked = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _verdicts(result: dict[str, Any], judges: list[str]) -> dict[str, Any]:
@@ -56,7 +64,7 @@ def _page(made: dict[str, Any], rows: list[dict[str, Any]], judges: list[str]) -
     killed = " and ".join(f"{count} by the {judge}" for judge, count in made["killed"].items())
     lines = [
         f"\n{made['mutants']} bugs: {killed}, each by a wrong value. {made['let pass by the vectors']} are let pass by the "
-        f"vectors, which say why. Run on {made['date']} ({made['machine']}).\n",
+        f"vectors, and the table says why. Run on {made['date']} at {made['commit']} ({made['machine']}).",
     ]
     for area in dict.fromkeys(row["area"] for row in rows):
         lines += [f"\n### In the {area}\n", "| bug | what is wrong | " + " | ".join(judges) + " |"]
