@@ -93,7 +93,7 @@ def decode_document(content: bytes, name: str) -> str:
         content = _unpack(content, name)
     if b"\0" in content and name.lower().endswith(_WEIGHTS):
         raise InputError(
-            f"{name} is a model's weights, not a document: that is a model: --model FOLDER, with a text as FILE."
+            f"{name} is not text: that is a model. Give its folder as --model FOLDER, and a document as FILE."
         )
     _refuse_other_formats(content, name)
     if len(content) > MOST_BYTES:

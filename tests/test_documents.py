@@ -89,7 +89,7 @@ def test_what_is_refused(tmp_path, content, found, remedy):
 def test_weights_are_no_document(tmp_path, monkeypatch, name):
     monkeypatch.setattr(documents, "MOST_BYTES", 99)  # weights are large, and are called weights nonetheless
     (tmp_path / name).write_bytes(b"PK\x03\x04" + bytes(200))
-    with pytest.raises(InputError, match=r"is a model's weights.*that is a model: --model FOLDER"):
+    with pytest.raises(InputError, match=r"that is a model\. Give its folder as --model FOLDER"):
         read_document(str(tmp_path / name))
 
 
