@@ -20,7 +20,9 @@ SEEN_BY_HOOKS = 81
 
 @pytest.fixture(scope="module")
 def recipe():
-    (code,) = re.findall(r"^```python \{\.notest\}\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    (code,) = re.findall(
+        r"^```python \{\.notest\}\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
     assert len(code.splitlines()) <= LONGEST_RECIPE
     names = {}
     exec(compile(code, str(PAGE), "exec"), names)
