@@ -29,7 +29,7 @@ def calls(draw: st.DrawFn) -> tuple[int, dict[str, Any], list[list[int]], list[l
     chosen: dict[str, Any] = {
         "num_beams": beams,
         "max_length": draw(st.integers(prompt + 1, 9)),
-        "eos_token_id": draw(st.sampled_from([EOS, EOS, [EOS, 5]])),
+        "eos_token_id": draw(st.sampled_from([EOS, EOS, (EOS, 5)])),
         "pad_token_id": PAD,
         "min_length": draw(st.sampled_from([0, 0, 4])),
         "min_new_tokens": draw(st.sampled_from([None, None, 2])),
@@ -126,14 +126,15 @@ def test_no_number_of_beams_beats_enough_of_them_which_find_the_best_of_all_text
 ) -> None:
     """Two theorems on early_stopping="never", whose hope for a running text is an upper bound of all it can become.
 
-    1. With a beam for every unfinished text nothing is ever dropped. So the best of all texts is found, and fewer beams
-       find none that is better.
+    1. With a beam for every text that a step before the last can come to, ended or not, nothing is ever dropped. (A beam for
+       every unfinished one is not enough: an end counts only among the best W.) So the best of all texts is found, and
+       fewer beams find none that is better.
     2. In two steps each number of beams finds no worse than the one below it: the first step's W + 1 running texts
        hold the W ones, and the last step's candidates are all that continue them. (Not so in three: there W + 1 texts may
        push one out that W would have kept.)
     """
     model = MarkovModel(seed, vocabulary=4, eos_bias=0.5)
-    enough = 3 ** (steps - 1)  # three ids go on, one ends
+    enough = 4 * 3 ** (steps - 2)  # three ids go on, one ends
     best = [
         float(
             beam_search(
