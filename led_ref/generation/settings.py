@@ -104,6 +104,12 @@ class GenerationSettings:
     return_dict_in_generate: bool = False
     output_scores: bool = False
 
+    def __post_init__(self) -> None:
+        """Several ids may come as a list; they are kept as a tuple, which is what the searches count."""
+        for name in ("eos_token_id", "forced_eos_token_id"):
+            if isinstance(getattr(self, name), list):
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+
     @property
     def eos_token_ids(self) -> tuple[int, ...]:
         """All ids that end a text, as a tuple."""

@@ -7,6 +7,7 @@ import pytest
 
 from led_ref.errors import SettingsError
 from led_ref.generation import decoder_start_id, resolve_settings
+from led_ref.generation.settings import GenerationSettings
 
 CONFIG = {"decoder_start_token_id": 2, "bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2, "d_model": 64}
 
@@ -240,3 +241,8 @@ def test_the_message_names_the_file_that_said_so():
         resolved({"max_new_tokens": 60}, prompt_length=5)
     with pytest.raises(SettingsError, match=r"prompt has 64 ids .* decoder has 64 positions.*Shorten .* to 62 ids"):
         resolved(prompt_length=64)
+
+
+def test_a_list_of_ids_is_several_ids():
+    settings = GenerationSettings(eos_token_id=[2, 5], forced_eos_token_id=[7])
+    assert (settings.eos_token_ids, settings.forced_eos_token_ids) == ((2, 5), (7,))
