@@ -64,7 +64,8 @@ def _page(made: dict[str, Any], rows: list[dict[str, Any]], judges: list[str]) -
     killed = " and ".join(f"{count} by the {judge}" for judge, count in made["killed"].items())
     lines = [
         f"\n{made['mutants']} bugs: {killed}, each by a wrong value. {made['let pass by the vectors']} are let pass by the "
-        f"vectors, and the table says why. Run on {made['date']} at {made['commit']} ({made['machine']}).",
+        f"vectors, and the table says why. Written on {made['date']} at {made['commit']} ({made['machine']}); a bug"
+        " was run again only where it, its file or a file that judges it had changed since its last run.",
     ]
     for area in dict.fromkeys(row["area"] for row in rows):
         lines += [f"\n### In the {area}\n", "| bug | what is wrong | " + " | ".join(judges) + " |"]
