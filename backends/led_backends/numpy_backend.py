@@ -123,7 +123,7 @@ class NumpyBackend:
 
     def for_each_tile(self, tile: Callable[[slice], None], heads: int) -> None:
         """One head a tile, the tiles spread over threads, BLAS at one thread meanwhile."""
-        self._spread(tile, [slice(h, h + 1) for h in range(heads)])
+        self._spread(_quietly(tile), [slice(h, h + 1) for h in range(heads)])
 
     # ---- threads ----------------------------------------------------------------------------------------------------
 
@@ -183,6 +183,20 @@ class _BlasThreads:
 
 
 _BLAS = _BlasThreads()
+
+
+def _quietly(work: Callable[[Piece], None]) -> Callable[[Piece], None]:
+    """The same work, deaf to "invalid value encountered in matmul".
+
+    OpenBLAS 0.3.31 computes with whatever lies behind a short row and throws that part away (AVX-512, matrix times
+    vector, rows of 5 numbers). Where the rubbish is a NaN, NumPy hears of an invalid operation; the product is right.
+    """
+
+    def quiet(piece: Piece) -> None:
+        with np.errstate(invalid="ignore"):
+            work(piece)
+
+    return quiet
 
 
 def _gelu_in_place(x: Array, coefficients: Sequence[Any]) -> None:

@@ -216,3 +216,15 @@ def test_layer_norm_of_a_sum_rounds_the_sum_once(dtype):
     np.testing.assert_array_equal(
         NumpyBackend().layer_norm(x, weight, bias, rows), NumpyBackend().layer_norm(x, weight, bias, rows + 0 * x)
     )
+
+
+def test_a_tile_is_deaf_to_what_blas_throws_away():
+    """OpenBLAS may raise the flag of an invalid operation for numbers that are no part of the result."""
+    seen = []
+
+    def tile(h: slice) -> None:
+        seen.append(float(np.float32(np.inf) - np.float32(np.inf)))
+
+    for threads in (1, 2):
+        NumpyBackend(threads).for_each_tile(tile, 2)
+    assert len(seen) == 4
