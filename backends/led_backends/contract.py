@@ -8,6 +8,7 @@ This package never imports led_ref.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 import numpy.typing as npt
@@ -38,11 +39,25 @@ class BackendUnavailableError(ImportError):
     """The backend cannot run on this machine, and the message says what would make it."""
 
 
+@dataclass(frozen=True)
+class Band:
+    """Which of a tile's S keys each of its Q queries sees: those with `|first + q - s| <= radius` that are local.
+
+    first: the column of query 0's own key. local_S: bool, on the device; None where every key is local.
+    """
+
+    first: int
+    radius: int
+    local_S: Array | None
+
+
 class Backend(Protocol):
     """The operations. Every array argument and result lives on the backend's device and keeps its dtype."""
 
     name: str
     xp: Any
+    # How many queries the encoder's tiles have (led_ref/model/masks.py): what fits a core's cache, or fills a GPU.
+    queries_per_block: int
 
     def to_device(self, array: HostArray) -> Array:
         """The same values on the device, contiguous, same dtype."""
@@ -78,9 +93,30 @@ class Backend(Protocol):
         """
         ...
 
+    def band_softmax(self, scores_hQZ: Array, globals_: int, band: Band) -> Array:
+        """Softmax over the rows of a sliding window's tile: its first G columns, and of the S others the band.
+
+        What lies outside the band becomes 0, and so does a row that sees nothing. May overwrite scores.
+        The plain version: `hide` what the band does not show, then `softmax`.
+        """
+        ...
+
+    def attend(self, q_BHQK: Array, k_BHSK: Array, v_BHSK: Array, may_look_BQS: Array | None) -> Array:
+        """`softmax(q @ k.T) @ v` for every document and head: (B, H, Q, K). Queries come divided by sqrt(K).
+
+        Made for few queries and many keys, as in a decoding step: each key and value is read once for all queries.
+        `may_look_BQS` is bool and broadcasts over B and Q; None: every query sees every key. A query that sees nothing
+        gets zeros.
+        """
+        ...
+
     def for_each_tile(self, tile: Callable[[slice], None], heads: int) -> None:
         """Call `tile(slice)` so that the slices cover range(heads), in whatever grain and order suits the machine.
 
         The calls write to separate places and may run at the same time.
         """
+        ...
+
+    def for_each_block(self, work: Callable[[slice], None], rows: int) -> None:
+        """Call `work(slice)` so that the slices cover range(rows): the same for work that takes each row by itself."""
         ...

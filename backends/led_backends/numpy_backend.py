@@ -10,19 +10,26 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
 
-from led_backends.contract import Array, HostArray
+from led_backends.contract import Array, Band, HostArray
 from led_backends.gelu_tail import CENTRE, tail_coefficients
 
 # Elements that one thread works on at a time: two float32 scratch arrays of this size fit a core's second-level cache.
 CHUNK = 1 << 15
 
-# Up to this many rows `(weight @ x.T).T` was measured to be faster than `x @ weight.T`: 30 ms against 76 for 4 rows of
-# led-base's logits, 59 against 85 for 16 (2 cores, OpenBLAS 0.3.31).
+# A decoding step multiplies a few rows with matrices of many megabytes, so its time is theirs to come from memory. A BLAS
+# that packs such a matrix first moves it three times. Cut into tiles this small, OpenBLAS multiplies it where it lies:
+# led-base's logits of 4 rows took 9.4 ms instead of 24, 0.8 of the speed of memory (2 cores, AVX-512, OpenBLAS 0.3.31).
 FEW_ROWS = 16
+WEIGHT_ROWS = 64  # of a weight matrix, in a tile
+KEYS = 256  # of attention's keys or values, in a tile
+
+# Rows of a feed-forward that one thread takes through both of its products: their F numbers each stay in cache.
+BLOCK_ROWS = 256
 
 LAYER_NORM_EPS = 1e-5
 
@@ -38,6 +45,7 @@ class NumpyBackend:
 
     name = "numpy"
     xp: Any = np
+    queries_per_block = 128
 
     def __init__(self, threads: int | None = None) -> None:
         if threads is not None and threads < 1:
@@ -55,18 +63,25 @@ class NumpyBackend:
         return array
 
     def linear(self, x: Array, weight: Array, bias: Array) -> Array:
-        """`x @ weight.T + bias`, all leading axes of x taken together as rows of one product.
-
-        BLAS copies its right-hand matrix into an order of its own. For few rows, as in a decoding step, that copy of the
-        weights costs more than the product; so the sides are exchanged, `(weight @ x.T).T`, and the few rows are copied.
-        """
+        """`x @ weight.T + bias`, all leading axes of x taken together as rows of one product."""
         rows = x.reshape(-1, x.shape[-1])
         if 1 < len(rows) <= FEW_ROWS:
-            y = np.ascontiguousarray((weight @ np.ascontiguousarray(rows.T)).T)
+            y = self._few_rows_times(rows, weight)
         else:
             y = rows @ weight.T
         y += bias
         return y.reshape(*x.shape[:-1], weight.shape[0])
+
+    def _few_rows_times(self, rows: Array, weight: Array) -> Array:
+        """`rows @ weight.T` by tiles of the weights (see WEIGHT_ROWS), spread over threads."""
+        y = np.empty((len(rows), len(weight)), rows.dtype)
+
+        def multiply(piece: slice) -> None:
+            _tiled_product(rows, weight[piece], WEIGHT_ROWS, y[:, piece])
+
+        tiles = -(-len(weight) // (WEIGHT_ROWS * self.threads))
+        self._spread(_quietly(multiply), list(_slices(len(weight), tiles * WEIGHT_ROWS)))
+        return y
 
     def layer_norm(self, x: Array, weight: Array, bias: Array, update: Array | None = None) -> Array:
         """LayerNorm of x, or of x + update, over rows that stay in cache. Leaves both alone.
@@ -121,9 +136,43 @@ class NumpyBackend:
         scores /= total
         return scores
 
+    def band_softmax(self, scores_hQZ: Array, globals_: int, band: Band) -> Array:
+        """Hide the corners outside the band (for most tiles, only the first and last columns have any), then softmax."""
+        scores_hQS = scores_hQZ[:, :, globals_:]
+        queries, keys = scores_hQS.shape[1:]
+        for columns, may_look_QS in _band_corners(band.first, queries, keys, band.radius):
+            self.hide(scores_hQS[:, :, columns], may_look_QS)
+        if band.local_S is not None:
+            self.hide(scores_hQS, band.local_S)
+        return self.softmax(scores_hQZ)
+
+    def attend(self, q_BHQK: Array, k_BHSK: Array, v_BHSK: Array, may_look_BQS: Array | None) -> Array:
+        """One head of one document at a time, over threads; few queries by tiles of keys (see KEYS), many in blocks."""
+        batch, heads, queries, _ = q_BHQK.shape
+        out_BHQK = np.empty(q_BHQK.shape, q_BHQK.dtype)
+        if may_look_BQS is not None:
+            may_look_BQS = np.broadcast_to(may_look_BQS, (batch, queries, k_BHSK.shape[2]))
+        step = FEW_ROWS if queries <= FEW_ROWS else self.queries_per_block
+
+        def attend_head(piece: tuple[int, int]) -> None:
+            q_QK, k_SK, v_SK = q_BHQK[piece], k_BHSK[piece], v_BHSK[piece]
+            for block in _slices(queries, step):
+                scores_QS = np.empty((len(q_QK[block]), len(k_SK)), q_QK.dtype)
+                _tiled_product(q_QK[block], k_SK, KEYS, scores_QS)
+                if may_look_BQS is not None:
+                    self.hide(scores_QS, may_look_BQS[piece[0], block])
+                _tiled_sum(self.softmax(scores_QS), v_SK, KEYS, out_BHQK[piece][block])
+
+        self._spread(_quietly(attend_head), [(b, h) for b in range(batch) for h in range(heads)])
+        return out_BHQK
+
     def for_each_tile(self, tile: Callable[[slice], None], heads: int) -> None:
         """One head a tile, the tiles spread over threads, BLAS at one thread meanwhile."""
         self._spread(_quietly(tile), [slice(h, h + 1) for h in range(heads)])
+
+    def for_each_block(self, work: Callable[[slice], None], rows: int) -> None:
+        """Blocks of BLOCK_ROWS rows, spread over threads, BLAS at one thread meanwhile."""
+        self._spread(_quietly(work), list(_slices(rows, BLOCK_ROWS)))
 
     # ---- threads ----------------------------------------------------------------------------------------------------
 
@@ -197,6 +246,53 @@ def _quietly(work: Callable[[Piece], None]) -> Callable[[Piece], None]:
             work(piece)
 
     return quiet
+
+
+def _tiled_product(rows: Array, matrix: Array, tile: int, out: Array) -> None:
+    """`out = rows @ matrix.T`, `tile` rows of the matrix at a time, in one call of NumPy's batched product.
+
+    rows (n, k), matrix (m, k), out (n, m). What is left over after the last whole tile is a product of its own.
+    """
+    whole = len(matrix) // tile * tile
+    if len(rows) > FEW_ROWS:
+        whole = 0
+    if whole:
+        tiles = matrix[:whole].reshape(-1, tile, matrix.shape[1])
+        np.matmul(rows, tiles.swapaxes(1, 2), out=out[:, :whole].reshape(len(rows), -1, tile).swapaxes(0, 1))
+    if whole < len(matrix):
+        np.matmul(rows, matrix[whole:].T, out=out[:, whole:])
+
+
+def _tiled_sum(rows: Array, matrix: Array, tile: int, out: Array) -> None:
+    """`out = rows @ matrix`, `tile` rows of the matrix at a time: rows (n, m), matrix (m, k), out (n, k)."""
+    whole = len(matrix) // tile * tile
+    if len(rows) > FEW_ROWS:
+        whole = 0
+    np.matmul(rows[:, whole:], matrix[whole:], out=out)
+    if whole:
+        parts = rows[:, :whole].reshape(len(rows), -1, tile).swapaxes(0, 1) @ matrix[:whole].reshape(
+            -1, tile, out.shape[1]
+        )
+        out += parts.sum(0)
+
+
+@lru_cache(maxsize=256)
+def _band_corners(first: int, queries: int, keys: int, radius: int) -> tuple[tuple[slice, Array], ...]:
+    """The pieces of a (Q, S) tile with something to hide: (columns, may_look of those columns). Most tiles share one.
+
+    Query q sees |first + q - s| <= R, so all that is hidden lies in two corners: left of what the last query sees, and
+    right of what the first one does.
+    """
+    rows = first + np.arange(queries)[:, None]
+    left_end = max(0, min(keys, first + queries - 1 - radius))
+    right_start = max(first + radius + 1, left_end)
+    pieces = []
+    for columns in (slice(0, left_end), slice(right_start, keys)):
+        if columns.start < columns.stop:
+            may_look = abs(rows - np.arange(columns.start, columns.stop)) <= radius
+            may_look.flags.writeable = False
+            pieces.append((columns, may_look))
+    return tuple(pieces)
 
 
 def _gelu_in_place(x: Array, coefficients: Sequence[Any]) -> None:
