@@ -1,0 +1,151 @@
+"""The memory of a run, before it: what LED holds at its peak, in bytes, from the sizes alone.
+
+    plan(config, load).peak       compare it with what is free, before a long run begins
+
+Counted are arrays that grow with the model, the document or the text; not Python itself, its libraries and what a BLAS or
+a GPU's runtime keeps for its own use. led-base, 16,384 tokens, 4 beams, 128 new tokens:
+
+    >>> base = LEDConfig(encoder_layers=6, decoder_layers=6, encoder_attention_heads=12, decoder_attention_heads=12,
+    ...                  encoder_ffn_dim=3072, decoder_ffn_dim=3072, d_model=768, attention_window=1024)
+    >>> long = Workload(tokens=16384, beams=4, new_tokens=128)
+    >>> for name, size in plan(base, long).parts.items():
+    ...     print(f"{size / 1e6:5.0f} MB  {name}")
+      648 MB  weights
+       50 MB  encoder states
+      359 MB  encoder work
+      604 MB  cross-attention keys and values
+       19 MB  decoder cache
+        3 MB  logits and search
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from led_ref.config import LEDConfig
+from led_ref.errors import InputError
+from led_ref.planning import Workload
+
+# Arrays of all tokens (B, T, D) that the encoder holds at its peak, beside the layer's input; and what the decoder holds,
+# beside keys and values, while it makes them. tests/test_planning.py counts them in a real run.
+ENCODER_ARRAYS, SOURCE_ARRAYS = 7, 2
+# Target positions that a store has room for at first; then it doubles (model/cache.py).
+FIRST_ROOM = 32
+
+# Search works on the host in float32: the logits as they arrive, their log-probabilities, and one array on the way there.
+SEARCH_ARRAYS = 3
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What must be in memory.
+
+    Args:
+        weights: bytes of the model.
+        encoding: the most that the encoder needs beside them.
+        writing: the most that the decoder needs beside them.
+        parts: what these are made of, in bytes, by name.
+    """
+
+    weights: int
+    encoding: int
+    writing: int
+    parts: Mapping[str, int]
+
+    @property
+    def peak(self) -> int:
+        """The most that is in memory at once, in bytes."""
+        return self.weights + max(self.encoding, self.writing)
+
+
+def plan(config: LEDConfig, load: Workload) -> Plan:
+    """The memory of a run, before it: compare `plan(...).peak` with what is free.
+
+    Args:
+        config: sizes.
+        load: what is to be run; with 0 new tokens, reading alone.
+
+    Raises:
+        InputError: for more tokens than the model has positions.
+    """
+    check(config, load)
+    d, item = config.d_model, load.item
+    states = load.batch * load.tokens * d * item
+    parts = {
+        "weights": parameters(config) * item,
+        "encoder states": states,
+        "encoder work": ENCODER_ARRAYS * states + _scratch(config, load),
+        "cross-attention keys and values": 0 if load.folded else 2 * config.decoder_layers * states,
+        "decoder cache": 2 * config.decoder_layers * load.rows * room(load.new_tokens) * d * item,
+        "logits and search": load.rows * config.vocab_size * (item + 4 * SEARCH_ARRAYS),
+    }
+    encoding = parts["encoder states"] + parts["encoder work"]
+    if not load.new_tokens:
+        return Plan(parts["weights"], encoding, 0, parts)
+    # While the last layer's keys and values are made, the linear map's result is there beside its copy by heads.
+    kept = states + parts["cross-attention keys and values"]
+    making = kept + (0 if load.folded else SOURCE_ARRAYS * states)
+    stepping = kept + parts["decoder cache"] + parts["logits and search"] + _step_scratch(config, load)
+    return Plan(parts["weights"], encoding, max(making, stepping), parts)
+
+
+def parameters(config: LEDConfig) -> int:
+    """How many numbers the weights are, the bias of the logits included: a tied table once.
+
+    Example:
+        >>> parameters(LEDConfig(attention_window=1024))  # led-large
+        459851865
+    """
+    d, vocabulary = config.d_model, config.vocab_size
+    linear_d, norm = d * d + d, 2 * d
+
+    def feed_forward(inner: int) -> int:
+        return 2 * d * inner + d + inner
+
+    encoder = config.encoder_layers * (7 * linear_d + 2 * norm + feed_forward(config.encoder_ffn_dim))
+    decoder = config.decoder_layers * (8 * linear_d + 3 * norm + feed_forward(config.decoder_ffn_dim))
+    positions = (config.max_encoder_position_embeddings + config.max_decoder_position_embeddings) * d
+    tables = vocabulary * d * (1 if config.tie_word_embeddings else 2) + vocabulary
+    return encoder + decoder + positions + 2 * norm + tables
+
+
+def room(new_tokens: int) -> int:
+    """For how many positions a store has room that has grown to `new_tokens`.
+
+    Example:
+        >>> [room(n) for n in (0, 1, 32, 33, 128)]
+        [32, 32, 32, 64, 128]
+    """
+    positions = FIRST_ROOM
+    while positions < new_tokens:
+        positions *= 2
+    return positions
+
+
+def _scratch(config: LEDConfig, load: Workload) -> int:
+    """Bytes of what is in work inside the encoder: a tile and its keys and values, or a block of the feed-forward."""
+    radius = max(config.radii, default=0)
+    width = config.d_model // config.encoder_attention_heads
+    reach = min(load.tokens, load.queries_per_block + 2 * radius) + load.globals_
+    tile = min(load.tokens, load.queries_per_block) * reach + 2 * reach * width
+    block = min(load.batch * load.tokens, load.block_rows) * 2 * config.encoder_ffn_dim
+    return load.threads * max(tile, block) * load.item
+
+
+def _step_scratch(config: LEDConfig, load: Workload) -> int:
+    """Bytes of the scores of the document in a step: of one head for each thread, or folded, of all heads at once."""
+    at_once = config.decoder_attention_heads if load.folded else load.threads
+    return at_once * load.beams * load.tokens * load.item
+
+
+def check(config: LEDConfig, load: Workload) -> None:
+    """Refuse a workload that the model has no positions for.
+
+    Raises:
+        InputError: naming the limit.
+    """
+    for name, asked, limit in (
+        ("tokens", load.tokens, config.max_encoder_position_embeddings),
+        ("new tokens", load.new_tokens, config.max_decoder_position_embeddings),
+    ):
+        if asked > limit:
+            raise InputError(f"{asked} {name} are too many: the model has {limit} positions. Ask for at most {limit}.")

@@ -1,0 +1,268 @@
+r"""What a run of LED costs, worked out on paper before anything runs: operations, bytes, launches.
+
+Pure arithmetic on a configuration's sizes: nothing here touches an array, knows a machine or measures a time. What a
+machine needs for it is a division: operations / its speed of products, bytes / its speed of memory.
+
+    led-ref estimate     divides by this machine's speeds (commands/estimating.py)
+    led-ref bench        says how near a run came to that
+    docs/gpu.md          divides by two GPUs' published peaks (commands/gpu_page.py)
+
+What a run needs in memory is in memory_plan.py.
+
+How it counts. An operation is one multiplication or one addition; only matrix products count, because they are nearly
+all there is. Bytes are those that the code as written moves between memory and processor, each array once for every
+pass over it. A launch is one kernel that a GPU is told to run; on a CPU nobody counts them. A document of 4,096 tokens in
+led-base:
+
+    >>> base = LEDConfig(encoder_layers=6, decoder_layers=6, encoder_attention_heads=12, decoder_attention_heads=12,
+    ...                  encoder_ffn_dim=3072, decoder_ffn_dim=3072, d_model=768, attention_window=1024)
+    >>> f"{total(encode_work(base, Workload(tokens=4096))).operations / 1e9:.0f} billion operations"
+    '430 billion operations'
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from led_ref.config import LEDConfig
+from led_ref.errors import InputError
+
+# Bytes of one number.
+ITEM_SIZES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
+
+# Kernels that one operation is on a GPU: a linear map is a product and a bias; attention of few queries is made in parts
+# that are then combined; a tile is two copies (keys, values), the queries' copy, two products, a softmax and the way out.
+LINEAR, ATTEND, TILE = 2, 2, 7
+# The global rows of a layer: their projection, the folding, two products, softmax, the way back; and a decoder's layer in
+# a step: eight linear maps, scaling and heads of q twice, heads of k and v, two ways out, GELU, three norms.
+GLOBAL_ROWS, STEP_LAYER = 12, 8 * LINEAR + 2 * 2 + 2 + 2 + 1 + 3
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is to be run.
+
+    Args:
+        tokens: T, of each document.
+        batch: B, documents.
+        beams: W, of each document.
+        new_tokens: how many are written.
+        globals_: G, global tokens of each document.
+        dtype: what is computed in, one of ITEM_SIZES.
+        queries_per_block: Q of the encoder's tiles: the backend's.
+        folded: cross_attention="folded": no keys and values of the document are kept.
+        threads: how many tiles are in memory at a time (on a GPU: 1, of all heads).
+        block_rows: rows of a feed-forward that are in memory at a time, for each thread.
+
+    Raises:
+        InputError: for a number that cannot be, or an unknown dtype.
+    """
+
+    tokens: int
+    batch: int = 1
+    beams: int = 1
+    new_tokens: int = 1
+    globals_: int = 1
+    dtype: str = "float32"
+    queries_per_block: int = 128
+    folded: bool = False
+    threads: int = 1
+    block_rows: int = 256
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be, by name."""
+        least = {"tokens": 1, "batch": 1, "beams": 1, "new_tokens": 0, "globals_": 0, "queries_per_block": 1}
+        for name, minimum in {**least, "threads": 1, "block_rows": 1}.items():
+            if getattr(self, name) < minimum:
+                raise InputError(f"{name.strip('_')} is {getattr(self, name)}; give at least {minimum}.")
+        if self.globals_ > self.tokens:
+            raise InputError(
+                f"There are {self.globals_} global tokens among {self.tokens}; give at most {self.tokens}."
+            )
+        if self.dtype not in ITEM_SIZES:
+            raise InputError(f"dtype is {self.dtype!r}; choose among {', '.join(ITEM_SIZES)}.")
+
+    @property
+    def rows(self) -> int:
+        """N, rows of the decoder."""
+        return self.batch * self.beams
+
+    @property
+    def item(self) -> int:
+        """Bytes of one number."""
+        return ITEM_SIZES[self.dtype]
+
+
+@dataclass(frozen=True)
+class Work:
+    """One kind of work in a layer or step: what is multiplied and added, moved, and launched."""
+
+    name: str
+    operations: int
+    bytes: int
+    launches: int
+
+
+def total(work: Iterable[Work], name: str = "total") -> Work:
+    """All of it in one.
+
+    Example:
+        >>> total([Work("a", 1, 2, 3), Work("b", 10, 20, 30)])
+        Work(name='total', operations=11, bytes=22, launches=33)
+    """
+    pieces = list(work)
+    return Work(name, sum(w.operations for w in pieces), sum(w.bytes for w in pieces), sum(w.launches for w in pieces))
+
+
+# ---- the encoder --------------------------------------------------------------------------------------------------------
+
+
+def encode_work(config: LEDConfig, load: Workload) -> list[Work]:
+    """The encoder's work, all layers and documents of a kind together, and the embeddings."""
+    rows, d, item = load.batch * load.tokens, config.d_model, load.item
+    by_name: dict[str, list[Work]] = {}
+    for radius in config.radii:
+        for work in encoder_layer_work(config, load, radius):
+            by_name.setdefault(work.name, []).append(work)
+    # Rows of the table are gathered; positions and norm in one pass.
+    embeddings = Work("embeddings", 0, rows * d * item * 4, 2)
+    return [embeddings, *(total(works, name) for name, works in by_name.items())]
+
+
+def encoder_layer_work(config: LEDConfig, load: Workload, radius: int) -> list[Work]:
+    """One encoder layer's work on all documents, by kind."""
+    rows, d, item = load.batch * load.tokens, config.d_model, load.item
+    return [
+        # Four linear maps; q is scaled; q, k and v are copied into heads.
+        products("projections", rows, [(d, d)] * 4, item, launches=4 * LINEAR + 1 + 3, passes=2 * rows * d * 4 * item),
+        window_work(config, load, radius),
+        global_work(config, load),
+        feed_forward_work(rows, d, config.encoder_ffn_dim, load),
+        Work("norms", 0, 2 * 3 * rows * d * item, 2),  # each reads x and update and writes y
+    ]
+
+
+def window_work(config: LEDConfig, load: Workload, radius: int) -> Work:
+    """The tiles of one layer: scores, softmax, weighted sum, for all heads and documents.
+
+    The scores of a tile are written by the first product, read and written by the softmax and read by the second product.
+    A GPU's batched product wants dense operands, so a tile's queries, keys and values are copied first.
+    """
+    heads, d, scores, copied, blocks = config.encoder_attention_heads, config.d_model, 0, 0, 0
+    for queries, keys in tiles(load.tokens, radius, load.queries_per_block):
+        scores += queries * (keys + load.globals_)
+        copied += queries + 2 * keys
+        blocks += 1
+    moved = 4 * heads * scores + 2 * d * copied + 2 * d * load.tokens
+    launches = blocks * TILE + 4  # and: where the result goes, global keys and values, global rows to zero
+    return Work("window", 4 * d * scores * load.batch, moved * load.item * load.batch, launches * load.batch)
+
+
+def tiles(tokens: int, radius: int, queries_per_block: int) -> Iterator[tuple[int, int]]:
+    """(queries, keys in reach) of each block of a document (model/masks.py).
+
+    Example:
+        >>> list(tiles(20, radius=3, queries_per_block=5))
+        [(5, 8), (5, 11), (5, 11), (5, 8)]
+    """
+    for start in range(0, tokens, queries_per_block):
+        stop = min(start + queries_per_block, tokens)
+        yield stop - start, min(tokens, stop + radius) - max(0, start - radius)
+
+
+def global_work(config: LEDConfig, load: Workload) -> Work:
+    """The global tokens' own rows in one layer, the cheaper way (model/global_attention.py has both, and the rule)."""
+    tokens, d, g, item = load.tokens, config.d_model, load.globals_, load.item
+    heads = config.encoder_attention_heads
+    if not g:
+        return Work("global", 0, 0, 0)
+    if g < d // heads:  # folded: 2 products of (H G, D) with (D, T)
+        operations = 4 * heads * g * tokens * d + 6 * g * d * d
+        moved = 2 * tokens * d + 4 * heads * g * tokens + 3 * d * d
+    else:
+        operations = 4 * tokens * d * d + 4 * g * tokens * d + 2 * g * d * d
+        moved = 8 * tokens * d + 4 * heads * g * tokens + 3 * d * d
+    return Work("global", operations * load.batch, moved * item * load.batch, GLOBAL_ROWS * load.batch)
+
+
+def feed_forward_work(rows: int, width: int, inner: int, load: Workload) -> Work:
+    """`fc2(gelu(fc1(x)))` of some rows: the hidden numbers are written, activated in place and read again."""
+    shapes = [(width, inner), (inner, width)]
+    return products(
+        "feed-forward", rows, shapes, load.item, launches=2 * LINEAR + 1, passes=2 * rows * inner * load.item
+    )
+
+
+def products(name: str, rows: int, shapes: list[tuple[int, int]], item: int, *, launches: int, passes: int) -> Work:
+    """Linear maps of `rows` rows: each reads its weights and rows and writes what comes out; its bias is one more pass.
+
+    Args:
+        name: of the work.
+        rows: how many.
+        shapes: (in, out) of each map.
+        item: bytes of a number.
+        launches: of all of it.
+        passes: bytes of other passes over the results.
+    """
+    operations = sum(2 * rows * wide * out for wide, out in shapes)
+    moved = sum(wide * out + rows * (wide + 3 * out) for wide, out in shapes)
+    return Work(name, operations, moved * item + passes, launches)
+
+
+# ---- the decoder --------------------------------------------------------------------------------------------------------
+
+
+def source_work(config: LEDConfig, load: Workload) -> Work:
+    """Keys and values of the document for all decoder layers, made once before the first word; none if folded."""
+    rows, d = load.batch * load.tokens, config.d_model
+    if load.folded:
+        return Work("keys and values", 0, 0, 0)
+    layers = config.decoder_layers
+    shapes = [(d, d)] * 2 * layers
+    return products(
+        "keys and values", rows, shapes, load.item, launches=layers * (2 * LINEAR + 2), passes=4 * layers * rows * d * load.item
+    )  # fmt: skip
+
+
+def step_work(config: LEDConfig, load: Workload, written: int) -> list[Work]:
+    """One decoding step: one new position for each of N rows, `written` positions being there already.
+
+    The beams of a document share one store of what they wrote: W times as many entries, read once for all of them.
+    """
+    n, d, inner, item, layers = load.rows, config.d_model, config.decoder_ffn_dim, load.item, config.decoder_layers
+    # q, k, v and out to itself, q and out to the document; folding applies the document's k and v to the queries.
+    shapes = [(d, d)] * (8 if load.folded else 6) + [(d, inner), (inner, d)]
+    maps = products(
+        "weights", n, shapes * layers, item, launches=layers * STEP_LAYER, passes=layers * n * 12 * d * item
+    )
+    entries = n * (written + 1)
+    return [
+        maps,
+        # Every beam multiplies with all entries of its document, and a mask hides those of the others.
+        Work("own past", layers * 4 * load.beams * entries * d, layers * 2 * entries * d * item, layers * (ATTEND + 2)),
+        cross_work(config, load),
+        products("logits", n, [(d, config.vocab_size)], item, launches=LINEAR + 2, passes=0),
+    ]
+
+
+def cross_work(config: LEDConfig, load: Workload) -> Work:
+    """Attention to the document in one step, all layers: keys and values (or, folded, states) read once for all beams."""
+    n, d, layers = load.rows, config.d_model, config.decoder_layers
+    operations = 4 * n * load.tokens * d * (config.decoder_attention_heads if load.folded else 1)
+    moved = 2 * load.batch * load.tokens * d + 4 * n * config.decoder_attention_heads * load.tokens * load.folded
+    return Work("document", layers * operations, layers * moved * load.item, layers * ATTEND)
+
+
+def generate_work(config: LEDConfig, load: Workload) -> list[Work]:
+    """Encoder, keys and values, and all steps: one Work each. The steps differ by what is written; the middle one counts."""
+    steps = total(step_work(config, load, load.new_tokens // 2), "steps")
+    times = load.new_tokens
+    return [
+        total(encode_work(config, load), "encoder"),
+        source_work(config, load),
+        Work("steps", steps.operations * times, steps.bytes * times, steps.launches * times),
+    ]
+
+
+def transfer_bytes(config: LEDConfig, load: Workload) -> int:
+    """What one step sends from a GPU to the host, where the search is: N rows of V logits."""
+    return load.rows * config.vocab_size * load.item
