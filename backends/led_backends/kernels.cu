@@ -8,7 +8,8 @@
 // T is how numbers are stored: float, __half or __nv_bfloat16. Whatever is computed is computed in float.
 // cupy_backend.py compiles a kernel when it is first needed, for one T (NVRTC, the compiler within CuPy). Under
 // LED_REF_ON_CPU the same text is C++ for a CPU, where the tests run it (tests/kernels). Its dialect is therefore small:
-// blocks of one dimension, static shared arrays, __syncthreads, __shfl_xor_sync.
+// blocks of one dimension, static shared arrays, __syncthreads, __shfl_xor_sync. No pointer is null, since CuPy cannot pass
+// one: where there is no mask or no update, a number says so, and the pointer is any.
 // cupy_plain.py has the same operations in array notation. Never run on a GPU so far.
 
 #if !defined(LED_REF_ON_CPU)
@@ -40,7 +41,7 @@ __device__ __forceinline__ Softmax together(Softmax a, Softmax b) {
 
 // Softmax over each row of a sliding window's tile, in place: (heads, queries, globals + keys), a block for each row.
 // Query q sees the leading columns of the global tokens and, of the keys, those with |first + q - key| <= radius that are
-// local (is_local may be null: all are). All else becomes 0, and so does a row that sees nothing.
+// local (is_local; read only if some_are_not). All else becomes 0, and so does a row that sees nothing.
 // With keys = 0 every column is a leading one: the softmax of whole rows.
 //
 // Pass 1 reads the row and keeps a Softmax for each thread; they are brought together by shuffles within a warp, through
@@ -48,14 +49,14 @@ __device__ __forceinline__ Softmax together(Softmax a, Softmax b) {
 // columns that it read itself, so nobody waits between the passes but for the total.
 template <typename T>
 __global__ void __launch_bounds__(1024)
-band_softmax(T* scores, const bool* is_local, int queries, int globals, int keys, int first, int radius) {
+band_softmax(T* scores, const bool* is_local, int some_are_not, int queries, int globals, int keys, int first, int radius) {
     __shared__ Softmax of_warp[WARP];
     const int columns = globals + keys;
     T* row = scores + (size_t)blockIdx.x * columns;
     const int own_key = first + (int)blockIdx.x % queries;
     const auto sees = [=](int column) {
         const int key = column - globals;
-        return key < 0 || (abs(own_key - key) <= radius && (is_local == nullptr || is_local[key]));
+        return key < 0 || (abs(own_key - key) <= radius && (!some_are_not || is_local[key]));
     };
 
     Softmax mine = {LOWEST, 0.0f};
@@ -91,8 +92,8 @@ __device__ __forceinline__ float sum_over_warp(float x) {
 }
 
 // LayerNorm over each row of x + update, a warp for each row. The row is read once and stays in registers, PER_LANE
-// numbers to a lane, so that the mean and then the variance around it cost no second trip. update (null: none) has
-// update_rows rows and begins again after the last: positions are the same for every document.
+// numbers to a lane, so that the mean and then the variance around it cost no second trip. update has
+// update_rows rows (0: there is none) and begins again after the last: positions are the same for every document.
 #define PER_LANE 32  // so width is at most 1024, led-large's
 template <typename T>
 __global__ void __launch_bounds__(128)
@@ -102,7 +103,7 @@ layer_norm(const T* x, const T* update, const T* weight, const T* bias, T* out, 
     if (row >= rows) return;  // the whole warp
     x += (size_t)row * width;
     out += (size_t)row * width;
-    if (update != nullptr) update += (size_t)(row % update_rows) * width;
+    if (update_rows > 0) update += (size_t)(row % update_rows) * width;
 
     float y[PER_LANE];
     float sum = 0.0f;
@@ -111,7 +112,7 @@ layer_norm(const T* x, const T* update, const T* weight, const T* bias, T* out, 
         const int column = lane + i * WARP;
         if (column >= width) continue;
         y[i] = static_cast<float>(x[column]);
-        if (update != nullptr) y[i] += static_cast<float>(update[column]);
+        if (update_rows > 0) y[i] += static_cast<float>(update[column]);
         sum += y[i];
     }
     const float mean = sum_over_warp(sum) / width;
@@ -143,18 +144,25 @@ layer_norm(const T* x, const T* update, const T* weight, const T* bias, T* out, 
 #define MAX_WIDTH 128  // of a head, K
 #define LANES 8        // that share the product of one key with the queries: they read 32 bytes of it at a time
 
+// One number for each query, side by side, so that a key's number meets them all in few reads of shared memory.
+template <int Q>
+struct alignas(Q % 4 == 0 ? 16 : 4) PerQuery {
+    float of[Q];
+};
+
 // q (heads, Q, width), dense. keys and values: (positions, width) for each head, dense within it, one head's beginning
 // key_stride and value_stride numbers after the other's (a store may have room for more positions than it holds).
-// may_look: null, or bool; document b's mask of query i begins at b * look_document + i * look_query (0: broadcast).
+// may_look, read only if masked: document b's mask of query i begins at b * look_document + i * look_query (0: broadcast).
 // heads counts those of all documents, heads_each those of one.
 // Left behind: highest, total (heads, chunks, Q) and sums (heads, chunks, Q, width).
 template <typename T, int Q>
 __global__ void __launch_bounds__(CHUNK)
 attend_chunk(const T* q, const T* keys, const T* values, const bool* may_look, float* highest, float* total, float* sums,
-             int heads_each, int positions, int width, long long key_stride, long long value_stride,
+             int masked, int heads_each, int positions, int width, long long key_stride, long long value_stride,
              long long look_document, long long look_query) {
-    alignas(16) __shared__ float q_shared[MAX_WIDTH * Q];  // (width, Q): one key's number meets all queries side by side
-    alignas(16) __shared__ float weights[CHUNK * Q];       // (chunk, Q): first the scores
+    using Numbers = PerQuery<Q>;
+    __shared__ Numbers q_shared[MAX_WIDTH];  // by column
+    __shared__ Numbers weights[CHUNK];       // by position; at first the scores
     const int chunks = (positions + CHUNK - 1) / CHUNK;
     const int head = blockIdx.x / chunks;
     const int start = blockIdx.x % chunks * CHUNK;
@@ -164,8 +172,8 @@ attend_chunk(const T* q, const T* keys, const T* values, const bool* may_look, f
     q += (size_t)head * Q * width;
     keys += head * key_stride + (size_t)start * width;
     values += head * value_stride + (size_t)start * width;
-    if (may_look != nullptr) may_look += head / heads_each * look_document + start;
-    for (int i = thread; i < Q * width; i += CHUNK) q_shared[i % width * Q + i / width] = static_cast<float>(q[i]);
+    if (masked) may_look += head / heads_each * look_document + start;
+    for (int i = thread; i < Q * width; i += CHUNK) q_shared[i % width].of[i / width] = static_cast<float>(q[i]);
     __syncthreads();
 
     // Scores. LANES threads to a key; each turn of the loop the block takes CHUNK / LANES keys.
@@ -176,15 +184,15 @@ attend_chunk(const T* q, const T* keys, const T* values, const bool* may_look, f
             for (int k = thread % LANES; k < width; k += LANES) {
                 const float number = static_cast<float>(keys[(size_t)key * width + k]);
 #pragma unroll
-                for (int i = 0; i < Q; ++i) dot[i] += number * q_shared[k * Q + i];
+                for (int i = 0; i < Q; ++i) dot[i] += number * q_shared[k].of[i];
             }
 #pragma unroll
         for (int i = 0; i < Q; ++i) {
             for (int distance = LANES / 2; distance > 0; distance /= 2)
                 dot[i] += __shfl_xor_sync(ALL_LANES, dot[i], distance);
             if (key < count && i % LANES == thread % LANES) {
-                const bool sees = may_look == nullptr || may_look[i * look_query + key];
-                weights[key * Q + i] = sees ? dot[i] : LOWEST;
+                const bool sees = !masked || may_look[i * look_query + key];
+                weights[key].of[i] = sees ? dot[i] : LOWEST;
             }
         }
     }
@@ -193,14 +201,14 @@ attend_chunk(const T* q, const T* keys, const T* values, const bool* may_look, f
     // Scores become weights exp(score - highest); a warp to a query.
     for (int i = thread / WARP; i < Q; i += CHUNK / WARP) {
         float peak = LOWEST;
-        for (int key = lane; key < count; key += WARP) peak = fmaxf(peak, weights[key * Q + i]);
+        for (int key = lane; key < count; key += WARP) peak = fmaxf(peak, weights[key].of[i]);
         for (int distance = WARP / 2; distance > 0; distance /= 2)
             peak = fmaxf(peak, __shfl_xor_sync(ALL_LANES, peak, distance));
         float sum = 0.0f;
         for (int key = lane; key < count; key += WARP) {
-            const float score = weights[key * Q + i];
+            const float score = weights[key].of[i];
             const float weight = score == LOWEST ? 0.0f : expf(score - peak);  // hidden: 0, also where all are
-            weights[key * Q + i] = weight;
+            weights[key].of[i] = weight;
             sum += weight;
         }
         sum = sum_over_warp(sum);
@@ -218,16 +226,17 @@ attend_chunk(const T* q, const T* keys, const T* values, const bool* may_look, f
     for (int key = team; key < count; key += teams) {
         const float number = static_cast<float>(values[(size_t)key * width + thread % width]);
 #pragma unroll
-        for (int i = 0; i < Q; ++i) mixed[i] += number * weights[key * Q + i];
+        for (int i = 0; i < Q; ++i) mixed[i] += number * weights[key].of[i];
     }
     __syncthreads();  // all have read their weights: the space is free for the teams' sums, (teams, Q, width)
+    float* of_teams = weights[0].of;
     if (team < teams)
 #pragma unroll
-        for (int i = 0; i < Q; ++i) weights[(team * Q + i) * width + thread % width] = mixed[i];
+        for (int i = 0; i < Q; ++i) of_teams[(team * Q + i) * width + thread % width] = mixed[i];
     __syncthreads();
     for (int i = thread; i < Q * width; i += CHUNK) {
         float sum = 0.0f;
-        for (int each = 0; each < teams; ++each) sum += weights[each * Q * width + i];
+        for (int each = 0; each < teams; ++each) sum += of_teams[each * Q * width + i];
         sums[(size_t)blockIdx.x * Q * width + i] = sum;
     }
 }
