@@ -13,7 +13,7 @@ The files in reading order:
     model/ops.py                 linear maps, heads, norms, the feed-forward
     model/masks.py               who may look at whom: begin here
     model/sliding_window.py      attention through a window: the heart of LED
-    model/global_attention.py    the few tokens that see everything
+    model/global_attention.py    the few tokens that see everything; folding.py: how that saves projecting all tokens
     model/encoder.py             a layer, and the stack of them
     model/cache.py, decoder.py   what is written so far, looking back and across
     model/heads.py               logits and loss

@@ -10,6 +10,7 @@ head; a digit is an axis of just that length):
     W  beams of a document     N  rows of the decoder, B W   Z  columns of a tile, G + S; of a picture, G + 2R + 1
     P  places: of a prompt,    L  max_length                 C  candidates of a search step
        or in a position table  h  a slice of the heads     X  what is gathered: any number
+    E  entries of the store that a document's texts share
 
 `attention_window` is the total width 2R of the window, as in transformers and in every checkpoint on the Hub: a query at
 position i sees the positions i - R ... i + R, where R = window // 2. (In allenai's original code the number of that name

@@ -94,7 +94,7 @@ class LEDModel(LEDPreTrainedModel):
             shape = (rows, cache.length + new)
             target_mask = inputs.checked_mask("decoder_attention_mask", decoder_attention_mask, shape)
             listener("attention_mask", target_mask)
-        masks = decoder_masks(new, cache.length, target_mask, mask_BT, self.backend)
+        masks = decoder_masks(new, cache, target_mask, mask_BT, self.backend)
         listener("embed_tokens.output", embeds_NUD)
         last_NUD, cache = decode(embeds_NUD, cache, self.params.decoder, self.config, masks, self.backend, listener)
         return LEDSeq2SeqModelOutput(
@@ -111,12 +111,18 @@ class LEDModel(LEDPreTrainedModel):
 
     __call__ = forward
 
-    def source_memory(self, encoded: LEDEncoderBaseModelOutput | None, rows: int, tap: Tap = SILENT) -> DecoderCache:
-        """The cache before the first target token: the document's keys and values, made once, for `rows` target rows."""
+    def source_memory(
+        self, encoded: LEDEncoderBaseModelOutput | None, rows: int, tap: Tap = SILENT, *, folded: bool = False
+    ) -> DecoderCache:
+        """The cache before the first target token, for `rows` target rows: the document's keys and values, made once.
+
+        With `folded`, its states alone: cross-attention then works without keys and values.
+        """
         if encoded is None:
             raise InputError("There is no document: pass input_ids, inputs_embeds, encoder_outputs or past_key_values.")
         heads = self.config.decoder_attention_heads
-        return source_memory(encoded.last_hidden_state, self.params.decoder, heads, rows, self.backend, tap)
+        states_BTD = encoded.last_hidden_state
+        return source_memory(states_BTD, self.params.decoder, heads, rows, self.backend, tap, folded=folded)
 
     def _source(
         self,

@@ -56,9 +56,9 @@ class StepFunction:
         """Logits (N, V) of what follows; row n goes on from row parents_N[n] of the call before."""
         model, backend = self.model, self.model.backend
         if parents_N is not None:
-            self.cache = self.cache.reorder(parents_N, backend)
+            self.cache = self.cache.reorder(parents_N)
         new = token_ids_NU.shape[1]
-        masks = decoder_masks(new, self.cache.length, None, self.attention_mask_BT, backend)
+        masks = decoder_masks(new, self.cache, None, self.attention_mask_BT, backend)
         tap = self.tap.at(f"step.{self.calls}")
         self.calls += 1
         inner = tap.at("led.decoder")

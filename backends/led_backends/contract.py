@@ -28,7 +28,6 @@ XP_NAMES = frozenset(
         "exp",
         "inf",
         "log",
-        "matmul",
         "stack",
         "zeros",
     }
@@ -106,7 +105,8 @@ class Backend(Protocol):
 
         Made for few queries and many keys, as in a decoding step: each key and value is read once for all queries.
         `may_look_BQS` is bool and broadcasts over B and Q; None: every query sees every key. A query that sees nothing
-        gets zeros.
+        gets zeros. Keys and values may be views of arrays with room for more positions: a head's rows are dense, but
+        the next head does not begin where the last one ends.
         """
         ...
 

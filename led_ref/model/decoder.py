@@ -6,59 +6,90 @@ One layer, for every target position (paper section 3; BART's decoder unchanged;
     x = LayerNorm(x + out_proj(cross_attention(x, e)))    every position sees all unmasked states e of the encoder
     x = LayerNorm(x + fc2(gelu(fc1(x))))
 
-N = B * W rows: each of the B documents has W beams in adjacent rows, and all of them read the document's one copy of keys
-and values. With W = 1 this is an ordinary batch.
+N = B * W rows: each of the B documents has W texts in adjacent rows (beams, mostly). They are W times as many queries to the
+same keys: to the document's one copy of keys and values in cross-attention, and in self-attention to the one store that
+they share, where a mask tells each text its own past from the others'. So both are one operation, and with W = 1 they are
+what they are in any batch.
 """
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from led_backends.contract import Array, Backend, HostArray
 from led_ref.config import LEDConfig
-from led_ref.model.cache import DecoderCache, LayerCache
+from led_ref.model.cache import FIRST_ROOM, DecoderCache, Growing, LayerCache
+from led_ref.model.folding import folded_attention
 from led_ref.model.ops import add_and_norm, add_positions, feed_forward, linear, scale_and_split, split_heads
 from led_ref.model.params import AttentionParams, DecoderLayerParams, DecoderParams
+from led_ref.model.pictures import rows_of, tell_attention
 from led_ref.model.tap import SILENT, Tap
 
 
 @dataclass(frozen=True)
 class DecoderMasks:
-    """Who may look at whom in the decoder; None: at everything there is."""
+    """Who may look at whom in the decoder; None: at everything there is. The W texts of U positions are W * U = Q queries."""
 
-    causal_NUS: Array | None  # bool, (N or 1, U, S): S target positions so far, the new U the last of them
-    source_BT: Array | None  # bool, (B, T)
+    own_BQE: Array | None  # bool, (B or 1, Q, E): the entries of the store, the new ones included
+    source_B1T: Array | None  # bool, (B, 1, T)
+    entries_NS: HostArray  # int64: each text's own entries in the order of positions, the new ones included
 
 
 def decoder_masks(
     new: int,
-    before: int,
+    cache: DecoderCache,
     decoder_attention_mask_NS: HostArray | None,
     attention_mask_BT: HostArray | None,
     backend: Backend,
 ) -> DecoderMasks:
-    """The masks for `new` target positions after `before` others.
+    """The masks for `new` more positions of each text.
 
     Args:
         new: U, how many positions are computed now.
-        before: how many the cache covers already.
+        cache: what comes before them.
         decoder_attention_mask_NS: 1 for target tokens, 0 for padding, over all positions so far; None: no padding.
         attention_mask_BT: 1 for source tokens, 0 for padding; None: no padding.
         backend: where they will be used.
     """
-    xp = backend.xp
-    causal_NUS = None
-    if new > 1:
-        causal_NUS = (xp.arange(before, before + new)[:, None] >= xp.arange(before + new))[None]
-    if decoder_attention_mask_NS is not None and not decoder_attention_mask_NS.all():
-        real_NUS = backend.to_device(decoder_attention_mask_NS == 1)[:, None, :]
-        causal_NUS = real_NUS if causal_NUS is None else causal_NUS & real_NUS
-    source_BT = None
+    entries_BWS = cache.entries_after(new)
+    entries_NS = entries_BWS.reshape(cache.rows, -1)
+    own_BQE = source_B1T = None
+    real_NS = np.ones(entries_NS.shape, bool) if decoder_attention_mask_NS is None else decoder_attention_mask_NS == 1
+    if new > 1 or entries_BWS.shape[1] > 1 or not real_NS.all():
+        own_BQE = backend.to_device(_own_past(entries_BWS, real_NS.reshape(entries_BWS.shape), new))
     if attention_mask_BT is not None and not attention_mask_BT.all():
-        source_BT = backend.to_device(attention_mask_BT == 1)
-    return DecoderMasks(causal_NUS, source_BT)
+        source_B1T = backend.to_device(attention_mask_BT == 1)[:, None]
+    return DecoderMasks(own_BQE, source_B1T, entries_NS)
+
+
+def _own_past(entries_BWS: HostArray, real_BWS: HostArray, new: int) -> HostArray:
+    r"""Which entries each query sees, (B, W * U, E): those of its own text, real ones, up to its own position.
+
+    Two texts of a document, two positions each, the last of them new; `x` is what a text sees of the four entries:
+
+        >>> entries = np.array([[[0, 2], [1, 3]]])
+        >>> seen = _own_past(entries, np.ones_like(entries, bool), new=1)
+        >>> print("\n".join("".join(".x"[s] for s in row) for row in seen[0].astype(int)))
+        x.x.
+        .x.x
+    """
+    documents, beams, positions = entries_BWS.shape
+    own_BWUE = np.zeros((documents, beams, new, entries_BWS.max() + 1), bool)
+    u = np.arange(new)[:, None]
+    real_BWUS = real_BWS[:, :, None] & (np.arange(positions) <= positions - new + u)
+    np.put_along_axis(own_BWUE, np.broadcast_to(entries_BWS[:, :, None], real_BWUS.shape), real_BWUS, axis=3)
+    return own_BWUE.reshape(documents, beams * new, -1)
 
 
 def source_memory(
-    states_BTD: Array, params: DecoderParams, heads: int, rows: int, backend: Backend, tap: Tap = SILENT
+    states_BTD: Array,
+    params: DecoderParams,
+    heads: int,
+    rows: int,
+    backend: Backend,
+    tap: Tap = SILENT,
+    *,
+    folded: bool = False,
 ) -> DecoderCache:
     """The cache before the first word: each layer's keys and values of the document, made once; no target position yet.
 
@@ -69,19 +100,33 @@ def source_memory(
         rows: N, how many rows will be written.
         backend: where to compute.
         tap: listens at `led.decoder`.
+        folded: make no keys and values; cross-attention will work from the states (folding.py).
     """
-    empty_NH0K = backend.xp.zeros((rows, heads, 0, states_BTD.shape[-1] // heads), dtype=states_BTD.dtype)
+    documents, length, d_model = states_BTD.shape
+    room = (documents, heads, FIRST_ROOM, d_model // heads)
     layers = []
     for i, layer in enumerate(params.layers):
-        k_BTD = linear(states_BTD, layer.encoder_attn.k_proj, backend)
-        tap(f"layers.{i}.encoder_attn.k_proj.output", k_BTD)
-        v_BTD = linear(states_BTD, layer.encoder_attn.v_proj, backend)
-        tap(f"layers.{i}.encoder_attn.v_proj.output", v_BTD)
-        k_BHTK, v_BHTK = split_heads(k_BTD, heads, backend), split_heads(v_BTD, heads, backend)
-        tap(f"layers.{i}.encoder_attn.k", k_BHTK)
-        tap(f"layers.{i}.encoder_attn.v", v_BHTK)
-        layers.append(LayerCache(empty_NH0K, empty_NH0K, k_BHTK, v_BHTK))
-    return DecoderCache(tuple(layers), 0, rows, (states_BTD.shape[0], states_BTD.shape[1]))
+        k_BHTK = v_BHTK = None
+        inner = tap.at(f"layers.{i}.encoder_attn")
+        if not folded or any(inner.wants(role) for role in ("k_proj.output", "v_proj.output", "k", "v")):
+            k_BTD = linear(states_BTD, layer.encoder_attn.k_proj, backend)
+            inner("k_proj.output", k_BTD)
+            v_BTD = linear(states_BTD, layer.encoder_attn.v_proj, backend)
+            inner("v_proj.output", v_BTD)
+            k_BHTK, v_BHTK = split_heads(k_BTD, heads, backend), split_heads(v_BTD, heads, backend)
+            inner("k", k_BHTK)
+            inner("v", v_BHTK)
+        if folded:  # made to be shown, if at all
+            k_BHTK = v_BHTK = None
+        own_k, own_v = (Growing(backend.xp.empty(room, dtype=states_BTD.dtype), 0) for _ in "kv")
+        layers.append(LayerCache(own_k, own_v, k_BHTK, v_BHTK))
+    return DecoderCache(
+        tuple(layers),
+        states_BTD if folded else None,
+        np.zeros((documents, rows // documents, 0), np.int64),
+        0,
+        (documents, length),
+    )
 
 
 def decode(
@@ -111,35 +156,29 @@ def decode(
     x_NUD = add_positions(embeds_NUD, *tables, backend, first=cache.length, tap=tap)
     layers = []
     for i, (layer, memory) in enumerate(zip(params.layers, cache.layers, strict=True)):
-        heads = config.decoder_attention_heads
-        x_NUD, memory = decoder_layer(x_NUD, memory, layer, heads, masks, backend, tap.at(f"layers.{i}"))
+        heads, states_BTD = config.decoder_attention_heads, cache.states_BTD
+        x_NUD, memory = decoder_layer(x_NUD, memory, states_BTD, layer, heads, masks, backend, tap.at(f"layers.{i}"))
         layers.append(memory)
-    return x_NUD, replace(cache, layers=tuple(layers), length=cache.length + embeds_NUD.shape[1])
+    return x_NUD, cache.grown(tuple(layers), embeds_NUD.shape[1])
 
 
 def decoder_layer(
     x_NUD: Array,
     memory: LayerCache,
+    states_BTD: Array | None,
     params: DecoderLayerParams,
     heads: int,
     masks: DecoderMasks,
     backend: Backend,
     tap: Tap = SILENT,
 ) -> tuple[Array, LayerCache]:
-    """One layer: (N, U, D) -> (N, U, D), and the memory grown by U positions."""
-    memory = remember(x_NUD, memory, params.self_attn, heads, backend, tap.at("self_attn"))
-    own_k_NHSK, own_v_NHSK = memory.self_k_NHSK, memory.self_v_NHSK
-    causal_N1US = None if masks.causal_NUS is None else masks.causal_NUS[:, None]
-    update_NUD = attention(
-        x_NUD, own_k_NHSK, own_v_NHSK, params.self_attn, heads, causal_N1US, backend, tap.at("self_attn")
-    )
+    """One layer: (N, U, D) -> (N, U, D), and the memory grown by U positions. states_BTD: only if it is to be folded."""
+    memory = remember(x_NUD, memory, params.self_attn, heads, masks, backend, tap.at("self_attn"))
+    update_NUD = self_attention(x_NUD, memory, params.self_attn, heads, masks, backend, tap.at("self_attn"))
     x_NUD = add_and_norm(x_NUD, update_NUD, params.self_attn_layer_norm, backend, tap.at("self_attn_layer_norm"))
 
-    source_B11T = None if masks.source_BT is None else masks.source_BT[:, None, None]
-    cross_k_BHTK, cross_v_BHTK = memory.cross_k_BHTK, memory.cross_v_BHTK
-    update_NUD = attention(
-        x_NUD, cross_k_BHTK, cross_v_BHTK, params.encoder_attn, heads, source_B11T, backend, tap.at("encoder_attn")
-    )
+    inner = tap.at("encoder_attn")
+    update_NUD = cross_attention(x_NUD, memory, states_BTD, params.encoder_attn, heads, masks, backend, inner)
     x_NUD = add_and_norm(x_NUD, update_NUD, params.encoder_attn_layer_norm, backend, tap.at("encoder_attn_layer_norm"))
 
     update_NUD = feed_forward(x_NUD, params.fc1, params.fc2, backend, tap)
@@ -148,82 +187,98 @@ def decoder_layer(
 
 
 def remember(
-    x_NUD: Array, memory: LayerCache, params: AttentionParams, heads: int, backend: Backend, tap: Tap
+    x_NUD: Array,
+    memory: LayerCache,
+    params: AttentionParams,
+    heads: int,
+    masks: DecoderMasks,
+    backend: Backend,
+    tap: Tap = SILENT,
 ) -> LayerCache:
     """The memory with the keys and values of U more target positions behind those that it has."""
     k_NUD = linear(x_NUD, params.k_proj, backend)
     tap("k_proj.output", k_NUD)
     v_NUD = linear(x_NUD, params.v_proj, backend)
     tap("v_proj.output", v_NUD)
-    k_NHUK, v_NHUK = split_heads(k_NUD, heads, backend), split_heads(v_NUD, heads, backend)
-    k_NHSK = backend.xp.concatenate([memory.self_k_NHSK, k_NHUK], axis=2)
-    tap("k", k_NHSK)
-    v_NHSK = backend.xp.concatenate([memory.self_v_NHSK, v_NHUK], axis=2)
-    tap("v", v_NHSK)
-    return replace(memory, self_k_NHSK=k_NHSK, self_v_NHSK=v_NHSK)
+    documents = len(memory.self_k.room_BHCK)
+    grown = []
+    for role, before, new_NUD in (("k", memory.self_k, k_NUD), ("v", memory.self_v, v_NUD)):
+        new_BQD = new_NUD.reshape(documents, -1, new_NUD.shape[-1])  # the texts of a document, one after the other
+        after = before.append(split_heads(new_BQD, heads, backend), backend)
+        if tap.wants(role):  # shown text by text, position by position
+            tap(role, _own_entries(after.array, masks.entries_NS, backend))
+        grown.append(after)
+    return replace(memory, self_k=grown[0], self_v=grown[1])
 
 
-def attention(
+def _own_entries(array_BHEK: Array, entries_NS: HostArray, backend: Backend) -> Array:
+    """(N, H, S, K): of each text its own entries, in the order of positions."""
+    beams = len(entries_NS) // len(array_BHEK)
+    own = [array_BHEK[n // beams][:, backend.to_device(own_S)] for n, own_S in enumerate(entries_NS)]
+    own_NHSK: Array = backend.xp.stack(own)
+    return own_NHSK
+
+
+def self_attention(
     x_NUD: Array,
-    k_BHSK: Array,
-    v_BHSK: Array,
+    memory: LayerCache,
     params: AttentionParams,
     heads: int,
-    may_look_B1US: Array | None,
+    masks: DecoderMasks,
     backend: Backend,
-    tap: Tap,
+    tap: Tap = SILENT,
 ) -> Array:
-    """Full attention, `softmax(q k / sqrt K) v`, then the output projection; W = N / B rows share each set of keys.
+    """Every position looks at itself and those of its own text before it, which `memory` holds already (remember)."""
+    k_BHEK, v_BHEK = memory.self_k.array, memory.self_v.array
+    q_BHQK = _queries(x_NUD, len(k_BHEK), params, heads, backend, tap)
+    entries_NS = backend.to_device(masks.entries_NS) if tap.wants("scores") or tap.wants("probs") else None
+    tell_attention(q_BHQK, k_BHEK, masks.own_BQE, len(x_NUD), entries_NS, backend, tap)
+    out_BHQK = backend.attend(q_BHQK, k_BHEK, v_BHEK, masks.own_BQE)
+    return _project_out(out_BHQK, x_NUD.shape, params, backend, tap)
 
-    For self-attention B = N, so W = 1. For cross-attention the W beams of a document are W times as many queries to the
-    same keys: one product reads the keys once for all of them.
 
-    Args:
-        x_NUD: where the queries come from.
-        k_BHSK: keys.
-        v_BHSK: values.
-        params: the projections; keys and values are made already.
-        heads: H.
-        may_look_B1US: which keys each query may see, broadcast over heads; None: all.
-        backend: where to compute.
-        tap: listens at the module.
+def cross_attention(
+    x_NUD: Array,
+    memory: LayerCache,
+    states_BTD: Array | None,
+    params: AttentionParams,
+    heads: int,
+    masks: DecoderMasks,
+    backend: Backend,
+    tap: Tap = SILENT,
+) -> Array:
+    """Every position of every text looks at all unmasked tokens of its document.
+
+    Through the keys and values that were made of them, or, if the memory holds none, by folding the projections.
     """
-    xp = backend.xp
-    rows, new, d_model = x_NUD.shape
-    documents, _, keys, width = k_BHSK.shape
-    beams = rows // documents
+    documents = len(memory.self_k.room_BHCK)
+    q_BHQK = _queries(x_NUD, documents, params, heads, backend, tap)
+    k_BHTK, v_BHTK = memory.cross_k_BHTK, memory.cross_v_BHTK
+    if k_BHTK is not None and v_BHTK is not None:
+        tell_attention(q_BHQK, k_BHTK, masks.source_B1T, len(x_NUD), None, backend, tap)
+        out_BHQK = backend.attend(q_BHQK, k_BHTK, v_BHTK, masks.source_B1T)
+    else:
+        assert states_BTD is not None
+        if tap.wants("scores") or tap.wants("probs"):
+            shown_BHTK = split_heads(linear(states_BTD, params.k_proj, backend), heads, backend)
+            tell_attention(q_BHQK, shown_BHTK, masks.source_B1T, len(x_NUD), None, backend, tap)
+        out_BHQK = folded_attention(q_BHQK, states_BTD, params.k_proj, params.v_proj, masks.source_B1T, backend)
+    return _project_out(out_BHQK, x_NUD.shape, params, backend, tap)
+
+
+def _queries(x_NUD: Array, documents: int, params: AttentionParams, heads: int, backend: Backend, tap: Tap) -> Array:
+    """`(Wq x + bq) / sqrt(K)` as (B, H, Q, K): all queries to a document's keys as the rows of one matrix, Q = W * U."""
     q_NUD = linear(x_NUD, params.q_proj, backend)
     tap("q_proj.output", q_NUD)
-    q_NHUK = scale_and_split(q_NUD, heads, backend)
-    tap("q", q_NHUK)
-    # (B * W, H, U, K) -> (B, H, W * U, K): all queries to a document's keys become the rows of one matrix.
-    q_BHQK = q_NHUK.reshape(documents, beams, heads, new, width).swapaxes(1, 2)
-    q_BHQK = q_BHQK.reshape(documents, heads, beams * new, width)
-    out_BHQK = xp.empty(q_BHQK.shape, dtype=x_NUD.dtype)
-    shown = {
-        role: xp.empty((documents, heads, beams * new, keys), dtype=x_NUD.dtype)
-        for role in ("scores", "probs")
-        if tap.wants(role)
-    }
+    q_BHQK = scale_and_split(q_NUD.reshape(documents, -1, q_NUD.shape[-1]), heads, backend)
+    if tap.wants("q"):
+        tap("q", rows_of(q_BHQK, len(x_NUD), backend))
+    return q_BHQK
 
-    def attend(h: slice) -> None:
-        for b in range(documents):
-            scores_hQS = q_BHQK[b, h] @ k_BHSK[b, h].swapaxes(-1, -2)
-            if may_look_B1US is not None:
-                backend.hide(scores_hQS, may_look_B1US[b if len(may_look_B1US) > 1 else 0])
-            if "scores" in shown:
-                shown["scores"][b, h] = scores_hQS
-            probs_hQS = backend.softmax(scores_hQS)
-            if "probs" in shown:
-                shown["probs"][b, h] = probs_hQS
-            out_BHQK[b, h] = probs_hQS @ v_BHSK[b, h]
 
-    backend.for_each_tile(attend, heads)
-    for role, values_BHQS in shown.items():
-        values_BWHUS = values_BHQS.reshape(documents, heads, beams, new, keys).swapaxes(1, 2)
-        tap(role, values_BWHUS.reshape(rows, heads, new, keys))
-    out_BWUHK = out_BHQK.reshape(documents, heads, beams, new, width).transpose(0, 2, 3, 1, 4)
-    attended_NUD = out_BWUHK.reshape(rows, new, d_model)
+def _project_out(out_BHQK: Array, shape: tuple[int, ...], params: AttentionParams, backend: Backend, tap: Tap) -> Array:
+    """Heads side by side again, rows as they were, and the output projection: (B, H, Q, K) -> (N, U, D)."""
+    attended_NUD = out_BHQK.swapaxes(1, 2).reshape(shape)
     tap("out_proj.input", attended_NUD)
     update_NUD = linear(attended_NUD, params.out_proj, backend)
     tap("out_proj.output", update_NUD)

@@ -7,17 +7,13 @@ the rows of the global tokens themselves, with projections of their own (paper s
     out_g = sum_j softmax_j(q_g . k_j / sqrt K) v_j      k = Wk x + bk,  v = Wv x + bv,  over every unmasked j
 
 Two ways to the same numbers. Projecting every token with Wk and Wv costs 2 T D^2 multiplications for what may be one
-query. With few global tokens the matrices are moved to the other side of the product instead:
-
-    q . (Wk x + bk)       = (q Wk) . x + q . bk        the last term is the same for every j: softmax does not see it
-    sum_j p_j (Wv x_j + bv) = Wv (sum_j p_j x_j) + bv  because the p_j add up to one
-
-where Wk and Wv (K, D) are one head's rows of the matrices. For all heads that costs 2 G H T D: cheaper as long as G < K,
-the width of a head. That is the rule below.
+query. With few global tokens the matrices are applied to the queries instead (folding.py), which costs 2 G H T D: cheaper
+as long as G < K = D / H, the width of a head. That is the rule below.
 """
 
 from led_backends.contract import Array, Backend
-from led_ref.model.masks import QUERIES_PER_BLOCK, DocumentMask
+from led_ref.model.folding import folded_scores, folded_values
+from led_ref.model.masks import DocumentMask
 from led_ref.model.ops import linear, scale_and_split, split_heads
 from led_ref.model.params import EncoderLayerParams
 from led_ref.model.tap import SILENT, Tap
@@ -61,13 +57,8 @@ def _by_folding(
     q_HGK: Array, x_TD: Array, params: EncoderLayerParams, may_look_T: Array | None, backend: Backend, tap: Tap
 ) -> Array:
     """Few global tokens: `(q Wk) . x` and `Wv (p x)`; no token is projected."""
-    heads, globals_, width = q_HGK.shape
-    length, d_model = x_TD.shape
-    key_HKD = params.key_global.weight.reshape(heads, width, d_model)
-    value_HKD = params.value_global.weight.reshape(heads, width, d_model)
-
-    folded_HGD = q_HGK @ key_HKD
-    scores_HGT = (folded_HGD.reshape(heads * globals_, d_model) @ x_TD.T).reshape(heads, globals_, length)
+    heads, _, width = q_HGK.shape
+    scores_HGT = folded_scores(q_HGK, x_TD, params.key_global)
     if may_look_T is not None:
         backend.hide(scores_HGT, may_look_T)
     if tap.wants("global_scores"):  # what is shown is q . k, with the term that softmax does not see
@@ -75,10 +66,7 @@ def _by_folding(
         tap("global_scores", (scores_HGT + q_HGK @ key_bias_HK1).swapaxes(-1, -2))
     probs_HGT = backend.softmax(scores_HGT)
     tap("global_probs", probs_HGT.swapaxes(-1, -2))
-    mixed_HGD = (probs_HGT.reshape(heads * globals_, length) @ x_TD).reshape(heads, globals_, d_model)
-    bias_H1K = params.value_global.bias.reshape(heads, 1, width)
-    out_HGK: Array = mixed_HGD @ value_HKD.swapaxes(-1, -2) + bias_H1K
-    return out_HGK
+    return folded_values(probs_HGT, x_TD, params.value_global)
 
 
 def _by_projecting(
@@ -97,8 +85,8 @@ def _by_projecting(
     }
 
     def attend(h: slice) -> None:
-        for start in range(0, globals_, QUERIES_PER_BLOCK):
-            g = slice(start, start + QUERIES_PER_BLOCK)
+        for start in range(0, globals_, backend.queries_per_block):
+            g = slice(start, start + backend.queries_per_block)
             scores_hQT = q_HGK[h, g] @ k_HTK[h].swapaxes(-1, -2)
             if may_look_T is not None:
                 backend.hide(scores_hQT, may_look_T)

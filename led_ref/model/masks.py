@@ -10,18 +10,16 @@ the keys from R before its first query to R after its last:
     queries of one block       [start ......... stop)
     keys it can reach    [low .............................. high)      S = high - low <= Q + 2R
 
-Within that tile a query sees |i - j| <= R: a band, so only the tile's first and last Q columns hold a corner to hide. A
-document of 20 tokens, R = 3, blocks of 5 queries; the second block, queries 5 ... 9, reaches the keys 2 ... 12:
+Within that tile a query sees |i - j| <= R: a band, and two corners that the softmax leaves out. A document of 20 tokens,
+R = 3, blocks of 5 queries; the second block, queries 5 ... 9, reaches the keys 2 ... 12:
 
     >>> from led_backends.numpy_backend import NumpyBackend
     >>> (mask,) = document_masks(np.ones((1, 20), int), None)
     >>> block = window_blocks(mask, 3, NumpyBackend(), queries=5)[1]
     >>> (block.start, block.stop), (block.low, block.high)
     ((5, 10), (2, 13))
-    >>> tile_QS = np.ones((5, 11), int)  # 1: may look
-    >>> for columns, may_look in block.hidden:
-    ...     tile_QS[:, columns] = may_look
-    >>> print("\n".join("".join("# "[1 - seen] for seen in row) for row in tile_QS))  # doctest: +NORMALIZE_WHITESPACE
+    >>> may_look_QS = seen_in_tile(block, NumpyBackend())
+    >>> print("\n".join("".join(" #"[s] for s in row) for row in may_look_QS.astype(int)))  # doctest: +NORMALIZE_WHITESPACE
     #######
      #######
       #######
@@ -34,10 +32,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from led_backends.contract import Array, Backend, HostArray
-
-# Queries in a block. More make the products larger, and the hidden corners (Q x Q of every Q x (Q + 2R) tile) too.
-QUERIES_PER_BLOCK = 128
+from led_backends.contract import Array, Backend, Band, HostArray
 
 
 @dataclass(frozen=True)
@@ -51,17 +46,13 @@ class DocumentMask:
 
 @dataclass(frozen=True)
 class Block:
-    """Queries start ... stop - 1 and the keys low ... high - 1 that they can reach.
-
-    `hidden` lists the pieces of the tile that hold something to hide: (columns of the tile, may_look of those columns),
-    columns counted from `low`.
-    """
+    """Queries start ... stop - 1, the keys low ... high - 1 that they can reach, and which of these each query sees."""
 
     start: int
     stop: int
     low: int
     high: int
-    hidden: tuple[tuple[slice, Array], ...]
+    band: Band
 
 
 def document_masks(
@@ -86,48 +77,32 @@ def document_masks(
     )
 
 
-def window_blocks(
-    mask: DocumentMask, radius: int, backend: Backend, *, queries: int = QUERIES_PER_BLOCK
-) -> Sequence[Block]:
+def window_blocks(mask: DocumentMask, radius: int, backend: Backend, *, queries: int | None = None) -> Sequence[Block]:
     """The blocks of queries of a document, in order, without those in which no query is local.
 
     Args:
         mask: what each token is.
         radius: R, how many keys a query sees on each side.
         backend: where the masks will be used.
-        queries: Q, how many queries a block has at most.
+        queries: Q, how many queries a block has at most; None: what suits the backend. More make the products larger, and
+            the corners outside the band (Q x Q of every Q x (Q + 2R) tile) too.
     """
     length = len(mask.local_T)
     blocks = []
-    corners: dict[tuple[int, int, int, int], tuple[tuple[slice, Array], ...]] = {}
-    for start in range(0, length, queries):
-        stop = min(start + queries, length)
+    for start in range(0, length, queries or backend.queries_per_block):
+        stop = min(start + (queries or backend.queries_per_block), length)
         if not mask.local_T[start:stop].any():
             continue
         low, high = max(0, start - radius), min(length, stop + radius)
-        if mask.local_T[low:high].all():
-            # Every key in reach is local: what is hidden depends on the block's shape alone, and most blocks share one.
-            shape = (start - low, stop - low, high - low, radius)
-            if shape not in corners:
-                corners[shape] = _band_corners(*shape, backend)
-            hidden = corners[shape]
-        else:
-            columns = np.arange(low, high)
-            rows = np.arange(start, stop)[:, None]
-            may_look_QS = (abs(rows - columns) <= radius) & mask.local_T[low:high]
-            hidden = ((slice(0, high - low), backend.to_device(may_look_QS)),)
-        blocks.append(Block(start, stop, low, high, hidden))
+        all_local = mask.local_T[low:high].all()
+        local_S = None if all_local else backend.to_device(mask.local_T[low:high])
+        blocks.append(Block(start, stop, low, high, Band(start - low, radius, local_S)))
     return blocks
 
 
-def _band_corners(first: int, last: int, keys: int, radius: int, backend: Backend) -> tuple[tuple[slice, Array], ...]:
-    """The corners of a tile outside the band |i - j| <= R, for queries [first, last) among keys [0, keys)."""
-    rows = np.arange(first, last)[:, None]
-    pieces = []
-    left_end = min(keys, last - 1 - radius)  # columns before it are too far left for the block's last query
-    right_start = max(first + radius + 1, left_end, 0)  # columns from it on are too far right for the first query
-    for columns in (slice(0, left_end), slice(right_start, keys)):
-        if columns.start < columns.stop:
-            may_look = abs(rows - np.arange(columns.start, columns.stop)) <= radius
-            pieces.append((columns, backend.to_device(may_look)))
-    return tuple(pieces)
+def seen_in_tile(block: Block, backend: Backend) -> Array:
+    """What a block's band says, spelled out: (Q, S) bool. For pictures; the softmax works from the band itself."""
+    xp = backend.xp
+    distance_QS = xp.arange(block.start, block.stop)[:, None] - xp.arange(block.low, block.high)
+    may_look_QS: Array = abs(distance_QS) <= block.band.radius
+    return may_look_QS if block.band.local_S is None else may_look_QS & block.band.local_S

@@ -47,12 +47,32 @@ def scale_and_split(q_BTD: Array, heads: int, backend: Backend) -> Array:
 
 
 def feed_forward(x_BTD: Array, fc1: Linear, fc2: Linear, backend: Backend, tap: Tap = SILENT) -> Array:
-    """`fc2(gelu(fc1(x)))`: (B, T, D) -> (B, T, F) -> (B, T, D), each position by itself."""
-    hidden_BTF = linear(x_BTD, fc1, backend)
-    tap("fc1.output", hidden_BTF)
-    hidden_BTF = backend.gelu(hidden_BTF)
-    tap("activation_fn.output", hidden_BTF)
-    update_BTD = linear(hidden_BTF, fc2, backend)
+    """`fc2(gelu(fc1(x)))`: (B, T, D) -> (B, T, F) -> (B, T, D), each position by itself.
+
+    So the positions are taken a block at a time, and the F numbers of each are never all there at once.
+    """
+    xp = backend.xp
+    x_XD = x_BTD.reshape(-1, x_BTD.shape[-1])
+    update_XD = xp.empty(x_XD.shape, dtype=x_XD.dtype)
+    shown = {
+        role: xp.empty((len(x_XD), len(fc1.weight)), dtype=x_XD.dtype)
+        for role in ("fc1.output", "activation_fn.output")
+        if tap.wants(role)
+    }
+
+    def through_both(block: slice) -> None:
+        hidden_XF = linear(x_XD[block], fc1, backend)
+        if "fc1.output" in shown:
+            shown["fc1.output"][block] = hidden_XF
+        hidden_XF = backend.gelu(hidden_XF)
+        if "activation_fn.output" in shown:
+            shown["activation_fn.output"][block] = hidden_XF
+        update_XD[block] = linear(hidden_XF, fc2, backend)
+
+    backend.for_each_block(through_both, len(x_XD))
+    for role, hidden_XF in shown.items():
+        tap(role, hidden_XF.reshape(*x_BTD.shape[:-1], hidden_XF.shape[-1]))
+    update_BTD: Array = update_XD.reshape(x_BTD.shape)
     tap("fc2.output", update_BTD)
     return update_BTD
 

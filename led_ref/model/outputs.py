@@ -3,7 +3,7 @@
 Arrays are the backend's own; `.to_numpy()` gives the same object with everything on the host.
 """
 
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,16 +19,14 @@ class ModelOutput:
     """What all outputs share."""
 
     def to_numpy(self: Output) -> Output:
-        """The same output with every array as a NumPy array."""
+        """The same output with every array as a NumPy array. The cache stays where it is: it is for the next call."""
         return replace(self, **{f.name: _to_numpy(getattr(self, f.name)) for f in fields(self)})
 
 
 def _to_numpy(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(_to_numpy(entry) for entry in value)
-    if is_dataclass(value) and not isinstance(value, type):
-        return replace(value, **{f.name: _to_numpy(getattr(value, f.name)) for f in fields(value)})
-    if isinstance(value, np.ndarray) or value is None or not hasattr(value, "get"):
+    if isinstance(value, np.ndarray) or not hasattr(value, "dtype"):
         return value
     return value.get()  # cupy.ndarray
 

@@ -7,8 +7,9 @@ those who ask for attentions or listen to a trace.
 from collections.abc import Sequence
 
 from led_backends.contract import Array, Backend
-from led_ref.model.masks import Block, DocumentMask
-from led_ref.model.sliding_window import tile_scores
+from led_ref.model.masks import Block, DocumentMask, seen_in_tile
+from led_ref.model.sliding_window import with_globals
+from led_ref.model.tap import Tap
 
 
 def window_pictures(
@@ -56,7 +57,9 @@ def window_picture(
     own_globals = len(mask.global_positions_G)
     k_HGK = k_HTK[:, backend.to_device(mask.global_positions_G)]
     for block in blocks:
-        tile_HQZ = tile_scores(q_HTK, k_HTK, k_HGK, block, backend)
+        k_HZK = with_globals(k_HGK, k_HTK, block, backend)
+        tile_HQZ = q_HTK[:, block.start : block.stop] @ k_HZK.swapaxes(-1, -2)
+        backend.hide(tile_HQZ[:, :, own_globals:], seen_in_tile(block, backend))
         if softmaxed:
             tile_HQZ = backend.softmax(tile_HQZ)
         picture_HTZ[:, block.start : block.stop, :own_globals] = tile_HQZ[:, :, :own_globals]
@@ -65,7 +68,7 @@ def window_picture(
             columns = slice(most_globals + radius + low - i, most_globals + radius + high - i)
             band = slice(own_globals + low - block.low, own_globals + high - block.low)
             picture_HTZ[:, i, columns] = tile_HQZ[:, i - block.start, band]
-    picture_HTZ[:, backend.to_device(~mask.local_T)] = unseen
+    picture_HTZ[:, backend.to_device((~mask.local_T).nonzero()[0])] = unseen
     return picture_HTZ
 
 
@@ -78,3 +81,45 @@ def together(parts: dict[int, Array], batch: int, filler: Array | float, backend
         room = tuple(slice(size) for size in part.shape)
         whole[b][room] = part
     return whole
+
+
+def tell_attention(
+    q_BHQK: Array,
+    k_BHSK: Array,
+    may_look_BQS: Array | None,
+    rows: int,
+    entries_NS: Array | None,
+    backend: Backend,
+    tap: Tap,
+) -> None:
+    """Tell the scores and probabilities of the decoder's attention as (N, H, U, S), one text a row.
+
+    Args:
+        q_BHQK: queries of a document's W texts, U after U.
+        k_BHSK: the keys that they share.
+        may_look_BQS: which of them each query may see; None: all.
+        rows: N.
+        entries_NS: which of the keys are a text's own, in the order of positions; None: all S, for cross-attention.
+        backend: where to compute.
+        tap: what listens.
+    """
+    if not (tap.wants("scores") or tap.wants("probs")):
+        return
+    scores_BHQS = q_BHQK @ k_BHSK.swapaxes(-1, -2)
+    if may_look_BQS is not None:
+        backend.hide(scores_BHQS, may_look_BQS[:, None])
+    scores_NHUS = rows_of(scores_BHQS, rows, backend)
+    if entries_NS is not None:
+        scores_NHUS = backend.xp.stack([scores_NHUS[n][:, :, own_S] for n, own_S in enumerate(entries_NS)])
+    tap("scores", scores_NHUS)
+    if tap.wants("probs"):
+        tap("probs", backend.softmax(scores_NHUS.copy()))
+
+
+def rows_of(x_BHQX: Array, rows: int, backend: Backend) -> Array:
+    """(B, H, W * U, X) -> (B * W, H, U, X): what belongs to each text, out of what belongs to its document."""
+    documents, heads, queries, width = x_BHQX.shape
+    beams = rows // documents
+    x_BWHUX = x_BHQX.reshape(documents, heads, beams, queries // beams, width).swapaxes(1, 2)
+    x_NHUX: Array = backend.xp.ascontiguousarray(x_BWHUX).reshape(rows, heads, queries // beams, width)
+    return x_NHUX

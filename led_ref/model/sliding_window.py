@@ -59,31 +59,25 @@ def sliding_window_attention(
 
     def attend(h: slice) -> None:
         for block in blocks:
-            probs_hQZ = backend.softmax(tile_scores(q_HTK[h], k_HTK[h], k_HGK[h], block, backend))
-            out_hQK = probs_hQZ[:, :, len(globals_G) :] @ v_HTK[h, block.low : block.high]
-            if len(globals_G):
-                out_hQK += probs_hQZ[:, :, : len(globals_G)] @ v_HGK[h]
-            out_THK[block.start : block.stop, h] = out_hQK.swapaxes(0, 1)
+            k_hZK = with_globals(k_HGK[h], k_HTK[h], block, backend)
+            v_hZK = with_globals(v_HGK[h], v_HTK[h], block, backend)
+            scores_hQZ = q_HTK[h, block.start : block.stop] @ k_hZK.swapaxes(-1, -2)
+            probs_hQZ = backend.band_softmax(scores_hQZ, len(globals_G), block.band)
+            out_THK[block.start : block.stop, h] = (probs_hQZ @ v_hZK).swapaxes(0, 1)
 
     backend.for_each_tile(attend, heads)
-    out_THK[backend.to_device(~mask.local_T)] = 0
+    out_THK[backend.to_device((~mask.local_T).nonzero()[0])] = 0
     out_TD: Array = out_THK.reshape(length, heads * width)
     return out_TD
 
 
-def tile_scores(q_hTK: Array, k_hTK: Array, k_hGK: Array, block: Block, backend: Backend) -> Array:
-    """The scores of one tile: (h, Q, G + S), global keys first, minus infinity where a query may not look.
+def with_globals(x_hGK: Array, x_hTK: Array, block: Block, backend: Backend) -> Array:
+    """The keys (or values) of one tile, global ones first, side by side in memory: (h, G + S, K).
 
     h is however many heads the backend takes at a time; the formula is the same for each.
     """
-    xp = backend.xp
-    globals_ = k_hGK.shape[1]
-    q_hQK = q_hTK[:, block.start : block.stop]
-    k_hSK = k_hTK[:, block.low : block.high]
-    scores_hQZ: Array = xp.empty((len(q_hQK), q_hQK.shape[1], globals_ + k_hSK.shape[1]), dtype=q_hTK.dtype)
-    scores_hQZ[:, :, :globals_] = q_hQK @ k_hGK.swapaxes(-1, -2)
-    scores_hQS = scores_hQZ[:, :, globals_:]
-    xp.matmul(q_hQK, k_hSK.swapaxes(-1, -2), out=scores_hQS)
-    for columns, may_look in block.hidden:
-        backend.hide(scores_hQS[:, :, columns], may_look)
-    return scores_hQZ
+    x_hSK = x_hTK[:, block.low : block.high]
+    if not x_hGK.shape[1]:
+        return x_hSK
+    x_hZK: Array = backend.xp.concatenate([x_hGK, x_hSK], axis=1)
+    return x_hZK

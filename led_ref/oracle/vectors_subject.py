@@ -17,14 +17,20 @@ from led_ref.errors import InputError, LEDError
 from led_ref.generation.search import search
 from led_ref.generation.settings import resolve_settings
 from led_ref.led import LEDForConditionalGeneration
-from led_ref.model.decoder import attention, decoder_layer, decoder_masks, remember, source_memory
+from led_ref.model.decoder import (
+    cross_attention,
+    decoder_layer,
+    decoder_masks,
+    remember,
+    self_attention,
+    source_memory,
+)
 from led_ref.model.encoder import encoder_layer, longformer_self_attention
 from led_ref.model.heads import cross_entropy, shift_tokens_right
 from led_ref.model.masks import document_masks, window_blocks
 from led_ref.model.ops import add_positions, embed_tokens, linear
-from led_ref.model.params import AttentionParams, LayerNorm, Linear
+from led_ref.model.params import LayerNorm
 from led_ref.model.sliding_window import sliding_window_attention
-from led_ref.model.tap import SILENT
 from led_ref.oracle.vectors import Answer, Array, Case, Suite, Tensors
 from led_ref.tokenizer import LEDTokenizer
 
@@ -154,15 +160,10 @@ class LedRef:
         return {"out": sliding_window_attention(q_HTK, k_HTK, v_HTK, mask, blocks, self.backend)}
 
     def _full(self, case: Case) -> Tensors:
-        """Through the decoder's attention, whose two projections are the identity here."""
         q_HUK, k_HSK, v_HSK = (self._floats(case, name) for name in "qkv")
-        heads, length, width = q_HUK.shape
-        same = Linear(np.eye(heads * width, dtype=self.dtype), np.zeros(heads * width, self.dtype))
-        x_1UD = np.ascontiguousarray(q_HUK.swapaxes(0, 1)).reshape(1, length, heads * width)
-        may_look_11US = (case.inputs["may_look"] == 1)[None, None]
-        params = AttentionParams(same, same, same, same)
-        out = attention(x_1UD, k_HSK[None], v_HSK[None], params, heads, may_look_11US, self.backend, SILENT)
-        return {"out": out[0]}
+        q_HUK *= self.dtype.type(q_HUK.shape[-1] ** -0.5)
+        out_1HUK = self.backend.attend(q_HUK[None], k_HSK[None], v_HSK[None], case.inputs["may_look"][None] == 1)
+        return {"out": out_1HUK[0].swapaxes(0, 1).reshape(q_HUK.shape[1], -1)}
 
     def _encoder_attention(self, case: Case) -> Tensors:
         params, heads, masks, blocks, radius = self._encoder_parts(case)
@@ -190,17 +191,14 @@ class LedRef:
         model, x_BUD = self._model(case), self._floats(case, "x")
         heads, layer = model.config.decoder_attention_heads, case.arguments["layer"]
         params = model.params.decoder.layers[layer]
-        memory = source_memory(read_BSD, model.params.decoder, heads, len(x_BUD), self.backend).layers[layer]
+        cache = source_memory(read_BSD, model.params.decoder, heads, len(x_BUD), self.backend)
+        memory = cache.layers[layer]
         seen = case.inputs.get("decoder_attention_mask"), case.inputs.get("attention_mask")
-        masks = decoder_masks(x_BUD.shape[1], 0, *seen, self.backend)
+        masks = decoder_masks(x_BUD.shape[1], cache, *seen, self.backend)
         if crosswise:
-            may_look = None if masks.source_BT is None else masks.source_BT[:, None, None]
-            keys, values, projections = memory.cross_k_BHTK, memory.cross_v_BHTK, params.encoder_attn
-        else:
-            memory = remember(x_BUD, memory, params.self_attn, heads, self.backend, SILENT)
-            may_look = None if masks.causal_NUS is None else masks.causal_NUS[:, None]
-            keys, values, projections = memory.self_k_NHSK, memory.self_v_NHSK, params.self_attn
-        return attention(x_BUD, keys, values, projections, heads, may_look, self.backend, SILENT)
+            return cross_attention(x_BUD, memory, None, params.encoder_attn, heads, masks, self.backend)
+        memory = remember(x_BUD, memory, params.self_attn, heads, masks, self.backend)
+        return self_attention(x_BUD, memory, params.self_attn, heads, masks, self.backend)
 
     # ---- L3 -----------------------------------------------------------------------------------------------------------
 
@@ -211,10 +209,10 @@ class LedRef:
     def _decoder_layer(self, case: Case) -> Tensors:
         model, x_BUD = self._model(case), self._floats(case, "x")
         heads, layer = model.config.decoder_attention_heads, case.arguments["layer"]
-        memory = source_memory(self._floats(case, "states"), model.params.decoder, heads, len(x_BUD), self.backend)
-        masks = decoder_masks(x_BUD.shape[1], 0, None, case.inputs.get("attention_mask"), self.backend)
-        params = model.params.decoder.layers[layer]
-        return {"y": decoder_layer(x_BUD, memory.layers[layer], params, heads, masks, self.backend)[0]}
+        cache = source_memory(self._floats(case, "states"), model.params.decoder, heads, len(x_BUD), self.backend)
+        masks = decoder_masks(x_BUD.shape[1], cache, None, case.inputs.get("attention_mask"), self.backend)
+        memory, params = cache.layers[layer], model.params.decoder.layers[layer]
+        return {"y": decoder_layer(x_BUD, memory, None, params, heads, masks, self.backend)[0]}
 
     def _encoder(self, case: Case) -> Tensors:
         out = self._model(case).encoder(**self._source(case), output_hidden_states=True)
@@ -249,7 +247,7 @@ class LedRef:
         past, start, logits = None, 0, []
         for part, parents in zip(arguments["parts"], arguments["parents"], strict=True):
             if past is not None and parents is not None:
-                past = past.reorder(np.array(parents), self.backend)
+                past = past.reorder(np.array(parents))
             out = model(
                 encoder_outputs=encoded,
                 past_key_values=past,

@@ -15,8 +15,9 @@ from small_led import CONFIG, draw_weights, small_config
 
 from led_backends.numpy_backend import NumpyBackend
 from led_ref.config import LEDConfig
+from led_ref.errors import InputError
 from led_ref.led import LEDForConditionalGeneration, LEDModel
-from led_ref.model import masks
+from led_ref.model.cache import Growing
 from led_ref.oracle import dense
 
 # Two orders of summing the same float64 numbers; states and logits are of size 1 to 10.
@@ -52,6 +53,8 @@ def arrays_of(output: Any) -> dict[str, np.ndarray]:
     def walk(name: str, value: Any) -> None:
         if isinstance(value, np.ndarray):
             found[name] = value
+        elif isinstance(value, Growing):
+            found[name] = value.array  # what lies behind it is room
         elif isinstance(value, tuple | list):
             for i, entry in enumerate(value):
                 walk(f"{name}[{i}]", entry)
@@ -61,6 +64,11 @@ def arrays_of(output: Any) -> dict[str, np.ndarray]:
 
     walk("", output.to_numpy())
     return found
+
+
+def floats_of(output: Any) -> set[str]:
+    """The types of all arrays but the cache's table of entries, which are indices."""
+    return {array.dtype.name for name, array in arrays_of(output).items() if not name.endswith(".entries_BWS")}
 
 
 def assert_same(ours: Any, theirs: Any, tolerance: float = ROUNDING) -> None:
@@ -144,11 +152,10 @@ def test_model_is_the_definition(drawn: tuple[LEDConfig, dict[str, Any], int]) -
 
 @contextlib.contextmanager
 def blocks_of(queries: int) -> Iterator[None]:
-    """The encoder with that many queries in a block."""
-    small = functools.partial(masks.window_blocks, queries=queries)
+    """Attention with that many queries in a block, and a feed-forward with as many rows."""
     with (
-        mock.patch("led_ref.model.encoder.window_blocks", small),
-        mock.patch("led_ref.model.global_attention.QUERIES_PER_BLOCK", queries),
+        mock.patch.object(NumpyBackend, "queries_per_block", queries),
+        mock.patch("led_backends.numpy_backend.BLOCK_ROWS", queries),
     ):
         yield
 
@@ -286,9 +293,9 @@ def test_the_model_computes_in_its_own_dtype(dtype: str, mask_dtype: type) -> No
         model = kind.from_state_dict(CONFIG, WEIGHTS, dtype=dtype, backend=backend)
         labels = {"labels": ids} if kind is LEDForConditionalGeneration else {}
         for output in (model(**inputs, decoder_input_ids=ids, **labels, **SHOW), model.encoder(**inputs, **SHOW)):
-            assert {array.dtype.name for array in arrays_of(output).values()} == {dtype}
+            assert floats_of(output) == {dtype}
         cached = model(**inputs, decoder_input_ids=ids, use_cache=True)
-        assert {array.dtype.name for array in arrays_of(cached).values()} == {dtype}
+        assert floats_of(cached) == {dtype}
 
 
 def test_float32_is_float64_rounded() -> None:
@@ -320,3 +327,40 @@ def test_the_ways_in_are_one() -> None:
     taught = led()(**call, labels=labels)
     shifted = np.array([[2, 5, 6, 1, 8], [2, 9, 2, 1, 1]])
     np.testing.assert_array_equal(taught.logits, led()(**call, decoder_input_ids=shifted).logits)
+
+
+def test_a_past_can_be_continued_twice_and_reordered() -> None:
+    """Texts that go on from one past do not disturb each other, however often, and in whatever order."""
+    model, ids = led(), target(4, 7)  # two documents of two texts each
+    encoded = model.encoder(**source(2, 13))
+
+    def go_on(past: Any, part: np.ndarray) -> Any:
+        return model(encoder_outputs=encoded, decoder_input_ids=part, past_key_values=past)
+
+    whole = go_on(None, ids).logits
+    past = go_on(None, ids[:, :3]).past_key_values
+    first, second = go_on(past, ids[:, 3:5]), go_on(past, ids[::-1][:, 3:5])
+    np.testing.assert_allclose(first.logits, whole[:, 3:5], rtol=0, atol=ROUNDING)
+    again = go_on(first.past_key_values, ids[:, 5:])
+    np.testing.assert_allclose(again.logits, whole[:, 5:], rtol=0, atol=ROUNDING)
+    parents = np.array([1, 0, 3, 3])
+    mixed = np.concatenate([ids[parents, :3], ids[::-1][parents, 3:5], ids[:, 5:]], axis=1)
+    found = go_on(second.past_key_values.reorder(parents), ids[:, 5:]).logits
+    np.testing.assert_allclose(found, go_on(None, mixed).logits[:, 5:], rtol=0, atol=ROUNDING)
+    with pytest.raises(InputError, match=r"Rows \[2, 0, 3, 3\].*same document"):
+        second.past_key_values.reorder(np.array([2, 0, 3, 3]))
+
+
+def test_folded_cross_attention_is_cross_attention() -> None:
+    """The same logits without keys and values, for several texts of a document, and with padding in a document."""
+    model, ids = led(), target(4, 5)
+    encoded, mask = model.encoder(**source(2, 13)), (np.arange(13) < [[13], [7]]).astype(int)
+    plain = model(encoder_outputs=encoded, attention_mask=mask, decoder_input_ids=ids)
+    cache = model.led.source_memory(encoded, 4, folded=True)
+    assert all(layer.cross_k_BHTK is None and layer.cross_v_BHTK is None for layer in cache.layers)
+    for cut in (0, 3):
+        past, logits = cache, []
+        for part in np.split(ids, [cut] if cut else [], axis=1):
+            out = model(attention_mask=mask, past_key_values=past, decoder_input_ids=part)
+            past, logits = out.past_key_values, [*logits, out.logits]
+        np.testing.assert_allclose(np.concatenate(logits, 1), plain.logits, rtol=0, atol=ROUNDING)

@@ -7,33 +7,42 @@ ENCODER = "led_ref/model/encoder.py"
 DECODER = "led_ref/model/decoder.py"
 OPS = "led_ref/model/ops.py"
 HEADS = "led_ref/model/heads.py"
+FOLDING = "led_ref/model/folding.py"
+CACHE = "led_ref/model/cache.py"
 BACKEND = "backends/led_backends/numpy_backend.py"
 
 PLANTED = [
     # ---- the band ----
     (
-        "band-left-short", MASKS, "(abs(rows - columns) <= radius)",
-        "(rows - columns < radius) & (columns - rows <= radius)",
-        "The band ends one key early on the left, where a tile holds padding or a global token.",
+        "band-left-short", BACKEND, "abs(rows - np.arange(columns.start, columns.stop)) <= radius",
+        "(rows - np.arange(columns.start, columns.stop) < radius) & (np.arange(columns.start, columns.stop) - rows <= radius)",
+        "The band ends one key early on the left.",
     ),
     (
-        "band-right-short", MASKS, "(abs(rows - columns) <= radius)",
-        "(rows - columns <= radius) & (columns - rows < radius)",
-        "The band ends one key early on the right, where a tile holds padding or a global token.",
+        "band-right-short", BACKEND, "abs(rows - np.arange(columns.start, columns.stop)) <= radius",
+        "(rows - np.arange(columns.start, columns.stop) <= radius) & (np.arange(columns.start, columns.stop) - rows < radius)",
+        "The band ends one key early on the right.",
     ),
     (
-        "band-left-long", MASKS, "left_end = min(keys, last - 1 - radius)", "left_end = min(keys, last - 2 - radius)",
+        "band-left-long", BACKEND, "first + queries - 1 - radius))", "first + queries - 2 - radius))",
         "The last query of a block sees one key too many on the left.",
     ),
     (
-        "band-right-long", MASKS, "right_start = max(first + radius + 1,", "right_start = max(first + radius + 2,",
+        "band-right-long", BACKEND, "right_start = max(first + radius + 1,", "right_start = max(first + radius + 2,",
         "The first query of a block sees one key too many on the right.",
     ),
     (
-        "corners-narrow", MASKS,
-        "may_look = abs(rows - np.arange(columns.start, columns.stop)) <= radius",
-        "may_look = abs(rows - np.arange(columns.start, columns.stop)) < radius",
+        "corners-narrow", BACKEND, "abs(rows - np.arange(columns.start, columns.stop)) <= radius",
+        "abs(rows - np.arange(columns.start, columns.stop)) < radius",
         "In the corners of a tile the band is one key narrower on either side.",
+    ),
+    (
+        "band-begins-elsewhere", MASKS, "Band(start - low, radius, local_S)", "Band(radius, radius, local_S)",
+        "A tile at the document's start takes the band of one further in.",
+    ),
+    (
+        "tile-sees-all-kinds", BACKEND, "if band.local_S is not None:", "if False:",
+        "The band sees padding, and global tokens a second time.",
     ),
     (
         "total-for-radius", "led_ref/config.py", "tuple(window // 2 for window in self.windows)", "self.windows",
@@ -73,11 +82,12 @@ PLANTED = [
         "Local tokens do not see the global ones.",
     ),
     (
-        "global-weighed-not-added", WINDOW, "out_hQK += probs_hQZ[:, :, : len(globals_G)] @ v_HGK[h]", "pass",
+        "global-weighed-not-added", WINDOW, "with_globals(v_HGK[h], v_HTK[h], block, backend)",
+        "with_globals(0 * v_HGK[h], v_HTK[h], block, backend)",
         "The global columns take their share of the softmax, but their values are not added.",
     ),
     (
-        "masked-row-not-zeroed", WINDOW, "out_THK[backend.to_device(~mask.local_T)] = 0", "pass",
+        "masked-row-not-zeroed", WINDOW, "out_THK[backend.to_device((~mask.local_T).nonzero()[0])] = 0", "pass",
         "The rows of masked tokens hold attention instead of zeros.",
     ),
     (
@@ -107,8 +117,8 @@ PLANTED = [
         "Global queries are not scaled.",
     ),
     (
-        "decoder-not-scaled", DECODER, "q_NHUK = scale_and_split(q_NUD, heads, backend)",
-        "q_NHUK = split_heads(q_NUD, heads, backend)",
+        "decoder-not-scaled", DECODER, "scale_and_split(q_NUD.reshape(documents, -1, q_NUD.shape[-1]), heads, backend)",
+        "split_heads(q_NUD.reshape(documents, -1, q_NUD.shape[-1]), heads, backend)",
         "The decoder's queries are not scaled.",
     ),
     # ---- global attention ----
@@ -123,8 +133,8 @@ PLANTED = [
         "Local queries come from the global projection.",
     ),
     (
-        "global-key-local-weights", GLOBAL, "params.key_global.weight.reshape(heads, width, d_model)",
-        "params.key.weight.reshape(heads, width, d_model)",
+        "global-key-local-weights", GLOBAL, "folded_scores(q_HGK, x_TD, params.key_global)",
+        "folded_scores(q_HGK, x_TD, params.key)",
         "Few global queries meet the local keys.",
     ),
     (
@@ -133,13 +143,13 @@ PLANTED = [
         "Many global queries take the local values.",
     ),
     (
-        "folded-bias-missing", GLOBAL, "mixed_HGD @ value_HKD.swapaxes(-1, -2) + bias_H1K",
-        "mixed_HGD @ value_HKD.swapaxes(-1, -2)",
-        "The bias of the global values is lost when the projection is folded.",
+        "folded-bias-missing", FOLDING, "mixed_HQD @ value_HDK + value.bias.reshape(heads, 1, width)",
+        "mixed_HQD @ value_HDK",
+        "The values' bias is lost when the projection is folded.",
     ),
     (
-        "folded-key-bias", GLOBAL, "bias_H1K = params.value_global.bias.reshape",
-        "bias_H1K = params.key_global.bias.reshape",
+        "folded-key-bias", GLOBAL, "folded_values(probs_HGT, x_TD, params.value_global)",
+        "folded_values(probs_HGT, x_TD, type(params.value_global)(params.value_global.weight, params.key_global.bias))",
         "The folded values get the keys' bias.",
     ),
     (
@@ -208,27 +218,31 @@ PLANTED = [
     ),
     # ---- the decoder ----
     (
-        "causal-sees-one-ahead", DECODER, "(xp.arange(before, before + new)[:, None] >=",
-        "(xp.arange(before + 1, before + new + 1)[:, None] >=",
+        "causal-sees-one-ahead", DECODER, "(np.arange(positions) <= positions - new + u)",
+        "(np.arange(positions) <= positions - new + u + 1)",
         "The causal mask comes one late: each position sees the next.",
     ),
     (
-        "causal-hides-itself", DECODER, "(xp.arange(before, before + new)[:, None] >=",
-        "(xp.arange(before, before + new)[:, None] >",
+        "causal-hides-itself", DECODER, "(np.arange(positions) <= positions - new + u)",
+        "(np.arange(positions) < positions - new + u)",
         "The causal mask comes one early: no position sees itself.",
     ),
     (
-        "causal-forgets-the-cache", DECODER, "(xp.arange(before, before + new)[:, None] >=",
-        "(xp.arange(new)[:, None] >=",
+        "causal-forgets-the-cache", DECODER, "(np.arange(positions) <= positions - new + u)",
+        "(np.arange(positions) <= u)",
         "With a cache, several new positions are masked as if they were the first ones.",
     ),
     (
-        "target-padding-seen", DECODER, "causal_NUS & real_NUS", "causal_NUS",
+        "target-padding-seen", DECODER, "real_BWS[:, :, None] & (np", "np.ones_like(real_BWS)[:, :, None] & (np",
         "The decoder does not look at its attention mask.",
     ),
     (
-        "cross-attention-sees-padding", DECODER, "source_BT = backend.to_device(attention_mask_BT == 1)",
-        "source_BT = None",
+        "beams-see-each-other", DECODER, "new > 1 or entries_BWS.shape[1] > 1 or", "new > 1 or",
+        "A text sees what the other beams of its document wrote.",
+    ),
+    (
+        "cross-attention-sees-padding", DECODER, "source_B1T = backend.to_device(attention_mask_BT == 1)[:, None]",
+        "source_B1T = None",
         "Cross-attention sees the document's padding.",
     ),
     (
@@ -240,22 +254,27 @@ PLANTED = [
         "With a cache, positions are one too low.",
     ),
     (
-        "new-keys-before-old", DECODER, 'tap("k", k_NHSK)',
-        "before = k_NHSK.shape[2] - k_NUD.shape[1]; "
-        "k_NHSK = backend.xp.concatenate([k_NHSK[:, :, before:], k_NHSK[:, :, :before]], axis=2)",
-        "New keys are put before those in the cache, their values behind.",
+        "new-keys-backwards", DECODER, "new_NUD.reshape(documents, -1, new_NUD.shape[-1])",
+        "new_NUD.reshape(documents, -1, new_NUD.shape[-1])[:, :: -1 if role == 'k' else 1]",
+        "Several new keys are stored last one first, their values in order.",
     ),
     (
-        "beams-and-documents-mixed", DECODER, "q_NHUK.reshape(documents, beams, heads, new, width).swapaxes(1, 2)",
-        "q_NHUK.reshape(beams, documents, heads, new, width).swapaxes(0, 1).swapaxes(1, 2)",
+        "beams-and-documents-mixed", DECODER, "scale_and_split(q_NUD.reshape(documents, -1, q_NUD.shape[-1]), heads, backend)",
+        "scale_and_split(q_NUD.reshape(-1, documents, q_NUD.shape[-1]).swapaxes(0, 1), heads, backend)",
         "Rows are read as beam by document, so beams read other documents.",
     ),
     (
-        "cache-reordered-by-half", "led_ref/model/cache.py", "[rows], layer.cross_k_BHTK", ", layer.cross_k_BHTK",
-        "Beams take their keys along when they change places, but not their values.",
+        "cache-reordered-by-half", CACHE, "self.entries_BWS[document_B1, parents_BW % beams]",
+        "np.concatenate([self.entries_BWS[document_B1, parents_BW % beams][:, :, :-1], self.entries_BWS[:, :, -1:]], 2)",
+        "A beam takes over the past of the one that it goes on from, but for the last position.",
     ),
     (
-        "cache-reorder-forgotten", "led_ref/writing.py", "self.cache = self.cache.reorder(parents_N, backend)", "pass",
+        "continuations-share-a-place", CACHE, "claims.setdefault(self.length, claim) is not claim", "False",
+        "Two continuations of one past write their keys to the same place.",
+        "Each case goes on from a past once.",
+    ),
+    (
+        "cache-reorder-forgotten", "led_ref/writing.py", "self.cache = self.cache.reorder(parents_N)", "pass",
         "The cache stays where it was when beams change places.",
     ),
     # ---- logits and loss ----
