@@ -5,6 +5,9 @@ Property tests (hypothesis) run in one of three profiles, named by LED_REF_HYPOT
     ci        (unless another is named) 100 examples, the same ones in every run
     long      5,000 examples, other ones in every run; a failure prints how to repeat it
     mutants   as ci, but a failure is not made smaller: tests/mutants/run.py wants to know only that there is one
+    few       10 examples: for a second run of the same properties on another machine
+
+`--backend stand-in` runs the suites with the model on a strict stand-in for CuPy (tests/stand_in/).
 """
 
 import os
@@ -17,6 +20,7 @@ from hypothesis import Phase, settings
 settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True, database=None)
 settings.register_profile("long", max_examples=5000, deadline=None, derandomize=False, database=None, print_blob=True)
 settings.register_profile("mutants", settings.get_profile("ci"), phases=(Phase.explicit, Phase.generate))
+settings.register_profile("few", settings.get_profile("ci"), max_examples=10)
 PROFILE = os.environ.get("LED_REF_HYPOTHESIS", "ci")
 settings.load_profile(PROFILE)
 if PROFILE == "long":
@@ -24,6 +28,19 @@ if PROFILE == "long":
 
 # Helpers that tests of another folder use too: torch_files.py.
 sys.path.append(str(Path(__file__).parent / "weights"))
+
+
+def pytest_addoption(parser):
+    parser.addoption("--backend", choices=("numpy", "stand-in"), default="numpy", help="what the model runs on")
+
+
+def pytest_configure(config):
+    if config.getoption("--backend") == "stand-in":
+        from stand_in.running import on_the_stand_in
+
+        running = on_the_stand_in()
+        running.__enter__()
+        config.add_cleanup(lambda: running.__exit__(None, None, None))
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,46 @@
+"""`pytest --backend stand-in`: the suites, as they are, with the model on the stand-in for CuPy.
+
+What a test compares with np.testing it looks at from the host: only there is an array fetched for it. Everything between
+the call of the model and what it returns is as strict as ever.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+COMPARISONS = ("assert_allclose", "assert_array_equal")
+
+
+@contextmanager
+def on_the_stand_in() -> Iterator[None]:
+    """Meanwhile, whoever asks for a backend by name, or for none, gets one on the stand-in."""
+    from stand_in.cupy_stand_in import installed
+    from stand_in.plain_backend import PlainBackend
+
+    import led_backends
+
+    with ExitStack() as stack:
+        backend = PlainBackend(stack.enter_context(installed()))
+        stack.enter_context(mock.patch.object(led_backends, "get", return_value=backend))
+        for name in COMPARISONS:
+            stack.enter_context(mock.patch.object(np.testing, name, _fetching(getattr(np.testing, name))))
+        yield
+
+
+def fetched(value: Any) -> Any:
+    """On the host, whatever it was."""
+    from stand_in.cupy_stand_in import ndarray
+
+    if isinstance(value, ndarray):
+        return value.get()
+    return type(value)(fetched(entry) for entry in value) if isinstance(value, list | tuple) else value
+
+
+def _fetching(compare: Any) -> Any:
+    def with_fetched(actual: Any, desired: Any, *args: Any, **kwargs: Any) -> None:
+        compare(fetched(actual), fetched(desired), *args, **kwargs)
+
+    return with_fetched
