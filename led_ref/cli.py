@@ -15,7 +15,7 @@ try:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from led_ref.commands import vectors_options
+    from led_ref.commands import estimate_options, vectors_options
     from led_ref.commands.examples import EXAMPLES
     from led_ref.errors import LEDError
 except KeyboardInterrupt:  # Ctrl-C before `main` could begin to listen for it
@@ -89,6 +89,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_trace_commands(commands)
     vectors_options.add_vectors_command(commands, _command)
     _add_machine_commands(commands)
+    estimate_options.add_estimate_command(commands, _command)
     return parser
 
 
@@ -178,13 +179,17 @@ def _add_machine_commands(commands: Any) -> None:
     bench.add_argument(
         "--model", metavar="NAME|DIR", help="default: random weights of led-base's size (needs 650 MB of disk)"
     )
+    bench.add_argument("--quick", action="store_true", help="shorter documents and one run: under 90 seconds")
     bench.add_argument(
-        "--only", nargs="+", metavar="CASE", help="load, encode-1k, encode-16k, generate-16k-4beams, ..."
+        "--only", nargs="+", metavar="CASE", help="load, encode-1k, decode-4k-1beam, generate-16k-4beams, ..."
     )
-    bench.add_argument("--runs", type=int, default=3, metavar="N", help="how often each case is measured (default: 3)")
+    bench.add_argument(
+        "--against", choices=("transformers",), help="the same cases there as well, taking turns (extra `peer`)"
+    )
+    bench.add_argument("--runs", type=int, metavar="N", help="how often each case is measured (default: 3; quick: 1)")
+    bench.add_argument("--plot", metavar="FILE", help="draw time and memory against length (extra `plot`)")
     bench.add_argument("--json", action="store_true", help="one JSON object")
     bench.add_argument("--quiet", action="store_true", help="no progress on standard error")
-    bench.add_argument("--case", help=argparse.SUPPRESS)
 
 
 def _command(

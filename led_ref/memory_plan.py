@@ -5,16 +5,15 @@
 Counted are arrays that grow with the model, the document or the text; not Python itself, its libraries and what a BLAS or
 a GPU's runtime keeps for its own use. led-base, 16,384 tokens, 4 beams, 128 new tokens:
 
-    >>> base = LEDConfig(encoder_layers=6, decoder_layers=6, encoder_attention_heads=12, decoder_attention_heads=12,
-    ...                  encoder_ffn_dim=3072, decoder_ffn_dim=3072, d_model=768, attention_window=1024)
+    >>> from led_ref.planning import LED_BASE
     >>> long = Workload(tokens=16384, beams=4, new_tokens=128)
-    >>> for name, size in plan(base, long).parts.items():
+    >>> for name, size in plan(LED_BASE, long).parts.items():
     ...     print(f"{size / 1e6:5.0f} MB  {name}")
       648 MB  weights
        50 MB  encoder states
-      359 MB  encoder work
+      459 MB  encoder work
       604 MB  cross-attention keys and values
-       19 MB  decoder cache
+       28 MB  decoder cache
         3 MB  logits and search
 """
 
@@ -23,12 +22,13 @@ from dataclasses import dataclass
 
 from led_ref.config import LEDConfig
 from led_ref.errors import InputError
-from led_ref.planning import Workload
+from led_ref.planning import Workload, largest_tile
 
-# Arrays of all tokens (B, T, D) that the encoder holds at its peak, beside the layer's input; and what the decoder holds,
-# beside keys and values, while it makes them. tests/test_planning.py counts them in a real run.
-ENCODER_ARRAYS, SOURCE_ARRAYS = 7, 2
-# Target positions that a store has room for at first; then it doubles (model/cache.py).
+# Arrays of all tokens (B, T, D) that the encoder holds at its peak beside a layer's input: the embeddings, q, k and v and
+# their copies by heads, the window's result and its place in the batch. And what the decoder holds beside keys and values
+# while it makes them: the linear maps' results. tests/test_planning.py holds these counts to a real run.
+ENCODER_ARRAYS, SOURCE_ARRAYS = 9, 2
+# Entries that a document's store of its texts' keys has room for at first; then it doubles (model/cache.py).
 FIRST_ROOM = 32
 
 # Search works on the host in float32: the logits as they arrive, their log-probabilities, and one array on the way there.
@@ -75,7 +75,7 @@ def plan(config: LEDConfig, load: Workload) -> Plan:
         "encoder states": states,
         "encoder work": ENCODER_ARRAYS * states + _scratch(config, load),
         "cross-attention keys and values": 0 if load.folded else 2 * config.decoder_layers * states,
-        "decoder cache": 2 * config.decoder_layers * load.rows * room(load.new_tokens) * d * item,
+        "decoder cache": 2 * config.decoder_layers * load.batch * room(load.beams * load.new_tokens) * d * item,
         "logits and search": load.rows * config.vocab_size * (item + 4 * SEARCH_ARRAYS),
     }
     encoding = parts["encoder states"] + parts["encoder work"]
@@ -108,32 +108,30 @@ def parameters(config: LEDConfig) -> int:
     return encoder + decoder + positions + 2 * norm + tables
 
 
-def room(new_tokens: int) -> int:
-    """For how many positions a store has room that has grown to `new_tokens`.
+def room(entries: int) -> int:
+    """Entries that are in memory while a document's store grows to hold so many: it doubles, and the old one is there yet.
 
     Example:
         >>> [room(n) for n in (0, 1, 32, 33, 128)]
-        [32, 32, 32, 64, 128]
+        [32, 32, 32, 96, 192]
     """
-    positions = FIRST_ROOM
-    while positions < new_tokens:
-        positions *= 2
-    return positions
+    held = FIRST_ROOM
+    while held < entries:
+        held *= 2
+    return held if held == FIRST_ROOM else held + held // 2
 
 
 def _scratch(config: LEDConfig, load: Workload) -> int:
     """Bytes of what is in work inside the encoder: a tile and its keys and values, or a block of the feed-forward."""
-    radius = max(config.radii, default=0)
-    width = config.d_model // config.encoder_attention_heads
-    reach = min(load.tokens, load.queries_per_block + 2 * radius) + load.globals_
-    tile = min(load.tokens, load.queries_per_block) * reach + 2 * reach * width
+    queries, reach = largest_tile(config, load)
+    tile = (queries + 2 * config.d_model // config.encoder_attention_heads) * (reach + load.globals_)
     block = min(load.batch * load.tokens, load.block_rows) * 2 * config.encoder_ffn_dim
-    return load.threads * max(tile, block) * load.item
+    return max(load.tiles_at_once * tile, load.blocks_at_once * block) * load.item
 
 
 def _step_scratch(config: LEDConfig, load: Workload) -> int:
     """Bytes of the scores of the document in a step: of one head for each thread, or folded, of all heads at once."""
-    at_once = config.decoder_attention_heads if load.folded else load.threads
+    at_once = config.decoder_attention_heads if load.folded else min(load.tiles_at_once, config.decoder_attention_heads)
     return at_once * load.beams * load.tokens * load.item
 
 

@@ -14,20 +14,34 @@ all there is. Bytes are those that the code as written moves between memory and 
 pass over it. A launch is one kernel that a GPU is told to run; on a CPU nobody counts them. A document of 4,096 tokens in
 led-base:
 
-    >>> base = LEDConfig(encoder_layers=6, decoder_layers=6, encoder_attention_heads=12, decoder_attention_heads=12,
-    ...                  encoder_ffn_dim=3072, decoder_ffn_dim=3072, d_model=768, attention_window=1024)
-    >>> f"{total(encode_work(base, Workload(tokens=4096))).operations / 1e9:.0f} billion operations"
+    >>> f"{total(encode_work(LED_BASE, Workload(tokens=4096))).operations / 1e9:.0f} billion operations"
     '430 billion operations'
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from led_ref.config import LEDConfig
 from led_ref.errors import InputError
 
 # Bytes of one number.
 ITEM_SIZES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
+
+# The sizes of Ai2's two models (allenai/led-base-16384, allenai/led-large-16384).
+LED_BASE = LEDConfig(
+    encoder_layers=6,
+    decoder_layers=6,
+    encoder_attention_heads=12,
+    decoder_attention_heads=12,
+    encoder_ffn_dim=3072,
+    decoder_ffn_dim=3072,
+    d_model=768,
+    attention_window=(1024,) * 6,
+)
+LED_LARGE = LEDConfig(attention_window=(1024,) * 12)
+
+# How the CuPy backend cuts a document (docs/gpu.md says why): queries in a tile, rows in a block of the feed-forward.
+GPU_QUERIES, GPU_ROWS = 512, 4096
 
 # Kernels that one operation is on a GPU: a linear map is a product and a bias; attention of few queries is made in parts
 # that are then combined; a tile is two copies (keys, values), the queries' copy, two products, a softmax and the way out.
@@ -50,8 +64,9 @@ class Workload:
         dtype: what is computed in, one of ITEM_SIZES.
         queries_per_block: Q of the encoder's tiles: the backend's.
         folded: cross_attention="folded": no keys and values of the document are kept.
-        threads: how many tiles are in memory at a time (on a GPU: 1, of all heads).
-        block_rows: rows of a feed-forward that are in memory at a time, for each thread.
+        tiles_at_once: how many tiles, of one head each, are in memory together: on a CPU one for each thread.
+        block_rows: rows of a feed-forward that are taken together.
+        blocks_at_once: how many such blocks are in memory together.
 
     Raises:
         InputError: for a number that cannot be, or an unknown dtype.
@@ -65,13 +80,14 @@ class Workload:
     dtype: str = "float32"
     queries_per_block: int = 128
     folded: bool = False
-    threads: int = 1
+    tiles_at_once: int = 1
     block_rows: int = 256
+    blocks_at_once: int = 1
 
     def __post_init__(self) -> None:
         """Refuse what cannot be, by name."""
         least = {"tokens": 1, "batch": 1, "beams": 1, "new_tokens": 0, "globals_": 0, "queries_per_block": 1}
-        for name, minimum in {**least, "threads": 1, "block_rows": 1}.items():
+        for name, minimum in {**least, "tiles_at_once": 1, "block_rows": 1, "blocks_at_once": 1}.items():
             if getattr(self, name) < minimum:
                 raise InputError(f"{name.strip('_')} is {getattr(self, name)}; give at least {minimum}.")
         if self.globals_ > self.tokens:
@@ -167,6 +183,24 @@ def tiles(tokens: int, radius: int, queries_per_block: int) -> Iterator[tuple[in
     for start in range(0, tokens, queries_per_block):
         stop = min(start + queries_per_block, tokens)
         yield stop - start, min(tokens, stop + radius) - max(0, start - radius)
+
+
+def largest_tile(config: LEDConfig, load: Workload) -> tuple[int, int]:
+    """(queries, keys in reach) of the largest tile: in the middle of a long document, or all of a short one."""
+    return max(
+        tiles(load.tokens, max(config.radii, default=0), load.queries_per_block), key=lambda tile: tile[0] * tile[1]
+    )
+
+
+def on_gpu(config: LEDConfig, load: Workload) -> Workload:
+    """The workload as the CuPy backend cuts it: tiles of all heads at once, a large block of rows at a time."""
+    return replace(
+        load,
+        queries_per_block=GPU_QUERIES,
+        tiles_at_once=config.encoder_attention_heads,
+        block_rows=GPU_ROWS,
+        blocks_at_once=1,
+    )
 
 
 def global_work(config: LEDConfig, load: Workload) -> Work:

@@ -1,6 +1,6 @@
 """The examples that `led-ref COMMAND --help` ends with; tests/test_cli.py holds that each of them parses."""
 
-from led_ref.commands import vectors_options
+from led_ref.commands import estimate_options, vectors_options
 
 EXAMPLES = {
     "led-ref": """
@@ -33,8 +33,10 @@ EXAMPLES = {
   led-ref convert ./led-base-16384 ./led-base-half --dtype float16
 """,
     "vectors": vectors_options.EXAMPLES,
+    "estimate": estimate_options.EXAMPLES,
     "bench": """
-  led-ref bench
+  led-ref bench --quick
+  led-ref bench --against transformers --plot lengths.svg
   led-ref bench --only encode-4k encode-16k --runs 5 --json
 """,
     "trace": """

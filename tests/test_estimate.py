@@ -1,0 +1,116 @@
+"""`led-ref estimate`: the plan in numbers that a person reads, and times that follow from the machine's speeds."""
+
+import json
+
+import pytest
+
+from led_ref import memory_plan, planning
+from led_ref.commands import estimating
+from led_ref.config import LEDConfig
+from led_ref.planning import Workload
+
+# A machine on which everything takes a second for a round number of things.
+SPEEDS = {
+    "operations of a product": 1e6,
+    "scores of a tile": 1e4,
+    "GELU": 1e5,
+    "LayerNorm": 1e5,
+    "bytes from memory": 1e6,
+}
+SMALL = LEDConfig(
+    vocab_size=101,
+    d_model=6,
+    encoder_layers=2,
+    decoder_layers=1,
+    encoder_attention_heads=3,
+    decoder_attention_heads=2,
+    encoder_ffn_dim=5,
+    decoder_ffn_dim=7,
+    attention_window=4,
+    max_encoder_position_embeddings=600,
+    max_decoder_position_embeddings=30,
+)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(estimating, "measure_speeds", lambda *_: SPEEDS)
+
+
+def test_memory_is_the_plan_and_what_the_process_has(command, quick, tmp_path):
+    SMALL.save(tmp_path)
+    code, out, err = command("estimate", tmp_path, "--tokens", 599, "--beams", 3, "--new-tokens", 9, "--json")
+    found = json.loads(out)
+    assert (code, err) == (0, "")
+    memory = found["memory"]
+    load = Workload(tokens=599, beams=3, new_tokens=9)
+    assert memory["cross-attention keys and values"] == 2 * 1 * 599 * 6 * 4
+    assert memory["weights"] == 4 * memory_plan.parameters(SMALL)
+    assert memory["peak"] == max(memory["most while reading"], memory["most while writing"])
+    assert 10e6 < memory["Python, NumPy and BLAS"] < 4e9
+    assert memory["decoder cache"] == memory_plan.plan(SMALL, load).parts["decoder cache"]
+    assert found["speeds"] == SPEEDS
+    assert found["assumes"]
+
+
+def test_folded_there_are_no_keys_and_values(command, quick, tmp_path):
+    SMALL.save(tmp_path)
+    arguments = ("estimate", tmp_path / "config.json", "--tokens", 500, "--new-tokens", 20, "--json")
+    kept = json.loads(command(*arguments)[1])
+    folded = json.loads(command(*arguments, "--cross-attention", "folded")[1])
+    assert folded["memory"]["cross-attention keys and values"] == 0
+    own = [
+        found["memory"]["most while writing"] - found["memory"]["Python, NumPy and BLAS"] for found in (folded, kept)
+    ]
+    assert own[0] < own[1]
+    assert folded["seconds"]["keys and values"] == 0
+    assert folded["seconds"]["a step"] > kept["seconds"]["a step"]
+
+
+def test_time_is_work_over_speed():
+    load = Workload(tokens=50, beams=2, new_tokens=8)
+    found = estimating.seconds(SMALL, load, SPEEDS)
+    twice = estimating.seconds(SMALL, load, {name: 2 * speed for name, speed in SPEEDS.items()})
+    assert twice == pytest.approx({name: value / 2 for name, value in found.items()})
+    scores = 3 * sum(queries * (keys + 1) for queries, keys in planning.tiles(50, 2, 128))
+    products = sum(work.operations for work in planning.encode_work(SMALL, load) if work.name != "window")
+    by_hand = 2 * scores / 1e4 + products / 1e6 + 2 * 50 * 5 / 1e5 + 5 * 50 * 6 / 1e5
+    assert found["encoder"] == pytest.approx(by_hand)
+    assert found["together"] == pytest.approx(found["encoder"] + found["keys and values"] + 8 * found["a step"])
+
+
+def test_a_gpu_gets_memory_and_no_time(command, monkeypatch):
+    monkeypatch.setattr(estimating, "measure_speeds", lambda *_: pytest.fail("the CPU was measured"))
+    code, out, _ = command(
+        "estimate", "led-large", "--tokens", 16384, "--backend", "cupy", "--dtype", "float16", "--json"
+    )
+    found = json.loads(out)
+    assert code == 0
+    assert "seconds" not in found
+    assert found["memory"]["cross-attention keys and values"] == 2 * 12 * 16384 * 1024 * 2
+    assert "not estimated for a GPU" in command("estimate", "led-base", "--tokens", 99, "--backend", "cupy")[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("led-base", "--tokens", 16385), "16385 tokens are too many: the model has 16384 positions"),
+        (("led-base", "--tokens", 9, "--beams", 0), "beams is 0; give at least 1"),
+        (
+            ("led-base", "--tokens", 9, "--dtype", "float16"),
+            "dtype is 'float16'; the CPU computes in float32 or float64",
+        ),
+        (("./nowhere", "--tokens", 9), "There is no file nowhere/config.json"),
+    ],
+)
+def test_what_cannot_be_is_refused(command, arguments, message):
+    code, out, err = command("estimate", *arguments)
+    assert (code, out) == (1, "")
+    assert message in err
+
+
+def test_the_speeds_of_this_machine_are_measured():
+    """Not how fast it is: that each is a speed, and taken at the sizes that were asked for."""
+    speeds = estimating.measure_speeds(SMALL, Workload(tokens=599))
+    assert set(speeds) == set(SPEEDS)
+    assert all(1e3 < speed < 1e15 for speed in speeds.values())

@@ -1,0 +1,130 @@
+"""What is counted on paper (planning.py, memory_plan.py) against what the model does: its blocks, its arrays, its weights."""
+
+import tracemalloc
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import led_ref
+from led_backends.numpy_backend import BLOCK_ROWS, NumpyBackend
+from led_ref import memory_plan, planning
+from led_ref.config import LEDConfig
+from led_ref.errors import InputError
+from led_ref.model.masks import document_masks, window_blocks
+from led_ref.model.outputs import LEDEncoderBaseModelOutput
+from led_ref.planning import Workload
+from led_ref.weights.keys import LM_HEAD, entries, parameter_count
+from led_ref.writing import StepFunction
+
+# Large in D against everything that the plan does not count (masks, ids, one array of a row's width).
+CONFIG = LEDConfig(
+    vocab_size=101,
+    d_model=192,
+    encoder_layers=2,
+    decoder_layers=3,
+    encoder_attention_heads=3,
+    decoder_attention_heads=3,
+    encoder_ffn_dim=251,
+    decoder_ffn_dim=257,
+    attention_window=(32, 64),
+    max_encoder_position_embeddings=4096,
+    max_decoder_position_embeddings=80,
+)
+TOKENS = 2003
+
+
+@pytest.fixture(scope="module")
+def model():
+    rng = np.random.default_rng(0)
+    weights = {entry.key: 0.02 * rng.standard_normal(entry.shape) for entry in entries(CONFIG) if entry.key != LM_HEAD}
+    return led_ref.LEDForConditionalGeneration.from_state_dict(CONFIG, weights, backend=NumpyBackend(threads=1))
+
+
+@pytest.mark.parametrize(
+    "config", [CONFIG, planning.LED_BASE, planning.LED_LARGE, replace(CONFIG, tie_word_embeddings=False)]
+)
+def test_the_weights_are_all_counted(config):
+    trained = parameter_count(config, untied_lm_head=not config.tie_word_embeddings)
+    assert memory_plan.parameters(config) == trained + config.vocab_size  # the logits' bias is not trained
+
+
+@pytest.mark.parametrize("queries", [7, 128, 512])
+def test_the_tiles_are_those_of_the_model(queries):
+    (mask,) = document_masks(np.ones((1, TOKENS), int), None)
+    for radius in CONFIG.radii:
+        blocks = window_blocks(mask, radius, NumpyBackend(), queries=queries)
+        assert list(planning.tiles(TOKENS, radius, queries)) == [(b.stop - b.start, b.high - b.low) for b in blocks]
+
+
+def test_the_window_costs_one_product_for_the_scores_and_one_for_the_sum():
+    load = Workload(tokens=TOKENS, globals_=2)
+    pairs = sum(queries * (keys + 2) for queries, keys in planning.tiles(TOKENS, 16, 128))
+    multiplications = 2 * pairs * CONFIG.d_model  # for all heads: H times K is D
+    assert planning.window_work(CONFIG, load, 16).operations == 2 * multiplications
+
+
+def test_a_batch_costs_its_documents():
+    one, three = Workload(tokens=700, beams=2, new_tokens=9), Workload(tokens=700, batch=3, beams=2, new_tokens=9)
+    for a, b in zip(planning.encode_work(CONFIG, one), planning.encode_work(CONFIG, three), strict=True):
+        assert b.operations == 3 * a.operations, a.name
+    for a, b in zip(planning.step_work(CONFIG, one, 4), planning.step_work(CONFIG, three, 4), strict=True):
+        assert b.operations == 3 * a.operations, a.name
+        assert a.bytes <= b.bytes <= 3 * a.bytes, a.name  # weights are read once for all
+
+
+# What is not planned: ids, masks, one row's intermediates, Python's own objects.
+SMALL_THINGS = 70_000
+
+
+def held_at_most(work):
+    """Bytes of arrays that the work held at its peak, beside those that were there before."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def planned(folded=False, **numbers):
+    load = Workload(tokens=TOKENS, folded=folded, block_rows=BLOCK_ROWS, queries_per_block=128, **numbers)
+    return memory_plan.plan(CONFIG, load)
+
+
+def test_the_encoder_holds_what_was_planned(model):
+    ids = np.full((1, TOKENS), 5)
+    mask = np.zeros_like(ids)
+    mask[:, 0] = 1
+    held = held_at_most(lambda: model.encoder(ids, global_attention_mask=mask))
+    assert held == pytest.approx(planned(new_tokens=0).encoding, rel=0.05)
+
+
+@pytest.mark.parametrize("folded", [False, True])
+@pytest.mark.parametrize(("beams", "new_tokens"), [(1, 5), (3, 33)])
+def test_the_decoder_holds_what_was_planned(model, beams, new_tokens, folded):
+    states = np.random.default_rng(0).standard_normal((1, TOKENS, CONFIG.d_model), np.float32)
+    read = LEDEncoderBaseModelOutput(last_hidden_state=states)
+
+    def write():
+        step = StepFunction(model, model.led.source_memory(read, beams, folded=folded), None)
+        for i in range(new_tokens):
+            step(np.full((beams, 1), 7), None if i == 0 else np.arange(beams)[::-1])
+
+    plan = planned(folded=folded, beams=beams, new_tokens=new_tokens)
+    assert held_at_most(write) == pytest.approx(plan.writing - plan.parts["encoder states"], rel=0.05, abs=SMALL_THINGS)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ({"tokens": 4097}, "4097 tokens are too many: the model has 4096 positions"),
+        ({"tokens": 5, "new_tokens": 81}, "81 new tokens are too many: the model has 80"),
+        ({"tokens": 0}, "tokens is 0; give at least 1"),
+        ({"tokens": 5, "globals_": 6}, "6 global tokens among 5; give at most 5"),
+        ({"tokens": 5, "dtype": "int8"}, "dtype is 'int8'; choose among float64"),
+    ],
+)
+def test_what_cannot_be_is_refused(numbers, message):
+    with pytest.raises(InputError, match=message):
+        memory_plan.plan(CONFIG, Workload(**numbers))
