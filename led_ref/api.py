@@ -38,7 +38,7 @@ _OF_IDS = {
     "return_dict_in_generate": "it gives ids and scores, not text",
 }
 _GLOBAL_FORMS = "give 'first', 'none', 'all', a list of positions, or a 0/1 array"
-_OF_TEXT = ("global_attention", "truncation", "progress", "model", "backend", "dtype", "revision")
+_OF_TEXT = ("global_attention", "truncation", "cross_attention", "progress", "model", "backend", "dtype", "revision")
 
 # Ai2's own checkpoints that were pretrained but never taught to summarize.
 NOT_FINE_TUNED = ("allenai/led-base-16384", "allenai/led-large-16384")
@@ -69,6 +69,7 @@ class LED:
         *,
         global_attention: GlobalAttention = "first",
         truncation: bool = False,
+        cross_attention: str = "cached",
         progress: Progress | None = None,
         **settings: Any,
     ) -> Any:
@@ -79,6 +80,7 @@ class LED:
             global_attention: "first" (what LED was trained with), "none", "all", a list of positions, or a 0/1 array over
                 the tokens. Positions count from 0, the start token `<s>`.
             truncation: cut a document that is longer than the model can read, keeping its beginning; False: refuse it.
+            cross_attention: "cached", or "folded" to save memory; see LEDForConditionalGeneration.generate.
             progress: told after each encoder layer and each token written, for every document.
             settings: as in LEDForConditionalGeneration.generate: num_beams, max_new_tokens, ...
 
@@ -91,6 +93,7 @@ class LED:
             SettingsError: for a setting that does not exist or contradicts another.
         """
         check_settings(settings)
+        settings["cross_attention"] = cross_attention
         # All documents are looked at before the first is read: the last one being too long should not cost an hour.
         if isinstance(text, str):
             ids = self.encode(text, truncation=truncation)
@@ -203,7 +206,7 @@ def generate(
         dtype: see `load`; likewise.
         global_attention: see `LED.generate`.
         truncation: see `LED.generate`.
-        settings: see `LED.generate`; also `progress`.
+        settings: see `LED.generate`; also `cross_attention` and `progress`.
 
     Returns:
         A string for one document, a list of strings for several.

@@ -223,6 +223,10 @@ def _add_writing_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--truncate", action="store_true", help="read only the beginning of a document that is too long"
     )
+    parser.add_argument(
+        "--cross-attention", choices=("cached", "folded"), default="cached",
+        help="folded: keep no keys and values of the document; slower, and far smaller",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="one JSON object a document, one a line")
     parser.add_argument("--quiet", action="store_true", help="no progress bar and notices")
 

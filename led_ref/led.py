@@ -277,6 +277,7 @@ class LEDForConditionalGeneration(LEDPreTrainedModel):
         global_attention_mask: Any = None,
         encoder_outputs: Any = None,
         decoder_input_ids: Any = None,
+        cross_attention: str = "cached",
         progress: Progress | None = None,
         tap: Tap = SILENT,
         **settings: Any,
@@ -291,6 +292,8 @@ class LEDForConditionalGeneration(LEDPreTrainedModel):
                 to summarize; None: none. (The text-level calls of api.py set it.)
             encoder_outputs: what `model.encoder(...)` returned, instead of reading the documents again.
             decoder_input_ids: (B, P) a prompt to go on from; None: decoder_start_token_id.
+            cross_attention: "cached" keeps each layer's keys and values of the document; "folded" keeps the encoder's states
+                alone, 1 / (2 * decoder_layers) of that memory, and takes longer for each id (model/folding.py). Same numbers.
             progress: told after each encoder layer and each id written.
             tap: listens to the named intermediates (model/tap.py): the encoder's, then under `step.N` those of each call
                 of the decoder, and under `greedy` or `beam` what the search makes of them.
@@ -317,6 +320,7 @@ class LEDForConditionalGeneration(LEDPreTrainedModel):
             progress,
             settings,
             tap,
+            cross_attention,
         )
 
     def effective_settings(self, **settings: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from led_backends.contract import HostArray
 from led_ref import inputs
-from led_ref.errors import InputError
+from led_ref.errors import InputError, SettingsError
 from led_ref.generation.checks import Found, check_value
 from led_ref.generation.search import make_prompt, search
 from led_ref.generation.settings import GenerationSettings, decoder_start_id, resolve_settings
@@ -27,6 +27,10 @@ from led_ref.model.tap import SILENT, Tap
 if TYPE_CHECKING:
     from led_ref.led import LEDForConditionalGeneration
     from led_ref.reading import Progress
+
+
+# What the decoder keeps of a document: each layer's keys and values, or the encoder's states alone.
+CROSS_ATTENTION = ("cached", "folded")
 
 
 class StepFunction:
@@ -81,9 +85,14 @@ def write(
     progress: "Progress | None",
     settings: dict[str, Any],
     tap: Tap = SILENT,
+    cross_attention: str = "cached",
 ) -> "SearchResult | HostArray":
     """Read the documents, then search for what to write. The arguments are those of LEDForConditionalGeneration.generate."""
     config = model.config
+    if cross_attention not in CROSS_ATTENTION:
+        raise SettingsError(
+            f"cross_attention is {cross_attention!r}; choose {' or '.join(map(repr, CROSS_ATTENTION))}."
+        )
     source_BT = None if input_ids is None else inputs.checked_ids("input_ids", input_ids, config.vocab_size)
     if encoder_outputs is not None:
         encoder_outputs = inputs.checked_encoder_outputs(encoder_outputs, config)
@@ -102,7 +111,8 @@ def write(
     if attention_mask is not None:
         shape = encoder_outputs.last_hidden_state.shape
         mask_BT = inputs.checked_mask("attention_mask", attention_mask, (shape[0], shape[1]))
-    cache = model.led.source_memory(encoder_outputs, documents * resolved.num_beams, tap.at("led.decoder"))
+    rows, folded = documents * resolved.num_beams, cross_attention == "folded"
+    cache = model.led.source_memory(encoder_outputs, rows, tap.at("led.decoder"), folded=folded)
     found = search(
         StepFunction(model, cache, mask_BT, tap),
         prompt_BP,

@@ -10,6 +10,7 @@ import led_ref
 from led_ref.api import check_settings, global_mask
 from led_ref.errors import InputError, MissingFileError, SettingsError
 from led_ref.generation.settings import GenerationSettings
+from led_ref.led import LEDModel
 from led_ref.tokenizer import LEDTokenizer
 
 QUICK = {"num_beams": 1, "max_new_tokens": 5}
@@ -40,6 +41,26 @@ def test_text_goes_through_the_tokenizer_and_the_model_as_ids_do(bundled):
     written = bundled.model.generate([ids], global_attention_mask=[mask], num_beams=2, max_new_tokens=7)
     expected = bundled.tokenizer.decode(written[0].tolist(), skip_special_tokens=True).strip()
     assert bundled.generate(PAGES[0], num_beams=2, max_new_tokens=7) == expected
+
+
+def test_cross_attention_can_be_folded(bundled, monkeypatch):
+    """The same text; that nothing is cached then is seen in what the decoder is handed."""
+    kept = []
+    whole = LEDModel.source_memory
+
+    def watched(self, *arguments, **options):
+        kept.append(whole(self, *arguments, **options))
+        return kept[-1]
+
+    monkeypatch.setattr(LEDModel, "source_memory", watched)
+    cached, folded = (
+        bundled.generate("Pack files into a single archive.", num_beams=3, max_new_tokens=9, cross_attention=way)
+        for way in ("cached", "folded")
+    )
+    assert cached == folded
+    assert [cache.layers[0].cross_k_BHTK is None for cache in kept] == [False, True]
+    with pytest.raises(SettingsError, match="cross_attention is 'gone'; choose 'cached' or 'folded'"):
+        bundled.generate("Pack files.", cross_attention="gone")
 
 
 def test_load_takes_a_folder_and_a_dtype(bundled):

@@ -112,6 +112,7 @@ def _write_one(led: LED, file: str, text: str, options: argparse.Namespace, sett
             [ids],
             attention_mask=[[1] * len(ids)],
             global_attention_mask=[mask],
+            cross_attention=options.cross_attention,
             progress=progress,
             **{**settings, "return_dict_in_generate": True},
         )
