@@ -1,28 +1,39 @@
 """The machines that led_ref runs on, behind one small contract (contract.py). This package never imports led_ref.
 
 get("numpy")  the CPU (numpy_backend.py)
-get("auto")   the fastest one that answers here; today that is always the CPU
+get("cupy")   an NVIDIA GPU (cupy_backend.py); never run on one so far
+get("auto")   the GPU where CuPy is installed and one answers, else the CPU; the backend's `name` says which it is
 """
 
-from led_backends.contract import Backend, BackendUnavailableError
+import sys
+from importlib.util import find_spec
 
-__all__ = ["Backend", "BackendUnavailableError", "get"]
+from led_backends.contract import Backend, BackendUnavailableError, DeviceMemoryError
 
-NAMES = ("auto", "numpy")
+__all__ = ["Backend", "BackendUnavailableError", "DeviceMemoryError", "get"]
+
+NAMES = ("auto", "numpy", "cupy")
 
 
 def get(name: str = "auto") -> Backend:
     """The backend of that name.
 
+    "auto" costs no import of CuPy where it is not installed. Where it is installed but no GPU answers, "auto" is the CPU,
+    and `get("cupy")` says why.
+
     Raises:
         BackendUnavailableError: if there is none of that name, or it cannot run here.
     """
-    if name in ("auto", "numpy"):
-        from led_backends.numpy_backend import NumpyBackend
+    if name not in NAMES:
+        raise BackendUnavailableError(f"There is no backend {name!r}. Known: {', '.join(NAMES)}.")
+    if name == "cupy" or (name == "auto" and ("cupy" in sys.modules or find_spec("cupy"))):
+        from led_backends.cupy_backend import CupyBackend
 
-        return NumpyBackend()
-    if name == "cupy":
-        raise BackendUnavailableError(
-            "The CuPy backend is not part of this version; it has never run on a GPU. Use backend='numpy' or 'auto'."
-        )
-    raise BackendUnavailableError(f"There is no backend {name!r}. Known: {', '.join(NAMES)}.")
+        try:
+            return CupyBackend()
+        except BackendUnavailableError:
+            if name == "cupy":
+                raise
+    from led_backends.numpy_backend import NumpyBackend
+
+    return NumpyBackend()

@@ -38,6 +38,10 @@ class BackendUnavailableError(ImportError):
     """The backend cannot run on this machine, and the message says what would make it."""
 
 
+class DeviceMemoryError(MemoryError):
+    """The device has no room for what was asked. The message says how much that was, what is free, and what to lower."""
+
+
 @dataclass(frozen=True)
 class Band:
     """Which of a tile's S keys each of its Q queries sees: those with `|first + q - s| <= radius` that are local.

@@ -1,0 +1,282 @@
+"""An NVIDIA GPU: CuPy for arrays and products, kernels of our own (kernels.cu) where one trip through memory does.
+
+**Never run on a GPU so far**: the machines that build and test this project have none. What is shown without one: the
+kernels compile for GPUs and are executed on a CPU, thread by thread (tests/kernels), and the model runs on a strict
+stand-in for CuPy (tests/stand_in). docs/gpu.md says more.
+
+Computes in float32, float64 and float16; whatever adds up adds up in float32 (or float64). The kernels take bfloat16,
+too, but the model's products of more than two axes are CuPy's, and CuPy 14.2 has none of those for bfloat16.
+
+A GPU runs behind Python: a call only queues work. Only `to_host` waits for it. One stream, CuPy's current one.
+What is not here: the arithmetic in array notation (cupy_plain.py, on which this is made), several GPUs, a plan of memory.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numpy as np
+
+from led_backends.contract import Array, BackendUnavailableError, Band, DeviceMemoryError, HostArray
+from led_backends.cupy_plain import PlainOperations
+
+# How the kernels call the dtypes that they store.
+STORED_AS = {"float32": "float", "float16": "__half", "bfloat16": "__nv_bfloat16"}
+
+# What kernels.cu says of the same names.
+CHUNK = 256
+MAX_HEAD_WIDTH = 128
+MAX_NORM_WIDTH = 1024
+MAX_QUERIES = 16
+
+# Rows of a feed-forward taken through both products at a time: enough for any GPU to be full, and at F = 4096 their
+# hidden numbers are 64 MiB of float32, not 256 MiB as at 16,384 rows.
+BLOCK_ROWS = 4096
+
+DRIVERS = (
+    "`pip install led-ref[cuda13]` for an NVIDIA driver from 580 on, `pip install led-ref[cuda12]` from 525 on; "
+    "`nvidia-smi` shows the driver's version"
+)
+
+Operation = TypeVar("Operation", bound=Callable[..., Any])
+
+
+def explained(operation: Operation) -> Operation:
+    """The same operation; if memory runs out in it, the error says what to do (CupyBackend.memory_errors)."""
+
+    @wraps(operation)
+    def with_explanation(self: "CupyBackend", *args: Any, **options: Any) -> Any:
+        with self.memory_errors():
+            return operation(self, *args, **options)
+
+    return cast(Operation, with_explanation)
+
+
+class CupyBackend(PlainOperations):
+    """The contract (contract.py) on one GPU.
+
+    Args:
+        tf32: let float32 products round their factors to 10 bits, which tensor cores multiply several times faster. Off,
+            unless CuPy's own environment variable CUPY_TF32 says otherwise.
+
+    Raises:
+        BackendUnavailableError: without CuPy, without CUDA's libraries, or where no GPU answers.
+    """
+
+    name = "cupy"
+    compute_dtypes = ("float32", "float64", "float16")
+
+    # What a tile costs for each query grows with its S = Q + 2R keys, so small blocks waste least; but a product needs some
+    # hundred pieces of 128 x 128 scores to fill a large GPU, and each tile costs some eight launches. For R = 512 and 12
+    # heads, Q = 512 makes 12 x 4 x 12 = 576 pieces and 32 tiles of 16,384 tokens, and computes 1.5 times the band. Q = 128
+    # makes 108 pieces and 128 tiles; Q = 1024 computes twice the band.
+    queries_per_block = 512
+
+    def __init__(self, *, tf32: bool = False) -> None:
+        super().__init__(_cupy_that_works())
+        self._source = Path(__file__).with_name("kernels.cu").read_text(encoding="utf-8")
+        self._kernels: dict[str, Callable[..., None]] = {}
+        self._no_mask = self.xp.zeros(1, bool)  # stands where a kernel is told not to look
+        if tf32:
+            _allow_tf32(self.xp)
+
+    def describe(self) -> str:
+        """Which CuPy on which GPU, for people: "CuPy 14.2.0 on NVIDIA H100 80GB HBM3 (79 GiB)"."""
+        runtime = self.xp.cuda.runtime
+        properties = runtime.getDeviceProperties(runtime.getDevice())
+        gibibytes = properties["totalGlobalMem"] / 2**30
+        return f"CuPy {self.xp.__version__} on {properties['name'].decode()} ({gibibytes:.0f} GiB)"
+
+    @explained
+    def to_device(self, array: HostArray) -> Array:
+        """A contiguous copy on the device. Ids and positions are checked before: CuPy wraps what is out of range."""
+        on_device: Array = self.xp.asarray(np.ascontiguousarray(array))
+        return on_device
+
+    def to_host(self, array: Array) -> HostArray:
+        """A copy on the host. Waits for the device: the only operation here that does."""
+        on_host: HostArray = self.xp.asnumpy(array)
+        return on_host
+
+    @explained
+    def linear(self, x: Array, weight: Array, bias: Array) -> Array:
+        """`x @ weight.T + bias`, all leading axes of x taken together as rows of one product."""
+        return super().linear(x, weight, bias)
+
+    @explained
+    def layer_norm(self, x: Array, weight: Array, bias: Array, update: Array | None = None) -> Array:
+        """LayerNorm of x, or of x + update, in one pass over each row. Leaves both alone."""
+        width = x.shape[-1]
+        if x.dtype.name not in STORED_AS or width > MAX_NORM_WIDTH or not x.size:
+            return super().layer_norm(x, weight, bias, update)
+        x, update_rows, updates = self._dense(x), 0, x
+        if update is not None:
+            shape = update.shape[next((n for n, size in enumerate(update.shape) if size > 1), update.ndim - 1) :]
+            if shape != x.shape[x.ndim - len(shape) :]:  # not the same for all leading axes, as positions are
+                update = self.xp.broadcast_to(update, x.shape)
+            updates = self._dense(update)
+            update_rows = updates.size // width
+        out: Array = self.xp.empty(x.shape, x.dtype)
+        rows = x.size // width
+        arguments = (x, updates, self._dense(weight), self._dense(bias), out)
+        self._launch("layer_norm", x, rows * 32, 128, *arguments, *_ints(rows, width, update_rows))
+        return out
+
+    @explained
+    def gelu(self, x: Array) -> Array:
+        """`x Phi(x)` in place, a thread for each number."""
+        if x.dtype.name not in STORED_AS or not x.size:
+            return super().gelu(x)
+        if not x.flags.c_contiguous:
+            raise ValueError("gelu works in place and needs a contiguous array.")
+        self._launch("gelu", x, x.size, 256, x, np.int64(x.size))
+        return x
+
+    @explained
+    def hide(self, scores: Array, may_look: Array) -> None:
+        """Minus infinity where `may_look` is False, in place."""
+        super().hide(scores, may_look)
+
+    @explained
+    def softmax(self, scores: Array) -> Array:
+        """Softmax over the last axis, in place if the scores are dense: a band_softmax without a band."""
+        if scores.dtype.name not in STORED_AS or not scores.size:
+            return super().softmax(scores)
+        return self._softmax_of_rows(self._dense(scores), 1, scores.shape[-1], Band(0, 0, None))
+
+    @explained
+    def band_softmax(self, scores_hQZ: Array, globals_: int, band: Band) -> Array:
+        """Softmax over the rows of a tile in place; the kernel knows the band, and no mask is made."""
+        if scores_hQZ.dtype.name not in STORED_AS or not scores_hQZ.size:
+            return super().band_softmax(scores_hQZ, globals_, band)
+        return self._softmax_of_rows(self._dense(scores_hQZ), scores_hQZ.shape[1], globals_, band)
+
+    def _softmax_of_rows(self, scores: Array, queries: int, globals_: int, band: Band) -> Array:
+        columns = scores.shape[-1]
+        threads = 1024 if columns > 4096 else 256  # a row of a whole document is one of few, and a block has it alone
+        mask = self._no_mask if band.local_S is None else self._dense(band.local_S)
+        sizes = _ints(band.local_S is not None, queries, globals_, columns - globals_, band.first, band.radius)
+        self._launch("band_softmax", scores, scores.size // columns * threads, threads, scores, mask, *sizes)
+        return scores
+
+    @explained
+    def attend(self, q_BHQK: Array, k_BHSK: Array, v_BHSK: Array, may_look_BQS: Array | None) -> Array:
+        """Few queries: the positions in chunks over the whole GPU (kernels.cu says how). Many: products, as it is written."""
+        documents, heads, queries, width = q_BHQK.shape
+        positions = k_BHSK.shape[2]
+        few = queries <= MAX_QUERIES and width <= MAX_HEAD_WIDTH and q_BHQK.dtype.name in STORED_AS
+        if not (few and q_BHQK.size and positions):
+            return super().attend(q_BHQK, k_BHSK, v_BHSK, may_look_BQS)
+        xp, chunks = self.xp, math.ceil(positions / CHUNK)
+        keys, key_stride = self._store(k_BHSK)
+        values, value_stride = self._store(v_BHSK)
+        mask, look_document, look_query = self._no_mask, 0, 0
+        if may_look_BQS is not None:
+            mask = self._dense(may_look_BQS)
+            look_query = positions if mask.shape[1] > 1 else 0
+            look_document = mask.shape[1] * positions if mask.shape[0] > 1 else 0
+        of_chunk = (documents * heads, chunks, queries)
+        highest, total = xp.empty(of_chunk, "float32"), xp.empty(of_chunk, "float32")
+        sums = xp.empty((*of_chunk, width), "float32")
+        sizes = _ints(may_look_BQS is not None, heads, positions, width)
+        strides = [np.int64(n) for n in (key_stride, value_stride, look_document, look_query)]
+        q_BHQK = self._dense(q_BHQK)
+        arguments = (q_BHQK, keys, values, mask, highest, total, sums, *sizes, *strides)
+        self._launch("attend_chunk", q_BHQK, documents * heads * chunks * CHUNK, CHUNK, *arguments, of=queries)
+        out_BHQK: Array = xp.empty(q_BHQK.shape, q_BHQK.dtype)
+        sizes = _ints(documents * heads * queries, chunks, queries, width)
+        self._launch("attend_combine", out_BHQK, out_BHQK.size, 256, highest, total, sums, out_BHQK, *sizes)
+        return out_BHQK
+
+    @explained
+    def for_each_tile(self, tile: Callable[[slice], None], heads: int) -> None:
+        """All heads in one call: one launch for all of them is what fills a GPU."""
+        tile(slice(0, heads))
+
+    @explained
+    def for_each_block(self, work: Callable[[slice], None], rows: int) -> None:
+        """Blocks of BLOCK_ROWS rows, one after the other."""
+        for start in range(0, rows, BLOCK_ROWS):
+            work(slice(start, min(start + BLOCK_ROWS, rows)))
+
+    @contextmanager
+    def memory_errors(self) -> Iterator[None]:
+        """While this lasts, CuPy's out-of-memory error becomes one that says what to lower.
+
+        The operations do this by themselves; whoever makes large arrays through `xp` puts them under it, too.
+
+        Raises:
+            DeviceMemoryError: in place of cupy.cuda.memory.OutOfMemoryError.
+        """
+        cuda = self.xp.cuda
+        try:
+            yield
+        except cuda.memory.OutOfMemoryError as error:
+            free, all_of_it = cuda.runtime.memGetInfo()
+            pool = self.xp.get_default_memory_pool()
+            limit = f"{pool.get_limit():,} bytes" if pool.get_limit() else "none"
+            raise DeviceMemoryError(
+                f"{error} Of the GPU's {all_of_it:,} bytes {free:,} are free; CuPy's pool holds {pool.total_bytes():,}, of "
+                f"which {pool.free_bytes():,} are unused; its limit: {limit}. Give fewer tokens, beams or documents at a time, "
+                "dtype='float16', or cross_attention='folded', which keeps no keys and values of the document."
+            ) from error
+
+    def _launch(self, kernel: str, stored: Array, threads: int, of_block: int, *arguments: Any, of: int = 0) -> None:
+        """Queue a kernel for the dtype of `stored` (and `of` queries), on as many blocks as hold `threads` threads."""
+        name = f"{kernel}<{STORED_AS[stored.dtype.name]}{f', {of}' if of else ''}>"
+        if name not in self._kernels:  # compiled now, and kept by CuPy on disk
+            module = self.xp.RawModule(code=self._source, options=("-std=c++17",), name_expressions=(name,))
+            self._kernels[name] = module.get_function(name)
+        self._kernels[name]((math.ceil(threads / of_block),), (of_block,), arguments)
+
+    def _dense(self, x: Array) -> Array:
+        """x, copied only if it does not lie in memory as its axes run: a kernel gets a pointer and knows no strides."""
+        dense: Array = self.xp.ascontiguousarray(x)
+        return dense
+
+    def _store(self, x_BHSK: Array) -> tuple[Array, int]:
+        """Keys or values, and how many numbers apart heads begin in them: a store may have room for more positions.
+
+        Each head has to be dense and heads equally far apart. Else it is a dense copy.
+        """
+        documents, heads, positions, width = x_BHSK.shape
+        size = x_BHSK.itemsize
+        of_document, of_head, *within = x_BHSK.strides
+        if within != [width * size, size] or (documents > 1 and of_document != heads * of_head):
+            return self._dense(x_BHSK), positions * width
+        return x_BHSK, of_head // size
+
+
+def _ints(*numbers: int) -> list[np.int32]:
+    """Numbers as a kernel's `int`: CuPy would hand over Python's in 8 bytes."""
+    return [np.int32(n) for n in numbers]
+
+
+def _cupy_that_works() -> Any:
+    """The module cupy, once a GPU has answered and multiplied."""
+    try:
+        import cupy
+    except ImportError as error:
+        raise BackendUnavailableError(
+            f"The GPU backend needs CuPy, which cannot be imported ({error}). {DRIVERS}. Without a GPU: backend='numpy'."
+        ) from error
+    try:
+        if not cupy.cuda.runtime.getDeviceCount():
+            raise RuntimeError("CUDA counts no device")
+        cupy.ones((2, 3), "float32") @ cupy.ones((3, 2), "float32")  # loads cuBLAS; waits for nothing
+    except (RuntimeError, ImportError) as error:
+        raise BackendUnavailableError(
+            f"CuPy {cupy.__version__} is installed, but no GPU answers: {error}. {DRIVERS}; it fails where there is no NVIDIA "
+            "GPU. Without one: backend='numpy'."
+        ) from error
+    return cupy
+
+
+def _allow_tf32(cupy: Any) -> None:
+    """CuPy has a public switch for this only as an environment variable; what the variable sets is set here."""
+    from cupy._core import _routines_linalg  # private: CuPy 14
+
+    _routines_linalg.set_compute_type(np.float32, _routines_linalg.COMPUTE_TYPE_TF32)

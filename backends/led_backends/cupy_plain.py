@@ -1,0 +1,109 @@
+"""The contract's arithmetic in array notation alone: what the kernels of kernels.cu are checked against.
+
+Every operation here is the shortest true statement of what it does that NumPy and CuPy both understand. CupyBackend is
+made on top of it: where a kernel of ours does not apply (float64, a row too wide for a warp's registers), this is what
+runs. With `xp` NumPy it runs on any machine, which is how the tests compare.
+
+Numbers stored in half precision are computed with in float32 and rounded once, at the end of an operation.
+What is not here: memory transfers, kernels, any thought of speed (each line is a trip through memory).
+"""
+
+import math
+from typing import Any
+
+from led_backends.contract import Array, Band
+from led_backends.gelu_tail import CENTRE, tail_coefficients
+
+LAYER_NORM_EPS = 1e-5
+
+# Scores that `attend` makes at a time, at most: 256 MiB of float32. With many queries to many keys they would be the
+# largest array of all, and nobody needs them at once.
+SCORES_AT_A_TIME = 1 << 26
+
+
+class PlainOperations:
+    """The operations of the contract that compute, over any array namespace.
+
+    Args:
+        xp: numpy or cupy.
+    """
+
+    def __init__(self, xp: Any) -> None:
+        self.xp = xp
+
+    def linear(self, x: Array, weight: Array, bias: Array) -> Array:
+        """`x @ weight.T + bias`, all leading axes of x taken together as rows of one product.
+
+        A product of two matrices takes the transposed one as it lies; only one of more axes would copy it first.
+        """
+        y: Array = x.reshape(-1, x.shape[-1]) @ weight.T
+        y += bias
+        return y.reshape(*x.shape[:-1], weight.shape[0])
+
+    def layer_norm(self, x: Array, weight: Array, bias: Array, update: Array | None = None) -> Array:
+        """`(y - mean) / sqrt(variance + 1e-5) * weight + bias` of y = x (+ update), rounded once."""
+        y = self._wide(x) if update is None else self._wide(x) + self._wide(update)
+        centred = y - y.mean(-1, keepdims=True)
+        variance = (centred * centred).mean(-1, keepdims=True)
+        normal = centred / self.xp.sqrt(variance + LAYER_NORM_EPS)
+        return self._like(normal * self._wide(weight) + self._wide(bias), x)
+
+    def gelu(self, x: Array) -> Array:
+        """`max(x, 0) - |x| Phi(-|x|)`, in place (gelu_tail.py says why this form)."""
+        xp, y = self.xp, self._wide(x)
+        a = xp.abs(y)
+        s = (a - CENTRE) / (a + CENTRE)
+        coefficients = tail_coefficients(y.dtype.name)
+        ratio = xp.full_like(s, coefficients[-1])
+        for coefficient in coefficients[-2::-1]:
+            ratio = ratio * s + coefficient
+        x[...] = xp.maximum(y, 0) - a * ratio * xp.exp(a * a * -0.5)
+        return x
+
+    def hide(self, scores: Array, may_look: Array) -> None:
+        """Minus infinity where `may_look` is False, in place."""
+        self.xp.copyto(scores, -math.inf, where=~may_look)
+
+    def softmax(self, scores: Array) -> Array:
+        """Softmax over the last axis; a row that may look at nothing becomes zeros."""
+        if not scores.shape[-1]:
+            return scores  # CuPy knows no highest of nothing
+        xp, wide = self.xp, self._wide(scores)
+        highest = wide.max(-1, keepdims=True)
+        weights = xp.exp(wide - xp.where(highest == -math.inf, 0, highest))  # exp(-inf - 0) = 0 in such a row
+        total = weights.sum(-1, keepdims=True)
+        return self._like(weights / xp.where(total == 0, 1, total), scores)
+
+    def band_softmax(self, scores_hQZ: Array, globals_: int, band: Band) -> Array:
+        """`hide` what the band does not show, then `softmax`."""
+        scores_hQS = scores_hQZ[:, :, globals_:]
+        queries, keys = scores_hQS.shape[1:]
+        distance_QS = band.first + self.xp.arange(queries)[:, None] - self.xp.arange(keys)
+        may_look_QS = abs(distance_QS) <= band.radius
+        self.hide(scores_hQS, may_look_QS if band.local_S is None else may_look_QS & band.local_S)
+        return self.softmax(scores_hQZ)
+
+    def attend(self, q_BHQK: Array, k_BHSK: Array, v_BHSK: Array, may_look_BQS: Array | None) -> Array:
+        """Scores, softmax, weighted sum, for blocks of queries (see SCORES_AT_A_TIME)."""
+        xp = self.xp
+        documents, heads, queries, _ = q_BHQK.shape
+        out_BHQK: Array = xp.empty(q_BHQK.shape, q_BHQK.dtype)
+        # CuPy copies what is not dense for every product: better once, here.
+        k_BHKS, v_BHSK = xp.ascontiguousarray(k_BHSK.swapaxes(-1, -2)), xp.ascontiguousarray(v_BHSK)
+        step = max(1, SCORES_AT_A_TIME // max(1, documents * heads * k_BHSK.shape[2]))
+        for start in range(0, queries, step):
+            block = slice(start, start + step)
+            scores_BHQS = q_BHQK[:, :, block] @ k_BHKS
+            if may_look_BQS is not None:
+                rows = block if may_look_BQS.shape[1] > 1 else slice(None)
+                self.hide(scores_BHQS, may_look_BQS[:, None, rows])
+            out_BHQK[:, :, block] = self.softmax(scores_BHQS) @ v_BHSK
+        return out_BHQK
+
+    def _wide(self, x: Array) -> Array:
+        """The same numbers in the precision to compute in: float64 as it is, all else in float32."""
+        return x if x.dtype.name in ("float32", "float64") else x.astype("float32")
+
+    def _like(self, computed: Array, x: Array) -> Array:
+        """Rounded to how x is stored."""
+        return computed.astype(x.dtype, copy=False)

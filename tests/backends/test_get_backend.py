@@ -1,0 +1,100 @@
+"""Which backend one gets by name, and what is said where the GPU's cannot be had: no CuPy, no driver, no CUDA libraries."""
+
+import subprocess
+import sys
+import tomllib
+import types
+from pathlib import Path
+
+import pytest
+
+import led_backends
+from led_backends.numpy_backend import NumpyBackend
+from led_ref.errors import BackendError
+from led_ref.pretrained import get_backend
+
+BACKENDS = Path(led_backends.__file__).parent
+ROOT = Path(__file__).parents[2]
+
+
+class FakeDriverError(RuntimeError):
+    """What CuPy raises where CUDA fails."""
+
+
+def a_cupy(devices):
+    """As much of a module cupy as is asked before a GPU has answered; `devices` counts them, or raises."""
+    module = types.ModuleType("cupy")
+    module.__version__ = "14.2.0"
+    module.cuda = types.SimpleNamespace(runtime=types.SimpleNamespace(getDeviceCount=devices))
+    return module
+
+
+def failing(error):
+    def fail(*_):
+        raise error
+
+    return fail
+
+
+def test_where_cupy_is_not_installed_nothing_of_it_is_imported():
+    program = (
+        "import sys, importlib.util; importlib.util.find_spec = lambda name: None; import led_backends;"
+        " print(led_backends.get('numpy').name, led_backends.get('auto').name,"
+        "[m for m in sys.modules if m.startswith(('cupy', 'led_backends.cupy'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "numpy numpy []"
+
+
+def test_an_unknown_name():
+    with pytest.raises(led_backends.BackendUnavailableError, match=r"no backend 'torch'.*auto, numpy, cupy"):
+        led_backends.get("torch")
+
+
+def test_without_cupy_it_is_said_what_to_install_for_which_driver(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)  # as if it were not installed
+    with pytest.raises(led_backends.BackendUnavailableError) as caught:
+        led_backends.get("cupy")
+    for part in ("led-ref[cuda13]", "580", "led-ref[cuda12]", "525", "nvidia-smi", "backend='numpy'"):
+        assert part in str(caught.value)
+    assert led_backends.get("auto").name == "numpy"
+    with pytest.raises(BackendError, match=r"led-ref\[cuda13\]"):  # led_ref's own kind, the same words
+        get_backend("cupy")
+
+
+@pytest.mark.parametrize(
+    ("devices", "reason"),
+    [
+        (
+            failing(FakeDriverError("cudaErrorInsufficientDriver: CUDA driver version is insufficient")),
+            "InsufficientDr",
+        ),
+        (lambda: 0, "counts no device"),
+    ],
+)
+def test_cupy_without_a_gpu_gives_cupys_own_reason(monkeypatch, devices, reason):
+    monkeypatch.setitem(sys.modules, "cupy", a_cupy(devices))
+    with pytest.raises(
+        led_backends.BackendUnavailableError, match=rf"CuPy 14\.2\.0.*no GPU.*{reason}.*nvidia-smi.*numpy"
+    ):
+        led_backends.get("cupy")
+    assert isinstance(led_backends.get("auto"), NumpyBackend)
+
+
+def test_a_gpu_without_cublas_is_noticed_at_the_door(monkeypatch):
+    cupy = a_cupy(lambda: 1)
+    cupy.ones = failing(ImportError("Failure finding libcublasLt.so"))
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    with pytest.raises(led_backends.BackendUnavailableError, match=r"libcublasLt.*led-ref\[cuda13\]"):
+        led_backends.get("cupy")
+
+
+def test_the_extras_bring_cudas_libraries_too():
+    """As of CuPy 14, its wheels alone have neither cuBLAS nor the headers that kernels.cu includes."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    assert [extras[name] for name in ("cuda12", "cuda13")] == [["cupy-cuda12x[ctk]>=14"], ["cupy-cuda13x[ctk]>=14"]]
+
+
+def test_what_a_user_reads_first_says_that_no_gpu_has_run_it():
+    for name in ("cupy_backend.py", "kernels.cu", "__init__.py"):
+        assert "never run on" in (BACKENDS / name).read_text(encoding="utf-8").lower()
