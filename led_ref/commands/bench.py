@@ -244,13 +244,15 @@ class Worker:
         assert self._process.stdout is not None
         if line := self._process.stdout.readline():
             answer: dict[str, Any] = json.loads(line)
+            if "error" in answer:
+                raise LEDError(f"{self.who} did not come through the case {self.name!r}. {answer['error']}")
             return answer
         code = self._process.wait()
         self._words.seek(0)
         words = self._words.read().decode(errors="replace").strip().splitlines() or ["it said nothing"]
         raise LEDError(
             f"{self.who} did not come through the case {self.name!r}: exit code {code}, {words[-1]!r}. "
-            "-9 means that memory ran out: free some. Other cases can be chosen with --only."
+            "-9 most often means that memory ran out: free some, or choose other cases with --only."
         )
 
     def __enter__(self) -> Self:

@@ -67,9 +67,17 @@ def main(arguments: list[str]) -> int:
     def answer(values: dict[str, Any]) -> None:
         print(json.dumps(values), file=answers, flush=True)
 
+    try:
+        _work(who, name, folder, answer)
+    except Exception as error:  # whatever it is, the person who waits for the figures should read it
+        answer({"error": f"{type(error).__name__}: {error}"})
+        return 1
+    return 0
+
+
+def _work(who: str, name: str, folder: str, answer: Callable[[dict[str, Any]], None]) -> None:
     if who == "machine":
-        probe = speed_probe()
-        prepared = Prepared(probe)
+        prepared = Prepared(speed_probe())
     elif who == "transformers":
         from led_ref.commands.bench_transformers import prepare as prepare_theirs
 
@@ -81,7 +89,6 @@ def main(arguments: list[str]) -> int:
         gc.collect()  # what an earlier run left behind is not this run's memory, nor its time
         answer(prepared.run())
     answer(prepared.taken())
-    return 0
 
 
 def _standard_output_for_answers_alone() -> TextIO:
