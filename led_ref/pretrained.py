@@ -13,7 +13,7 @@ from led_ref.model.params import LEDParams
 
 
 def get_backend(backend: str | Backend | None) -> Backend:
-    """The backend of that name ("auto", "numpy"), or the object itself.
+    """The backend of that name ("auto", "numpy", "cupy"), or the object itself. None is "auto": a GPU if one answers.
 
     Raises:
         BackendError: if there is none of that name or it cannot run here.
@@ -65,7 +65,7 @@ class LEDPreTrainedModel:
             name_or_folder: a folder with config.json and weights, or a name on the Hugging Face Hub.
             revision: branch, tag or commit on the Hub.
             dtype: what to compute in, "float32" or "float64"; the file's own dtype may be another.
-            backend: "auto", "numpy", or a backend object.
+            backend: "auto" (a GPU if CuPy is installed and one answers, else the CPU), "numpy", "cupy", or a backend object.
             notice: told in a sentence what a person may want to know (such as that a .bin is being read).
 
         Raises:

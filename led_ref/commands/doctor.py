@@ -89,16 +89,17 @@ def blas() -> dict[str, Any]:
 
 
 def backends() -> dict[str, str]:
-    """Which backends can run here."""
+    """Which backends can run here, on what, and which of them "auto" takes."""
     from led_ref.pretrained import get_backend
 
     found = {}
     for name in ("numpy", "cupy"):
         try:
-            get_backend(name)
-            found[name] = "works"
+            backend = get_backend(name)
+            found[name] = f"works: {backend.describe()}" if hasattr(backend, "describe") else "works"
         except LEDError as error:
             found[name] = f"no: {error}"
+    found["auto"] = f"takes {get_backend('auto').name}"
     return found
 
 
