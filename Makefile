@@ -5,11 +5,12 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check
 CODE   := led_ref backends tests notebooks docs
 
-.PHONY: help demo test check peer docs bench clean
+.PHONY: help demo test check kernels peer docs bench clean
 help:
 	@echo "make demo    set up, and let the bundled model write a line about led-ref's own manual page"
 	@echo "make test    set up, and run the tests (no torch needed; under 6 minutes on two cores)"
 	@echo "make check   format, lint, types, layout rules, doctests, the vectors written anew"
+	@echo "make kernels the GPU kernels under NVIDIA's compiler: spills, registers (fetches it; no GPU needed)"
 	@echo "make peer    parity with transformers (fetches torch)"
 	@echo "make docs    the site, strictly built, with its notebooks executed"
 	@echo "make bench   speed and memory on this machine"
@@ -19,7 +20,7 @@ demo: $(VENV)/base.done
 	@$(BIN)/led-ref summarize led_ref/bundled/led-ref.1.txt
 
 test: $(VENV)/dev.done
-	$(BIN)/pytest --ignore=tests/peer -m "not real_vocabulary"
+	$(BIN)/pytest --ignore=tests/peer -m "not real_vocabulary and not nvrtc"
 
 check: $(VENV)/dev.done
 	$(BIN)/ruff format --check .
@@ -30,6 +31,9 @@ check: $(VENV)/dev.done
 	@rm -rf $(VENV)/vectors
 	$(BIN)/led-ref vectors write $(VENV)/vectors
 	diff -r $(VENV)/vectors tests/vectors/v1 # the same bytes on every machine
+
+kernels: $(VENV)/kernels.done
+	$(BIN)/pytest tests/kernels
 
 peer: $(VENV)/peer.done
 	$(BIN)/pytest -m "peer or real_vocabulary" --durations=5
@@ -61,6 +65,10 @@ $(VENV)/dev.done: $(VENV)/base.done
 $(VENV)/peer.done: $(VENV)/dev.done
 	@$(PIP) torch==2.13.0
 	@$(PIP) --editable '.[dev,peer]'
+	@touch $@
+
+$(VENV)/kernels.done: $(VENV)/dev.done
+	@$(PIP) --editable '.[dev,kernels]'
 	@touch $@
 
 $(VENV)/docs.done: $(VENV)/dev.done

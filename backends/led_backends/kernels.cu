@@ -6,16 +6,14 @@
 // it lies there, and keep what is needed again in registers or in shared memory.
 //
 // T is how numbers are stored: float, __half or __nv_bfloat16. Whatever is computed is computed in float.
-// cupy_backend.py compiles a kernel when it is first needed, for one T (NVRTC, the compiler within CuPy). Under
-// LED_REF_ON_CPU the same text is C++ for a CPU, where the tests run it (tests/kernels). Its dialect is therefore small:
-// blocks of one dimension, static shared arrays, __syncthreads, __shfl_xor_sync. No pointer is null, since CuPy cannot pass
-// one: where there is no mask or no update, a number says so, and the pointer is any.
+// cupy_backend.py compiles a kernel when it is first needed, for one T (NVRTC, the compiler within CuPy). The tests run the
+// same text on a CPU, thread by thread (tests/kernels), so its dialect is small: blocks of one dimension, static shared
+// arrays, __syncthreads, __shfl_xor_sync. No pointer is null, since CuPy cannot pass one: where there is no mask or no
+// update, a number says so, and the pointer is any.
 // cupy_plain.py has the same operations in array notation. Never run on a GPU so far.
 
-#if !defined(LED_REF_ON_CPU)
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
-#endif
 
 // NVRTC knows no INFINITY. The lowest float is as good a start for a maximum, and better: exp(-inf - LOWEST) is 0, where
 // exp(-inf - -inf) would be NaN. So a score of minus infinity, which means hidden, needs no question asked.
@@ -156,7 +154,7 @@ struct alignas(Q % 4 == 0 ? 16 : 4) PerQuery {
 // heads counts those of all documents, heads_each those of one.
 // Left behind: highest, total (heads, chunks, Q) and sums (heads, chunks, Q, width).
 template <typename T, int Q>
-__global__ void __launch_bounds__(CHUNK)
+__global__ void __launch_bounds__(CHUNK, Q > 8 ? 2 : 4)  // so many blocks fit a multiprocessor: 64 registers, or 128
 attend_chunk(const T* q, const T* keys, const T* values, const bool* may_look, float* highest, float* total, float* sums,
              int masked, int heads_each, int positions, int width, long long key_stride, long long value_stride,
              long long look_document, long long look_query) {

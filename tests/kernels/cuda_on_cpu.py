@@ -45,7 +45,7 @@ SANITIZE = ["-fsanitize=undefined", "-fno-sanitize=vptr", "-fsanitize-undefined-
 _SHARED = re.compile(r"\bextern\s+__shared__\s+(\w+)\s+(\w+)\s*\[\s*\]\s*;")
 _SHARED_FIXED = re.compile(r"(?:\balignas\(\d+\)\s*)?\b__shared__\s+(\w+)\s+(\w+)\s*((?:\[[^\]]*\])*)\s*;")
 _KERNEL = re.compile(
-    r"(template\s*<[^>]*>)?\s*(?:extern \"C\"\s*)?__global__\s+void\s+(?:__launch_bounds__\((\w+)\)\s*)?(\w+)\s*\("
+    r"(template\s*<[^>]*>)?\s*(?:extern \"C\"\s*)?__global__\s+void\s+(?:__launch_bounds__\((\w+)[^)]*\)\s*(?://[^\n]*\s*)?)?(\w+)\s*\("
 )
 
 
