@@ -1,9 +1,11 @@
 """`led-ref bench`: that it measures what it says, on a model so small that the figures mean nothing. No test here is timed."""
 
+import importlib.util
 import json
 import re
 import sys
 from itertools import product
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -15,6 +17,8 @@ from led_ref.commands.bench_cases import CASES, TIMED_STEPS, UNTIMED_STEPS
 from led_ref.config import LEDConfig
 from led_ref.errors import LEDError
 from led_ref.planning import LED_BASE, Workload, encode_work, step_work, total
+
+DOCS = Path(__file__).parent.parent / "docs"
 
 TINY = LEDConfig(
     vocab_size=43,
@@ -246,3 +250,64 @@ def test_the_picture_has_what_was_measured_and_the_counted_curve():
     assert curves["led_ref"] == [(1024, 2.0, 50.0), (4096, 2.0, 50.0)]
     assert curves["transformers"] == [(1024, 8.0, 400.0), (4096, 8.0, 400.0)]
     assert curves["full attention at best, counted"] == [(1024, 10.24e3, 1024.0), (4096, 40.96e3, 4096.0)]
+
+
+def test_the_picture_is_drawn_on_logarithmic_axes_and_whole_or_not_at_all(tmp_path, monkeypatch):
+    """matplotlib itself is not among what the tests need: a stand-in notes what is drawn."""
+    drawn = []
+
+    class Axes:
+        def __getattr__(self, name):
+            return lambda *given, **named: drawn.append((name, *given))
+
+    class Figure:
+        def __init__(self, **_):
+            pass
+
+        def subplots(self, *_):
+            return [Axes(), Axes()]
+
+        def savefig(self, path, **_):
+            path.write_text("picture")
+            if not (tmp_path / "a.svg").exists():
+                return
+            raise OSError("disk full")
+
+    monkeypatch.setattr(bench_plot, "_figure_class", lambda: Figure)
+    bench_plot.save(report_of(), tmp_path / "a.svg")
+    assert (tmp_path / "a.svg").read_text() == "picture"
+    assert [call[1] for call in drawn if call[0] in ("set_xscale", "set_yscale")] == ["log"] * 4
+    lines = [call[1:3] for call in drawn if call[0] == "plot"]
+    lengths = [1024, 4096]
+    assert lines[0] == (lengths, [2.0, 2.0])
+    assert lines[1] == ([], [])  # transformers was not there
+    assert lines[3] == (lengths, [50.0, 50.0])
+    assert lines[5] == (lengths, [1024.0, 4096.0])
+    with pytest.raises(OSError, match="disk full"):
+        bench_plot.save(report_of(), tmp_path / "a.svg")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.svg"]
+
+
+# ---- the page -------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_says_what_was_measured():
+    """docs/performance.md is docs/performance.md.in with the figures of docs/data/performance.json, or both are not there."""
+    build, words = page_builder(), (DOCS / "performance.md.in").read_text(encoding="utf-8")
+    made_up = build.page(report_of({"transformers"}), words)
+    assert "| decode-4k-4beams | 2.00 s a step | 1.00 s to 6.00 s |" in made_up
+    assert "- 2001-02-03: abacus, 2 processors" in made_up
+    assert "{{" not in made_up
+    assert build.PAGE.exists() == build.DATA.exists()
+    if build.PAGE.exists():
+        report = json.loads(build.DATA.read_text(encoding="utf-8"))
+        assert set(report) == KEYS[""]
+        assert build.PAGE.read_text(encoding="utf-8") == build.page(report, words)
+
+
+def page_builder():
+    """docs/build_performance.py as a module."""
+    spec = importlib.util.spec_from_file_location("build_performance", DOCS / "build_performance.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
