@@ -20,7 +20,7 @@ from hypothesis import Phase, settings
 settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True, database=None)
 settings.register_profile("long", max_examples=5000, deadline=None, derandomize=False, database=None, print_blob=True)
 settings.register_profile("mutants", settings.get_profile("ci"), phases=(Phase.explicit, Phase.generate))
-settings.register_profile("few", settings.get_profile("ci"), max_examples=10)
+settings.register_profile("few", settings.get_profile("mutants"), max_examples=10)
 PROFILE = os.environ.get("LED_REF_HYPOTHESIS", "ci")
 settings.load_profile(PROFILE)
 if PROFILE == "long":

@@ -26,7 +26,7 @@ def cross_entropy(logits_BUV: Array, labels_BU: HostArray, backend: Backend) -> 
     counted = backend.to_device((labels_X != IGNORED_LABEL).nonzero()[0])
     logits_XV = logits_XV[counted]
     labels = backend.to_device(labels_X)[counted]
-    highest_X1 = logits_XV.max(-1, keepdims=True, initial=-xp.inf)
+    highest_X1 = logits_XV.max(-1, keepdims=True)
     log_total_X = xp.log(xp.exp(logits_XV - highest_X1).sum(-1)) + highest_X1[:, 0]
     loss_X = log_total_X - logits_XV[xp.arange(len(labels)), labels]
     loss: Array = xp.asarray(loss_X.sum() / logits_XV.dtype.type(len(labels)))

@@ -6,7 +6,7 @@ of these run and give rubbish. Here the kernel's declaration is read from its so
 
 What a kernel computes is said by its twin, a function over NumPy arrays that writes where the kernel writes:
 
-    register_twin("gelu", lambda of, numbers, count: ...)      # of: the template's arguments, ("float",)
+    register_twin("gelu", lambda launch, numbers, count: ...)      # kernel_twins.py
 
 The kernels themselves are run in tests/kernels, on the CPU, against the same definitions.
 """
@@ -14,6 +14,7 @@ The kernels themselves are run in tests/kernels, on the CPU, against the same de
 import math
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,17 @@ DTYPES = {
     "unsigned char": "uint8",
 }  # fmt: skip
 
+
+@dataclass(frozen=True)
+class Launch:
+    """A kernel's template arguments, ("float", "4"), its grid and its block."""
+
+    kernel: str
+    of: tuple[str, ...]
+    grid: tuple[int, ...]
+    block: tuple[int, ...]
+
+
 Twin = Callable[..., None]
 TWINS: dict[str, tuple[Twin, frozenset[str]]] = {}
 
@@ -37,7 +49,7 @@ class CUDADriverError(RuntimeError):
 
 
 def register_twin(name: str, twin: Twin, *, strided: Sequence[str] = ()) -> None:
-    """`twin(template_arguments, *arguments)` computes what the kernel of that name does.
+    """`twin(launch, *arguments)` computes what the kernel of that name does.
 
     `strided` names the pointers to what need not be dense, because the kernel is told the strides. The twin sees to it
     that it is told the right ones.
@@ -77,13 +89,16 @@ class RawKernel:
         self._check_size(grid, block, shared_mem)
         if len(args) != len(self.parameters):
             raise TypeError(f"{self.name} takes {len(self.parameters)} arguments, not {len(args)}")
-        found = [_argument(self.name, *declared, given) for declared, given in zip(self.parameters, args, strict=True)]
-        LEDGER.launch(self.name)
-        twin = TWINS.get(self.plain)
-        if twin is None:
+        if self.plain not in TWINS:
             raise NotImplementedError(f"no twin for the kernel {self.plain!r}: register_twin(name, function)")
+        twin, strided = TWINS[self.plain]
+        found = [
+            _argument(self.name, *declared, given, dense=declared[0] not in strided)
+            for declared, given in zip(self.parameters, args, strict=True)
+        ]
+        LEDGER.launch(self.name)
         with np.errstate(all="ignore"):
-            twin(self.of, *found)
+            twin(Launch(self.name, self.of, grid, block), *found)
 
     def _check_size(self, grid: tuple[int, ...], block: tuple[int, ...], shared_mem: int) -> None:
         if not isinstance(grid, tuple) or not isinstance(block, tuple):

@@ -18,13 +18,11 @@ COMPARISONS = ("assert_allclose", "assert_array_equal")
 def on_the_stand_in() -> Iterator[None]:
     """Meanwhile, whoever asks for a backend by name, or for none, gets one on the stand-in."""
     from stand_in.cupy_stand_in import installed
-    from stand_in.plain_backend import PlainBackend
+    from stand_in.kernel_twins import register
 
-    import led_backends
-
+    register()
     with ExitStack() as stack:
-        backend = PlainBackend(stack.enter_context(installed()))
-        stack.enter_context(mock.patch.object(led_backends, "get", return_value=backend))
+        stack.enter_context(installed())  # "auto" finds a GPU now
         for name in COMPARISONS:
             stack.enter_context(mock.patch.object(np.testing, name, _fetching(getattr(np.testing, name))))
         yield

@@ -1,0 +1,142 @@
+"""The whole model on the strict stand-in for CuPy: the same numbers as on the CPU, and no wait but one for each word.
+
+The suites of tests/model, tests/generation and tests/oracle run on it as well: `make test` does so (tests/stand_in/running.py).
+Here is what only a device has: waits, copies before products, memory that was used before.
+"""
+
+import math
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+from small_led import CONFIG, draw_weights, small_config
+from stand_in.cupy_stand_in import counting, installed, no_sync
+from stand_in.kernel_twins import register
+from stand_in.running import fetched
+
+from led_backends.numpy_backend import NumpyBackend
+from led_ref.led import LEDForConditionalGeneration
+from led_ref.model.tap import ListeningTap
+
+# The same formulas, other orders of summing: float64 as in tests/model; float32 some 1e-6 of numbers of size 1 to 10, two
+# layers deep on each side, half precision one rounding (5e-4) of each of some 30 stored intermediates.
+CLOSE = {"float64": 1e-11, "float32": 5e-5, "float16": 5e-2}
+SHOW = {"output_hidden_states": True, "output_attentions": True}
+LAYERS = CONFIG.encoder_layers
+
+
+def model(dtype: str, *, device: bool, **changes: Any) -> LEDForConditionalGeneration:
+    """The small LED, on the stand-in or on the CPU (which computes in float64 what the device does in float16)."""
+    changes.setdefault("max_encoder_position_embeddings", 1201)
+    config, on = small_config(**changes), {"float16": "float64"}.get(dtype, dtype)
+    weights = draw_weights(config)
+    if not device:
+        return LEDForConditionalGeneration.from_state_dict(config, weights, dtype=on, backend=NumpyBackend(1))
+    register()
+    with installed():
+        made = LEDForConditionalGeneration.from_state_dict(config, weights, dtype=on, backend="cupy")
+    return LEDForConditionalGeneration(config, stored_as(dtype, made.params), backend=made.backend)
+
+
+def stored_as(dtype: str, params: Any) -> Any:
+    """The same parameters, rounded."""
+    if isinstance(params, tuple):
+        return tuple(stored_as(dtype, entry) for entry in params)
+    if is_dataclass(params):
+        return replace(params, **{f.name: stored_as(dtype, getattr(params, f.name)) for f in fields(params)})
+    return params if params is None else params.astype(dtype, copy=False)
+
+
+def call(batch: int = 2, length: int = 41, globals_of_first: int = 2) -> dict[str, np.ndarray]:
+    """Documents with padding in the last one and another number of global tokens in each."""
+    ids = np.random.default_rng(0).integers(3, CONFIG.vocab_size, (batch, length))
+    mask, marks = np.ones_like(ids), np.zeros_like(ids)
+    mask[-1, length - 11 :] = 0
+    marks[0, :globals_of_first] = marks[1:, 5] = 1
+    return {"input_ids": ids, "attention_mask": mask, "global_attention_mask": marks}
+
+
+def flat(value: Any) -> list[np.ndarray]:
+    """All arrays in an output but the cache, which every machine keeps as it likes."""
+    if isinstance(value, tuple):
+        return [array for entry in value for array in flat(entry)]
+    return [] if value is None else [np.asarray(fetched(value))]
+
+
+def outputs(output: Any) -> list[np.ndarray]:
+    return flat(tuple(getattr(output, name) for name in output.__dataclass_fields__ if name != "past_key_values"))
+
+
+@pytest.mark.parametrize("dtype", CLOSE)
+@pytest.mark.parametrize("globals_of_first", [0, 2, 13])  # none; folded; projected (more than a head is wide)
+def test_a_forward_pass_is_that_of_the_cpu(dtype, globals_of_first):
+    given = {**call(globals_of_first=globals_of_first), "labels": np.random.default_rng(1).integers(0, 37, (2, 7))}
+    given["labels"][1, 4:] = -100
+    given["decoder_attention_mask"] = np.array([[1] * 7, [1, 0, 1, 1, 1, 0, 1]])
+    ours, theirs = (outputs(model(dtype, device=device)(**given, **SHOW)) for device in (True, False))
+    assert len(ours) == len(theirs) >= 17
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.shape == b.shape
+        assert a.dtype == dtype
+        np.testing.assert_allclose(a, b, rtol=0, atol=CLOSE[dtype])  # NaN of dirty memory would be seen here
+
+
+@pytest.mark.parametrize("changes", [{}, {"encoder_attention_heads": 5, "attention_window": 94}], ids=["band", "wide"])
+@pytest.mark.parametrize("documents", [1, 3])
+def test_the_encoder_waits_for_nothing(documents, changes):
+    reader = model("float32", device=True, **changes)
+    with no_sync(), counting() as counts:
+        out = reader.encoder(**call(documents, 1100))
+    assert counts.syncs == []
+    assert {name.partition("<")[0] for name in counts.launches} == {"layer_norm", "gelu", "band_softmax"}
+    expected = model("float32", device=False, **changes).encoder(**call(documents, 1100)).last_hidden_state
+    np.testing.assert_allclose(out.last_hidden_state.get(), expected, rtol=0, atol=CLOSE["float32"])
+
+
+@pytest.mark.parametrize(("beams", "prompt"), [(1, 1), (3, 1), (3, 4)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_written_word_costs_one_wait_and_is_the_cpus(beams, prompt, dtype):
+    settings = {"num_beams": beams, "max_new_tokens": 6, "eos_token_id": None, "pad_token_id": None}
+    settings["decoder_input_ids"] = np.full((2, prompt), 2)
+    writer = model(dtype, device=True)
+    encoded = writer.encoder(**call())
+    with counting() as counts:
+        ids = writer.generate(encoder_outputs=encoded, attention_mask=call()["attention_mask"], **settings)
+    assert counts.syncs == ["get"] * 6
+    assert ids.tolist() == model(dtype, device=False).generate(**call(), **settings).tolist()
+
+
+@pytest.mark.parametrize("way", ["cached", "folded"])
+def test_both_ways_of_cross_attention_write_the_same(way):
+    settings = {"num_beams": 3, "max_new_tokens": 6}
+    found = model("float32", device=True).generate(**call(), **settings, cross_attention=way)
+    assert found.tolist() == model("float32", device=False).generate(**call(), **settings).tolist()
+
+
+def test_products_of_a_tile_copy_two_operands_and_no_more():
+    """CuPy copies what is not dense for a product of more than two axes (docs/gpu.md).
+
+    For each tile these are its queries, cut out of the document's, and the keys, which lie the other way round; the
+    values are dense. They are K / Z and K / Q of the tile's scores, and stay that small as documents grow.
+    """
+    reader, length = model("float32", device=True), 1100
+    with counting() as counts:
+        reader.encoder(**call(1, length, globals_of_first=1))
+    tiles = LAYERS * math.ceil(length / reader.backend.queries_per_block)
+    folding = LAYERS  # the global row's own product with values, small
+    assert len(counts.copies) <= 2 * tiles + folding
+    scores = sum(1 for name in counts.launches if name.startswith("band_softmax"))
+    assert scores == tiles + LAYERS  # and one row of the whole document in each layer
+
+
+def test_a_trace_is_the_same_step_for_step():
+    heard: list[dict[str, np.ndarray]] = []
+    for device in (True, False):
+        found: dict[str, np.ndarray] = {}
+        tap = ListeningTap(lambda name, value, found=found: found.update({name: np.array(fetched(value))}))
+        model("float64", device=device)(**call(), decoder_input_ids=np.array([[2, 5, 7]] * 2), tap=tap)
+        heard.append(found)
+    assert list(heard[0]) == list(heard[1])
+    for name, value in heard[0].items():
+        np.testing.assert_allclose(value, heard[1][name], rtol=0, atol=CLOSE["float64"], err_msg=name)
