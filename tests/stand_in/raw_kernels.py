@@ -15,6 +15,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -142,11 +143,10 @@ class RawModule:
 
 def kernel_parameters(code: str, name: str, of: tuple[str, ...]) -> list[tuple[str, str, bool]]:
     """(name, C type, is it a pointer) of each parameter, template arguments filled in."""
-    bare = re.sub(r"//[^\n]*|/\*.*?\*/", "", code, flags=re.DOTALL)
     heading = (
         rf"(?:template\s*<([^>]*)>\s*)?(?:extern\s+\"C\"\s+)?__global__[^;{{}}]*?\b{re.escape(name)}\s*\(([^)]*)\)\s*{{"
     )
-    found = re.search(heading, bare)
+    found = re.search(heading, _bare(code))
     if found is None:
         raise CUDADriverError(f"CUDA_ERROR_NOT_FOUND: named symbol not found: {name}")
     formal = [part.split()[-1] for part in (found[1] or "").split(",") if part.strip()]
@@ -161,9 +161,15 @@ def kernel_parameters(code: str, name: str, of: tuple[str, ...]) -> list[tuple[s
     return parameters
 
 
+@cache
+def _bare(code: str) -> str:
+    """The source without its comments."""
+    return re.sub(r"//[^\n]*|/\*.*?\*/", "", code, flags=re.DOTALL)
+
+
 def _launch_bound(code: str, name: str) -> int:
     """What __launch_bounds__ promises the compiler: more threads would not start. Names are looked up in #define."""
-    found = re.search(rf"__launch_bounds__\((\w+)\)\s*{re.escape(name)}\s*\(", code)
+    found = re.search(rf"__launch_bounds__\((\w+)[^)]*\)\s*{re.escape(name)}\s*\(", _bare(code))
     if found is None:
         return MOST_THREADS
     bound = found[1]
