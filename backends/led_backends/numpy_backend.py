@@ -1,15 +1,12 @@
-"""The CPU: NumPy for the arithmetic, its BLAS for the products, threads for everything else.
+"""The CPU: NumPy for the arithmetic, its BLAS for the products, threads for both (threads.py).
 
-A BLAS product uses all cores by itself. What NumPy does element by element (GELU, LayerNorm, softmax) uses one; such work
-is cut into pieces that stay in a core's cache, and the pieces are spread over threads (NumPy lets go of Python's lock
-while it computes). Inside those threads BLAS is held to one thread, so that cores are not asked for twice.
+What NumPy does element by element (GELU, LayerNorm, softmax) is cut into pieces that stay in a core's cache; products are
+cut by rows, by heads, or, where the rows are few, by tiles of what they are multiplied with. No cut depends on the number of
+threads in a way that a result would show.
 """
 
 import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -17,6 +14,7 @@ import numpy as np
 
 from led_backends.contract import Array, Band, HostArray
 from led_backends.gelu_tail import CENTRE, tail_coefficients
+from led_backends.threads import spread
 
 # Elements that one thread works on at a time: two float32 scratch arrays of this size fit a core's second-level cache.
 CHUNK = 1 << 15
@@ -30,6 +28,9 @@ KEYS = 256  # of attention's keys or values, in a tile
 
 # Rows of a feed-forward that one thread takes through both of its products: their F numbers each stay in cache.
 BLOCK_ROWS = 256
+
+# Numbers to read, below which a product is sooner done than shared with another thread.
+SMALL = 1 << 20
 
 LAYER_NORM_EPS = 1e-5
 
@@ -51,8 +52,6 @@ class NumpyBackend:
         if threads is not None and threads < 1:
             raise ValueError(f"threads is {threads}; give at least 1, or None for all processors.")
         self.threads = threads or _processors()
-        self._pool: ThreadPoolExecutor | None = None
-        self._in_a_worker = threading.local()
 
     def to_device(self, array: HostArray) -> Array:
         """The array itself: the host is the device."""
@@ -63,25 +62,28 @@ class NumpyBackend:
         return array
 
     def linear(self, x: Array, weight: Array, bias: Array) -> Array:
-        """`x @ weight.T + bias`, all leading axes of x taken together as rows of one product."""
-        rows = x.reshape(-1, x.shape[-1])
-        if 1 < len(rows) <= FEW_ROWS:
-            y = self._few_rows_times(rows, weight)
-        else:
-            y = rows @ weight.T
-        y += bias
-        return y.reshape(*x.shape[:-1], weight.shape[0])
+        """`x @ weight.T + bias`, all leading axes of x taken together as rows of one product.
 
-    def _few_rows_times(self, rows: Array, weight: Array) -> Array:
-        """`rows @ weight.T` by tiles of the weights (see WEIGHT_ROWS), spread over threads."""
+        Few rows: each thread takes a share of the weights, tile by tile (see WEIGHT_ROWS). Many: a share of the rows.
+        """
+        rows = x.reshape(-1, x.shape[-1])
         y = np.empty((len(rows), len(weight)), rows.dtype)
 
-        def multiply(piece: slice) -> None:
+        def some_weights(piece: slice) -> None:
             _tiled_product(rows, weight[piece], WEIGHT_ROWS, y[:, piece])
+            y[:, piece] += bias[piece]
 
-        tiles = -(-len(weight) // (WEIGHT_ROWS * self.threads))
-        self._spread(_quietly(multiply), list(_slices(len(weight), tiles * WEIGHT_ROWS)))
-        return y
+        def some_rows(piece: slice) -> None:
+            np.matmul(rows[piece], weight.T, out=y[piece])
+            y[piece] += bias
+
+        few = len(rows) <= FEW_ROWS
+        total = len(weight) if few else len(rows)
+        shares = 1 if few and weight.size < SMALL else self.threads
+        # A share is whole tiles, also of rows: then the same numbers are multiplied together however many there are.
+        share = -(-total // (WEIGHT_ROWS * shares)) * WEIGHT_ROWS
+        self._spread(some_weights if few else some_rows, list(_slices(total, share)))
+        return y.reshape(*x.shape[:-1], weight.shape[0])
 
     def layer_norm(self, x: Array, weight: Array, bias: Array, update: Array | None = None) -> Array:
         """LayerNorm of x, or of x + update, over rows that stay in cache. Leaves both alone.
@@ -91,14 +93,16 @@ class NumpyBackend:
         """
         width = x.shape[-1]
         rows = x.reshape(-1, width)
-        updates = None if update is None else np.broadcast_to(update, x.shape).reshape(-1, width)
+        if update is not None and update.shape != x.shape:
+            update = np.broadcast_to(update, x.shape)
+        updates = None if update is None else update.reshape(-1, width)
         out = np.empty_like(rows)
 
         def normalise(piece: slice) -> None:
             centred = rows[piece].astype(np.float64)
             if updates is not None:
                 centred += updates[piece]
-            centred -= centred.mean(-1, keepdims=True)
+            centred -= np.add.reduce(centred, -1, keepdims=True) / width
             variance = np.einsum("rd,rd->r", centred, centred)[:, None] / width
             centred *= 1 / np.sqrt(variance + LAYER_NORM_EPS)
             centred *= weight
@@ -147,91 +151,43 @@ class NumpyBackend:
         return self.softmax(scores_hQZ)
 
     def attend(self, q_BHQK: Array, k_BHSK: Array, v_BHSK: Array, may_look_BQS: Array | None) -> Array:
-        """One head of one document at a time, over threads; few queries by tiles of keys (see KEYS), many in blocks."""
+        """Some heads of one document at a time, over threads; few queries by tiles of keys (see KEYS), many in blocks."""
         batch, heads, queries, _ = q_BHQK.shape
+        keys = k_BHSK.shape[2]
         out_BHQK = np.empty(q_BHQK.shape, q_BHQK.dtype)
         if may_look_BQS is not None:
-            may_look_BQS = np.broadcast_to(may_look_BQS, (batch, queries, k_BHSK.shape[2]))
-        step = FEW_ROWS if queries <= FEW_ROWS else self.queries_per_block
+            may_look_BQS = np.broadcast_to(may_look_BQS, (batch, queries, keys))
+        few = queries <= FEW_ROWS
+        together = heads if few and k_BHSK[0].size < SMALL else -(-heads // (2 * self.threads)) if few else 1
 
-        def attend_head(piece: tuple[int, int]) -> None:
-            q_QK, k_SK, v_SK = q_BHQK[piece], k_BHSK[piece], v_BHSK[piece]
-            for block in _slices(queries, step):
-                scores_QS = np.empty((len(q_QK[block]), len(k_SK)), q_QK.dtype)
-                _tiled_product(q_QK[block], k_SK, KEYS, scores_QS)
-                if may_look_BQS is not None:
-                    self.hide(scores_QS, may_look_BQS[piece[0], block])
-                _tiled_sum(self.softmax(scores_QS), v_SK, KEYS, out_BHQK[piece][block])
+        def attend_heads(piece: tuple[int, slice, slice]) -> None:
+            b, h, block = piece
+            q_hQK = q_BHQK[b, h, block]
+            scores_hQS = np.empty((*q_hQK.shape[:2], keys), q_hQK.dtype)
+            _tiled_product(q_hQK, k_BHSK[b, h], KEYS if few else keys, scores_hQS)
+            if may_look_BQS is not None:
+                self.hide(scores_hQS, may_look_BQS[b, block])
+            _tiled_sum(self.softmax(scores_hQS), v_BHSK[b, h], KEYS if few else keys, out_BHQK[b, h, block])
 
-        self._spread(_quietly(attend_head), [(b, h) for b in range(batch) for h in range(heads)])
+        blocks = list(_slices(queries, queries if few else self.queries_per_block))
+        self._spread(
+            attend_heads, [(b, h, block) for b in range(batch) for h in _slices(heads, together) for block in blocks]
+        )
         return out_BHQK
 
     def for_each_tile(self, tile: Callable[[slice], None], heads: int) -> None:
         """One head a tile, the tiles spread over threads, BLAS at one thread meanwhile."""
-        self._spread(_quietly(tile), [slice(h, h + 1) for h in range(heads)])
+        self._spread(tile, [slice(h, h + 1) for h in range(heads)])
 
     def for_each_block(self, work: Callable[[slice], None], rows: int) -> None:
         """Blocks of BLOCK_ROWS rows, spread over threads, BLAS at one thread meanwhile."""
-        self._spread(_quietly(work), list(_slices(rows, BLOCK_ROWS)))
+        self._spread(work, list(_slices(rows, BLOCK_ROWS)))
 
     # ---- threads ----------------------------------------------------------------------------------------------------
 
     def _spread(self, work: Callable[[Piece], None], pieces: Sequence[Piece]) -> None:
-        """Do the work on every piece: here if there is one thread or one piece, else over the pool."""
-        if self.threads == 1 or len(pieces) < 2 or getattr(self._in_a_worker, "yes", False):
-            for piece in pieces:
-                work(piece)
-            return
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self.threads, "led_ref", initializer=self._mark_worker)
-        with _BLAS.at_one_thread():
-            for _ in self._pool.map(work, pieces):  # reading the results raises what a thread raised
-                pass
-
-    def _mark_worker(self) -> None:
-        """A worker that waited for other workers could wait for ever: what it is asked to spread it does itself."""
-        self._in_a_worker.yes = True
-
-
-class _BlasThreads:
-    """Holds BLAS to one thread while anybody asks for it. The setting belongs to the process, so the askers are counted.
-
-    Were it saved and restored by each asker, two that overlap would leave it at one thread for good.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._askers = 0
-        self._libraries: Any = None
-        self._limit: Any = None
-
-    @contextmanager
-    def at_one_thread(self) -> Iterator[None]:
-        """While this lasts, each BLAS call stays in the thread that makes it."""
-        with self._lock:
-            self._askers += 1
-            if self._askers == 1:
-                self._limit = self._hold()
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._askers -= 1
-                if self._askers == 0 and self._limit is not None:
-                    self._limit.restore_original_limits()
-
-    def _hold(self) -> Any:
-        if self._libraries is None:
-            try:
-                from threadpoolctl import ThreadpoolController
-
-                self._libraries = ThreadpoolController().select(user_api="blas")
-            except ImportError:  # where only NumPy exists, threads and BLAS may compete; the results are the same
-                self._libraries = False
-        return self._libraries.limit(limits=1) if self._libraries else None
-
-
-_BLAS = _BlasThreads()
+        """Do the work on every piece, over this backend's threads; deaf to what BLAS throws away (_quietly)."""
+        spread(_quietly(work), pieces, self.threads)
 
 
 def _quietly(work: Callable[[Piece], None]) -> Callable[[Piece], None]:
@@ -251,29 +207,26 @@ def _quietly(work: Callable[[Piece], None]) -> Callable[[Piece], None]:
 def _tiled_product(rows: Array, matrix: Array, tile: int, out: Array) -> None:
     """`out = rows @ matrix.T`, `tile` rows of the matrix at a time, in one call of NumPy's batched product.
 
-    rows (n, k), matrix (m, k), out (n, m). What is left over after the last whole tile is a product of its own.
+    rows (..., n, k), matrix (..., m, k), out (..., n, m). What is left behind the last whole tile is a product of its own.
     """
-    whole = len(matrix) // tile * tile
-    if len(rows) > FEW_ROWS:
-        whole = 0
+    *leading, m, k = matrix.shape
+    whole = m // tile * tile
     if whole:
-        tiles = matrix[:whole].reshape(-1, tile, matrix.shape[1])
-        np.matmul(rows, tiles.swapaxes(1, 2), out=out[:, :whole].reshape(len(rows), -1, tile).swapaxes(0, 1))
-    if whole < len(matrix):
-        np.matmul(rows, matrix[whole:].T, out=out[:, whole:])
+        tiles = matrix[..., :whole, :].reshape(*leading, -1, tile, k)
+        into = out[..., :whole].reshape(*out.shape[:-1], -1, tile).swapaxes(-3, -2)
+        np.matmul(rows[..., None, :, :], tiles.swapaxes(-1, -2), out=into)
+    if whole < m:
+        np.matmul(rows, matrix[..., whole:, :].swapaxes(-1, -2), out=out[..., whole:])
 
 
 def _tiled_sum(rows: Array, matrix: Array, tile: int, out: Array) -> None:
-    """`out = rows @ matrix`, `tile` rows of the matrix at a time: rows (n, m), matrix (m, k), out (n, k)."""
-    whole = len(matrix) // tile * tile
-    if len(rows) > FEW_ROWS:
-        whole = 0
-    np.matmul(rows[:, whole:], matrix[whole:], out=out)
+    """`out = rows @ matrix`, `tile` rows of the matrix at a time: rows (..., n, m), matrix (..., m, k), out (..., n, k)."""
+    *leading, m, k = matrix.shape
+    whole = m // tile * tile
+    np.matmul(rows[..., whole:], matrix[..., whole:, :], out=out)
     if whole:
-        parts = rows[:, :whole].reshape(len(rows), -1, tile).swapaxes(0, 1) @ matrix[:whole].reshape(
-            -1, tile, out.shape[1]
-        )
-        out += parts.sum(0)
+        parts = rows[..., :whole].reshape(*rows.shape[:-1], -1, tile).swapaxes(-3, -2)
+        out += (parts @ matrix[..., :whole, :].reshape(*leading, -1, tile, k)).sum(-3)
 
 
 @lru_cache(maxsize=256)

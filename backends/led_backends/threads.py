@@ -1,0 +1,142 @@
+"""Threads of the CPU backend: pieces of work shared among a few of them, while BLAS is held to one thread in each.
+
+BLAS has threads of its own. Were both to compute at once, they would ask for each core twice; and the threads of BLAS go on
+spinning for a while after their work. So the backend cuts its work into pieces itself, and BLAS stays in the thread that
+calls it. NumPy lets go of Python's lock while it computes, so the pieces do run at the same time.
+
+A decoding step has some fifty products that take a tenth to half a millisecond each. To hand a piece to a thread and wait for
+it takes 0.15 ms with concurrent.futures and 0.06 ms with the two queues here (2 cores, medians of 3,000).
+"""
+
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+Piece = TypeVar("Piece")
+
+# Threads that wait for something to do. All backends of a process share them; they end with it.
+_jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+_helpers: list[threading.Thread] = []
+_lock = threading.Lock()
+# Whether this thread is inside a piece. What a piece spreads it does itself: helpers waiting for helpers could wait for ever.
+_here = threading.local()
+
+
+def spread(work: Callable[[Piece], None], pieces: Sequence[Piece], threads: int) -> None:
+    """Do the work on every piece, in this thread and up to `threads` - 1 others. Whoever is free takes the next piece.
+
+    Raises:
+        Exception: the first that a piece raised; the pieces after it may not have been begun.
+    """
+    helpers = min(threads, len(pieces)) - 1
+    if getattr(_here, "in_a_piece", False):
+        for piece in pieces:
+            work(piece)
+        return
+    if helpers < 1:
+        with BLAS.at_one_thread():
+            for piece in pieces:
+                work(piece)
+        return
+    todo, turn = iter(pieces), threading.Lock()
+    failures: list[BaseException] = []
+    done: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def take_pieces() -> None:
+        _here.in_a_piece = True
+        try:
+            while not failures:
+                with turn:
+                    piece = next(todo)
+                work(piece)
+        except StopIteration:
+            pass
+        except BaseException as failure:
+            failures.append(failure)
+        finally:
+            _here.in_a_piece = False
+            done.put(None)
+
+    _have(helpers)
+    with BLAS.at_one_thread():
+        for _ in range(helpers):
+            _jobs.put(take_pieces)
+        take_pieces()
+        for _ in range(helpers + 1):
+            done.get()
+    if failures:
+        raise failures[0]
+
+
+def _have(count: int) -> None:
+    """See to it that there are so many helpers."""
+    if len(_helpers) < count:
+        with _lock:
+            while len(_helpers) < count:
+                helper = threading.Thread(target=_help, name=f"led_ref-{len(_helpers)}", daemon=True)
+                helper.start()
+                _helpers.append(helper)
+
+
+def _help() -> None:
+    while True:
+        _jobs.get()()
+
+
+class _Blas:
+    """Holds BLAS to one thread while anybody asks for it. The setting belongs to the process, so the askers are counted.
+
+    Were it saved and restored by each asker, two that overlap would leave it at one thread for good.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._askers = 0
+        self._libraries: list[Any] | None = None
+        self._before: list[int] = []
+
+    @contextmanager
+    def at_one_thread(self) -> Iterator[None]:
+        """While this lasts, each BLAS call stays in the thread that makes it."""
+        with self._lock:
+            self._askers += 1
+            if self._askers == 1:
+                libraries = self._found()
+                self._before = [library.get_num_threads() for library in libraries]
+                for library in libraries:
+                    library.set_num_threads(1)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._askers -= 1
+                if self._askers == 0:
+                    for library, threads in zip(self._found(), self._before, strict=True):
+                        library.set_num_threads(threads)
+
+    def _found(self) -> list[Any]:
+        """The BLAS libraries of this process, as threadpoolctl sees them."""
+        if self._libraries is None:
+            try:
+                from threadpoolctl import ThreadpoolController
+
+                self._libraries = ThreadpoolController().select(user_api="blas").lib_controllers
+            except ImportError:  # where only NumPy exists, threads and BLAS may compete; the results are the same
+                self._libraries = []
+        return self._libraries
+
+
+BLAS = _Blas()
+
+
+def _forget() -> None:
+    """A forked process has none of its parent's threads, and whatever locks they held would stay locked."""
+    global _jobs, _helpers, _lock, BLAS
+    _jobs, _helpers, _lock, BLAS = queue.SimpleQueue(), [], threading.Lock(), _Blas()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
