@@ -12,6 +12,7 @@ help:
 	@echo "make check   format, lint, types, layout rules, doctests, the vectors written anew"
 	@echo "make kernels the GPU kernels under NVIDIA's compiler: spills, registers (fetches it; no GPU needed)"
 	@echo "make peer    parity with transformers (fetches torch)"
+	@echo "make gpu     what only a GPU can show (needs one, and CuPy in .venv)"
 	@echo "make docs    the site, strictly built, with its notebooks executed"
 	@echo "make bench   speed and memory on this machine"
 	@echo "make clean   remove .venv and everything generated"
@@ -37,6 +38,10 @@ kernels: $(VENV)/kernels.done
 
 peer: $(VENV)/peer.done
 	$(BIN)/pytest -m "peer or real_vocabulary" --durations=5
+
+# The file's name is not one that pytest collects by itself, so that make test passes where there is no GPU.
+gpu: $(VENV)/dev.done
+	$(BIN)/pytest tests/gpu/on_gpu.py
 
 docs: $(VENV)/docs.done
 	$(BIN)/python docs/build_notebooks.py

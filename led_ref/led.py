@@ -11,9 +11,12 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+import numpy as np
+
 from led_backends.contract import Array, Backend, HostArray
 from led_ref import inputs
 from led_ref.config import LEDConfig
+from led_ref.device import device_errors
 from led_ref.errors import InputError
 from led_ref.model.cache import DecoderCache
 from led_ref.model.decoder import decode, decoder_masks, source_memory
@@ -96,7 +99,8 @@ class LEDModel(LEDPreTrainedModel):
             listener("attention_mask", target_mask)
         masks = decoder_masks(new, cache, target_mask, mask_BT, self.backend)
         listener("embed_tokens.output", embeds_NUD)
-        last_NUD, cache = decode(embeds_NUD, cache, self.params.decoder, self.config, masks, self.backend, listener)
+        with device_errors(self.backend):
+            last_NUD, cache = decode(embeds_NUD, cache, self.params.decoder, self.config, masks, self.backend, listener)
         return LEDSeq2SeqModelOutput(
             last_hidden_state=last_NUD,
             past_key_values=None if use_cache is False else cache,
@@ -122,6 +126,8 @@ class LEDModel(LEDPreTrainedModel):
             raise InputError("There is no document: pass input_ids, inputs_embeds, encoder_outputs or past_key_values.")
         heads = self.config.decoder_attention_heads
         states_BTD = encoded.last_hidden_state
+        if isinstance(states_BTD, np.ndarray):  # handed in from the host, whichever machine it was that made them
+            states_BTD = self.backend.to_device(states_BTD)
         return source_memory(states_BTD, self.params.decoder, heads, rows, self.backend, tap, folded=folded)
 
     def _source(

@@ -51,7 +51,7 @@ def test_an_encoder_row_sees_its_band_and_the_globals_a_global_row_sees_all(docu
     planted = embeds.copy()
     planted[0, place] = rng.normal(size=CONFIG.d_model)
     masks = {"attention_mask": (kinds > 0)[None].astype(int), "global_attention_mask": (kinds == 2)[None].astype(int)}
-    before, after = (led(window).encoder(inputs_embeds=x, **masks).last_hidden_state[0] for x in (embeds, planted))
+    before, after = (led(window).encoder(inputs_embeds=x, **masks).to_numpy().last_hidden_state[0] for x in (embeds, planted))
 
     far = abs(np.arange(len(kinds)) - place)
     is_near = far <= window // 2
@@ -78,7 +78,7 @@ def test_a_decoder_row_sees_itself_what_came_before_and_the_unmasked_source(data
             decoder_inputs_embeds=embeds,
             decoder_attention_mask=seen_target[None].astype(int),
         )
-        return output.last_hidden_state[0]
+        return output.to_numpy().last_hidden_state[0]
 
     plain = last(states, embeds)
     t, u = int(rng.integers(source)), int(rng.integers(written))
@@ -117,7 +117,7 @@ def test_exchanged_heads_change_nothing_but_their_order() -> None:
         "global_attention_mask": np.array([np.arange(23) % 11 == 3, np.arange(23) % 2 == 0]).astype(int),  # 2 and 12
         "decoder_input_ids": rng.integers(0, CONFIG.vocab_size, (2, 5)),
     }
-    plain = led()(**call, **SHOW)
+    plain = led()(**call, **SHOW).to_numpy()
     other = LEDForConditionalGeneration.from_state_dict(CONFIG, shuffled, dtype="float64")(**call, **SHOW)
     np.testing.assert_allclose(other.logits, plain.logits, rtol=0, atol=ROUNDING)
     for name in ("encoder_attentions", "encoder_global_attentions", "decoder_attentions", "cross_attentions"):
@@ -171,7 +171,8 @@ def test_what_is_written_with_a_cache_has_the_score_that_the_model_gives_it_with
             output_scores=True,
             return_dict_in_generate=True,
         )
-        logits = led()(encoder_outputs=encoded, attention_mask=mask, decoder_input_ids=found.sequences).logits
+        output = led()(encoder_outputs=encoded, attention_mask=mask, decoder_input_ids=found.sequences)
+        logits = output.to_numpy().logits
         logprobs = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
         written, first = found.sequences[:, len(prompt[0]) :], len(prompt[0]) - 1
         each = np.take_along_axis(logprobs[:, first:-1], written[:, :, None], axis=2)[:, :, 0]

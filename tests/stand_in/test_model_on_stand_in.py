@@ -107,6 +107,15 @@ def test_a_written_word_costs_one_wait_and_is_the_cpus(beams, prompt, dtype):
     assert ids.tolist() == model(dtype, device=False).generate(**call(), **settings).tolist()
 
 
+def test_what_was_read_can_be_handed_in_from_the_host():
+    writer, settings = model("float32", device=True), {"num_beams": 2, "max_new_tokens": 4}
+    mask = call()["attention_mask"]
+    encoded = writer.encoder(**call())
+    expected = writer.generate(encoder_outputs=encoded, attention_mask=mask, **settings)
+    found = writer.generate(encoder_outputs=encoded.to_numpy(), attention_mask=mask, **settings)
+    assert found.tolist() == expected.tolist()
+
+
 @pytest.mark.parametrize("way", ["cached", "folded"])
 def test_both_ways_of_cross_attention_write_the_same(way):
     settings = {"num_beams": 3, "max_new_tokens": 6}
