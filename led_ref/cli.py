@@ -174,6 +174,9 @@ def _add_machine_commands(commands: Any) -> None:
     doctor = _command(commands, "doctor", run_doctor, "say what works on this machine")
     doctor.add_argument("--checkpoint", metavar="DIR", help="check led-base-16384's weights against known numbers")
     doctor.add_argument("--json", action="store_true", help="one JSON object")
+    doctor.add_argument("--gpu", action="store_true", help="check and measure the GPU instead; takes minutes")
+    doctor.add_argument("--out", metavar="JSON", help="with --gpu: write the report there, not to standard output")
+    doctor.add_argument("--page", metavar="MD", help="with --gpu: write the report as a page, too")
 
     bench = _command(commands, "bench", run_bench, "measure speed and memory on this machine")
     bench.add_argument(
@@ -209,8 +212,13 @@ def _command(
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="NAME|DIR", help="a folder or Hub name (default: the small bundled model)")
     parser.add_argument("--revision", help="branch, tag or commit on the Hub")
-    parser.add_argument("--backend", default="auto", help="auto or numpy")
-    parser.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="what to compute in")
+    parser.add_argument("--backend", default="auto", help="auto, numpy or cupy")
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "float64", "float16"),
+        default="float32",
+        help="what to compute in (float16: on a GPU)",
+    )
 
 
 def _add_writing_options(parser: argparse.ArgumentParser) -> None:
@@ -344,6 +352,12 @@ def run_diff(options: argparse.Namespace) -> int:
 
 def run_doctor(options: argparse.Namespace) -> int:
     """`led-ref doctor`: what works here."""
+    if options.gpu:
+        from led_ref.commands.doctor_gpu import examine_gpu
+
+        return examine_gpu(options)
+    if options.out or options.page:
+        return _misused("doctor", "--out and --page are for the report of --gpu; add --gpu")
     from led_ref.commands.doctor import examine
 
     return examine(options)

@@ -8,6 +8,7 @@ from typing import Any, Self
 import led_backends
 from led_backends.contract import Backend, HostArray
 from led_ref.config import LEDConfig
+from led_ref.device import device_errors
 from led_ref.errors import BackendError, ConfigError
 from led_ref.model.params import LEDParams
 
@@ -64,7 +65,7 @@ class LEDPreTrainedModel:
         Args:
             name_or_folder: a folder with config.json and weights, or a name on the Hugging Face Hub.
             revision: branch, tag or commit on the Hub.
-            dtype: what to compute in, "float32" or "float64"; the file's own dtype may be another.
+            dtype: what to compute in, "float32" or "float64", on a GPU also "float16"; the file's own dtype may be another.
             backend: "auto" (a GPU if CuPy is installed and one answers, else the CPU), "numpy", "cupy", or a backend object.
             notice: told in a sentence what a person may want to know (such as that a .bin is being read).
 
@@ -80,7 +81,8 @@ class LEDPreTrainedModel:
         device = get_backend(backend)
         folder = resolve(name_or_folder, revision=revision, notice=notice)
         config = LEDConfig.from_pretrained(folder)
-        params = load_params(folder, config, backend=device, dtype=dtype, notice=notice)
+        with device_errors(device):
+            params = load_params(folder, config, backend=device, dtype=dtype, notice=notice)
         return cls(config, params, backend=device, generation_config=read_generation_config(folder))
 
     @classmethod
@@ -102,11 +104,13 @@ class LEDPreTrainedModel:
 
         device = get_backend(backend)
         tensors = {key: from_numpy(key, array) for key, array in state_dict.items()}
-        return cls(config, params_from_tensors(tensors, config, backend=device, dtype=dtype), backend=device)
+        with device_errors(device):
+            params = params_from_tensors(tensors, config, backend=device, dtype=dtype)
+        return cls(config, params, backend=device)
 
     @property
     def dtype(self) -> str:
-        """What the model computes in: "float32" or "float64"."""
+        """What the model computes in: "float32", "float64" or, on a GPU, "float16"."""
         return self.params.shared.dtype.name
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from led_backends.contract import Array, Backend
 from led_ref import inputs
 from led_ref.config import LEDConfig
+from led_ref.device import device_errors
 from led_ref.model.encoder import encode
 from led_ref.model.ops import embed_tokens
 from led_ref.model.outputs import LEDEncoderBaseModelOutput
@@ -83,16 +84,17 @@ class LEDEncoder:
         else:
             embeds_BTD = self.backend.to_device(host_BTD)
         listener("embed_tokens.output", embeds_BTD)
-        last_BTD = encode(
-            embeds_BTD,
-            self.params.encoder,
-            self.config,
-            mask_BT,
-            global_BT,
-            self.backend,
-            tap=listener,
-            progress=None if progress is None else lambda done, total: progress("read", done, total),
-        )
+        with device_errors(self.backend):
+            last_BTD = encode(
+                embeds_BTD,
+                self.params.encoder,
+                self.config,
+                mask_BT,
+                global_BT,
+                self.backend,
+                tap=listener,
+                progress=None if progress is None else lambda done, total: progress("read", done, total),
+            )
         return LEDEncoderBaseModelOutput(
             last_hidden_state=last_BTD,
             hidden_states=those(kept, STATES) if output_hidden_states else None,

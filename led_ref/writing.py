@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from led_backends.contract import HostArray
 from led_ref import inputs
+from led_ref.device import device_errors
 from led_ref.errors import InputError, SettingsError
 from led_ref.generation.checks import Found, check_value
 from led_ref.generation.search import make_prompt, search
@@ -112,15 +113,16 @@ def write(
         shape = encoder_outputs.last_hidden_state.shape
         mask_BT = inputs.checked_mask("attention_mask", attention_mask, (shape[0], shape[1]))
     rows, folded = documents * resolved.num_beams, cross_attention == "folded"
-    cache = model.led.source_memory(encoder_outputs, rows, tap.at("led.decoder"), folded=folded)
-    found = search(
-        StepFunction(model, cache, mask_BT, tap),
-        prompt_BP,
-        resolved,
-        source_ids=source_BT,
-        progress=None if progress is None else _of_new_ids(progress, prompt_BP.shape[1]),
-        tell=None if tap is SILENT else tap,
-    )
+    with device_errors(model.backend):
+        cache = model.led.source_memory(encoder_outputs, rows, tap.at("led.decoder"), folded=folded)
+        found = search(
+            StepFunction(model, cache, mask_BT, tap),
+            prompt_BP,
+            resolved,
+            source_ids=source_BT,
+            progress=None if progress is None else _of_new_ids(progress, prompt_BP.shape[1]),
+            tell=None if tap is SILENT else tap,
+        )
     return found if resolved.return_dict_in_generate else found.sequences
 
 

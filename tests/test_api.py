@@ -1,14 +1,17 @@
 """The one-call API: text in, text out."""
 
 import dataclasses
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import led_ref
+from led_backends.contract import DeviceMemoryError
+from led_backends.numpy_backend import NumpyBackend
 from led_ref.api import check_settings, global_mask
-from led_ref.errors import InputError, MissingFileError, SettingsError
+from led_ref.errors import BackendError, InputError, MissingFileError, SettingsError
 from led_ref.generation.settings import GenerationSettings
 from led_ref.led import LEDModel
 from led_ref.tokenizer import LEDTokenizer
@@ -274,3 +277,24 @@ def test_public_names_exist_and_an_unknown_one_says_which_do():
     assert set(led_ref.__all__) < set(dir(led_ref))
     with pytest.raises(AttributeError, match=r"no 'summarize'.*generate"):
         led_ref.summarize  # noqa: B018
+
+
+def test_a_device_without_memory_is_an_error_of_led_ref(bundled, monkeypatch):
+    """Wherever the model computes: while it loads, reads, and writes."""
+
+    @contextmanager
+    def none_left(self):
+        raise DeviceMemoryError("0 bytes are free; lower num_beams")
+        yield
+
+    ids = [[0, 5, 2]]
+    read = bundled.model.encoder(ids)
+    monkeypatch.setattr(NumpyBackend, "memory_errors", none_left)
+    for attempt in (
+        lambda: led_ref.load(),
+        lambda: bundled.model.encoder(ids),
+        lambda: bundled.model.led(encoder_outputs=read, decoder_input_ids=[[2]]),
+        lambda: bundled.model.generate(encoder_outputs=read, max_new_tokens=2),
+    ):
+        with pytest.raises(BackendError, match="lower num_beams"):
+            attempt()

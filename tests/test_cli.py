@@ -98,7 +98,7 @@ print(json.dumps({"texts": texts, "numpy": "numpy" in sys.modules}))
         (["--vers"], "unrecognized arguments: --vers"),
         (["vectors", "check", "v1", "--time", "4"], "usage: led-ref vectors check"),
         (["summarize", "page.txt", "--num-beams", "two"], "'two'"),
-        (["summarize", "page.txt", "--dtype", "float16"], "'float16'"),
+        (["summarize", "page.txt", "--dtype", "float8"], "'float8'"),
         (["summarize", "page.txt", "--cross-attention", "gone"], "'gone'"),
         (["summarize", "page.txt", "--global-attention", "last"], "'last'; give first, none, all, or positions"),
         (["generate", "page.txt", "--set", "num_beams"], "'num_beams' is not NAME=VALUE"),

@@ -8,6 +8,7 @@ This package never imports led_ref.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -61,6 +62,16 @@ class Backend(Protocol):
     xp: Any
     # How many queries the encoder's tiles have (led_ref/model/masks.py): what fits a core's cache, or fills a GPU.
     queries_per_block: int
+    # The dtypes that it computes in. A checkpoint's own may be others.
+    compute_dtypes: tuple[str, ...]
+
+    def describe(self) -> str:
+        """What it runs on, for people: "NumPy 2.4.6, 2 threads"."""
+        ...
+
+    def memory_errors(self) -> AbstractContextManager[None]:
+        """While this lasts, a device that runs out of memory raises DeviceMemoryError, which says what to lower."""
+        ...
 
     def to_device(self, array: HostArray) -> Array:
         """The same values on the device, contiguous, same dtype."""

@@ -67,7 +67,7 @@ class CupyBackend(PlainOperations):
     """
 
     name = "cupy"
-    compute_dtypes = ("float32", "float64", "float16")
+    compute_dtypes: tuple[str, ...] = ("float32", "float64", "float16")
 
     # What a tile costs for each query grows with its S = Q + 2R keys, so small blocks waste least; but a product needs some
     # hundred pieces of 128 x 128 scores to fill a large GPU, and each tile costs some eight launches. For R = 512 and 12

@@ -7,6 +7,7 @@ threads in a way that a result would show.
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -47,11 +48,20 @@ class NumpyBackend:
     name = "numpy"
     xp: Any = np
     queries_per_block = 128
+    compute_dtypes: tuple[str, ...] = ("float32", "float64")  # NumPy has no fast product for half-precision types
 
     def __init__(self, threads: int | None = None) -> None:
         if threads is not None and threads < 1:
             raise ValueError(f"threads is {threads}; give at least 1, or None for all processors.")
         self.threads = threads or _processors()
+
+    def describe(self) -> str:
+        """The version of NumPy and the number of threads."""
+        return f"NumPy {np.__version__}, {self.threads} thread{'s' if self.threads > 1 else ''}"
+
+    def memory_errors(self) -> AbstractContextManager[None]:
+        """Nothing: the host's memory is the system's to watch over."""
+        return nullcontext()
 
     def to_device(self, array: HostArray) -> Array:
         """The array itself: the host is the device."""

@@ -67,9 +67,6 @@ _OTHER_MODELS = (
 )
 _EXTRA_POSITION_ROWS = 2
 
-# What a model computes in. The half-precision types are for files: NumPy has no fast product for them.
-DTYPES = ("float32", "float64")
-
 
 def load_params(
     folder: str | Path,
@@ -86,7 +83,7 @@ def load_params(
         folder: holds the weights in one of the layouts of folder.py.
         config: gives the shape that every tensor must have.
         backend: takes each array by `to_device`.
-        dtype: "float32" or "float64", whatever the file's dtype.
+        dtype: one of the backend's `compute_dtypes`, whatever the file's dtype.
         heads: modules of other LED classes that may be there too (keys of `OTHER_HEADS`); they are not loaded.
         notice: is told in a sentence what a person may want to know.
 
@@ -116,17 +113,17 @@ def params_from_tensors(
         tensors: by checkpoint key, in any of the spellings that the table above names.
         config: gives the shape that every tensor must have.
         backend: takes each array by `to_device`.
-        dtype: "float32" or "float64".
+        dtype: one of the backend's `compute_dtypes`.
         heads: modules of other LED classes that may be there too; they are not loaded.
 
     Raises:
         CheckpointError: if keys are missing or left over, a shape is another, a number is not finite.
         InputError: if `dtype` is another.
     """
-    if dtype not in DTYPES:
+    if dtype not in backend.compute_dtypes:
         raise InputError(
-            f"dtype is {dtype!r}; led_ref computes in {' or '.join(DTYPES)}. "
-            "Files in float16 or bfloat16 load too: they are widened to it."
+            f"dtype is {dtype!r}; the {backend.name} backend computes in {' or '.join(backend.compute_dtypes)}. "
+            "A file's own dtype may be any of them, float16 or bfloat16: it is converted."
         )
     tensors = settle_tied_tables(fit_to_config(tensors, config, heads=heads), config)
     arrays = {}

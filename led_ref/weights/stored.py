@@ -68,19 +68,19 @@ class StoredTensor:
     def to_numpy(self, dtype: str = "float32") -> HostArray:
         """The numbers, in the machine's own byte order.
 
-        Widening (float16 or bfloat16 to float32, any of them to float64) is exact; float64 to float32 rounds to nearest
-        even. Nothing is copied where the file's dtype is the wanted one and its bytes are aligned: the result is then
-        read-only.
+        Widening (float16 or bfloat16 to float32, any of them to float64) is exact; float64 to float32, and anything to
+        float16, rounds to nearest even. Nothing is copied where the file's dtype is the wanted one and its bytes are
+        aligned: the result is then read-only.
 
         Args:
-            dtype: "float32" or "float64"; for a tensor of integers or booleans, its own NumPy dtype.
+            dtype: "float32" or "float64", on a GPU also "float16"; for a tensor of integers or booleans, its own NumPy dtype.
 
         Returns:
             An array of that dtype and of `self.shape`.
 
         Raises:
             CheckpointError: if the tensor holds integers where floats are wanted.
-            InputError: if `dtype` is something else, or float32 is too small for a finite float64.
+            InputError: if `dtype` is something else, or too small for a finite number.
         """
         if self.dtype not in FLOAT_NAMES:
             own = self.data.dtype.newbyteorder("=")
@@ -90,8 +90,10 @@ class StoredTensor:
                     "floats: convert the checkpoint's tensors with .float() before saving it."
                 )
             return _aligned(self.data, own)
-        if dtype not in ("float32", "float64"):
-            raise InputError(f"dtype {dtype!r} is not one to compute with; choose 'float32' or 'float64'.")
+        if dtype not in ("float16", "float32", "float64"):
+            raise InputError(f"dtype {dtype!r} is not one to compute with; choose 'float32', 'float64' or 'float16'.")
+        if dtype == "float16":
+            return _aligned(self.data, np.dtype(dtype)) if self.dtype == "F16" else narrow(self.to_numpy(), "F16")
         if self.dtype == "BF16":
             bits = self.data.astype(np.uint32)
             bits <<= np.uint32(16)

@@ -307,8 +307,20 @@ def test_to_numpy_refuses_integers_and_strange_dtypes():
     assert whole.to_numpy("int64").tolist() == [0, 1, 2]
     with pytest.raises(CheckpointError, match=r"int64.*\.float\(\)"):
         whole.to_numpy()
-    with pytest.raises(InputError, match="float16"):
-        StoredTensor("F32", np.ones(3, "<f4")).to_numpy("float16")
+    with pytest.raises(InputError, match="bfloat16"):
+        StoredTensor("F32", np.ones(3, "<f4")).to_numpy("bfloat16")
+
+
+def test_float16_is_kept_or_rounded_to_or_refused():
+    """What a GPU computes in. A file's own float16 is not copied; a number that is too large is named."""
+    kept = np.array([1.5, 65504], "<f2")
+    assert np.shares_memory(StoredTensor("F16", kept).to_numpy("float16"), kept)
+    bits = np.array([0x3F80, 0x3FC0], np.uint16)
+    for tensor in (StoredTensor("F32", np.array([1 + 2**-12, 1.5], "<f4")), StoredTensor("BF16", bits)):
+        found = tensor.to_numpy("float16")
+        assert (found.dtype, found.tolist()) == (np.float16, [1.0, 1.5])
+    with pytest.raises(InputError, match="too large for"):
+        StoredTensor("F32", np.array([7e4], "<f4")).to_numpy("float16")
 
 
 def test_a_scalar_stays_an_array_of_no_dimensions():
