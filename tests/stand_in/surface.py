@@ -57,7 +57,7 @@ def _signature(recorded: str) -> inspect.Signature:
 def check_ufunc(name: str, ufunc: np.ufunc, operands: list[Any], dtype: Any) -> None:
     """Refuse a ufunc's call for types that CuPy's ufunc of that name has no loop for."""
     chars = _loop(ufunc, tuple(map(_type_of, operands)), None if dtype is None else np.dtype(dtype))
-    if chars not in _loops(name):
+    if not _has_loop(name, chars):
         raise TypeError(f"cupy's ufunc {name} has no loop {chars}; it has {FUNCTIONS[name]['ufunc']}")
 
 
@@ -82,5 +82,11 @@ def _chars(dtypes: tuple[np.dtype, ...]) -> str:
 
 
 @cache
-def _loops(name: str) -> frozenset[str]:
-    return frozenset(FUNCTIONS[name]["ufunc"].replace("q", "l").replace("Q", "L").split())
+def _has_loop(name: str, chars: str) -> bool:
+    """Whether CuPy has that loop, or one that its operands can be cast to safely and that gives the same type."""
+    ins, outs = chars.split("->")
+    for loop in FUNCTIONS[name]["ufunc"].replace("q", "l").replace("Q", "L").split():
+        loop_ins, loop_outs = loop.split("->")
+        if loop_outs == outs and all(np.can_cast(a, b) for a, b in zip(ins, loop_ins, strict=True)):
+            return True
+    return False

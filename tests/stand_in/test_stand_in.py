@@ -77,6 +77,7 @@ BAD_CALLS = {
     "too many operands": lambda cp, x: cp.exp(x, x, x),
     "no loop": lambda cp, x: cp.sqrt(x > 0) & 1.5,
     "no loop for bool": lambda cp, x: -(x > 0),
+    "no loop for complex": lambda cp, x: cp.logical_not(x.astype("complex64")),
 }
 
 
@@ -152,6 +153,7 @@ def test_types_are_promoted_as_in_numpy_2(cp, x):
     half = x.astype("float16")
     assert (half @ half.T).dtype == (half * 2).dtype == cp.exp(half).dtype == "float16"
     assert cp.zeros(3).dtype == "float64"
+    assert (cp.arange(3, dtype="int32") == cp.arange(3, dtype="int16")).dtype == bool  # by CuPy's one loop, of int64
 
 
 def test_numpys_functions_find_the_devices(cp, x):
