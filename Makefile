@@ -22,6 +22,7 @@ demo: $(VENV)/base.done
 
 test: $(VENV)/dev.done
 	$(BIN)/pytest --ignore=tests/peer -m "not real_vocabulary and not nvrtc"
+	LED_REF_HYPOTHESIS=few $(BIN)/pytest --backend stand-in tests/model tests/generation tests/oracle # in place of a GPU
 
 check: $(VENV)/dev.done
 	$(BIN)/ruff format --check .
