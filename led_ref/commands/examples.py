@@ -55,5 +55,6 @@ EXAMPLES = {
     "doctor": """
   led-ref doctor
   led-ref doctor --checkpoint ./led-base-16384      do Ai2's weights give the numbers that they must?
+  led-ref doctor --gpu --out gpu.json --page gpu.md    check a GPU, and measure it
 """,
 }

@@ -1,0 +1,53 @@
+"""What only a GPU can show. `make gpu` runs this file; its name keeps it out of `make test`, and nothing in it is skipped.
+
+Where no GPU answers, every test here fails with the reason. The checks are those of `led-ref doctor --gpu`, which also
+measures and writes the report.
+"""
+
+import pytest
+
+import led_backends
+from led_backends.numpy_backend import NumpyBackend
+from led_ref.commands import gpu_checks, gpu_measures
+from led_ref.commands.doctor_gpu import FULL
+
+DTYPES = ("float32", "float64", "float16")
+
+
+@pytest.fixture(scope="session")
+def backend():
+    return led_backends.get("cupy")
+
+
+@pytest.fixture(scope="session")
+def models(backend):
+    """A model of led-base's size with the same random weights: on the GPU, on the CPU."""
+    weights = gpu_checks.random_weights(FULL.config)
+    return [gpu_checks.make_model(FULL.config, weights, on) for on in (backend, NumpyBackend())]
+
+
+def test_all_dtypes_are_checked(backend):
+    assert backend.compute_dtypes == DTYPES
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("operation", gpu_checks.operations())
+def test_an_operation_gives_what_the_cpu_gives(backend, operation, dtype):
+    found = gpu_checks.check_operation(backend, operation, dtype)
+    assert found["ok"], found
+
+
+def test_a_model_gives_what_it_gives_on_the_cpu(models):
+    found = gpu_checks.check_model(*models, FULL.tokens, FULL.new_tokens)
+    assert found["ok"], found
+
+
+def test_it_waits_once_a_step_and_never_while_reading(models):
+    found = gpu_checks.check_waits(models[0], FULL.tokens, FULL.new_tokens)
+    assert found["ok"], found
+
+
+@pytest.mark.parametrize("tokens", FULL.lengths)
+def test_memory_is_what_was_planned(models, tokens):
+    found = gpu_measures.check_memory(models[0], tokens, FULL.new_tokens)
+    assert found["ok"], found

@@ -1,0 +1,157 @@
+"""`led-ref doctor --gpu` on the stand-in for CuPy: its code runs, and each check fails where something is wrong.
+
+What a GPU says is for tests/gpu, on the day there is one.
+"""
+
+import json
+import re
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+from stand_in.cupy_stand_in import LEDGER, installed
+from stand_in.kernel_twins import register
+
+from led_ref import memory_plan, planning
+from led_ref.commands import doctor_gpu, gpu_checks, gpu_measures
+from led_ref.config import LEDConfig
+from led_ref.planning import Workload
+
+DOCS = Path(__file__).parent.parent / "docs"
+SMALL = doctor_gpu.Size(
+    LEDConfig(
+        vocab_size=211,
+        d_model=48,
+        encoder_layers=2,
+        decoder_layers=2,
+        encoder_attention_heads=3,
+        decoder_attention_heads=3,
+        encoder_ffn_dim=61,
+        decoder_ffn_dim=67,
+        attention_window=32,
+        max_encoder_position_embeddings=600,
+        max_decoder_position_embeddings=50,
+    ),
+    tokens=101,
+    new_tokens=3,
+    lengths=(47, 101),
+    matrix=16,
+)
+
+
+@pytest.fixture(scope="module")
+def backend():
+    register()
+    with installed():
+        from led_backends.cupy_backend import CupyBackend
+
+        return CupyBackend()  # it keeps the module; others ask in vain for a GPU from here on
+
+
+@pytest.fixture(scope="module")
+def report(backend):
+    with mock.patch.object(gpu_measures, "measure_transformers", return_value={"missing": "not asked"}):
+        return doctor_gpu.collect(backend, SMALL, lambda _: None)
+
+
+def test_the_whole_report_is_made_and_is_json(report):
+    assert report["ok"], doctor_gpu.failed(report)
+    assert json.loads(json.dumps(report)) == report
+    assert len(report["operations"]["rows"]) == 3 * len(gpu_checks.operations())
+    assert (report["waits"]["while reading"], report["waits"]["while writing"]) == (0, SMALL.new_tokens)
+    assert [row["tokens"] for row in report["times"]] == list(SMALL.lengths)
+    assert all(report["speeds"][name] > 0 for name in ("memory", "to the host", "launch"))
+
+
+def test_the_page_has_what_the_report_has(report):
+    page = doctor_gpu.page(report)
+    for row in report["operations"]["rows"]:
+        assert re.search(rf"^\| {re.escape(row['operation'])} \|.* {row['eps']:g} \|", page, re.MULTILINE), row
+    assert "Every check passed." in page
+    spoilt = {**report, "ok": False, "waits": {**report["waits"], "ok": False}}
+    assert "Failed: waits." in doctor_gpu.page(spoilt)
+
+
+def test_a_wrong_operation_is_named(backend):
+    def wrong(x, *_):
+        return x * np.float32(1.00001)
+
+    with mock.patch.object(backend, "gelu", wrong):
+        found = gpu_checks.check_operations(backend, ("float32",))
+    assert not found["ok"]
+    assert [row["operation"] for row in found["rows"] if not row["ok"]] == ["gelu"]
+
+
+def test_an_operation_that_returns_nothing_is_named(backend):
+    """thinc shipped four such methods, which nothing had ever run."""
+    with mock.patch.object(backend, "softmax", return_value=None):
+        found = gpu_checks.check_operation(backend, "hide, softmax", "float32")
+    assert not found["ok"]
+    assert found["error"] == "gave object (), not float32 (3, 11, 701)"
+
+
+def test_one_more_fetch_is_noticed(backend):
+    model = gpu_checks.make_model(SMALL.config, gpu_checks.random_weights(SMALL.config), backend)
+    softmax = type(backend).softmax
+
+    def curious(scores):
+        probs = softmax(backend, scores)
+        backend.to_host(probs[:1])
+        return probs
+
+    with mock.patch.object(backend, "softmax", curious):
+        found = gpu_checks.check_waits(model, SMALL.tokens, 2)
+    assert (found["ok"], found["while reading"] > 0) == (False, True)
+
+
+def test_a_device_holds_what_was_planned_for_it(backend):
+    """The stand-in knows the most bytes that were there at once; ids and masks are not planned."""
+    config, tokens, new = SMALL.config, 599, 8
+    model = gpu_checks.make_model(config, gpu_checks.random_weights(config), backend)
+    before, LEDGER.peak_bytes = LEDGER.held_bytes, 0
+    model.generate(**gpu_measures.random_ids(config, tokens), num_beams=4, max_new_tokens=new, min_new_tokens=new)
+    load = planning.on_gpu(config, Workload(tokens=tokens, beams=4, new_tokens=new))
+    plan = memory_plan.plan(config, load)
+    assert LEDGER.peak_bytes - before == pytest.approx(plan.peak - plan.weights, rel=0.1)
+
+
+def test_the_plan_cuts_a_document_as_the_backend_does(backend):
+    from led_backends import cupy_backend
+
+    assert backend.queries_per_block == planning.GPU_QUERIES
+    assert planning.GPU_ROWS == cupy_backend.BLOCK_ROWS
+
+
+# ---- the command -----------------------------------------------------------------------------------------------------
+
+
+def test_without_a_gpu_it_says_so_and_ends_with_2(command):
+    code, out, err = command("doctor", "--gpu")
+    assert (code, out) == (2, "")
+    assert err.startswith("led-ref: no GPU answers. ")
+    assert "led-ref[cuda13]" in err
+
+
+def test_a_folder_that_is_not_there_is_named_before_anything_runs(command, tmp_path):
+    code, _, err = command("doctor", "--gpu", "--out", tmp_path / "nowhere" / "gpu.json")
+    assert code == 1
+    assert "There is no folder" in err
+
+
+def test_out_and_page_belong_to_gpu(command, tmp_path):
+    assert command("doctor", "--page", tmp_path / "gpu.md")[0] == 2
+
+
+def test_the_report_is_written_as_json_and_as_a_page(command, backend, report, tmp_path, monkeypatch):
+    monkeypatch.setattr(doctor_gpu, "get_backend", lambda _: backend)
+    monkeypatch.setattr(doctor_gpu, "collect", lambda *_: report)
+    files = tmp_path / "gpu.json", tmp_path / "gpu.md"
+    code, out, _ = command("doctor", "--gpu", "--out", files[0], "--page", files[1])
+    assert (code, out) == (0, "")
+    assert json.loads(files[0].read_text()) == report
+    assert files[1].read_text() == doctor_gpu.page(report)
+    monkeypatch.setattr(doctor_gpu, "collect", lambda *_: {**report, "ok": False, "model": {"ok": False}})
+    code, out, err = command("doctor", "--gpu")
+    assert (code, json.loads(out)["ok"]) == (1, False)
+    assert "the model check failed" in err
