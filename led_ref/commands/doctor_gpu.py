@@ -91,6 +91,9 @@ def collect(backend: Backend, size: Size, tell: Callable[[str], None]) -> dict[s
     ours = gpu_checks.make_model(size.config, weights, backend)
     cpu = gpu_checks.make_model(size.config, weights, NumpyBackend())
     report["model"] = gpu_checks.check_model(ours, cpu, size.tokens, size.new_tokens)
+    if "float16" in dtypes:
+        half = gpu_checks.make_model(size.config, weights, backend, "float16")
+        report["model in float16"] = gpu_checks.check_model(half, cpu, size.tokens, size.new_tokens)
     report["waits"] = gpu_checks.check_waits(ours, size.tokens, size.new_tokens)
     memory = [gpu_measures.check_memory(ours, tokens, size.new_tokens) for tokens in size.lengths]
     report["memory"] = {"ok": all(row["ok"] for row in memory), "rows": memory}
@@ -99,6 +102,9 @@ def collect(backend: Backend, size: Size, tell: Callable[[str], None]) -> dict[s
     card = gpu_measures.as_card(gpu, speeds)
     report["speeds"] = speeds
     report["times"] = gpu_measures.measure_times(ours, card, speeds["launch"], size.lengths, size.new_tokens)
+    if "float16" in dtypes:
+        report["times"] += gpu_measures.measure_times(half, card, speeds["launch"], size.lengths, size.new_tokens)
+        del half
     del ours
     backend.xp.get_default_memory_pool().free_all_blocks()
     tell("the same in transformers, if it is there ...")
@@ -130,6 +136,7 @@ def page(report: Mapping[str, Any]) -> str:
         _operations_table(report["operations"]["rows"]),
         "## A whole model against the CPU",
         _values(report["model"]),
+        *(_values(report[name]) for name in ("model in float16",) if name in report),
         "## Waits for the device",
         _values(report["waits"]),
         "## Memory beside the weights, 4 beams",

@@ -21,8 +21,10 @@ from led_ref.weights.keys import LM_HEAD, entries
 # float32 sums of some hundred products, whose order differs from machine to machine.
 ALLOWED_EPS = 16.0
 # A whole model in float32 against the CPU's float32: the largest difference, relative to the largest number. Each machine
-# errs by about 1e-6 (docs/accuracy.md), and their errors add up.
-ALLOWED_MODEL = {"float32": 1e-4, "float64": 1e-12}
+# errs by about 1e-6 (docs/accuracy.md), and their errors add up. In float16 each of some seven stored results of a layer is
+# off by half its eps of 1e-3; in the 12 layers of led-base these add up, as errors of either sign do, to about nine times
+# that, and the largest of many numbers is allowed four times as much. Its ids may differ, where two words are as good.
+ALLOWED_MODEL = {"float32": 1e-4, "float64": 1e-12, "float16": 2e-2}
 
 Operation = Callable[[Backend, Mapping[str, Array]], Array]
 
@@ -161,7 +163,7 @@ def check_model(
     found = {"encoder": _difference(*states), "logits": _difference(*logits)}
     allowed = ALLOWED_MODEL[ours.dtype]
     same = {f"same ids, {beams} beams": ids[0][beams] == ids[1][beams] for beams in (1, 4)}
-    ok = max(found.values()) <= allowed and all(same.values())
+    ok = max(found.values()) <= allowed and (all(same.values()) or ours.dtype == "float16")
     return {"ok": ok, "dtype": ours.dtype, "tokens": tokens, "allowed": allowed, **found, **same}
 
 
