@@ -119,7 +119,7 @@ class NumpyBackend:
             centred += bias
             out[piece] = centred
 
-        self._spread(normalise, list(_slices(len(rows), max(1, CHUNK // width))))
+        spread(normalise, list(_slices(len(rows), max(1, CHUNK // width))), self.threads, products=False)
         return out.reshape(x.shape)
 
     def gelu(self, x: Array) -> Array:
@@ -132,7 +132,7 @@ class NumpyBackend:
         def activate(piece: slice) -> None:
             _gelu_in_place(flat[piece], coefficients)
 
-        self._spread(activate, list(_slices(len(flat), CHUNK)))
+        spread(activate, list(_slices(len(flat), CHUNK)), self.threads, products=False)
         return x
 
     def hide(self, scores: Array, may_look: Array) -> None:
@@ -141,12 +141,7 @@ class NumpyBackend:
 
     def softmax(self, scores: Array) -> Array:
         """Softmax over the last axis, in place; a row that may look at nothing becomes zeros."""
-        highest = scores.max(-1, keepdims=True, initial=-np.inf)
-        highest[highest == -np.inf] = 0  # a row that may look at nothing: exp(-inf - 0) makes it all zeros
-        scores -= highest
-        np.exp(scores, out=scores)
-        total = scores.sum(-1, keepdims=True)
-        total[total == 0] = 1
+        total = _exponentials(scores)
         scores /= total
         return scores
 
@@ -168,7 +163,7 @@ class NumpyBackend:
         if may_look_BQS is not None:
             may_look_BQS = np.broadcast_to(may_look_BQS, (batch, queries, keys))
         few = queries <= FEW_ROWS
-        together = heads if few and k_BHSK[0].size < SMALL else -(-heads // (2 * self.threads)) if few else 1
+        together = heads if few and k_BHSK[0].size < SMALL else -(-heads // self.threads) if few else 1
 
         def attend_heads(piece: tuple[int, slice, slice]) -> None:
             b, h, block = piece
@@ -177,7 +172,9 @@ class NumpyBackend:
             _tiled_product(q_hQK, k_BHSK[b, h], KEYS if few else keys, scores_hQS)
             if may_look_BQS is not None:
                 self.hide(scores_hQS, may_look_BQS[b, block])
-            _tiled_sum(self.softmax(scores_hQS), v_BHSK[b, h], KEYS if few else keys, out_BHQK[b, h, block])
+            total_hQ1 = _exponentials(scores_hQS)
+            _tiled_sum(scores_hQS, v_BHSK[b, h], KEYS if few else keys, out_BHQK[b, h, block])
+            out_BHQK[b, h, block] /= total_hQ1  # K divisions a query instead of S
 
         blocks = list(_slices(queries, queries if few else self.queries_per_block))
         self._spread(
@@ -196,7 +193,7 @@ class NumpyBackend:
     # ---- threads ----------------------------------------------------------------------------------------------------
 
     def _spread(self, work: Callable[[Piece], None], pieces: Sequence[Piece]) -> None:
-        """Do the work on every piece, over this backend's threads; deaf to what BLAS throws away (_quietly)."""
+        """Do work with products on every piece, over this backend's threads; deaf to what BLAS throws away (_quietly)."""
         spread(_quietly(work), pieces, self.threads)
 
 
@@ -212,6 +209,19 @@ def _quietly(work: Callable[[Piece], None]) -> Callable[[Piece], None]:
             work(piece)
 
     return quiet
+
+
+def _exponentials(scores: Array) -> Array:
+    """`exp(score - highest)` over the last axis, in place, and what a row's sum up to; for a row that is hidden, zeros and 1.
+
+    The highest score itself gives exp(0) = 1, so a sum below 1 is that of a hidden row.
+    """
+    lowest = np.finfo(scores.dtype).min  # in place of -inf, from which nothing can be taken
+    scores -= scores.max(-1, keepdims=True, initial=lowest)
+    np.exp(scores, out=scores)
+    total: Array = scores.sum(-1, keepdims=True)
+    np.maximum(total, 1, out=total)
+    return total
 
 
 def _tiled_product(rows: Array, matrix: Array, tile: int, out: Array) -> None:

@@ -12,7 +12,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
 Piece = TypeVar("Piece")
@@ -25,8 +25,14 @@ _lock = threading.Lock()
 _here = threading.local()
 
 
-def spread(work: Callable[[Piece], None], pieces: Sequence[Piece], threads: int) -> None:
+def spread(work: Callable[[Piece], None], pieces: Sequence[Piece], threads: int, *, products: bool = True) -> None:
     """Do the work on every piece, in this thread and up to `threads` - 1 others. Whoever is free takes the next piece.
+
+    Args:
+        work: what is done with a piece. The pieces write to separate places.
+        pieces: in any order.
+        threads: how many may work at the same time.
+        products: whether the work calls BLAS. If not, and there is but one piece, its threads need not be held.
 
     Raises:
         Exception: the first that a piece raised; the pieces after it may not have been begun.
@@ -37,7 +43,7 @@ def spread(work: Callable[[Piece], None], pieces: Sequence[Piece], threads: int)
             work(piece)
         return
     if helpers < 1:
-        with BLAS.at_one_thread():
+        with BLAS.at_one_thread() if products else nullcontext():
             for piece in pieces:
                 work(piece)
         return
