@@ -170,7 +170,7 @@ attend_chunk(const T* q, const T* keys, const T* values, const bool* may_look, f
     q += (size_t)head * Q * width;
     keys += head * key_stride + (size_t)start * width;
     values += head * value_stride + (size_t)start * width;
-    if (masked) may_look += head / heads_each * look_document + start;
+    may_look += head / heads_each * look_document + start;
     for (int i = thread; i < Q * width; i += CHUNK) q_shared[i % width].of[i / width] = static_cast<float>(q[i]);
     __syncthreads();
 

@@ -94,6 +94,7 @@ enum Ending { BEGINNING, BLOCK_DONE, BROKEN_OFF };  // how one gets back to laun
 enum Order { NATURAL, REVERSED, SHUFFLED };
 constexpr int MOST_THREADS = 1024;
 constexpr size_t STACK = 64 << 10;
+constexpr int MOST_TURNS = 1 << 20;  // of all threads of a block; more, and it is taken to have no end
 
 struct Fiber {
     jmp_buf place;  // where it goes on
@@ -114,6 +115,7 @@ inline Warp warps[MOST_THREADS / 32];
 inline unsigned char *stacks = nullptr;
 inline int threads, current;    // of a block; which one runs
 inline int finished, arrived;  // how many have returned; how many wait at the block's barrier
+inline int turns;              // how often a thread has had its turn
 inline void (*body)(void **);
 inline void **arguments;
 inline jmp_buf launcher;
@@ -157,7 +159,9 @@ inline int next_ready() {
 }
 
 [[noreturn]] inline void run_next() {
-    current = next_ready();
+    const int next = next_ready();
+    if (++turns > MOST_TURNS) complain("it has no end", current, current);
+    current = next;
     if (current < 0) {
         if (finished == threads) _longjmp(launcher, BLOCK_DONE);
         int waiting = 0, other = 0;  // somebody waits for somebody who never comes
@@ -266,7 +270,7 @@ inline void bear_fibers() {
 inline void run_block() {
     for (Guarded *array : shared_arrays) memset(array->pages, POISON, array->room);
     if (dynamic_shared_array) memset(dynamic_shared_array->pages, POISON, dynamic_shared_array->room);
-    arrived = finished = 0;
+    arrived = finished = turns = 0;
     memset(warps, 0, sizeof warps);
     memset(ready, 0, sizeof ready);
     draw_order();

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from cuda_on_cpu import QUERIES, TYPES, Kernels
+from cuda_on_cpu import QUERIES, SCHEDULES, TYPES, Kernels
 
 EPS = 2.0**-24
 EXPF, ERFCF = 4 * EPS, 8 * EPS
@@ -138,6 +138,7 @@ def band_softmax(rng: np.random.Generator, stored: Stored) -> Case:
     scores = stored.narrow(rng.normal(0, rng.choice([0.1, 3.0, 30.0]), (heads, queries, columns)))
     wide = stored.widen(scores)
     wide[rng.random(wide.shape) < 0.05] = -np.inf  # hidden already
+    wide[rng.random(wide.shape[:2]) < 0.1] = -np.inf  # all that they see
     key = np.arange(columns) - globals_
     sees = np.abs(first + np.arange(queries)[:, None] - key) <= radius
     if some_are_not and keys:
@@ -283,3 +284,20 @@ def cases(kernel: str, stored: str, count: int) -> Iterator[Case]:
     """The first `count` cases: the same ones each time."""
     for seed in range(count):
         yield DRAW[kernel](np.random.default_rng([seed, *kernel.encode(), *stored.encode()]), STORED[stored])
+
+
+def judge(kernels: Kernels, case: Case, seed: int) -> float:
+    """Run a case in every schedule; how many bounds it is off at most. AssertionError if that is more than one, or
+    if the result hangs on the schedule, or if the kernel does what is not allowed.
+    """
+    worst, results = 0.0, []
+    for order in SCHEDULES:
+        # Reversed, arrays begin where forbidden memory ends; else they end where it begins.
+        with kernels.schedule(order, seed=seed, at_end=order != "reversed"):
+            found, off = case.run(kernels)
+        place = tuple(int(n) for n in np.unravel_index(off.argmax(), off.shape))
+        assert off.max() <= 1, f"{order}: {off.max():.3g} bounds off at {place}; {case.what}"
+        results.append(found.tobytes())
+        worst = max(worst, off.max())
+    assert len(set(results)) == 1, f"the result hangs on the schedule; {case.what}"
+    return worst

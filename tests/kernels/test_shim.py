@@ -78,6 +78,9 @@ __global__ void unwritten_shared(float *out) {
     if (blockIdx.x == 0) line[threadIdx.x] = 1.0f;  // what block 0 left there is not block 1's
     out[threadIdx.x] = line[threadIdx.x];
 }
+__global__ void without_end(float *out) {
+    while (out[0] == 0.0f) __syncthreads();
+}
 __global__ void beyond_registers(float *out) {
     float own[4] = {};
     own[threadIdx.x] = 1.0f;
@@ -156,6 +159,7 @@ def test_dynamic_shared_memory_is_as_large_as_asked_for():
         ("writes_behind", r"out of bounds.*element 64 of argument 0, which has 64"),
         ("beyond_shared", r"out of bounds"),
         ("before_shared", r"a write before the start of shared memory"),
+        ("without_end", r"it has no end"),
         ("beyond_registers", r"undefined behaviour"),
     ],
 )
