@@ -11,7 +11,7 @@
 # ---
 
 # %% [markdown]
-# # The sliding window
+# # The sliding window from scratch
 #
 # In ordinary attention every token looks at every other one. A document of T tokens then has a table of T × T
 # probabilities in every head of every layer: 16,384 tokens make 268 million cells, a gigabyte in float32, for one head.
@@ -279,3 +279,12 @@ for length in (512, 1024, 2048, 4096, 8192, 16384):
     (mask_of_length,) = document_masks(everything, first)
     cells = cells_in(window_blocks(mask_of_length, 512, led.model.backend))
     print(f"{length:6,}  {length**2:14,}  {cells:14,}   {cells / length**2:4.0%}")
+
+# %% [markdown]
+# ## To try
+#
+# 1. Make `may_look_TT` one-sided: a token sees the R before it and none after. How far does the output move, and which
+#    tokens does it not concern?
+# 2. Read the page with blocks of 32 queries: `window_blocks(mask, R, led.model.backend, queries=32)`. How many cells do the
+#    tiles hold then, and why does led_ref not cut finer still?
+# 3. What is the strip's row of the last token? Which of its columns are zero, and why?
