@@ -15,7 +15,7 @@ try:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from led_ref.commands import estimate_options, vectors_options
+    from led_ref.commands import estimate_options, exercise_options, vectors_options
     from led_ref.commands.examples import EXAMPLES
     from led_ref.errors import LEDError
 except KeyboardInterrupt:  # Ctrl-C before `main` could begin to listen for it
@@ -90,6 +90,7 @@ def build_parser() -> argparse.ArgumentParser:
     vectors_options.add_vectors_command(commands, _command)
     _add_machine_commands(commands)
     estimate_options.add_estimate_command(commands, _command)
+    exercise_options.add_exercise_command(commands, _command)
     return parser
 
 

@@ -43,6 +43,7 @@ MAY_IMPORT = {
         "commands",
         "config",
         "documents",
+        "exercises",
         "memory_plan",
         "model",
         "oracle",
@@ -51,6 +52,7 @@ MAY_IMPORT = {
         "tokenizer",
         "weights",
     },
+    "exercises": {"led_backends", "api", "exercises", "model", "oracle", "planning", "tokenizer", "weights"},
     "cli": {"commands"},
     "__init__": {
         "api",

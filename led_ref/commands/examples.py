@@ -1,6 +1,6 @@
 """The examples that `led-ref COMMAND --help` ends with; tests/test_cli.py holds that each of them parses."""
 
-from led_ref.commands import estimate_options, vectors_options
+from led_ref.commands import estimate_options, exercise_options, vectors_options
 
 EXAMPLES = {
     "led-ref": """
@@ -34,6 +34,7 @@ EXAMPLES = {
 """,
     "vectors": vectors_options.EXAMPLES,
     "estimate": estimate_options.EXAMPLES,
+    "exercise": exercise_options.EXAMPLES,
     "bench": """
   led-ref bench --quick
   led-ref bench --against transformers --plot lengths.svg

@@ -1,0 +1,94 @@
+"""The exercises: every solution passes its checks, what is handed out fails them all, and the command says what it did."""
+
+import re
+
+import pytest
+
+from led_ref.cli import main
+from led_ref.errors import InputError
+from led_ref.exercises.handout import TO_WRITE, exercises, handout, run_checks, solutions
+
+ALL = exercises()
+
+# A mistake for each exercise, in its own solution; one check at least must say so.
+MISTAKES = {
+    1: ("reach * (reach + 1)", "2 * reach"),
+    2: ("i += 2 if found else 1", "i += 1"),
+    3: ("positions[: len(ids)]", "positions[1 : len(ids) + 1]"),
+    4: ("i + radius + 1)", "i + radius)"),
+    5: ("& real & real[:, None]", "& real[:, None]"),
+    6: ("norm(x + hidden @ fc2[0].T + fc2[1])", "x + norm(hidden @ fc2[0].T + fc2[1])"),
+    7: ("len(radii) >= 2", "len(radii) >= 1"),
+    8: ("stored + w", "stored"),
+    9: ("scores[:, None] + logprobs", "logprobs"),
+    10: ("8 + size + start : 8 + size + stop", "start:stop"),
+    11: ("min(tokens, stop + radius)", "stop + radius"),
+    12: (
+        "not bool((abs(a[name] - b[name]) <= atol + rtol * abs(b[name])).all())",
+        "bool((abs(a[name] - b[name]) > atol + rtol * abs(b[name])).any())",
+    ),
+    13: ("documents * tokens", "documents * beams * tokens"),
+}
+
+
+@pytest.mark.parametrize("one", ALL, ids=lambda one: one.path.stem)
+def test_solutions_pass_and_what_is_handed_out_fails(one, tmp_path):
+    solved, given, wrong = tmp_path / "solved.py", tmp_path / "given.py", tmp_path / "wrong.py"
+    given.write_text(handout(one.solved))
+    solved.write_text(handout(one.solved) + "\n\n" + solutions(one.solved))
+    right, planted = MISTAKES[one.number]
+    assert one.solved.count(right) == 1
+    wrong.write_text(solved.read_text().replace(right, planted).replace("    del beams", "    pass"))
+
+    assert [outcome.failure for outcome in run_checks(one, solved) if outcome.failure] == []
+    failures = {outcome.failure for outcome in run_checks(one, given)}
+    assert failures == {"not written yet"}
+    said = [outcome.failure for outcome in run_checks(one, wrong) if outcome.failure]
+    assert said
+    assert "not written yet" not in said
+
+
+@pytest.mark.parametrize("one", ALL, ids=lambda one: one.path.stem)
+def test_what_is_handed_out_shows_the_task_and_not_the_way(one):
+    text = handout(one.solved)
+    assert one.title in text
+    assert "check_" not in text
+    assert "led_ref" not in text.partition('"""\n')[2].partition('"""')[2]
+    assert len(re.findall(r"^def ", text, re.MULTILINE)) == text.count(TO_WRITE) >= 1
+
+
+def test_the_command_writes_once_checks_and_keeps_what_the_reader_wrote(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["exercise", "1"]) == 1
+    (file,) = tmp_path.iterdir()
+    assert file.name == "exercise_01_cells.py"
+    assert capsys.readouterr().out.count("not written yet") == 3
+    file.write_text("def full_cells(tokens):\n    return tokens\n")
+    assert main(["exercise", "1"]) == 1
+    said = capsys.readouterr()
+    assert "full_cells(5) is 5, and should be 25" in said.out
+    assert "no attribute 'window_cells'" in said.out
+    assert file.read_text().startswith("def full_cells(tokens):\n    return tokens\n")
+    assert main(["exercise", "1", "--solution"]) == 0
+    file.write_text(capsys.readouterr().out)
+    assert main(["exercise", "1"]) == 0
+    assert "solved" in capsys.readouterr().err
+
+
+def test_what_cannot_be_is_refused_by_name(tmp_path, capsys):
+    assert main(["exercise", "99"]) == 1
+    assert "no exercise 99; there are 1, 2, 3" in capsys.readouterr().err
+    assert main(["exercise", "1", "--folder", str(tmp_path / "none")]) == 1
+    assert "Give another --folder" in capsys.readouterr().err
+    (tmp_path / "exercise_01_cells.py").write_text("x = 1\ny = (\n")
+    assert main(["exercise", "1", "--folder", str(tmp_path)]) == 1
+    assert re.search(r"exercise_01_cells.py does not run: SyntaxError.*\(line 2\)", capsys.readouterr().err)
+    (tmp_path / "bad.py").write_text("1 / 0\n")
+    with pytest.raises(InputError, match=r"does not run: ZeroDivisionError.*\(line 1\)"):
+        list(run_checks(ALL[0], tmp_path / "bad.py"))
+
+
+def test_the_list_names_every_exercise(capsys):
+    assert main(["exercise"]) == 0
+    listed = capsys.readouterr().out.splitlines()
+    assert [int(line.split()[0]) for line in listed] == [one.number for one in ALL] == list(range(1, len(ALL) + 1))
