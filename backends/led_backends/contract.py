@@ -7,7 +7,7 @@ which NumPy and CuPy share with the same meaning; a test holds the model to that
 This package never imports led_ref.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
@@ -83,6 +83,10 @@ class Backend(Protocol):
 
     def linear(self, x: Array, weight: Array, bias: Array) -> Array:
         """`x @ weight.T + bias`: x (..., in), weight (out, in), bias (out,) -> (..., out)."""
+        ...
+
+    def linears(self, x: Array, maps: Sequence[tuple[Array, Array]]) -> list[Array]:
+        """`linear` of the same x for each (weight, bias): few rows may be taken through all of them at once."""
         ...
 
     def layer_norm(self, x: Array, weight: Array, bias: Array, update: Array | None = None) -> Array:

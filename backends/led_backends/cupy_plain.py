@@ -9,6 +9,7 @@ What is not here: memory transfers, kernels, any thought of speed (each line is 
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from led_backends.contract import Array, Band
@@ -39,6 +40,10 @@ class PlainOperations:
         y: Array = x.reshape(-1, x.shape[-1]) @ weight.T
         y += bias
         return y.reshape(*x.shape[:-1], weight.shape[0])
+
+    def linears(self, x: Array, maps: Sequence[tuple[Array, Array]]) -> list[Array]:
+        """`linear` for each (weight, bias)."""
+        return [self.linear(x, weight, bias) for weight, bias in maps]
 
     def layer_norm(self, x: Array, weight: Array, bias: Array, update: Array | None = None) -> Array:
         """`(y - mean) / sqrt(variance + 1e-5) * weight + bias` of y = x (+ update), rounded once."""

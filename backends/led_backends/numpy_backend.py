@@ -72,28 +72,38 @@ class NumpyBackend:
         return array
 
     def linear(self, x: Array, weight: Array, bias: Array) -> Array:
-        """`x @ weight.T + bias`, all leading axes of x taken together as rows of one product.
+        """`x @ weight.T + bias`, all leading axes of x taken together as rows of one product."""
+        return self.linears(x, [(weight, bias)])[0]
+
+    def linears(self, x: Array, maps: Sequence[tuple[Array, Array]]) -> list[Array]:
+        """`linear` of the same x for each (weight, bias).
 
         Few rows: each thread takes a share of the weights, tile by tile (see WEIGHT_ROWS). Many: a share of the rows.
         """
         rows = x.reshape(-1, x.shape[-1])
-        y = np.empty((len(rows), len(weight)), rows.dtype)
-
-        def some_weights(piece: slice) -> None:
-            _tiled_product(rows, weight[piece], WEIGHT_ROWS, y[:, piece])
-            y[:, piece] += bias[piece]
-
-        def some_rows(piece: slice) -> None:
-            np.matmul(rows[piece], weight.T, out=y[piece])
-            y[piece] += bias
-
         few = len(rows) <= FEW_ROWS
-        total = len(weight) if few else len(rows)
-        shares = 1 if few and weight.size < SMALL else self.threads
-        # A share is whole tiles, also of rows: then the same numbers are multiplied together however many there are.
-        share = -(-total // (WEIGHT_ROWS * shares)) * WEIGHT_ROWS
-        self._spread(some_weights if few else some_rows, list(_slices(total, share)))
-        return y.reshape(*x.shape[:-1], weight.shape[0])
+        shares = 1 if few and sum(weight.size for weight, _ in maps) < SMALL else self.threads
+        results = [np.empty((len(rows), len(weight)), rows.dtype) for weight, _ in maps]
+
+        def multiply(piece: tuple[int, slice]) -> None:
+            n, share = piece
+            (weight, bias), y = maps[n], results[n]
+            if few:
+                y = y[:, share]
+                _tiled_product(rows, weight[share], WEIGHT_ROWS, y)
+                y += bias[share]
+            else:
+                np.matmul(rows[share], weight.T, out=y[share])
+                y[share] += bias
+
+        pieces = []
+        for n, (weight, _) in enumerate(maps):
+            total = len(weight) if few else len(rows)
+            # A share is whole tiles, of rows too: then the same numbers are multiplied together however many share them.
+            share = -(-total // (WEIGHT_ROWS * shares)) * WEIGHT_ROWS
+            pieces += [(n, some) for some in _slices(total, share)]
+        self._spread(multiply, pieces)
+        return [y.reshape(*x.shape[:-1], y.shape[-1]) for y in results]
 
     def layer_norm(self, x: Array, weight: Array, bias: Array, update: Array | None = None) -> Array:
         """LayerNorm of x, or of x + update, over rows that stay in cache. Leaves both alone.

@@ -111,11 +111,14 @@ def source_memory(
         if not folded or any(inner.wants(role) for role in ("k_proj.output", "v_proj.output", "k", "v")):
             k_BTD = linear(states_BTD, layer.encoder_attn.k_proj, backend)
             inner("k_proj.output", k_BTD)
+            k_BHTK = split_heads(k_BTD, heads, backend)
+            inner("k", k_BHTK)
+            del k_BTD  # or it would be there beside the values
             v_BTD = linear(states_BTD, layer.encoder_attn.v_proj, backend)
             inner("v_proj.output", v_BTD)
-            k_BHTK, v_BHTK = split_heads(k_BTD, heads, backend), split_heads(v_BTD, heads, backend)
-            inner("k", k_BHTK)
+            v_BHTK = split_heads(v_BTD, heads, backend)
             inner("v", v_BHTK)
+            del v_BTD
         if folded:  # made to be shown, if at all
             k_BHTK = v_BHTK = None
         own_k, own_v = (Growing(backend.xp.empty(room, dtype=states_BTD.dtype), 0) for _ in "kv")
@@ -173,8 +176,7 @@ def decoder_layer(
     tap: Tap = SILENT,
 ) -> tuple[Array, LayerCache]:
     """One layer: (N, U, D) -> (N, U, D), and the memory grown by U positions. states_BTD: only if it is to be folded."""
-    memory = remember(x_NUD, memory, params.self_attn, heads, masks, backend, tap.at("self_attn"))
-    update_NUD = self_attention(x_NUD, memory, params.self_attn, heads, masks, backend, tap.at("self_attn"))
+    update_NUD, memory = self_attention(x_NUD, memory, params.self_attn, heads, masks, backend, tap.at("self_attn"))
     x_NUD = add_and_norm(x_NUD, update_NUD, params.self_attn_layer_norm, backend, tap.at("self_attn_layer_norm"))
 
     inner = tap.at("encoder_attn")
@@ -186,7 +188,7 @@ def decoder_layer(
     return x_NUD, memory
 
 
-def remember(
+def self_attention(
     x_NUD: Array,
     memory: LayerCache,
     params: AttentionParams,
@@ -194,11 +196,11 @@ def remember(
     masks: DecoderMasks,
     backend: Backend,
     tap: Tap = SILENT,
-) -> LayerCache:
-    """The memory with the keys and values of U more target positions behind those that it has."""
-    k_NUD = linear(x_NUD, params.k_proj, backend)
+) -> tuple[Array, LayerCache]:
+    """Every position looks at itself and those of its own text before it: (N, U, D), and the memory with U more of each."""
+    maps = [(linear_map.weight, linear_map.bias) for linear_map in (params.q_proj, params.k_proj, params.v_proj)]
+    q_NUD, k_NUD, v_NUD = backend.linears(x_NUD, maps)
     tap("k_proj.output", k_NUD)
-    v_NUD = linear(x_NUD, params.v_proj, backend)
     tap("v_proj.output", v_NUD)
     documents = len(memory.self_k.room_BHCK)
     grown = []
@@ -208,7 +210,12 @@ def remember(
         if tap.wants(role):  # shown text by text, position by position
             tap(role, _own_entries(after.array, masks.entries_NS, backend))
         grown.append(after)
-    return replace(memory, self_k=grown[0], self_v=grown[1])
+    k_BHEK, v_BHEK = grown[0].array, grown[1].array
+    q_BHQK = _queries(q_NUD, documents, heads, backend, tap)
+    entries_NS = backend.to_device(masks.entries_NS) if tap.wants("scores") or tap.wants("probs") else None
+    tell_attention(q_BHQK, k_BHEK, masks.own_BQE, len(x_NUD), entries_NS, backend, tap)
+    out_BHQK = backend.attend(q_BHQK, k_BHEK, v_BHEK, masks.own_BQE)
+    return _project_out(out_BHQK, x_NUD.shape, params, backend, tap), replace(memory, self_k=grown[0], self_v=grown[1])
 
 
 def _own_entries(array_BHEK: Array, entries_NS: HostArray, backend: Backend) -> Array:
@@ -217,24 +224,6 @@ def _own_entries(array_BHEK: Array, entries_NS: HostArray, backend: Backend) -> 
     own = [array_BHEK[n // beams][:, backend.to_device(own_S)] for n, own_S in enumerate(entries_NS)]
     own_NHSK: Array = backend.xp.stack(own)
     return own_NHSK
-
-
-def self_attention(
-    x_NUD: Array,
-    memory: LayerCache,
-    params: AttentionParams,
-    heads: int,
-    masks: DecoderMasks,
-    backend: Backend,
-    tap: Tap = SILENT,
-) -> Array:
-    """Every position looks at itself and those of its own text before it, which `memory` holds already (remember)."""
-    k_BHEK, v_BHEK = memory.self_k.array, memory.self_v.array
-    q_BHQK = _queries(x_NUD, len(k_BHEK), params, heads, backend, tap)
-    entries_NS = backend.to_device(masks.entries_NS) if tap.wants("scores") or tap.wants("probs") else None
-    tell_attention(q_BHQK, k_BHEK, masks.own_BQE, len(x_NUD), entries_NS, backend, tap)
-    out_BHQK = backend.attend(q_BHQK, k_BHEK, v_BHEK, masks.own_BQE)
-    return _project_out(out_BHQK, x_NUD.shape, params, backend, tap)
 
 
 def cross_attention(
@@ -252,7 +241,7 @@ def cross_attention(
     Through the keys and values that were made of them, or, if the memory holds none, by folding the projections.
     """
     documents = len(memory.self_k.room_BHCK)
-    q_BHQK = _queries(x_NUD, documents, params, heads, backend, tap)
+    q_BHQK = _queries(linear(x_NUD, params.q_proj, backend), documents, heads, backend, tap)
     k_BHTK, v_BHTK = memory.cross_k_BHTK, memory.cross_v_BHTK
     if k_BHTK is not None and v_BHTK is not None:
         tell_attention(q_BHQK, k_BHTK, masks.source_B1T, len(x_NUD), None, backend, tap)
@@ -266,13 +255,13 @@ def cross_attention(
     return _project_out(out_BHQK, x_NUD.shape, params, backend, tap)
 
 
-def _queries(x_NUD: Array, documents: int, params: AttentionParams, heads: int, backend: Backend, tap: Tap) -> Array:
+def _queries(q_NUD: Array, documents: int, heads: int, backend: Backend, tap: Tap) -> Array:
     """`(Wq x + bq) / sqrt(K)` as (B, H, Q, K): all queries to a document's keys as the rows of one matrix, Q = W * U."""
-    q_NUD = linear(x_NUD, params.q_proj, backend)
     tap("q_proj.output", q_NUD)
+    rows = len(q_NUD)
     q_BHQK = scale_and_split(q_NUD.reshape(documents, -1, q_NUD.shape[-1]), heads, backend)
     if tap.wants("q"):
-        tap("q", rows_of(q_BHQK, len(x_NUD), backend))
+        tap("q", rows_of(q_BHQK, rows, backend))
     return q_BHQK
 
 

@@ -15,7 +15,7 @@ from led_ref.config import LEDConfig
 from led_ref.model.global_attention import global_attention
 from led_ref.model.masks import Block, DocumentMask, document_masks, window_blocks
 from led_ref.model.ops import add_and_norm, add_positions, feed_forward, linear, scale_and_split, split_heads
-from led_ref.model.params import EncoderLayerParams, EncoderParams
+from led_ref.model.params import EncoderLayerParams, EncoderParams, Linear
 from led_ref.model.pictures import together, window_pictures
 from led_ref.model.sliding_window import sliding_window_attention
 from led_ref.model.tap import SILENT, Tap, tap_of_document
@@ -107,17 +107,13 @@ def longformer_self_attention(
     Returns:
         The attention's output, before the output projection: (B, T, D). Masked tokens: zeros.
     """
-    q_BTD = linear(x_BTD, params.query, backend)
-    tap("query.output", q_BTD)
-    k_BTD = linear(x_BTD, params.key, backend)
-    tap("key.output", k_BTD)
-    v_BTD = linear(x_BTD, params.value, backend)
-    tap("value.output", v_BTD)
-    q_BHTK = scale_and_split(q_BTD, heads, backend)
+
+    # One after the other, so that a projection is gone when the next is made: it stays as its copy by heads.
+    q_BHTK = scale_and_split(_project(x_BTD, "query", params.query, backend, tap), heads, backend)
     tap("q", q_BHTK)
-    k_BHTK = split_heads(k_BTD, heads, backend)
+    k_BHTK = split_heads(_project(x_BTD, "key", params.key, backend, tap), heads, backend)
     tap("k", k_BHTK)
-    v_BHTK = split_heads(v_BTD, heads, backend)
+    v_BHTK = split_heads(_project(x_BTD, "value", params.value, backend, tap), heads, backend)
     tap("v", v_BHTK)
 
     for role in ("scores", "probs"):
@@ -130,6 +126,12 @@ def longformer_self_attention(
         _overwrite_global_rows(out_BTD, x_BTD, params, heads, masks, backend, tap)
     tap("output", out_BTD)
     return out_BTD
+
+
+def _project(x_BTD: Array, role: str, projection: Linear, backend: Backend, tap: Tap) -> Array:
+    y_BTD = linear(x_BTD, projection, backend)
+    tap(f"{role}.output", y_BTD)
+    return y_BTD
 
 
 def _overwrite_global_rows(

@@ -41,10 +41,10 @@ _ENCODER_INPUT = {
 
 _ENCODER_LAYER = {
     "self_attn.longformer_self_attn.query.output": ("Wq x + bq", "B T D"),
-    "self_attn.longformer_self_attn.key.output": ("Wk x + bk", "B T D"),
-    "self_attn.longformer_self_attn.value.output": ("Wv x + bv", "B T D"),
     "self_attn.longformer_self_attn.q": ("(Wq x + bq) / sqrt(K), cut into heads", "B H T K"),
+    "self_attn.longformer_self_attn.key.output": ("Wk x + bk", "B T D"),
     "self_attn.longformer_self_attn.k": ("Wk x + bk, cut into heads", "B H T K"),
+    "self_attn.longformer_self_attn.value.output": ("Wv x + bv", "B T D"),
     "self_attn.longformer_self_attn.v": ("Wv x + bv, cut into heads", "B H T K"),
     "self_attn.longformer_self_attn.scores": (
         "q_i . k_j: first every global j, then j = i - R ... i + R; -inf where i may not look, and for rows i not local",
@@ -78,8 +78,8 @@ _TARGET = {"led.decoder.input_ids": ("the target's ids that are new now, the sta
 # Made once for a document, before the first target position.
 _DOCUMENT_MEMORY = {
     "encoder_attn.k_proj.output": ("Wk e + bk, e the encoder's last states", "B T D"),
-    "encoder_attn.v_proj.output": ("Wv e + bv", "B T D"),
     "encoder_attn.k": ("Wk e + bk, cut into heads", "B H T K"),
+    "encoder_attn.v_proj.output": ("Wv e + bv", "B T D"),
     "encoder_attn.v": ("Wv e + bv, cut into heads", "B H T K"),
 }
 

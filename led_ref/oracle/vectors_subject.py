@@ -21,7 +21,6 @@ from led_ref.model.decoder import (
     cross_attention,
     decoder_layer,
     decoder_masks,
-    remember,
     self_attention,
     source_memory,
 )
@@ -197,8 +196,7 @@ class LedRef:
         masks = decoder_masks(x_BUD.shape[1], cache, *seen, self.backend)
         if crosswise:
             return cross_attention(x_BUD, memory, None, params.encoder_attn, heads, masks, self.backend)
-        memory = remember(x_BUD, memory, params.self_attn, heads, masks, self.backend)
-        return self_attention(x_BUD, memory, params.self_attn, heads, masks, self.backend)
+        return self_attention(x_BUD, memory, params.self_attn, heads, masks, self.backend)[0]
 
     # ---- L3 -----------------------------------------------------------------------------------------------------------
 

@@ -106,8 +106,8 @@ PLANTED = [
         "Queries are divided by the square root of D instead of K.",
     ),
     (
-        "scaled-before-the-bias", ENCODER, "q_BHTK = scale_and_split(q_BTD, heads, backend)",
-        "q_BHTK = scale_and_split(q_BTD - params.query.bias, heads, backend)"
+        "scaled-before-the-bias", ENCODER, '_project(x_BTD, "query", params.query, backend, tap), heads, backend)',
+        '_project(x_BTD, "query", params.query, backend, tap) - params.query.bias, heads, backend)'
         " + split_heads(params.query.bias[None, None], heads, backend)",
         "The encoder's queries are scaled before their bias is added.",
     ),
@@ -128,8 +128,8 @@ PLANTED = [
         "Global queries come from the local projection.",
     ),
     (
-        "local-query-global-weights", ENCODER, "q_BTD = linear(x_BTD, params.query, backend)",
-        "q_BTD = linear(x_BTD, params.query_global, backend)",
+        "local-query-global-weights", ENCODER, '_project(x_BTD, "query", params.query, backend, tap)',
+        '_project(x_BTD, "query", params.query_global, backend, tap)',
         "Local queries come from the global projection.",
     ),
     (
