@@ -31,7 +31,7 @@ KEYS = 256  # of attention's keys or values, in a tile
 BLOCK_ROWS = 256
 
 # Numbers to read, below which a product is sooner done than shared with another thread.
-SMALL = 1 << 20
+SMALL = 1 << 19
 
 LAYER_NORM_EPS = 1e-5
 
@@ -240,6 +240,9 @@ def _tiled_product(rows: Array, matrix: Array, tile: int, out: Array) -> None:
     rows (..., n, k), matrix (..., m, k), out (..., n, m). What is left behind the last whole tile is a product of its own.
     """
     *leading, m, k = matrix.shape
+    if len(rows) == 1 and not leading:  # np.matmul keeps Python's lock if it is to make fewer than 500 numbers
+        np.dot(matrix, rows[0], out=out[0])
+        return
     whole = m // tile * tile
     if whole:
         tiles = matrix[..., :whole, :].reshape(*leading, -1, tile, k)

@@ -107,7 +107,6 @@ def longformer_self_attention(
     Returns:
         The attention's output, before the output projection: (B, T, D). Masked tokens: zeros.
     """
-
     # One after the other, so that a projection is gone when the next is made: it stays as its copy by heads.
     q_BHTK = scale_and_split(_project(x_BTD, "query", params.query, backend, tap), heads, backend)
     tap("q", q_BHTK)
