@@ -45,14 +45,18 @@ gpu: $(VENV)/dev.done
 	$(BIN)/pytest tests/gpu/on_gpu.py
 
 docs: $(VENV)/docs.done
+	$(BIN)/python docs/fetch_katex.py
 	$(BIN)/python docs/build_notebooks.py
-	$(BIN)/mkdocs build --strict
+	if [ -f docs/performance.md ]; then $(BIN)/python docs/build_performance.py --picture; fi
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	$(BIN)/python docs/check_site.py
 
 bench: $(VENV)/dev.done
 	$(BIN)/led-ref bench
 
 clean:
-	rm -rf $(VENV) site docs/notebooks dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) site docs/notebooks docs/assets/katex docs/book/*_files dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -f docs/book/*.md docs/book/*.ipynb docs/book/.*.made_of
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/base.done: pyproject.toml

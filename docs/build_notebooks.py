@@ -1,50 +1,134 @@
-"""Run every notebook and make a page of it: notebooks/NAME.py -> docs/notebooks/NAME.md, its pictures, NAME.ipynb.
+"""Run every notebook and every chapter of the book, and make a page of each, with its pictures and an .ipynb.
 
-    python docs/build_notebooks.py                     all of them
-    python docs/build_notebooks.py 01_sliding_window   this one; the others stay as they are
+    notebooks/NAME.py -> docs/notebooks/NAME.md        docs/book/NAME.py -> docs/book/NAME.md
+
+    python docs/build_notebooks.py                     all that changed since they were built
+    python docs/build_notebooks.py 01_sliding_window   this one, in any case; the others stay as they are
 
 A notebook is kept as a Python file in the percent format (`# %%` begins a cell), without outputs: it can be read, compared
 and run as it is. Here its cells are executed, in order, from an empty kernel. If one fails nothing is written for that
-notebook, the cell is named, and the exit code is 1.
+notebook, the cell is named, and the exit code is 1. Two notebooks run at a time.
+
+A page is kept as long as nothing changed that it is made of: its source, all code of led_ref, the bundled model, what is
+in docs/data, and the files here. A hash of those lies beside it (`.NAME.made_of`).
 
 A cell that draws says in words what its picture shows, for those who cannot see it:
 
     # %% alt="A dark band along the diagonal"
 
+Cells can import docs/book_tools.py. A cell that does nothing but call its `source` is not shown itself, only what it shows.
 How pictures look on the site is in docs/matplotlibrc, how a page is put together in docs/notebook.md.j2.
 """
 
+import hashlib
 import os
 import shutil
 import sys
 import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 DOCS = Path(__file__).parent
-SOURCES = DOCS.parent / "notebooks"
-PAGES = DOCS / "notebooks"
+ROOT = DOCS.parent
+# Where sources are -> where their pages go.
+FOLDERS = {ROOT / "notebooks": DOCS / "notebooks", DOCS / "book": DOCS / "book"}
+# What any of them may use. A change here builds all of them again.
+MADE_OF = (
+    "led_ref",
+    "backends/led_backends",
+    "docs/*.py",
+    "docs/notebook.md.j2",
+    "docs/matplotlibrc",
+    "docs/data",
+    "tests/mutants",
+)
+LIBRARIES = ("numpy", "matplotlib", "nbconvert", "jupytext")
 SECONDS_FOR_A_CELL = 120
+AT_A_TIME = 2
 
 
-def main(names: list[str]) -> int:
-    """Build the notebooks of these names, or all. Returns the exit code."""
+def main(names: Sequence[str]) -> int:
+    """Build the notebooks of these names, or all that changed. Returns the exit code."""
     # Read by the kernels, which inherit this environment.
-    os.environ |= {"MATPLOTLIBRC": str(DOCS / "matplotlibrc"), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
-    sources = [SOURCES / f"{name}.py" for name in names] or sorted(SOURCES.glob("*.py"))
-    if not names:
-        shutil.rmtree(PAGES, ignore_errors=True)  # a page whose notebook is gone must not linger
-    failed = 0
-    for source in sources:
-        started = time.perf_counter()
-        try:
-            build(source)
-        except NotebookError as error:
-            print(f"{source.relative_to(DOCS.parent)}: {error}", file=sys.stderr)
-            failed += 1
-        else:
-            print(f"{source.relative_to(DOCS.parent)}: executed in {time.perf_counter() - started:.1f} s")
-    return 1 if failed else 0
+    os.environ |= {
+        "MATPLOTLIBRC": str(DOCS / "matplotlibrc"),
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(DOCS), os.environ.get("PYTHONPATH")])),
+    }
+    sources = [source for folder in FOLDERS for source in sorted(folder.glob("[0-9]*.py"))]
+    for unknown in set(names) - {source.stem for source in sources}:
+        print(f"{unknown}: there is no such notebook", file=sys.stderr)
+        return 1
+    shared = hash_of_shared()
+    if names:
+        sources = [source for source in sources if source.stem in names]
+    else:
+        remove_pages_without_a_source(sources)
+        sources = [source for source in sources if not is_up_to_date(source, shared)]
+    with ProcessPoolExecutor(AT_A_TIME) as workers:
+        outcomes = workers.map(build_and_report, sources, [shared] * len(sources))
+        return 0 if all(list(outcomes)) else 1
+
+
+def build_and_report(source: Path, shared: str) -> bool:
+    """Build one, say how it went, and remember what it was made of. Returns whether it went well."""
+    started = time.perf_counter()
+    name = source.relative_to(ROOT)
+    stamp_of(source).unlink(missing_ok=True)
+    try:
+        build(source)
+    except NotebookError as error:
+        print(f"{name}: {error}", file=sys.stderr, flush=True)
+        return False
+    stamp_of(source).write_text(hash_of(source, shared), encoding="utf-8")
+    print(f"{name}: executed in {time.perf_counter() - started:.1f} s", flush=True)
+    return True
+
+
+# ---- what is built already -------------------------------------------------------------------------------------------
+
+
+def hash_of_shared() -> str:
+    """Of everything that any notebook may use, names and contents."""
+    digest = hashlib.sha256(" ".join([sys.version, *map(version, LIBRARIES)]).encode())
+    for pattern in MADE_OF:
+        for path in sorted(ROOT.glob(pattern)):
+            files = [path] if path.is_file() else sorted(path.rglob("*"))
+            for file in files:
+                if file.is_file() and "__pycache__" not in file.parts:
+                    digest.update(str(file.relative_to(ROOT)).encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def hash_of(source: Path, shared: str) -> str:
+    """Of all that one page is made of."""
+    return hashlib.sha256(shared.encode() + source.read_bytes()).hexdigest()
+
+
+def stamp_of(source: Path) -> Path:
+    """The file that says what the page of this source was made of. MkDocs does not publish names that begin with a dot."""
+    return FOLDERS[source.parent] / f".{source.stem}.made_of"
+
+
+def is_up_to_date(source: Path, shared: str) -> bool:
+    """Whether the page is there, and was made of what is there now."""
+    stamp = stamp_of(source)
+    return stamp.is_file() and stamp.read_text(encoding="utf-8") == hash_of(source, shared)
+
+
+def remove_pages_without_a_source(sources: Sequence[Path]) -> None:
+    """A page whose notebook is gone must not linger."""
+    for folder, pages in FOLDERS.items():
+        there = {source.stem for source in sources if source.parent == folder}
+        for page in [*pages.glob("[0-9]*.md"), *pages.glob("[0-9]*.ipynb"), *pages.glob("[0-9]*_files")]:
+            if page.stem.removesuffix("_files") not in there:
+                shutil.rmtree(page) if page.is_dir() else page.unlink()
+
+
+# ---- one notebook ----------------------------------------------------------------------------------------------------
 
 
 class NotebookError(Exception):
@@ -55,29 +139,30 @@ def build(source: Path) -> None:
     """Execute one notebook and write its page, its pictures and its .ipynb.
 
     Raises:
-        NotebookError: if there is no such notebook, a cell fails, or a picture has no text in its place.
+        NotebookError: if a cell fails, or a picture has no text in its place.
     """
     import jupytext
     import nbformat
     from nbconvert import MarkdownExporter
 
-    if not source.is_file():
-        raise NotebookError("there is no such notebook")
+    pages = FOLDERS[source.parent]
     notebook = jupytext.read(source)
     execute(notebook, source)
     check_pictures(notebook, source)
 
     exporter = MarkdownExporter(template_file=str(DOCS / "notebook.md.j2"))
     pictures = {"output_files_dir": f"{source.stem}_files", "unique_key": source.stem}
-    page, resources = exporter.from_notebook_node(notebook, {**pictures, "notebook_name": source.stem})
-    PAGES.mkdir(exist_ok=True)
-    shutil.rmtree(PAGES / pictures["output_files_dir"], ignore_errors=True)
+    page, resources = exporter.from_notebook_node(
+        notebook, {**pictures, "notebook_name": source.stem, "folder": pages.name}
+    )
+    pages.mkdir(exist_ok=True)
+    shutil.rmtree(pages / pictures["output_files_dir"], ignore_errors=True)
     for name, content in resources["outputs"].items():
-        path = PAGES / name
+        path = pages / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(content)
-    (PAGES / f"{source.stem}.md").write_text(page, encoding="utf-8")
-    nbformat.write(notebook, PAGES / f"{source.stem}.ipynb")
+    (pages / f"{source.stem}.md").write_text(page, encoding="utf-8")
+    nbformat.write(notebook, pages / f"{source.stem}.ipynb")
 
 
 def execute(notebook: Any, source: Path) -> None:
@@ -97,7 +182,7 @@ def execute(notebook: Any, source: Path) -> None:
             "--InlineBackend.figure_formats=retina",  # pictures in double resolution, which know their size on the page
             "--IPKernelApp.log_level=40",  # it warns that it talks to us unencrypted, on this machine
         ],
-        resources={"metadata": {"path": str(SOURCES)}},
+        resources={"metadata": {"path": str(source.parent)}},
     )
     reached = [0]
     client.on_cell_start = lambda cell, cell_index: reached.__setitem__(0, cell_index)
