@@ -24,10 +24,10 @@ from led_ref.config import LEDConfig
 from led_ref.errors import InputError
 from led_ref.planning import Workload, largest_tile
 
-# Arrays of all tokens (B, T, D) that the encoder holds at its peak beside a layer's input: the embeddings, q, k and v and
-# their copies by heads, the window's result and its place in the batch. And what the decoder holds beside keys and values
-# while it makes them: the linear maps' results. tests/test_planning.py holds these counts to a real run.
-ENCODER_ARRAYS, SOURCE_ARRAYS = 9, 2
+# Arrays of all tokens (B, T, D) that the encoder holds at its peak beside a layer's input: the embeddings, q, k and v by
+# heads, the window's result and its place in the batch. And what the decoder holds beside keys and values
+# while it makes them: a linear map's result. tests/test_planning.py holds these counts to a real run.
+ENCODER_ARRAYS, SOURCE_ARRAYS = 6, 1
 # Entries that a document's store of its texts' keys has room for at first; then it doubles (model/cache.py).
 FIRST_ROOM = 32
 
