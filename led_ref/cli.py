@@ -15,7 +15,7 @@ try:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from led_ref.commands import estimate_options, exercise_options, vectors_options
+    from led_ref.commands import estimate_options, exercise_options, exploring_options, vectors_options
     from led_ref.commands.examples import EXAMPLES
     from led_ref.errors import LEDError
 except KeyboardInterrupt:  # Ctrl-C before `main` could begin to listen for it
@@ -87,6 +87,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_text_commands(commands)
     _add_checkpoint_commands(commands)
     _add_trace_commands(commands)
+    exploring_options.add_explore_command(commands, _command, _global_attention)
     vectors_options.add_vectors_command(commands, _command)
     _add_machine_commands(commands)
     estimate_options.add_estimate_command(commands, _command)

@@ -36,8 +36,10 @@ MAY_IMPORT = {
     "writing": {"device", "led_backends", "config", "inputs", "model", "generation", "led", "reading"},
     "led": {"device", "led_backends", "config", "inputs", "model", "weights", "pretrained", "reading", "writing"},
     "api": {"led_backends", "config", "led", "reading", "tokenizer", "weights", "model", "pretrained"},
+    "explorer": {"led_backends", "api", "explorer", "generation", "model"},  # of the model, its tap
     "commands": {
         "led_backends",
+        "explorer",
         "api",
         "led",
         "commands",

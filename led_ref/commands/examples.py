@@ -1,6 +1,6 @@
 """The examples that `led-ref COMMAND --help` ends with; tests/test_cli.py holds that each of them parses."""
 
-from led_ref.commands import estimate_options, exercise_options, vectors_options
+from led_ref.commands import estimate_options, exercise_options, exploring_options, vectors_options
 
 EXAMPLES = {
     "led-ref": """
@@ -33,6 +33,7 @@ EXAMPLES = {
   led-ref convert ./led-base-16384 ./led-base-half --dtype float16
 """,
     "vectors": vectors_options.EXAMPLES,
+    "explore": exploring_options.EXAMPLES,
     "estimate": estimate_options.EXAMPLES,
     "exercise": exercise_options.EXAMPLES,
     "bench": """
