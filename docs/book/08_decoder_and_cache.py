@@ -1,0 +1,242 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # The decoder, cross-attention and the cache
+#
+# **The question.** The encoder has read. How is a word written, and why does the tenth word not cost ten times the
+# first?
+#
+# The decoder writes one token after the other. For each it looks in two directions:
+#
+# - **back at itself**: each position of the text sees itself and those before it (causal attention);
+# - **across at the document**: every position sees all states that the encoder made (cross-attention).
+#
+# Both are the attention of chapter 4, without a window. They differ in where keys and values come from:
+#
+# $$\text{self: } q(x_u) \cdot k(x_s),\ s \le u \qquad\qquad \text{cross: } q(x_u) \cdot k(e_j),\ \text{all } j$$
+#
+# Here x are the states of what is written, e those of the document.
+
+# %%
+import matplotlib.pyplot as plt
+import numpy as np
+from book_tools import bundled, manual_page, source
+
+from led_ref.model.cache import DecoderCache
+from led_ref.planning import LED_BASE, Workload, cross_work, source_work
+
+led = bundled()
+
+# %% [markdown]
+# ## What the decoder looks at
+#
+# The bundled model writes a line about led_ref's manual page. Then it is asked, in one forward pass, what it looked
+# at when it wrote each word. That is a picture of cross-attention: a row for each written token, a column for each
+# token of the page.
+
+# %%
+page = manual_page()
+ids = led.encode(page)
+first = np.zeros((1, len(ids)), dtype=int)
+first[0, 0] = 1
+written = led.model.generate([ids], global_attention_mask=first, num_beams=1, max_new_tokens=12)
+words = [led.tokenizer.decode([i]) for i in written[0]]
+print(led.tokenizer.decode(written[0], skip_special_tokens=True))
+
+seen = led.model([ids], global_attention_mask=first, decoder_input_ids=written, output_attentions=True)
+cross_HUT, own_HUU = seen.cross_attentions[-1][0], seen.decoder_attentions[-1][0]
+print("cross-attention", cross_HUT.shape, "  self-attention", own_HUU.shape)
+
+# %% alt="Self-attention of the written words, a triangle; cross-attention to the page, a few bright cells in a row"
+figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), width_ratios=(1, 2.4))
+left.imshow(np.ma.masked_equal(own_HUU.mean(axis=0), 0), vmin=0, vmax=1)
+left.set(title="back at itself", xlabel="key", xticks=[])
+right.imshow(cross_HUT.mean(axis=0)[:, :120] ** 0.5, aspect="auto", interpolation="nearest")
+right.set(title="across at the document (its first 120 tokens)", xlabel="token of the page")
+for axes in (left, right):
+    axes.set_yticks(range(len(words)), words if axes is left else [])
+plt.show()
+
+for u in range(1, 6):
+    best = np.argsort(-cross_HUT.mean(axis=0)[u])[:3]
+    print(f"after {words[u]!r} it looks at", ", ".join(repr(led.tokenizer.decode([ids[j]])) for j in best))
+
+# %% [markdown]
+# Above the diagonal of the left picture there is nothing: a word cannot look at a word that is not written yet. The
+# diagonal itself is there: a position sees itself.
+#
+# ## Why a cache
+#
+# To write word 10, the keys and values of words 1 to 9 are needed. They were computed when those words were written,
+# and they have not changed, because no earlier position sees a later one. So they are kept. The document's keys and
+# values are kept as well: the encoder's states are the same for every word. Computing in parts gives what computing
+# at once gives:
+
+# %%
+whole = led.model([ids], decoder_input_ids=written).logits
+step = led.model.encoder([ids])
+one_by_one = [led.model(encoder_outputs=step, decoder_input_ids=written[:, : u + 1]).logits[0, -1] for u in range(4)]
+apart = max(abs(whole[0, u] - one_by_one[u]).max() for u in range(4))
+print(f"the logits of the first four positions, alone and with what follows: at most {apart:.1e} apart")
+assert apart < 1e-11
+
+# %% [markdown]
+# The cache is the reason why this matters, and here is what it holds:
+
+# %%
+source("led_ref.model.cache:DecoderCache")
+
+# %% [markdown]
+# ## One store for a document, and a table
+#
+# With W beams, W texts are written at once about one document (the next chapter says what for). After each word the
+# beams may change places: a good one is continued twice, a bad one dies. The usual way is to copy the whole cache of
+# the one that is continued. That is W times all layers' keys and values, moved at every word.
+#
+# Here nothing moves. The W texts of a document append to one store, and a table says which entries are whose past. By
+# hand, with three beams and three words. First each writes a word: entries 0, 1 and 2.
+
+
+# %%
+def show_table(cache):
+    """Each beam's own entries, in order."""
+    for beam, entries in enumerate(cache.entries_BWS[0].tolist()):
+        print(f"  beam {beam}: {entries}")
+    print(f"  {cache.stored} entries in the store")
+
+
+cache = DecoderCache((), None, entries_BWS=np.zeros((1, 3, 0), np.int64), stored=0, source_shape=(1, len(ids)))
+for parents in ([0, 0, 0], [1, 1, 0], [0, 2, 0]):
+    cache = cache.reorder(np.array(parents)).grown((), new=1)
+    print(f"the beams go on from {parents}, and each writes a word:")
+    show_table(cache)
+
+# %% [markdown]
+# Row 0 ends as [1, 3, 6]: its words are entries 1, 3 and 6. Entries that are in no row belong to abandoned texts.
+# Attention takes every query to all entries of the document, and a mask made of this table hides those of the others:
+
+# %%
+source("led_ref.model.decoder:_own_past")
+
+# %% [markdown]
+# That looks like waste: W texts multiply with W times as many keys. But a step of the decoder is limited by what it
+# reads, not by what it multiplies (chapter 13), and each entry is read once for all beams.
+
+# %% alt="Nine entries as columns, three beams as rows; each row has three filled cells"
+from led_ref.model.decoder import _own_past
+
+seen_QE = _own_past(cache.entries_BWS, np.ones_like(cache.entries_BWS, bool), new=1)[0]
+print(seen_QE.astype(int))
+figure, axes = plt.subplots(figsize=(6, 1.8))
+axes.imshow(seen_QE, cmap="Greens", vmax=1.6)
+axes.set(xticks=range(9), yticks=range(3), yticklabels=[f"beam {w}" for w in range(3)], xlabel="entry of the store")
+axes.set_title("whose past is whose")
+plt.show()
+
+# %% [markdown]
+# ## The document's keys and values, or none
+#
+# All beams look at the same document, so its keys and values are there once, however many beams there are. Counted for
+# led-base at 16,384 tokens in float32:
+
+# %%
+load = Workload(tokens=16384, beams=4)
+kept = 2 * LED_BASE.decoder_layers * load.tokens * LED_BASE.d_model * 4
+states = load.tokens * LED_BASE.d_model * 4
+print(f"keys and values of the document, all layers:  {kept / 2**20:6.0f} MiB")
+print(f"if each of 4 beams had its own:               {4 * kept / 2**20:6.0f} MiB")
+print(f"the encoder's states alone:                   {states / 2**20:6.0f} MiB")
+
+# %% [markdown]
+# The last line is what `cross_attention="folded"` keeps. A key is a linear map of a state, and a matrix can be moved
+# to the other side of a product:
+#
+# $$q \cdot (W_k e_j + b_k) = (W_k^\top q) \cdot e_j + q \cdot b_k$$
+#
+# The last term is the same for every j, and softmax does not see what is the same for all. The values fold likewise,
+# because the probabilities add up to one. So the projections are applied to the few queries, and not to the many
+# tokens:
+
+# %%
+source("led_ref.model.folding:folded_attention")
+
+# %% [markdown]
+# It costs more arithmetic for each word, because the folded queries are D wide and not K, and it saves the store:
+
+# %%
+for folded in (False, True):
+    load = Workload(tokens=16384, beams=4, folded=folded)
+    once, each = source_work(LED_BASE, load).operations, cross_work(LED_BASE, load).operations
+    name = "folded" if folded else "cached"
+    print(
+        f"{name}: {once / 1e9:6.1f} billion operations before the first word, {each / 1e9:5.2f} billion for each word"
+    )
+
+texts = {way: led.generate(page, cross_attention=way, max_new_tokens=16) for way in ("cached", "folded")}
+print(texts["folded"])
+assert texts["cached"] == texts["folded"]
+
+# %% [markdown]
+# ## What goes wrong when one thing is changed
+#
+# The planted bug `cache-reorder-forgotten` leaves the table as it was when beams change places. Nothing crashes.
+# Every text goes on with the past of another one, and what is written still looks like a text:
+
+# %%
+from unittest.mock import patch
+
+right = led.generate(page, num_beams=4, max_new_tokens=20)
+with patch.object(DecoderCache, "reorder", lambda self, parents: self):
+    wrong = led.generate(page, num_beams=4, max_new_tokens=20)
+print("with the table:", right)
+print("without it:    ", wrong)
+
+# %% [markdown]
+# A test that only looks whether text comes out would pass. The one that finds it takes what the beams wrote, gives it
+# to the model again without cache or search, and compares the scores. Here is that test, in a few lines:
+
+
+# %%
+def score_again(sequence):
+    """The mean log-probability of a written text, by one forward pass without cache or search."""
+    target = sequence[sequence != led.model.config.to_dict()["pad_token_id"]][None]
+    logits = led.model([ids], global_attention_mask=first, decoder_input_ids=target).logits[0, :-1]
+    logprobs = (
+        logits
+        - np.log(np.exp(logits - logits.max(-1, keepdims=True)).sum(-1, keepdims=True))
+        - logits.max(-1, keepdims=True)
+    )
+    return logprobs[np.arange(len(logprobs)), target[0, 1:]].mean()
+
+
+free = {"num_beams": 4, "num_return_sequences": 4, "max_new_tokens": 20, "no_repeat_ngram_size": 0}
+free["return_dict_in_generate"] = True
+found = led.model.generate([ids], global_attention_mask=first, **free)
+with patch.object(DecoderCache, "reorder", lambda self, parents: self):
+    mistaken = led.model.generate([ids], global_attention_mask=first, **free)
+gaps = []
+for name, result in (("right", found), ("planted bug", mistaken)):
+    print(f"{name}:")
+    again = [score_again(sequence) for sequence in result.sequences]
+    for score, alone in zip(result.sequences_scores, again, strict=True):
+        print(f"  the search says {score:8.4f}, the model alone {alone:8.4f}")
+    gaps.append(abs(result.sequences_scores - again).max())
+assert gaps[0] < 1e-5 < 1e-3 < gaps[1]
+
+# %% [markdown]
+# ## Exercises
+#
+# 1. `led-ref exercise 8`: write the table, `reorder` and `grow`.
+# 2. Which entries does no beam see in the picture of the store? Why are they not taken out?
+# 3. Folding costs H times the multiplications for a word. For how many written words does it still multiply less in
+#    all? Take the numbers printed above.

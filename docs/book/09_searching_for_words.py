@@ -1,0 +1,277 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Searching for words
+#
+# **The question.** The model gives a probability to every word that could come next. Which text is the one to write?
+#
+# The best text would be the one whose words' probabilities multiply to the most. With V = 8,192 words and twenty
+# places there are 8192²⁰ texts, so nobody looks at all of them. Two ways to look at few:
+#
+# - **greedy search** writes the most probable word, again and again;
+# - **beam search** keeps the W best unfinished texts and writes on at all of them.
+#
+# Products of many small numbers vanish, so logarithms are added instead. The score of a text is
+#
+# $$\text{score} = \sum_u \log p(w_u \mid w_1 \dots w_{u-1}, \text{document})$$
+#
+# A logarithm of a probability is never above zero, so a score only falls as a text grows.
+
+# %%
+import itertools
+import math
+
+import matplotlib.pyplot as plt
+import numpy as np
+from book_tools import BAND, QUIET, WRONG, manual_page, source
+
+import led_ref
+from led_ref.generation.beam import beam_search
+from led_ref.generation.greedy import greedy_search
+
+led = led_ref.load()
+
+# %% [markdown]
+# ## By hand
+#
+# A model that can be worked out on paper. It knows six words; 2 begins a text. The table says what follows what:
+#
+# | after | comes | with probability |
+# |---|---|---:|
+# | 2 | 3 | 0.6 |
+# | 2 | 4 | 0.4 |
+# | 3 | 0 or 1 | 0.5 each |
+# | 4 | 5 | 1 |
+#
+# Greedy search takes 3, because 0.6 is more than 0.4, and ends at 0.6 · 0.5 = 0.3. But 4 then 5 has 0.4 · 1 = 0.4.
+
+# %%
+P = np.full((6, 6), 1e-30)
+P[2, 3], P[2, 4], P[3, 0], P[3, 1], P[4, 5] = 0.6, 0.4, 0.5, 0.5, 1.0
+
+
+def table_model(token_ids, parents):
+    """A model that looks at the last word only: logits (N, V)."""
+    return np.log(P[token_ids[:, -1]]).astype(np.float32)
+
+
+start = np.array([[2]])
+for name, found in (
+    ("greedy", greedy_search(table_model, start, led_ref.GenerationSettings(max_length=3, pad_token_id=1))),
+    (
+        "two beams",
+        beam_search(table_model, start, led_ref.GenerationSettings(num_beams=2, max_length=3, pad_token_id=1)),
+    ),
+):
+    text = found.sequences[0].tolist()
+    probability = math.prod(P[a, b] for a, b in itertools.pairwise(text))
+    print(f"{name:10} writes {text}: probability {probability:.1f}, score {math.log(probability):.3f}")
+
+# %% [markdown]
+# The search is handed nothing but such a function. It does not know what a model is:
+
+# %%
+source("led_ref.generation.greedy:greedy_search")
+
+# %% [markdown]
+# ## A step of beam search
+#
+# W texts, V words each: W × V candidates, each with its text's score plus the new word's log-probability. The best go
+# on. The code looks at 2 W of them and not at W, because those that end with this word do not go on, and W must.
+
+# %%
+source("led_ref.generation.beam:best_candidates")
+
+# %% [markdown]
+# ## The beam tree of a real run
+#
+# The bundled model writes the first words about led_ref's manual page with three beams. `led_ref.trace` keeps what
+# every step decided: the candidates, the text that each goes on from, and the scores. On each edge of the tree stands
+# what the new word adds; in each node, what the text has come to. Where a line goes on, the text was among the best
+# three; where it ends, it was not.
+
+# %%
+page = manual_page()
+BEAMS, STEPS = 3, 7
+told = led_ref.trace(
+    led, page, num_beams=BEAMS, max_new_tokens=STEPS, no_repeat_ngram_size=0, early_stopping=False, only="beam.*"
+)
+
+
+def of(step, name):
+    """What a step decided, of the only document."""
+    return told[f"beam.step.{step}.{name}"][0]
+
+
+# A node: (step, place among the running beams) -> word, score. Edges lead to the beam of the step before.
+for n in range(3):
+    print(f"step {n}")
+    for word, beam, score in zip(of(n, "running.tokens"), of(n, "running.beams"), of(n, "running.scores"), strict=True):
+        before = 0.0 if n == 0 else of(n - 1, "running.scores")[beam]
+        print(f"  beam {beam} + {led.tokenizer.decode([word])!r:9} {before:7.3f} {score - before:+7.3f} = {score:7.3f}")
+
+# %% alt="A tree of words and scores; dropped candidates are grey, the path of the chosen text is thick"
+figure, axes = plt.subplots(figsize=(10.5, 5.2))
+LIVE, DEAD, BEST = BAND, "#80808090", WRONG
+shown = STEPS - 1  # at the last step every text stops
+rows = {}
+
+
+def node(x, y, text, color):
+    """A word with its score."""
+    axes.text(x, y, text, ha="center", va="center", fontsize=8, color=color, linespacing=1.4)
+
+
+def edge(x, y_from, y_to, added, color, width):
+    """From one step to the next, with what is added on it."""
+    axes.plot([x + 0.2, x + 0.75], [y_from, y_to], color=color, lw=width)
+    share = 0.84
+    axes.text(x + 0.2 + 0.55 * share, y_from + (y_to - y_from) * share, f"{added:+.2f}", fontsize=7, color=color,
+              ha="center", va="bottom")  # fmt: skip
+
+
+# Which running beams lead to the text that was chosen: its ids, compared with what was running.
+chosen = told["beam.sequences"][0]
+paths, on_path = {-1: {0: [2]}}, set()
+for n in range(shown):
+    paths[n] = {}
+    for place, (word, beam) in enumerate(zip(of(n, "running.tokens"), of(n, "running.beams"), strict=True)):
+        paths[n][place] = [*paths[n - 1][0 if n == 0 else beam], int(word)]
+        if paths[n][place] == chosen[: n + 2].tolist():
+            on_path.add((n, place))
+
+node(0, 0, "start\n0.00", LIVE)
+for n in range(shown):
+    running = list(zip(of(n, "running.beams").tolist(), of(n, "running.tokens").tolist(), strict=True))
+    candidates = zip(
+        of(n, "candidates.beams").tolist(), of(n, "candidates.tokens").tolist(), of(n, "candidates.scores"), strict=True
+    )
+    for place, (beam, word, score) in enumerate(candidates):
+        if place >= 5:
+            break
+        lives = (beam, word) in running
+        y = -running.index((beam, word)) if lives else -BEAMS - 0.75 * (place - BEAMS)
+        key = (n, running.index((beam, word))) if lives else None
+        color = BEST if key in on_path else LIVE if lives else DEAD
+        before = 0.0 if n == 0 else of(n - 1, "running.scores")[beam]
+        edge(n, 0 if n == 0 else -beam, y, score - before, color, 2.4 if key in on_path else 1.2 if lives else 0.7)
+        node(n + 1, y, f"{led.tokenizer.decode([word])!r}\n{score:.2f}", color)
+axes.set(xlim=(-0.3, shown + 0.4), ylim=(-BEAMS - 1.9, 0.7), title=f"{BEAMS} beams write about the manual page")
+axes.axis("off")
+plt.show()
+print(
+    "written:",
+    led.tokenizer.decode(chosen.tolist(), skip_special_tokens=True),
+    f" value {told['beam.sequences_scores'][0, 0]:.3f}",
+)
+
+# %% [markdown]
+# Every number can be followed with a finger: a node's score is its parent's plus what stands on the edge. In the code
+# that is one addition, for all W × V candidates at once. The check, for all steps:
+
+# %%
+for n in range(1, STEPS):
+    parent_scores = of(n - 1, "running.scores")[of(n, "candidates.beams")]
+    added = told[f"beam.step.{n}.logprobs"][of(n, "candidates.beams"), of(n, "candidates.tokens")]
+    assert np.allclose(parent_scores + added, of(n, "candidates.scores"), atol=1e-6)
+print("every candidate's score is its text's score plus its word's log-probability")
+
+# %% [markdown]
+# ## The length penalty
+#
+# A text that has ended is put among the finished ones. But scores only fall, so the shortest text would nearly always
+# win. So an ended text is worth
+#
+# $$\text{value} = \frac{\text{score}}{\text{words}^{\,\text{length\_penalty}}}$$
+#
+# With a penalty of 1 that is the mean log-probability of a word. With 0 it is the plain score. Scores are negative: a
+# **positive** penalty makes long texts **better**. The name says the opposite, and has been misread often.
+
+# %%
+source("led_ref.generation.beam:finished_values")
+
+# %% alt="Value against words: falling for penalty 0, level for penalty 1, rising for penalty 2"
+words = np.arange(1, 41)
+figure, axes = plt.subplots(figsize=(6, 3))
+for penalty, color in ((0.0, WRONG), (1.0, QUIET), (2.0, BAND)):
+    axes.plot(words, -0.5 * words / words**penalty, color=color, label=f"length_penalty {penalty}")
+axes.set(xlabel="words", ylabel="value", ylim=(-4, 0.1), title="a text whose every word costs 0.5")
+axes.legend()
+plt.show()
+for words_written, score in ((4, -2.0), (8, -3.6)):
+    values = ", ".join(f"{score / words_written**penalty:7.3f}" for penalty in (0, 1, 2))
+    print(f"{words_written} words, score {score}: values {values}   with penalties 0, 1, 2")
+
+# %% [markdown]
+# By hand, in the last two lines: without a penalty the short text wins (-2.0 is more than -3.6), with 1 the long one
+# does (-0.45 is more than -0.5). On the page of the manual, with the bundled model:
+
+# %%
+for penalty in (-2.0, 1.0, 4.0):
+    text = led.generate(page, num_beams=4, max_new_tokens=24, early_stopping=False, length_penalty=penalty)
+    print(f"{penalty:5}  {text}")
+
+# %% [markdown]
+# ## More beams are not always better
+#
+# W + 1 running texts can push one out that W would have kept. What can be promised is little: with a beam for every
+# text that there can be, the best is found. Values of what is found on the page:
+
+# %%
+read = led.encode(page)
+first = np.zeros((1, len(read)), dtype=int)
+first[0, 0] = 1
+once = led.model.encoder([read], global_attention_mask=first)
+quick = {"max_new_tokens": 16, "no_repeat_ngram_size": 0, "return_dict_in_generate": True}
+for beams in (2, 3, 4, 8):
+    found = led.model.generate(encoder_outputs=once, num_beams=beams, early_stopping="never", **quick)
+    text = led.tokenizer.decode(found.sequences[0], skip_special_tokens=True)
+    print(f"{beams} beams: value {found.sequences_scores[0]:.4f}  {text}")
+
+# %% [markdown]
+# ## What goes wrong when one thing is changed
+#
+# The planted bug `all-beams-begin` gives all W copies of the prompt a score of 0 at the start, and not only the
+# first. Then all beams write the same text, and beam search is greedy search that takes W times as long:
+
+# %%
+from unittest.mock import patch
+
+from led_ref.generation import beam as beam_module
+
+begin = beam_module.start_beams
+
+
+def all_begin(prompt_ids, settings):
+    """The planted bug: every beam starts with a score of 0."""
+    from dataclasses import replace
+
+    beams = begin(prompt_ids, settings)
+    return replace(beams, running_scores_BW=np.zeros_like(beams.running_scores_BW))
+
+
+several = {"num_beams": 3, "num_return_sequences": 3, **quick}
+right = led.model.generate(encoder_outputs=once, **several)
+with patch.object(beam_module, "start_beams", all_begin):
+    wrong = led.model.generate(encoder_outputs=once, **several)
+for name, found in (("right", right), ("planted bug", wrong)):
+    print(name)
+    for sequence, value in zip(found.sequences, found.sequences_scores, strict=True):
+        print(f"  {value:7.4f}  {led.tokenizer.decode(sequence, skip_special_tokens=True)}")
+
+# %% [markdown]
+# ## Exercises
+#
+# 1. `led-ref exercise 9`: the best candidates of a step, and the value of a text.
+# 2. In the picture, find a text that was ahead and fell behind. On which edge did it lose?
+# 3. In the table at the top, what does beam search with W = 2 find if 2 is followed by 3 with 0.9?

@@ -1,0 +1,193 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Proving it
+#
+# **The question.** A program that computes attention wrongly still prints numbers, and often still writes text. How
+# does one come to trust it?
+#
+# Three things work together here:
+#
+# 1. **An oracle.** LED written a second time, as plainly as possible: every query against every key, float64, loops.
+#    It shares no code with the model that it judges, so a mistake must be made twice in the same way to slip through.
+# 2. **Planted bugs.** A test that has never failed has shown nothing. So mistakes are planted, one at a time, and
+#    each must be noticed by a wrong value.
+# 3. **An error table.** Where both programs are right they still differ by rounding. How much, is measured layer by
+#    layer.
+
+# %%
+import json
+from pathlib import Path
+
+import book_tools
+import matplotlib.pyplot as plt
+import numpy as np
+from book_tools import BAND, GLOBAL, QUIET, WRONG, bundled, manual_page, source
+
+import led_ref
+from led_ref.oracle import dense
+
+led = bundled()
+DATA = Path(book_tools.__file__).parent / "data"
+
+# %% [markdown]
+# ## The oracle
+#
+# Who sees whom, in the oracle. No blocks, no bands: a table of truth values.
+
+# %%
+source("led_ref.oracle.dense:who_sees_whom")
+
+# %%
+source("led_ref.oracle.dense:_attention")
+
+# %% [markdown]
+# By hand: a query that sees two keys, whose scores are ln 3 and 0, gives them 3/4 and 1/4.
+
+# %%
+q, k, v = np.array([[1.0]]), np.array([[np.log(3)], [0.0]]), np.array([[8.0], [4.0]])
+out, probs = dense._attention(q, k, v, np.array([[True, True]]), heads=1)
+print("probabilities", probs.ravel().tolist(), "  out", out.item(), "= 8 · 3/4 + 4 · 1/4")
+
+# %% [markdown]
+# On the bundled model's page, in float64, the fast model and the oracle:
+
+# %%
+from led_ref.weights.folder import read_tensors
+
+ids = led.encode(manual_page())
+first = np.eye(1, len(ids), dtype=int)
+weights = {name: tensor.to_numpy("float64") for name, tensor in read_tensors(led_ref.bundled_model()).items()}
+fast = led.model.encoder([ids], global_attention_mask=first, output_hidden_states=True).hidden_states
+slow = dense.encode(weights, led.model.config, [ids], global_attention_mask=first).hidden_states
+for n, (a, b) in enumerate(zip(fast, slow, strict=True)):
+    print(f"after layer {n}: at most {abs(a - b).max():.1e} apart, largest state {abs(b).max():.1f}")
+    assert abs(a - b).max() < 1e-11
+
+# %% [markdown]
+# ## Planted bugs
+#
+# Each is a mistake that somebody could make in one line. It is planted in a copy of led_ref; then the property tests
+# and the conformance vectors are run on it. Only a wrong **value** counts: a crash would tell that something is
+# broken, not that a number is wrong. These are the figures of a real run; `tests/mutants/run.py` makes them.
+
+# %% alt="A square for each planted bug: all are noticed by the properties, all but a few by the vectors"
+matrix = json.loads((DATA / "kill_matrix.json").read_text(encoding="utf-8"))
+bugs = matrix["matrix"]
+print(f"run on {matrix['date']} at {matrix['commit']} ({matrix['machine']})")
+for judge, name in (("properties", "the property tests"), ("vectors", "the vectors")):
+    print(f"{name} noticed {sum(bug[judge]['verdict'] == 'killed' for bug in bugs)} of {len(bugs)}")
+
+WIDE = 27
+figure, axes = plt.subplots(1, 2, figsize=(9, 1.9))
+for panel, judge in zip(axes, ("properties", "vectors"), strict=True):
+    for n, bug in enumerate(bugs):
+        killed = bug[judge]["verdict"] == "killed"
+        panel.plot(
+            n % WIDE,
+            -(n // WIDE),
+            "s",
+            ms=7,
+            color=BAND if killed else "none",
+            markeredgecolor=BAND if killed else WRONG,
+        )
+    panel.set_title(f"noticed by the {judge}")
+    panel.axis("off")
+    panel.margins(0.05, 0.2)
+plt.show()
+
+# %% [markdown]
+# The empty squares are bugs that the vectors let pass, on purpose: there LED leaves open what comes out, and a
+# conformance test must not ask for more than LED says.
+
+# %%
+for bug in bugs:
+    if bug["vectors"]["verdict"] != "killed":
+        print(f"{bug['name']}: {bug['what']}\n    {bug['accepted']}\n")
+
+# %% [markdown]
+# Which test notices most? That tells what to write first for a program of one's own.
+
+# %%
+from collections import Counter
+
+by_test = Counter(bug["properties"]["by"].partition("::test_")[2].replace("_", " ") for bug in bugs)
+for name, count in by_test.most_common(6):
+    print(f"{count:4}  {name}")
+
+# %% [markdown]
+# ## A bug, seen from the inside
+#
+# The mistake `scaled-twice`: queries divided by √K twice. The model runs and its numbers look healthy. Two traces
+# tell where the programs part:
+
+# %%
+from led_ref.oracle.diff import diff
+
+ours = led_ref.trace(led.model, [ids[:40]], decoder_input_ids=[[2]], only="led.encoder.layers.0.*")
+name = "led.encoder.layers.0.self_attn.longformer_self_attn.q"
+theirs = {**ours, name: ours[name] / 32**0.5}
+found = diff(ours, theirs)
+print(f"equal before: {len(found.equal_before)} arrays\nfirst different: {found.first.name}\nhint: {found.hint}")
+
+# %% [markdown]
+# ## The error table
+#
+# Two right programs differ by rounding: they add the same numbers in another order. So the question is not whether
+# they are equal but whether the difference is rounding's. A random model of led-base's size was run on 4,096 tokens
+# in float32, by led_ref and by transformers, and both compared with the oracle. From [the accuracy
+# page's](../accuracy.md) run:
+
+# %% alt="Error after each layer, logarithmic: two curves of float32 close together, one of float64 far below"
+report = json.loads((DATA / "error_by_layer.json").read_text(encoding="utf-8"))
+places = [row["place"] for row in report["rows"]]
+figure, axes = plt.subplots(figsize=(8.5, 3.4))
+for who, color in (("transformers float32", QUIET), ("led_ref float32", BAND), ("led_ref float64", GLOBAL)):
+    axes.semilogy([row[who]["rms"] for row in report["rows"]], "o-", color=color, label=who)
+axes.set_xticks(range(len(places)), places, rotation=60, ha="right", fontsize=8)
+axes.set(ylabel="root mean square error", title=f"{report['tokens']:,} tokens, against the oracle")
+axes.legend()
+plt.show()
+
+worst = max(report["rows"], key=lambda row: row["led_ref float32"]["rms"])
+print(f"largest of led_ref in float32: {worst['led_ref float32']['rms']:.1e}, at {worst['place']}")
+print(
+    "led_ref's error is at most transformers' in",
+    sum(row["led_ref float32"]["rms"] <= row["transformers float32"]["rms"] for row in report["rows"]),
+    "of",
+    len(places),
+    "places",
+)
+
+# %% [markdown]
+# This is why the tests compare in float64. There rounding is at 10⁻¹⁵, and every mistake stands far above it. In
+# float32 a small mistake, such as an eps of LayerNorm that is another model's, can hide among roundings:
+
+# %%
+state = fast[1][0]
+mean, variance = state.mean(axis=-1, keepdims=True), state.var(axis=-1, keepdims=True)
+small = 0.001 * state  # as a layer that adds little
+spread = 0.001**2 * variance
+right, wrong = (0.001 * (state - mean) / np.sqrt(spread + eps) for eps in (1e-5, 1e-12))
+usual, other = ((state - mean) / np.sqrt(variance + eps) for eps in (1e-5, 1e-12))
+print(f"LayerNorm of large numbers, eps 1e-12 for 1e-5: {abs(usual - other).max():.1e} apart")
+print(f"LayerNorm of small numbers, the same mistake:   {abs(right - wrong).max():.1e} apart")
+
+# %% [markdown]
+# So a test must also choose inputs on which a mistake shows. The vectors have rows of small numbers for just this bug.
+#
+# ## Exercises
+#
+# 1. `led-ref exercise 12`: find the first place where two programs part.
+# 2. `python tests/mutants/run.py --only pre-norm` in a checkout: plant a bug and watch it being found.
+# 3. Think of a mistake that is not in [the list](../planted_bugs.md). Which test would notice it?

@@ -1,0 +1,188 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Recipes
+#
+# **The question.** How do I do this with led_ref, in the fewest lines?
+#
+# Every cell below was run when this site was built, on the small model that comes with led_ref. With a model of your
+# own its name or folder goes where none stands here. The bundled model is far too small to write well: it is there so
+# that everything can be tried at once and without a network.
+
+# %%
+import tempfile
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+from book_tools import BAND, GLOBAL, QUIET, WRONG, manual_page
+
+import led_ref
+
+# %% [markdown]
+# ## Summarize a text
+#
+# One call. From the shell: `led-ref summarize paper.txt`.
+
+# %%
+page = manual_page()
+print(led_ref.generate(page))
+
+# %% [markdown]
+# For many documents load once. Documents are read one at a time, so none depends on what lies beside it:
+
+# %%
+led = led_ref.load()
+for text in led.generate(["tar packs files.", "gzip compresses files."], max_new_tokens=8):
+    print(repr(text))
+
+# %% [markdown]
+# With Ai2's model that was taught to write abstracts (it has to be fetched; it was not run where this site was built):
+#
+# ```python
+# led = led_ref.load("allenai/led-large-16384-arxiv", notice=print)
+# print(led.generate(open("paper.txt").read(), num_beams=4, max_new_tokens=256))
+# ```
+#
+# ## See and change what steers the search
+#
+# What a call works with comes from the call, else from the model's files, else it is a default. It can be printed:
+
+# %%
+from led_ref.writing import effective_settings
+
+settings = effective_settings(led.model, {"num_beams": 2, "max_new_tokens": 12}).to_dict()
+print(
+    {
+        name: settings[name]
+        for name in ("num_beams", "max_length", "no_repeat_ngram_size", "early_stopping", "length_penalty")
+    }
+)
+for beams, penalty in ((1, 1.0), (4, 1.0), (4, 3.0)):
+    text = led.generate(page, num_beams=beams, length_penalty=penalty, max_new_tokens=16)
+    print(f"{beams} beams, length_penalty {penalty}: {text}")
+
+# %% [markdown]
+# All texts that were found, with their values: `led-ref generate page.txt --set num_return_sequences=4`.
+#
+# ## Long documents
+#
+# A document that is longer than the model reads is refused, and the message says both lengths. To read its beginning
+# only, say so:
+
+# %%
+long_text = page * 30
+try:
+    led.generate(long_text)
+except led_ref.InputError as error:
+    print(error)
+print(len(led.encode(long_text, truncation=True)), "tokens are read with truncation=True")
+
+# %% [markdown]
+# Which tokens see everything is `global_attention`: "first" unless told otherwise, because LED was trained so. For a
+# question in front of a document one would mark the question:
+
+# %%
+question = "How do I list an archive? "
+tokens = len(led.tokenizer(question, add_special_tokens=False)["input_ids"])
+print("global:", list(range(1 + tokens)))
+print(led.generate(question + page, global_attention=list(range(1 + tokens)), max_new_tokens=12))
+
+# %% [markdown]
+# The bundled model was not taught to answer, so the text is no answer. What the marks do is the point.
+#
+# ## Know the cost before
+#
+# `led-ref estimate led-base --tokens 16384 --beams 4` measures this machine's speed for a second and divides. The
+# memory needs no measuring: it is counted from the sizes.
+
+# %% alt="Two stacked bars of memory by part; the folded one has no keys and values of the document"
+from led_ref.memory_plan import plan
+from led_ref.planning import LED_BASE, Workload
+
+figure, axes = plt.subplots(figsize=(8, 2.4))
+colors = [QUIET, "#b0b0b0", "#cfd8d6", BAND, GLOBAL, WRONG]
+for place, way in enumerate(("cached", "folded")):
+    plans = plan(LED_BASE, Workload(tokens=16384, beams=4, new_tokens=128, folded=way == "folded"))
+    print(
+        f"{way}: at most {plans.peak / 1e6:,.0f} MB at once;",
+        ", ".join(f"{n} {s / 1e6:.0f}" for n, s in plans.parts.items()),
+    )
+    left = 0.0
+    for (name, size), color in zip(plans.parts.items(), colors, strict=False):
+        axes.barh(place, size / 1e6, left=left, color=color, label=name if place == 0 else None)
+        left += size / 1e6
+axes.set(yticks=(0, 1), yticklabels=("cached", "folded"), xlabel="MB, all parts (not all at once)")
+axes.invert_yaxis()
+axes.legend(ncols=2, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+plt.show()
+
+# %% [markdown]
+# When the document's keys and values are too much, `cross_attention="folded"` does without them: the same text, less
+# memory, more time for a word.
+
+# %%
+print(led.generate(page, cross_attention="folded", max_new_tokens=16) == led.generate(page, max_new_tokens=16))
+
+# %% [markdown]
+# ## Convert a checkpoint
+#
+# `led-ref convert SRC DST` reads any form (`.bin`, safetensors, shards, allenai's own), writes one safetensors file
+# with the names of transformers 5, and reads it back and compares every tensor. Here the bundled model, as float16,
+# into a new folder:
+
+# %%
+from led_ref.weights.convert import convert
+
+with tempfile.TemporaryDirectory() as scratch:
+    convert(led_ref.bundled_model(), Path(scratch) / "half", dtype="float16")
+    print(sorted(path.name for path in (Path(scratch) / "half").iterdir()))
+    print(led_ref.generate(page, Path(scratch) / "half"))
+
+# %% [markdown]
+# ## Look inside
+#
+# A trace keeps every intermediate of a run, under the name that the checkpoint has for the place:
+
+# %%
+told = led_ref.trace(led, "Pack files with tar.", max_new_tokens=4, only="led.encoder.layers.0.*")
+step = told.steps["led.encoder.layers.0.fc1.output"]
+print(len(told), "arrays; one of them:", step.name, step.value.shape, "=", step.equation, "at", step.source)
+
+# %% [markdown]
+# ## On a GPU
+#
+# `led_ref.load(backend="cupy")`, or `--backend cupy`. **This has never been run on a GPU**; on a machine that has one,
+# `led-ref doctor --gpu` checks and measures it. What is known of it: [Use, and the cost on paper](../gpu.md).
+#
+# ## What goes wrong when one thing is changed
+#
+# A mistake in a call is an error that names what was found and what to do. A misspelt setting is not dropped:
+
+# %%
+for mistake in (
+    {"num_beam": 4},
+    {"global_attention": "frist"},
+    {"num_beams": 2, "num_return_sequences": 4},
+    {"global_attention": [0, 99999]},
+):
+    try:
+        led.generate(page, **mistake)
+    except led_ref.LEDError as error:
+        print(f"{mistake}\n   {type(error).__name__}: {error}\n")
+
+# %% [markdown]
+# ## Exercises
+#
+# 1. Summarize a file of your own with one beam and with eight. Is the text of the higher value the better one?
+# 2. Mark all tokens global (`global_attention="all"`) and time it against "first". Chapter 13 says what to expect.
+# 3. Convert a model to bfloat16 and compare the logits of both on one document.
