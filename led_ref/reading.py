@@ -9,12 +9,13 @@ import numpy as np
 from led_backends.contract import Array, Backend
 from led_ref import inputs
 from led_ref.config import LEDConfig
-from led_ref.device import device_errors
+from led_ref.device import check_room, device_errors
 from led_ref.model.encoder import encode
 from led_ref.model.ops import embed_tokens
 from led_ref.model.outputs import LEDEncoderBaseModelOutput
 from led_ref.model.params import LEDParams
 from led_ref.model.tap import SILENT, Tap, keep
+from led_ref.planning import Workload
 
 # Told how far a long call is: (what is done: "read" or "write", steps done, steps in all).
 Progress = Callable[[str, int, int], None]
@@ -67,6 +68,8 @@ class LEDEncoder:
             host_BTD = inputs.checked_embeds("inputs_embeds", inputs_embeds, self.config, self.params.shared.dtype.name)
             shape = host_BTD.shape[:2]
         inputs.check_source_length(shape[1], self.config)
+        load = Workload(tokens=shape[1], batch=shape[0], new_tokens=0, dtype=self.params.shared.dtype.name)
+        check_room(self.backend, self.config, load)
         mask_BT = np.ones(shape, np.int64)
         if attention_mask is not None:
             mask_BT = inputs.checked_mask("attention_mask", attention_mask, shape)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from led_backends.contract import HostArray
 from led_ref import inputs
-from led_ref.device import device_errors
+from led_ref.device import check_room, device_errors
 from led_ref.errors import InputError, SettingsError
 from led_ref.generation.checks import Found, check_value
 from led_ref.generation.search import make_prompt, search
@@ -24,6 +24,7 @@ from led_ref.model.heads import lm_logits
 from led_ref.model.ops import embed_tokens
 from led_ref.model.outputs import LEDEncoderBaseModelOutput
 from led_ref.model.tap import SILENT, Tap
+from led_ref.planning import Workload
 
 if TYPE_CHECKING:
     from led_ref.led import LEDForConditionalGeneration
@@ -97,7 +98,7 @@ def write(
     source_BT = None if input_ids is None else inputs.checked_ids("input_ids", input_ids, config.vocab_size)
     if encoder_outputs is not None:
         encoder_outputs = inputs.checked_encoder_outputs(encoder_outputs, config)
-    documents = _number_of_documents(source_BT, encoder_outputs, global_attention_mask)
+    documents, length = _source_shape(source_BT, encoder_outputs, global_attention_mask)
 
     prompt = None
     if decoder_input_ids is not None:
@@ -106,13 +107,15 @@ def write(
     prompt_BP = make_prompt(prompt, documents=documents, start_token_id=start)
     # Settings are resolved before the documents are read: a mistyped one should not cost a minute first.
     resolved = effective_settings(model, settings, prompt_length=prompt_BP.shape[1])
+    folded, new_tokens = cross_attention == "folded", resolved.max_length - prompt_BP.shape[1]
+    load = Workload(length, documents, resolved.num_beams, new_tokens, dtype=model.dtype, folded=folded)
+    check_room(model.backend, config, load, is_read=encoder_outputs is not None)
     if encoder_outputs is None:
         encoder_outputs = model.encoder(input_ids, attention_mask, global_attention_mask, tap=tap, progress=progress)
     mask_BT = None
     if attention_mask is not None:
-        shape = encoder_outputs.last_hidden_state.shape
-        mask_BT = inputs.checked_mask("attention_mask", attention_mask, (shape[0], shape[1]))
-    rows, folded = documents * resolved.num_beams, cross_attention == "folded"
+        mask_BT = inputs.checked_mask("attention_mask", attention_mask, (documents, length))
+    rows = documents * resolved.num_beams
     with device_errors(model.backend):
         cache = model.led.source_memory(encoder_outputs, rows, tap.at("led.decoder"), folded=folded)
         found = search(
@@ -152,14 +155,14 @@ def check_call(settings: dict[str, Any]) -> None:
             check_value(name, Found(value, "the call"))
 
 
-def _number_of_documents(
+def _source_shape(
     source_BT: HostArray | None, encoder_outputs: LEDEncoderBaseModelOutput | None, global_attention_mask: Any
-) -> int:
-    """How many documents there are, once it is clear that ids and encoder outputs speak of the same ones."""
+) -> tuple[int, int]:
+    """How many documents there are, and their length, once it is clear that ids and encoder outputs speak of the same ones."""
     if encoder_outputs is None:
         if source_BT is None:
             raise InputError("There is no document: pass input_ids, or encoder_outputs (what model.encoder returned).")
-        return len(source_BT)
+        return len(source_BT), source_BT.shape[1]
     if global_attention_mask is not None:
         raise InputError(
             "global_attention_mask acts in the encoder; with encoder_outputs it would be ignored. Leave it out."
@@ -170,7 +173,7 @@ def _number_of_documents(
             f"input_ids has shape {source_BT.shape}, but encoder_outputs was made from ({batch}, {length}). "
             "Together they must be of the same documents; the ids serve the rules on the document's n-grams."
         )
-    return batch
+    return batch, length
 
 
 def _of_new_ids(progress: "Progress", prompt_length: int) -> Callable[[int, int], None]:

@@ -69,6 +69,10 @@ class Backend(Protocol):
         """What it runs on, for people: "NumPy 2.4.6, 2 threads"."""
         ...
 
+    def room_left(self) -> int | None:
+        """Bytes of the device's memory that could still be taken; None: the host's, which the system watches over."""
+        ...
+
     def memory_errors(self) -> AbstractContextManager[None]:
         """While this lasts, a device that runs out of memory raises DeviceMemoryError, which says what to lower."""
         ...

@@ -59,6 +59,10 @@ class NumpyBackend:
         """The version of NumPy and the number of threads."""
         return f"NumPy {np.__version__}, {self.threads} thread{'s' if self.threads > 1 else ''}"
 
+    def room_left(self) -> int | None:
+        """None: see memory_errors."""
+        return None
+
     def memory_errors(self) -> AbstractContextManager[None]:
         """Nothing: the host's memory is the system's to watch over."""
         return nullcontext()
