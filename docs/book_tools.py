@@ -4,6 +4,7 @@
 
     source("led_ref.model.masks:window_blocks")    the function as it stands in the file, today
     led = bundled()                                the model that comes with led_ref, in float64
+    planted("positions-plus-two").add_positions    the function with one of the bugs of tests/mutants in it
 
 A chapter never repeats code of led_ref: it names it. If the name is gone the build fails, so what the book shows is what runs.
 """
@@ -12,8 +13,10 @@ import ast
 import functools
 import inspect
 import pydoc
+import sys
 import textwrap
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 # One colour for each kind of thing, the same in all chapters. They stand on a light and on a dark page.
@@ -63,6 +66,28 @@ def _without_docstring(code: str) -> str:
     return "\n".join(lines)
 
 
+def planted(name: str) -> ModuleType:
+    """A module of led_ref with one bug in it, a copy: the module itself stays as it is.
+
+    Args:
+        name: of a bug in tests/mutants, listed in docs/planted_bugs.md.
+
+    Raises:
+        LookupError: if there is no such bug. ValueError, if the code that it changes is not there any more.
+    """
+    root = Path(__file__).resolve().parent.parent
+    if str(root / "tests" / "mutants") not in sys.path:
+        sys.path.append(str(root / "tests" / "mutants"))
+    from mutants import all_mutants
+
+    found = {mutant.name: mutant for mutant in all_mutants()}.get(name)
+    if found is None:
+        raise LookupError(f"There is no planted bug {name}. docs/planted_bugs.md has the list.")
+    module = ModuleType(found.file.removeprefix("backends/").removesuffix(".py").replace("/", "."))
+    exec(compile(found.apply((root / found.file).read_text(encoding="utf-8")), found.file, "exec"), module.__dict__)
+    return module
+
+
 @functools.cache
 def bundled(dtype: str = "float64") -> Any:
     """The model that comes with led_ref, loaded once. float64, so that two ways to a number agree to 15 digits."""
@@ -84,7 +109,7 @@ def table_of(axes: Any, cells: Any, *, rows: Any = None, columns: Any = None, di
 
     Args:
         axes: matplotlib's, on which the cells were drawn with imshow.
-        cells: the numbers, (rows, columns).
+        cells: the numbers, (rows, columns); a NaN is not written.
         rows: labels at the left.
         columns: labels on top.
         digits: after the point; None: no numbers are written.
@@ -96,12 +121,14 @@ def table_of(axes: Any, cells: Any, *, rows: Any = None, columns: Any = None, di
     axes.xaxis.set_label_position("top")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
+    axes.set(xlim=(-0.55, width - 0.45), ylim=(height - 0.45, -0.55))
     for n in range(max(height, width) + 1):
         if n <= width:
             axes.plot([n - 0.5, n - 0.5], [-0.5, height - 0.5], color=QUIET, linewidth=0.4)
         if n <= height:
             axes.plot([-0.5, width - 0.5], [n - 0.5, n - 0.5], color=QUIET, linewidth=0.4)
     if digits is not None:
-        for i in range(height):
-            for j in range(width):
-                axes.text(j, i, f"{cells[i, j]:.{digits}f}", ha="center", va="center", fontsize=8)
+        for i, j in zip(
+            *(cells == cells).nonzero(), strict=True
+        ):  # NaN is not equal to itself: such a cell stays empty
+            axes.text(j, i, f"{cells[i, j]:.{digits}f}", ha="center", va="center", fontsize=8)

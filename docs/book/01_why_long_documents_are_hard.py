@@ -20,15 +20,16 @@
 #
 # ## Attention, once, by hand
 #
-# A **token** is a piece of text, a short word or a part of a longer one; the next chapter makes them. Inside the model a token
-# is a row of numbers, a vector. Attention makes three new vectors of each token's vector $x$, each by a matrix product:
+# A **token** is a piece of text, a short word or a part of a longer one; the next chapter makes them. Inside the model
+# a token is a row of numbers, a vector. Attention makes three new vectors of each token's vector $x$, each by a matrix
+# product:
 #
 # - the **query** $q$: what this token looks for;
 # - the **key** $k$: by what it can be found;
 # - the **value** $v$: what it gives to whoever finds it.
 #
-# Token $i$ compares its query with the key of every token $j$. The comparison is a dot product: large where the two point the
-# same way. The scores become shares that add up to one, and the shares weigh the values:
+# Token $i$ compares its query with the key of every token $j$. The comparison is a dot product: large where the two
+# point the same way. The scores become shares that add up to one, and the shares weigh the values:
 #
 # $$
 # s_{ij} = \frac{q_i \cdot k_j}{\sqrt{K}}, \qquad
@@ -36,8 +37,9 @@
 # \text{out}_i = \sum_j p_{ij}\, v_j
 # $$
 #
-# $K$ is the length of a query. Longer vectors have larger dot products; dividing by $\sqrt{K}$ takes that out again. The middle
-# formula is called **softmax**. Here are three tokens with vectors of length $K = 4$, so that $\sqrt{K} = 2$:
+# $K$ is the length of a query. Longer vectors have larger dot products; dividing by $\sqrt{K}$ takes that out again.
+# The middle formula is called **softmax**. Here are three tokens with vectors of length $K = 4$, so that $\sqrt{K} =
+# 2$:
 
 # %%
 import math
@@ -46,6 +48,7 @@ import time
 import matplotlib.pyplot as plt
 import numpy as np
 from book_tools import BAND, GLOBAL, QUIET, WRONG, bundled, manual_page, source, table_of
+from matplotlib.colors import ListedColormap
 
 q_TK = np.array([[2.0, 0, 0, 0], [0, 2, 0, 0], [1, 1, 0, 0]])
 k_TK = np.array([[1.0, 0, 0, 0], [0, 1, 0, 0], [1, 1, 0, 0]])
@@ -60,30 +63,31 @@ print("shares\n", probs_TT.round(3), sep="")
 print("out\n", (probs_TT @ v_TK).round(2), sep="")
 
 # %% [markdown]
-# Check the first row. The query is (2, 0, 0, 0). Its dot products with the three keys are 2, 0 and 2, halved 1, 0 and 1. Then
-# $e^1 = 2.718$, $e^0 = 1$, $e^1 = 2.718$, together 6.437. The shares are 0.422, 0.155 and 0.422, and the first number that
-# comes out is 0.422 · 10.
+# Check the first row. The query is (2, 0, 0, 0). Its dot products with the three keys are 2, 0 and 2, halved 1, 0 and
+# 1. Then $e^1 = 2.718$, $e^0 = 1$, $e^1 = 2.718$, together 6.437. The shares are 0.422, 0.155 and 0.422, and the first
+# number that comes out is 0.422 · 10.
 #
 # The letters after an underscore name the axes of an array. `q_TK` has one row for each of T tokens and K columns,
-# `scores_TT` has T rows and T columns. All code of led_ref is written so; the [key to the letters](../layout.md#dimension-key)
-# is short.
+# `scores_TT` has T rows and T columns. All code of led_ref is written so; the [key to the
+# letters](../layout.md#dimension-key) is short.
 #
 # ## The table
 #
-# The shares are a table: one row for each token that looks, one column for each token that is looked at. This is what grows.
+# The shares are a table: one row for each token that looks, one column for each token that is looked at. This is what
+# grows.
 
 # %% alt="Three tables of 4 by 4, 8 by 8 and 16 by 16 cells, drawn at the same cell size"
 figure, all_axes = plt.subplots(1, 3, figsize=(8, 4.2), width_ratios=[4, 8, 16])
 for axes, T in zip(all_axes, (4, 8, 16), strict=True):
     cells_TT = np.zeros((T, T))
-    axes.imshow(cells_TT, cmap="Greys", alpha=0)
+    axes.imshow(cells_TT, cmap=ListedColormap([BAND]), alpha=0.25)
     table_of(axes, cells_TT, rows=[""] * T, columns=[""] * T)
     axes.set_title(f"{T} tokens, {T * T} cells", pad=12)
 plt.show()
 
 # %% [markdown]
-# A cell costs K multiplications for the score and K more for its share of the value. Each layer has such a table in each of
-# its H heads, so one layer takes
+# A cell costs K multiplications for the score and K more for its share of the value. Each layer has such a table in
+# each of its H heads, so one layer takes
 #
 # $$ 2 \cdot T^2 \cdot H \cdot K = 2\,T^2 D \quad\text{multiplications, and } T^2 \text{ numbers for each head to keep.} $$
 #
@@ -99,13 +103,14 @@ for T in (512, 1024, 4096, 16384):
     print(f"{T:6,}   {alone / 1e9:14.1f} × 10⁹  {table / 1e9:9.1f} × 10⁹   {4 * T * T / 2**20:12,.0f} MiB")
 
 # %% [markdown]
-# At 512 tokens the table is a small part of the work. At 16,384 it is most of it, and one head's table alone takes a gigabyte.
+# At 512 tokens the table is a small part of the work. At 16,384 it is most of it, and one head's table alone takes a
+# gigabyte.
 #
 # ## Measured
 #
-# Counting is one thing, a clock another. Here is one head of width 64, in NumPy, on the machine that built this page. Beside
-# the whole table it runs LED's way, which the coming chapters explain: a token looks only at its 64 neighbours to each side.
-# The code that is timed is the model's own:
+# Counting is one thing, a clock another. Here is one head of width 64, in NumPy, on the machine that built this page.
+# Beside the whole table it runs LED's way, which the coming chapters explain: a token looks only at its 64 neighbours
+# to each side. The code that is timed is the model's own:
 
 # %%
 source("led_ref.model.sliding_window:sliding_window_attention")
@@ -161,13 +166,13 @@ axes.legend()
 plt.show()
 
 # %% [markdown]
-# The dotted lines are exact proportions: to T² for the upper one, to T for the lower one. Where a curve lies off its line,
-# something other than multiplying took the time.
+# The dotted lines are exact proportions: to T² for the upper one, to T for the lower one. Where a curve lies off its
+# line, something other than multiplying took the time.
 #
 # ## What goes wrong: just cut the document
 #
-# The usual way out was to read the beginning only. BART, the model that LED was made from, reads 1,024 tokens. How much of a
-# document is that? Here for led_ref's own manual page, and for the 14,500 tokens that nine in ten of the papers on
+# The usual way out was to read the beginning only. BART, the model that LED was made from, reads 1,024 tokens. How much
+# of a document is that? Here for led_ref's own manual page, and for the 14,500 tokens that nine in ten of the papers on
 # arXiv stay below ([Beltagy et al. 2020](https://arxiv.org/abs/2004.05150)).
 
 # %% alt="Two bars, the manual page and a long paper; the part that a model with 1,024 tokens reads is coloured"
@@ -182,9 +187,9 @@ axes.set(yticks=range(len(documents)), yticklabels=documents, xlabel="tokens", x
 plt.show()
 
 # %% [markdown]
-# A summary of such a paper cannot say what its second half found. LED reads 16,384 tokens. It keeps the short comparisons and
-# drops most of the long ones, and the next chapters show what it keeps so that little is lost:
-# a window around each token, and a few tokens that see everything.
+# A summary of such a paper cannot say what its second half found. LED reads 16,384 tokens. It keeps the short
+# comparisons and drops most of the long ones, and the next chapters show what it keeps so that little is lost: a window
+# around each token, and a few tokens that see everything.
 #
 # ## Exercises
 #
