@@ -23,7 +23,8 @@ from led_ref.generation.settings import GenerationSettings
 
 ROOT = Path(__file__).parent.parent
 ROUNDED = {"rtol": 2.0 ** (1 / 4096) - 1 + 1e-9, "atol": 2.0**-31.9}  # half a step of the codes; what is below is 0
-SOFTMAXES = {"rtol": 2e-5, "atol": 1e-9}  # exp(q . k - lse), against the model's own softmax, both in float32
+# exp(q . k - lse) against the model's softmax: scores reach 100, where float32 steps by 8e-6; another order of summing.
+SOFTMAXES = {"rtol": 1e-4, "atol": 1e-9}
 ATTENTION = "led.encoder.layers.{}.self_attn.longformer_self_attn.{}"
 SHORT = Plan(layers=(0, 1), top=7, region=151)
 
