@@ -1,6 +1,7 @@
 """The exercises: every solution passes its checks, what is handed out fails them all, and the command says what it did."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +9,7 @@ from led_ref.cli import main
 from led_ref.errors import InputError
 from led_ref.exercises.handout import TO_WRITE, exercises, handout, run_checks, solutions
 
+ROOT = Path(__file__).parent.parent
 ALL = exercises()
 
 # A mistake for each exercise, in its own solution; one check at least must say so.
@@ -92,3 +94,17 @@ def test_the_list_names_every_exercise(capsys):
     assert main(["exercise"]) == 0
     listed = capsys.readouterr().out.splitlines()
     assert [int(line.split()[0]) for line in listed] == [one.number for one in ALL] == list(range(1, len(ALL) + 1))
+
+
+def test_chapters_name_exercises_and_planted_bugs_that_exist():
+    """A chapter's first exercise is the one of its number; a bug that it shows is one that is planted."""
+    planted = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests" / "mutants").glob("planted_*.py"))
+    chapters = sorted((ROOT / "docs" / "book").glob("[0-9]*.py"))
+    assert chapters
+    for path in chapters:
+        text = path.read_text(encoding="utf-8").replace("\n# ", " ")
+        numbers = {int(number) for number in re.findall(r"`led-ref exercise (\d+)`", text)}
+        own = {int(path.stem[:2])} & {one.number for one in ALL}
+        assert own <= numbers <= {one.number for one in ALL}, path.name
+        for name in re.findall(r"planted bug `([\w-]+)`", text):
+            assert f'"{name}"' in planted, f"{path.name} shows {name}"

@@ -27,7 +27,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-from book_tools import BAND, WRONG, source
+from book_tools import BAND, GLOBAL, source
 
 import led_ref
 from led_ref.planning import LED_BASE, LED_LARGE
@@ -96,7 +96,7 @@ def parameters_by_part(config):
 
 
 figure, axes = plt.subplots(figsize=(7, 2.8))
-for shift, (name, config, color) in enumerate((("led-base", LED_BASE, BAND), ("led-large", LED_LARGE, WRONG))):
+for shift, (name, config, color) in enumerate((("led-base", LED_BASE, BAND), ("led-large", LED_LARGE, GLOBAL))):
     sizes = parameters_by_part(config)
     print(
         f"{name}: {parameter_count(config):,} parameters;",
