@@ -9,7 +9,7 @@ CODE   := led_ref backends tests notebooks docs
 help:
 	@echo "make demo    set up, and let the bundled model write a line about led-ref's own manual page"
 	@echo "make test    set up, and run the tests (no torch needed; under 6 minutes on two cores)"
-	@echo "make check   format, lint, types, layout rules, doctests, the vectors written anew"
+	@echo "make check   format, lint, types, layout rules, doctests, the vectors written anew, the notebooks"
 	@echo "make kernels the GPU kernels under NVIDIA's compiler: spills, registers (fetches it; no GPU needed)"
 	@echo "make peer    parity with transformers (fetches torch)"
 	@echo "make gpu     what only a GPU can show (needs one, and CuPy in .venv)"
@@ -24,7 +24,7 @@ test: $(VENV)/dev.done
 	$(BIN)/pytest --ignore=tests/peer -m "not real_vocabulary and not nvrtc"
 	LED_REF_HYPOTHESIS=few $(BIN)/pytest --backend stand-in tests/model tests/generation tests/oracle # in place of a GPU
 
-check: $(VENV)/dev.done
+check: $(VENV)/dev.done $(VENV)/docs.done
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -33,6 +33,7 @@ check: $(VENV)/dev.done
 	@rm -rf $(VENV)/vectors
 	$(BIN)/led-ref vectors write $(VENV)/vectors
 	diff -r $(VENV)/vectors tests/vectors/v1 # the same bytes on every machine
+	$(BIN)/python docs/build_notebooks.py $(basename $(notdir $(wildcard notebooks/*.py))) # each runs to its end
 
 kernels: $(VENV)/kernels.done
 	$(BIN)/pytest tests/kernels
