@@ -48,6 +48,7 @@ gpu: $(VENV)/dev.done
 docs: $(VENV)/docs.done
 	$(BIN)/python docs/fetch_katex.py
 	$(BIN)/python docs/build_notebooks.py
+	$(BIN)/python docs/build_explorer.py
 	if [ -f docs/performance.md ]; then $(BIN)/python docs/build_performance.py --picture; fi
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	$(BIN)/python docs/check_site.py
