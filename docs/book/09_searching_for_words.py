@@ -34,6 +34,7 @@ import math
 import matplotlib.pyplot as plt
 import numpy as np
 from book_tools import BAND, QUIET, WRONG, manual_page, source
+from book_trees import draw_beam_tree
 
 import led_ref
 from led_ref.generation.beam import beam_search
@@ -65,14 +66,10 @@ def table_model(token_ids, parents):
     return np.log(P[token_ids[:, -1]]).astype(np.float32)
 
 
-start = np.array([[2]])
-for name, found in (
-    ("greedy", greedy_search(table_model, start, led_ref.GenerationSettings(max_length=3, pad_token_id=1))),
-    (
-        "two beams",
-        beam_search(table_model, start, led_ref.GenerationSettings(num_beams=2, max_length=3, pad_token_id=1)),
-    ),
-):
+start, three_ids = np.array([[2]]), {"max_length": 3, "pad_token_id": 1}
+one, two = (led_ref.GenerationSettings(num_beams=beams, **three_ids) for beams in (1, 2))
+searches = {"greedy": greedy_search(table_model, start, one), "two beams": beam_search(table_model, start, two)}
+for name, found in searches.items():
     text = found.sequences[0].tolist()
     probability = math.prod(P[a, b] for a, b in itertools.pairwise(text))
     print(f"{name:10} writes {text}: probability {probability:.1f}, score {math.log(probability):.3f}")
@@ -98,7 +95,8 @@ source("led_ref.generation.beam:best_candidates")
 # The bundled model writes the first words about led_ref's manual page with three beams. `led_ref.trace` keeps what
 # every step decided: the candidates, the text that each goes on from, and the scores. On each edge of the tree stands
 # what the new word adds; in each node, what the text has come to. Where a line goes on, the text was among the best
-# three; where it ends, it was not.
+# three; where it ends, it was
+# not. ([book_trees.py](../book_trees.py) draws it.)
 
 # %%
 page = manual_page()
@@ -122,58 +120,11 @@ for n in range(3):
 
 # %% alt="A tree of words and scores; dropped candidates are grey, the path of the chosen text is thick"
 figure, axes = plt.subplots(figsize=(10.5, 5.2))
-LIVE, DEAD, BEST = BAND, "#80808090", WRONG
-shown = STEPS - 1  # at the last step every text stops
-rows = {}
-
-
-def node(x, y, text, color):
-    """A word with its score."""
-    axes.text(x, y, text, ha="center", va="center", fontsize=8, color=color, linespacing=1.4)
-
-
-def edge(x, y_from, y_to, added, color, width):
-    """From one step to the next, with what is added on it."""
-    axes.plot([x + 0.2, x + 0.75], [y_from, y_to], color=color, lw=width)
-    share = 0.84
-    axes.text(x + 0.2 + 0.55 * share, y_from + (y_to - y_from) * share, f"{added:+.2f}", fontsize=7, color=color,
-              ha="center", va="bottom")  # fmt: skip
-
-
-# Which running beams lead to the text that was chosen: its ids, compared with what was running.
-chosen = told["beam.sequences"][0]
-paths, on_path = {-1: {0: [2]}}, set()
-for n in range(shown):
-    paths[n] = {}
-    for place, (word, beam) in enumerate(zip(of(n, "running.tokens"), of(n, "running.beams"), strict=True)):
-        paths[n][place] = [*paths[n - 1][0 if n == 0 else beam], int(word)]
-        if paths[n][place] == chosen[: n + 2].tolist():
-            on_path.add((n, place))
-
-node(0, 0, "start\n0.00", LIVE)
-for n in range(shown):
-    running = list(zip(of(n, "running.beams").tolist(), of(n, "running.tokens").tolist(), strict=True))
-    candidates = zip(
-        of(n, "candidates.beams").tolist(), of(n, "candidates.tokens").tolist(), of(n, "candidates.scores"), strict=True
-    )
-    for place, (beam, word, score) in enumerate(candidates):
-        if place >= 5:
-            break
-        lives = (beam, word) in running
-        y = -running.index((beam, word)) if lives else -BEAMS - 0.75 * (place - BEAMS)
-        key = (n, running.index((beam, word))) if lives else None
-        color = BEST if key in on_path else LIVE if lives else DEAD
-        before = 0.0 if n == 0 else of(n - 1, "running.scores")[beam]
-        edge(n, 0 if n == 0 else -beam, y, score - before, color, 2.4 if key in on_path else 1.2 if lives else 0.7)
-        node(n + 1, y, f"{led.tokenizer.decode([word])!r}\n{score:.2f}", color)
-axes.set(xlim=(-0.3, shown + 0.4), ylim=(-BEAMS - 1.9, 0.7), title=f"{BEAMS} beams write about the manual page")
-axes.axis("off")
+draw_beam_tree(axes, told, led.tokenizer.decode)
+axes.set_title(f"{BEAMS} beams write about the manual page")
 plt.show()
-print(
-    "written:",
-    led.tokenizer.decode(chosen.tolist(), skip_special_tokens=True),
-    f" value {told['beam.sequences_scores'][0, 0]:.3f}",
-)
+text = led.tokenizer.decode(told["beam.sequences"][0], skip_special_tokens=True)
+print(f"written: {text}, value {told['beam.sequences_scores'][0, 0]:.3f}")
 
 # %% [markdown]
 # Every number can be followed with a finger: a node's score is its parent's plus what stands on the edge. In the code
@@ -219,9 +170,11 @@ for words_written, score in ((4, -2.0), (8, -3.6)):
 # %%
 for penalty in (-2.0, 1.0, 4.0):
     text = led.generate(page, num_beams=4, max_new_tokens=24, early_stopping=False, length_penalty=penalty)
-    print(f"{penalty:5}  {text}")
+    print(f"{penalty:5}  {text!r}")
 
 # %% [markdown]
+# With -2 the search finds nothing worth more than to end at once: the text is empty.
+#
 # ## More beams are not always better
 #
 # W + 1 running texts can push one out that W would have kept. What can be promised is little: with a beam for every

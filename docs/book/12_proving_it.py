@@ -170,9 +170,9 @@ print(
 )
 
 # %% [markdown]
-# This is why the tests compare in float64. There rounding is at 10⁻¹⁵, and every mistake stands far above it. But a test must
-# also choose numbers on which a mistake shows. Take an eps of LayerNorm that is another model's, 1e-12 in place of 1e-5. It is
-# added to the variance, so where the variance is near one, hardly anything happens:
+# This is why the tests compare in float64. There rounding is at 10⁻¹⁵, and every mistake stands far above it. But a
+# test must also choose numbers on which a mistake shows. Take an eps of LayerNorm that is another model's, 1e-12 in
+# place of 1e-5. It is added to the variance, so where the variance is near one, hardly anything happens:
 
 # %%
 state = fast[1][0]
@@ -185,7 +185,7 @@ print(f"LayerNorm of large numbers, eps 1e-12 for 1e-5: {abs(usual - other).max(
 print(f"LayerNorm of small numbers, the same mistake:   {abs(right - wrong).max():.1e} apart")
 
 # %% [markdown]
-# On small numbers nobody can miss it. The vectors have rows of small numbers for just this bug.
+# On small numbers nobody can miss it. The vectors have a case of small numbers for this, `L1-layer-norm-narrow`.
 #
 # ## Exercises
 #
