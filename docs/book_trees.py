@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from book_tools import BAND, WRONG
+from book_tools import BAND, GLOBAL
 
 DROPPED = "#80808090"
 LABEL_AT = 0.84  # where on an edge its number stands: near its end, because many edges have the same beginning
@@ -41,7 +41,7 @@ def draw_beam_tree(axes: Any, told: Any, decode: Callable[[Sequence[int]], str],
             row = running.index((beam, word)) if lives else len(running) + 0.75 * (place - len(running))
             color, width = (BAND, 1.2) if lives else (DROPPED, 0.7)
             if lives and chosen[n] == row:
-                color, width = WRONG, 2.4
+                color, width = GLOBAL, 2.4
             before = told[f"beam.step.{n - 1}.running.scores"][0, beam] if n else 0.0
             _edge(axes, n, -beam if n else 0, -row, f"{score - before:+.2f}", color, width)
             label = f"{decode([word])!r}\n{score:.2f}"

@@ -127,6 +127,9 @@ text = led.tokenizer.decode(told["beam.sequences"][0], skip_special_tokens=True)
 print(f"written: {text}, value {told['beam.sequences_scores'][0, 0]:.3f}")
 
 # %% [markdown]
+# In the first column `</s>` is grey though its score is the second best: that text has ended. It does not go on, and
+# waits among the finished ones.
+#
 # Every number can be followed with a finger: a node's score is its parent's plus what stands on the edge. In the code
 # that is one addition, for all W × V candidates at once. The check, for all steps:
 

@@ -154,8 +154,9 @@ axes.legend()
 plt.show()
 
 # %% [markdown]
-# A mistake stands orders of magnitude above rounding. That is what makes it possible to test a backend: run the same
-# tests on each, in float64 where there is one, and allow next to nothing.
+# What lies on the floor, at 1e-9, is equal to the bit. A mistake stands orders of magnitude above rounding. That is
+# what makes it possible to test a backend: run the same tests on each, in float64 where there is one, and allow next
+# to nothing.
 #
 # ## Exercises
 #

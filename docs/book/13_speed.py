@@ -18,10 +18,9 @@
 # Two things can hold a processor up: it can multiply only so fast, and it can fetch numbers from memory only so fast.
 # The time of any piece of work is at least
 #
-# $$
-# \text{time} \ge \max\!\left(
-# \frac{\text{operations}}{\text{operations per second}},\ \frac{\text{bytes}}{\text{bytes per second}} \right)
-# $$
+# $$\text{time} \ge \max\left( \frac{\text{operations}}{P},\ \frac{\text{bytes}}{M} \right)$$
+#
+# with P operations and M bytes a second.
 #
 # Reading a document is limited by the first, writing a word by the second. This chapter counts both with
 # `led_ref/planning.py`, which is pure arithmetic on the sizes of a model, and then, if this site was built with a
