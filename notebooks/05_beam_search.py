@@ -192,17 +192,9 @@ for n in range(FIRST, steps):
             color=orange,
             va="center",
         )
-axes.set(
-    xlim=(-1.5, steps - 0.3),
-    ylim=(W - 0.2, -0.6),
-    yticks=range(W),
-    xlabel="step",
-    ylabel="beam, best first",
-)
-axes.set(
-    xticks=range(steps),
-    title="the search: sums of log-probabilities; in orange, texts that end, with their score",
-)
+axes.set(xlim=(FIRST - 0.5, steps - 0.5), xticks=range(FIRST, steps), xlabel="step")
+axes.set(ylim=(W - 0.2, -0.6), yticks=range(W), ylabel="beam, best first")
+axes.set(title="the search: sums of log-probabilities; in orange, texts that end")
 plt.show()
 for row, score in zip(found.sequences, found.sequences_scores, strict=True):
     print(f"{score:7.3f}  {led.tokenizer.decode(row, skip_special_tokens=True)}")
