@@ -178,6 +178,7 @@ def execute(notebook: Any, source: Path) -> None:
         notebook,
         kernel_name="python3",
         timeout=SECONDS_FOR_A_CELL,
+        coalesce_streams=True,  # what a cell prints is one text
         extra_arguments=[
             "--InlineBackend.figure_formats=retina",  # pictures in double resolution, which know their size on the page
             "--IPKernelApp.log_level=40",  # it warns that it talks to us unencrypted, on this machine

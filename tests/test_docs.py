@@ -60,8 +60,9 @@ def test_relative_links_lead_to_files(page):
         if not path or path.startswith(("https://", "http://", "mailto:")):
             continue
         file = (page.parent / path).resolve()
-        if file.parent == DOCS / "notebooks":  # made by docs/build_notebooks.py from the notebook of that name
-            file = ROOT / "notebooks" / f"{file.stem}.py"
+        sources = {DOCS / "notebooks": ROOT / "notebooks", DOCS / "book": DOCS / "book"}
+        if file.parent in sources:  # made by docs/build_notebooks.py from the notebook or chapter of that name
+            file = sources[file.parent] / f"{file.stem}.py"
         assert file.exists(), f"{relative(page)} links to {target}"
 
 

@@ -1,0 +1,189 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Global attention
+#
+# **The question.** Through a window a token hears its neighbours only. Who keeps the whole document in view?
+#
+# A few tokens, chosen beforehand, are exempt from the window. A **global** token looks at every token, and every token
+# looks at it. It is a noticeboard: what it reads anywhere, everybody can read from it one layer later. For summaries
+# LED makes one token global, the first, `<s>`. For questions about a document all tokens of the question would be.
+#
+# $$
+# \text{seen}(i) = \begin{cases}
+# \text{everything} & i \text{ global} \\
+# \{\, j : |i - j| \le R \,\} \cup \{\, j \text{ global} \,\} & i \text{ local}
+# \end{cases}
+# $$
+#
+# A local token's shares are one softmax over both, neighbours and global tokens. A token that is global and near is
+# seen once.
+
+# %%
+import matplotlib.pyplot as plt
+import numpy as np
+from book_tools import BAND, GLOBAL, QUIET, WRONG, bundled, manual_page, planted, source, table_of
+from matplotlib.colors import ListedColormap
+
+import led_ref
+from led_ref.oracle.dense import who_sees_whom
+
+led = bundled()
+params, backend = led.model.params, led.model.backend
+
+# %% [markdown]
+# ## By hand
+#
+# Nine tokens, R = 1, tokens 0 and 5 global. First the small function that says who sees whom. It is the oracle's, which
+# is LED by definition and judges the fast code; there is nothing fast in it.
+
+# %%
+source("led_ref.oracle.dense:who_sees_whom")
+
+# %% alt="A 9 by 9 table: a band along the diagonal; columns and rows 0 and 5 are filled in another colour"
+LOCAL_TOKEN, GLOBAL_TOKEN = 1, 2
+kinds_T = np.array([GLOBAL_TOKEN if t in {0, 5} else LOCAL_TOKEN for t in range(9)])
+may_look_TT = who_sees_whom(kinds_T, radius=1)
+is_global_T = kinds_T == GLOBAL_TOKEN
+through = np.where(is_global_T[:, None] | is_global_T, 1.0, np.where(may_look_TT, 0.0, np.nan))
+
+figure, axes = plt.subplots(figsize=(4.4, 4.2))
+axes.imshow(through, cmap=ListedColormap([BAND, GLOBAL]), alpha=0.35)
+table_of(axes, through)
+axes.set(xlabel="key j", ylabel="query i")
+plt.show()
+print("tokens that each one sees:", may_look_TT.sum(axis=1))
+
+# %% [markdown]
+# Row 3 is local: it sees 2, 3 and 4 through the window, and 0 and 5. Row 4 sees 5 as a neighbour and as a global token,
+# but counts it once: 3, 4, 5 and 0. Rows 0 and 5 see all nine.
+#
+# With G global tokens a document has about $T(2R + 1) + 2GT$ such cells. As long as G is small this still grows with T.
+#
+# ## Two sets of weights
+#
+# A neighbour and a noticeboard are looked at for different reasons. So a layer has six projections where there were
+# three: queries, keys and values for the window, and queries, keys and values for the rows of global tokens. A
+# **local** token always uses the first three, also when it looks at a global token. A **global** token uses the second
+# three, for itself and for everything that it looks at.
+
+# %%
+source("led_ref.model.global_attention:global_attention")
+
+# %% [markdown]
+# There are two ways to the same numbers. Keys and values for all T tokens, in a second set, cost $2TD^2$
+# multiplications, and that for one row. With few global tokens one can move the matrix to the other side of the dot
+# product:
+#
+# $$ q \cdot (W_k\, x_j) = (q\, W_k) \cdot x_j $$
+#
+# The left side multiplies every token with a matrix. The right side does that once, with the query. With numbers, $W_k
+# = (1\ \ 3)$, $q = 0.5$ and two tokens (1, 0) and (0, 2):
+
+# %%
+x_TD, w_KD, q_K = np.array([[1.0, 0], [0, 2]]), np.array([[1.0, 3]]), np.array([0.5])
+print("keys", (x_TD @ w_KD.T).ravel(), " scores", (x_TD @ w_KD.T @ q_K))
+print("folded query", q_K @ w_KD, " scores", x_TD @ (q_K @ w_KD))
+
+# %% [markdown]
+# The code does that in a file of its own. A key's bias would add the same to all scores of a row, which softmax does
+# not notice, so it is left out:
+
+# %%
+source("led_ref.model.folding:folded_scores")
+
+# %% [markdown]
+# ## A picture: what `<s>` reads
+#
+# The manual page, through the bundled model. In its first layer, each of the four heads of the global token `<s>`
+# spreads one unit of attention over all tokens of the page:
+
+# %% alt="Four strips, one for each head: how much attention the global token gives to each token of the page"
+ids_BT = np.array([led.encode(manual_page())])
+T = ids_BT.shape[1]
+first = np.zeros_like(ids_BT)
+first[0, 0] = 1
+read = led.model.encoder(ids_BT, global_attention_mask=first, output_attentions=True)
+shares_HT = read.global_attentions[0][0, :, :, 0]
+figure, all_axes = plt.subplots(4, 1, figsize=(8, 4), sharex=True)
+for head, (axes, shares_T) in enumerate(zip(all_axes, shares_HT, strict=True), 1):
+    axes.fill_between(range(T), shares_T, color=GLOBAL, linewidth=0.6)
+    best = int(shares_T.argmax())
+    word = led.tokenizer.decode([ids_BT[0, best]])
+    axes.annotate(
+        f"{word!r} {shares_T[best]:.2f}", (best, shares_T[best]), fontsize=8, xytext=(4, -6), textcoords="offset points"
+    )
+    axes.set(ylabel=f"head {head}", ylim=(0, None), xlim=(0, T))
+all_axes[-1].set(xlabel="token")
+plt.show()
+
+# %% [markdown]
+# And the other direction: how much of its attention does each local token give to `<s>`? With 130 tokens in view, an
+# even share would be 1/130.
+
+# %% alt="For both layers, the share that each local token gives the global one, averaged over heads, with the even share"
+figure, axes = plt.subplots(figsize=(8, 2.6))
+for layer, style in ((0, ":"), (1, "-")):
+    to_global_T = read.attentions[layer][0, :, 1:, 0].mean(axis=0)
+    axes.plot(range(1, T), to_global_T, style, color=GLOBAL, linewidth=1, label=f"layer {layer + 1}")
+    print(f"layer {layer + 1}: {to_global_T.mean():.3f} on average, even would be {1 / 130:.3f}")
+axes.axhline(1 / 130, color=QUIET, linewidth=0.8)
+axes.set(xlabel="token", ylabel="share for <s>", ylim=(0, None))
+axes.legend()
+plt.show()
+
+# %% [markdown]
+# ## What goes wrong: the global mask gets lost
+#
+# This has happened to many: a program takes the mask, and does not hand it on. For more than a year the generation of
+# the best-known library did ([transformers, pull request
+# 17112](https://github.com/huggingface/transformers/pull/17112)). A [planted bug](../planted_bugs.md) does half of it:
+# with `global-column-dropped`, local tokens do not see the global ones. Here is how far the encoder's states move in
+# both cases:
+
+# %% alt="Two curves over the tokens, how far each state moves without any global token, and without the global column"
+from unittest import mock
+
+right_TD = read.last_hidden_state[0]
+lost_TD = led.model.encoder(ids_BT).last_hidden_state[0]
+bug = planted("global-column-dropped")
+with mock.patch("led_ref.model.encoder.sliding_window_attention", bug.sliding_window_attention):
+    dropped_TD = led.model.encoder(ids_BT, global_attention_mask=first).last_hidden_state[0]
+
+figure, axes = plt.subplots(figsize=(8, 2.8))
+for name, wrong_TD, style in (("no global token", lost_TD, "-"), ("column dropped", dropped_TD, ":")):
+    off_T = np.linalg.norm(wrong_TD - right_TD, axis=1) / np.linalg.norm(right_TD, axis=1)
+    axes.semilogy(off_T, style, color=WRONG, linewidth=1, label=name)
+    print(f"{name}: states are off by {off_T.mean():.1%} of their length on average, at worst by {off_T.max():.0%}")
+axes.set(xlabel="token", ylabel="how far off", ylim=(1e-4, 10))
+axes.legend()
+plt.show()
+
+# %%
+for way in ("first", "none"):
+    print(f"{way:6}", led_ref.generate(manual_page(), global_attention=way))
+
+# %% [markdown]
+# Nothing fails. The state of `<s>` itself is quite another; the others move by a per cent or so, because this small model
+# leans little on its global token. On this page it may even write the same text. That is what makes the mistake so hard
+# to see: one has lost nothing here, and does not know about the next document, or the next model. So in led_ref the first
+# token is global unless you say otherwise, and a test holds that `generate` hands the mask on.
+#
+# ## Exercises
+#
+# 1. `led-ref exercise 5` hands out the table of who sees whom to write, padding included, with checks.
+# 2. How many cells does the table above have filled? Find the formula for any T, R and G, when no global token lies in
+#    another's window.
+# 3. Make every token global. Which attention is that, and with which of the two sets of weights?
+# 4. Folding costs $2GHTD$ multiplications for G global tokens, projecting $2TD^2$. For which G is folding the cheaper way? The
+#    file `led_ref/model/global_attention.py` has the rule.
