@@ -20,12 +20,16 @@
 
 # %%
 import re
+import warnings
 
 import matplotlib.pyplot as plt
 import numpy as np
-from huggingface_hub import try_to_load_from_cache
 
 import led_ref
+
+# Where ipywidgets is missing, a library for progress bars that comes along says so.
+warnings.filterwarnings("ignore", message="IProgress not found")
+from huggingface_hub import try_to_load_from_cache
 
 CHECKPOINT = "allenai/led-large-16384-arxiv"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
@@ -126,7 +130,7 @@ print(f"its beginning: {len(led.encode(very_long, truncation=True)):,} tokens")
 # ## Does the rest of the document help?
 #
 # Reading more takes longer; is it worth it? There is a way to ask the model itself. Take a line that a person wrote about the
-# document, and let the model say how likely it is, after the first 20 tokens of the document, the first 40, and so on. The
+# document, and let the model say how likely it is, after the first 12 tokens of the document, the first 20, and so on. The
 # more it has understood, the less the line surprises it.
 
 # %% alt="Mean log-probability of the right line against the number of tokens read, and below it each of its words by itself"
@@ -180,7 +184,7 @@ plt.show()
 # ## How good is it?
 #
 # Summaries are mostly scored by ROUGE: words (ROUGE-1) or the longest common subsequence (ROUGE-L) that a summary shares with
-# one by a person. Ten lines are enough to see what is counted:
+# one by a person. A few lines are enough to see what is counted:
 
 
 # %%
