@@ -104,8 +104,8 @@ function weightOf(h, i, j) {
 
 // Of the chosen head, or the mean of all; the kind is that of the least sure.
 const SURE = ["unseen", "exact", "rounded", "small", "unknown"];
-function weight(i, j) {
-  if (state.head >= 0) return weightOf(state.head, i, j);
+const weight = (i, j) => (state.head < 0 ? meanWeight(i, j) : weightOf(state.head, i, j));
+function meanWeight(i, j) {
   let sum = 0;
   let worst = 0;
   for (let h = 0; h < H; h++) {
@@ -127,6 +127,15 @@ function shares(h, i) {
   }
   if (!isAsRun() && logSum(h, i) === undefined) return null;
   return { window: 1 - column, column, row: 0 };
+}
+
+// What a function gives in another layer; the choice stays as it is.
+function inLayer(l, compute) {
+  const chosen = state.layer;
+  state.layer = l;
+  const found = compute();
+  state.layer = chosen;
+  return found;
 }
 
 // The largest weights of query i, best first.

@@ -103,20 +103,20 @@ function drawStep() {
   byId("step").value = state.step;
   byId("step-value").textContent = `${state.step + 1} of ${steps.length}`;
   byId("candidates-title").textContent = `Step ${state.step + 1}: the ${step.candidates.length} best continuations, and what became of them`;
-  const head = ["text so far + piece", "sum before", "log p", "sum", "fate", "why"];
+  const head = ["text so far + piece", "fate", "sum before", "log p", "sum", "why"];
   const rows = step.candidates.map((one) => {
     const [kind, why] = FATES[one.fate];
     const rule = one.processed !== null && one.processed !== one.logprob ? ` (a rule made ${shown(one.processed)} of it)` : "";
     return make("tr", {},
       make("td", {}, state.step ? textOf(state.step - 1, one.beam) : "", make("span", { class: "token" }, visible(one.piece))),
+      make("td", { class: `fate ${kind}` }, one.fate),
       make("td", { class: "number" }, one.before < -5e8 ? "none" : shown(one.before)),
       make("td", { class: "number" }, shown(one.logprob) + rule),
       make("td", { class: "number" }, one.sum === null || one.sum < -5e8 ? "none" : shown(one.sum)),
-      make("td", { class: `fate ${kind}` }, one.fate),
       make("td", { class: "why" }, why(one)));
   });
   byId("candidates").replaceChildren(make("div", { class: "scroll" },
-    make("table", {}, make("thead", {}, make("tr", {}, ...head.map((words, c) => make("th", { class: c > 0 && c < 4 ? "number" : null }, words)))), make("tbody", {}, ...rows))));
+    make("table", {}, make("thead", {}, make("tr", {}, ...head.map((words, c) => make("th", { class: c > 1 && c < 5 ? "number" : null }, words)))), make("tbody", {}, ...rows))));
   const living = step.running.filter((one) => one.sum !== null && one.sum > -5e8);
   byId("running").replaceChildren(...living.map((one) => make("li", {}, `${textOf(state.step, step.running.indexOf(one))} `, make("span", { class: "note" }, shown(one.sum)))));
   byId("finished").replaceChildren(...(step.finished.length
@@ -132,7 +132,7 @@ function toStep(step) {
 
 function startSearch() {
   const stopping = search.earlyStopping === true ? `It stops when ${search.beams} texts are finished.` : "It stops when no running text can beat the finished ones.";
-  byId("search-lead").textContent = `The model wrote “${record.text}”. At each of ${steps.length} steps, ${search.beams} texts go on (beams). Each is continued by every id; a text's sum is the sum of its log-probabilities, and a finished text is worth sum ÷ length^${search.lengthPenalty}. ${stopping}${search.noRepeat ? ` No ${search.noRepeat} ids may follow each other twice.` : ""}`;
+  byId("search-lead").textContent = `The model wrote “${record.text}”. At each of ${steps.length} steps, ${search.beams} texts go on (beams). Each is continued by every id; a text's sum is the sum of its log-probabilities, and a finished text is worth its sum ÷ its length${search.lengthPenalty === 1 ? "" : `^${search.lengthPenalty}`}. ${stopping}${search.noRepeat ? ` No ${search.noRepeat} ids may follow each other twice.` : ""}`;
   byId("step").addEventListener("input", (event) => toStep(Number(event.target.value)));
   byId("step-back").addEventListener("click", () => toStep(state.step - 1));
   byId("step-on").addEventListener("click", () => toStep(state.step + 1));

@@ -13,7 +13,9 @@ const N = record.region; // the first N tokens have their q and k here
 function numbers(name) {
   if (!unpacked.has(name)) {
     const { dtype, base64 } = packed[name];
-    const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+    const letters = atob(base64);
+    const bytes = new Uint8Array(letters.length);
+    for (let b = 0; b < letters.length; b++) bytes[b] = letters.charCodeAt(b);
     const Kind = { float32: Float32Array, int16: Int16Array, uint16: Uint16Array }[dtype];
     unpacked.set(name, new Kind(bytes.buffer));
     packed[name].base64 = null;

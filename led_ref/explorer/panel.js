@@ -117,21 +117,23 @@ function drawText() {
 }
 
 function drawSees() {
-  const rows = Array.from({ length: H }, (_, h) => {
-    const part = shares(h, state.i);
-    const bar = make("div", { class: "share" },
-      ...(part ? ["window", "column", "row"] : []).filter((way) => part[way] > 0.0005)
-        .map((way) => make("i", { class: way, style: `width:${100 * part[way]}%`, title: `${way} ${shown(part[way])}` })));
-    const words = part ? ["window", "column", "row"].filter((way) => part[way] > 0).map((way) => `${(100 * part[way]).toFixed(1)} % ${way}`).join(", ") : "not known";
-    return make("tr", {}, make("td", {}, `${h + 1}`), make("td", { style: "width:34%" }, bar), make("td", {}, words));
-  });
+  const bar = (l, h) => {
+    const part = inLayer(l, () => shares(h, state.i));
+    if (!part) return make("td", {}, "not known");
+    const ways = ["window", "column", "row"].filter((way) => part[way] > 0);
+    return make("td", {},
+      make("div", { class: "share" }, ...ways.map((way) => make("i", { class: way, style: `width:${100 * part[way]}%` }))),
+      make("span", { class: "note" }, ways.filter((way) => way !== "window" || ways.length === 1).map((way) => `${way} ${(100 * part[way]).toFixed(1)}`).join(", ")));
+  };
+  const rows = Array.from({ length: H }, (_, h) => make("tr", {}, make("td", {}, `${h + 1}`), ...record.layers.map((_, l) => bar(l, h))));
   const best = largest(state.i, 10).map((one) =>
     make("tr", {},
       make("td", {}, make("button", { class: "link", type: "button", onclick: () => choose(state.i, one.j) }, make("span", { class: "token" }, tokenName(one.j)), ` ${grouped(one.j)}`)),
       make("td", {}, make("span", { class: `path ${path(state.i, one.j)}` }, path(state.i, one.j) === "window" ? `window, ${one.j - state.i > 0 ? "+" : ""}${one.j - state.i}` : `global ${path(state.i, one.j)}`)),
       make("td", { class: "number" }, `${one.kind === "small" ? "≥ " : ""}${shown(one.weight)}`)));
   byId("sees").replaceChildren(
-    make("table", {}, make("thead", {}, make("tr", {}, make("th", {}, "head"), make("th", { colspan: 2 }, "by which way its weight goes"))), make("tbody", {}, ...rows)),
+    make("p", { class: "note" }, "By which way its weight goes, in percent; what is not named is the window's:"),
+    make("div", { class: "scroll" }, make("table", {}, make("thead", {}, make("tr", {}, make("th", {}, "head"), ...record.layers.map((layer) => make("th", {}, `layer ${layer + 1}`)))), make("tbody", {}, ...rows))),
     make("p", { class: "note" }, `Largest weights, ${state.head < 0 ? "mean of all heads" : `head ${state.head + 1}`}:`),
     make("table", {}, make("tbody", {}, ...(best.length ? best : [make("tr", {}, make("td", {}, "This page does not have the queries and keys to tell."))]))));
 }
@@ -145,21 +147,20 @@ function drawArithmetic() {
   const title = make("p", {}, make("span", { class: "token" }, tokenName(i)), ` ${grouped(i)} looks at `, make("span", { class: "token" }, tokenName(j)), ` ${grouped(j)}`);
   if (!way) return box.replaceChildren(title, make("p", {}, `They are ${Math.abs(i - j)} apart, R is ${state.radius}, and neither is global: not seen. Its score is left out of the softmax, its weight is 0.`));
   const parts = [title, make("p", {}, make("span", { class: `path ${way}` }, WAYS[way]))];
-  if (state.head < 0) parts.push(byHead(i, j), make("p", { class: "note" }, "Choose a head to see the sum that makes its score."));
+  if (state.head < 0) parts.push(make("p", { class: "note" }, "Choose a head to see the sum that makes its score."));
   else parts.push(...ofOneHead(state.head, i, j, way));
+  parts.push(make("p", { class: "note" }, "The weight of this cell in every layer and head:"), everywhere(i, j));
   return box.replaceChildren(...parts);
 }
 
-function byHead(i, j) {
-  const cells = (h) => {
-    const one = weightOf(h, i, j);
-    const s = score(h, i, j);
-    return [`${h + 1}`, s === undefined ? "not kept" : shown(s), one.kind === "small" ? "small" : one.kind === "unknown" ? "?" : shown(one.weight), one.kind];
-  };
-  const head = make("tr", {}, ...["head", "q·k/√K", "weight", ""].map((words) => make("th", {}, words)));
-  const mean = weight(i, j);
-  const last = make("tr", {}, ...["mean", "", said(mean).replace(/^a weight (of )?/, ""), mean.kind].map((words) => make("td", {}, make("b", {}, words))));
-  return make("table", {}, make("thead", {}, head), make("tbody", {}, ...Array.from({ length: H }, (_, h) => make("tr", {}, ...cells(h).map((words) => make("td", {}, words)))), last));
+// The weight of one cell in every layer and head that is kept.
+function everywhere(i, j) {
+  const words = ({ weight: w, kind }) => (kind === "unknown" ? "?" : kind === "small" ? (w ? `≥ ${shown(w)}` : "small") : shown(w));
+  const head = make("tr", {}, make("th", {}, "head"), ...record.layers.map((layer) => make("th", { class: "number" }, `layer ${layer + 1}`)));
+  const row = (name, h) => make("tr", {}, make("td", {}, name), ...record.layers.map((_, l) =>
+    make("td", { class: "number" }, inLayer(l, () => words(h < 0 ? meanWeight(i, j) : weightOf(h, i, j))))));
+  return make("div", { class: "scroll" }, make("table", { id: "everywhere" }, make("thead", {}, head),
+    make("tbody", {}, ...Array.from({ length: H }, (_, h) => row(`${h + 1}`, h)), row("mean", -1))));
 }
 
 function ofOneHead(h, i, j, way) {
@@ -192,18 +193,20 @@ function drawProducts(canvas, [a, aAt, b, bAt]) {
   const width = canvas.clientWidth;
   const scale = window.devicePixelRatio || 1;
   canvas.width = width * scale;
-  canvas.height = 120 * scale;
+  canvas.height = 90 * scale;
   const pen = canvas.getContext("2d");
   pen.scale(scale, scale);
   const products = Array.from({ length: K }, (_, d) => a[aAt + d] * b[bAt + d]);
-  const most = Math.max(...products.map(Math.abs), 1e-9);
+  const [lowest, highest] = [Math.min(0, ...products), Math.max(0, ...products)];
+  const unit = 84 / (highest - lowest || 1);
+  const zero = 3 + highest * unit;
   products.forEach((product, d) => {
     pen.fillStyle = rgb(product > 0 ? colours.window : colours.column);
-    const length = (product / most) * 54;
-    pen.fillRect((d * width) / K, 60 - Math.max(length, 0), Math.max(width / K - 2, 1), Math.abs(length));
+    const length = product * unit;
+    pen.fillRect((d * width) / K, zero - Math.max(length, 0), Math.max(width / K - 2, 1), Math.abs(length));
   });
   pen.fillStyle = rgb(colours.soft);
-  pen.fillRect(0, 59.5, width, 1);
+  pen.fillRect(0, zero - 0.5, width, 1);
 }
 
 // ---- pointer, keys, start ---------------------------------------------------------------------------------------------

@@ -124,6 +124,10 @@ def check_cells(tab, led, ids):
                 if abs(score) > 1e-3:
                     near(next(text for term, text in shown.items() if term.startswith("÷")).split("=")[1], score)
                 near(result, prob)
+                near(
+                    tab.query_selector_all("#everywhere tr")[head + 1].query_selector_all("td")[layer + 1].inner_text(),
+                    prob,
+                )
                 assert f"a weight of {shown['weight'].split('= ')[1]} in head {head + 1}" in tab.inner_text("#told")
     print("cells: scores and weights on the screen are the trace's")
 
@@ -221,9 +225,9 @@ def check_search(tab, led, ids):
         assert len(rows) == len(sums)
         for rank, row in enumerate(rows):
             beam, token = (told[f"beam.step.{number}.candidates.{what}"][0, rank] for what in ("beams", "tokens"))
-            near(row[2].split(" ")[0], told[f"beam.step.{number}.logprobs"][beam, token])
-            if row[3] != "none":
-                near(row[3], sums[rank])
+            near(row[3].split(" ")[0], told[f"beam.step.{number}.logprobs"][beam, token])
+            if row[4] != "none":
+                near(row[4], sums[rank])
             assert row[5]
         finished = told[f"beam.step.{number}.finished.scores"][0][told[f"beam.step.{number}.finished.is_finished"][0]]
         values = re.findall(r"-?\d+\.\d+(?:e-\d+)?$", tab.inner_text("#finished"), re.MULTILINE)
