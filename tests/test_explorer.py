@@ -144,6 +144,8 @@ def test_every_fate_is_what_the_next_state_says():
                 kept = (state["finished.ids"][0][:, number + 1] == one["token"]) & (
                     np.float32(one["value"] or 0) == state["finished.scores"][0]
                 )
+                too_low = one["stops"] and rank >= 3 and one["fate"] != "impossible"
+                assert (one["fate"] == "ends too low") == too_low
                 assert (one["fate"] == "finished") == (bool(kept.any()) and one["stops"] and rank < 3), (
                     seed,
                     number,
