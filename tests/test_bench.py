@@ -4,6 +4,7 @@ import importlib.util
 import json
 import re
 import sys
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from types import ModuleType
@@ -11,11 +12,12 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from led_ref.commands import bench_cases, bench_floor, bench_machine, bench_plot, bench_report
+from led_ref.commands import bench_cases, bench_floor, bench_machine, bench_plot, bench_report, bench_worker
 from led_ref.commands.bench import Worker, write_random_checkpoint
 from led_ref.commands.bench_cases import CASES, TIMED_STEPS, UNTIMED_STEPS
 from led_ref.config import LEDConfig
 from led_ref.errors import LEDError
+from led_ref.led import LEDModel
 from led_ref.planning import LED_BASE, Workload, encode_work, step_work, total
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -311,3 +313,19 @@ def page_builder():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def test_a_folded_case_is_folded_and_the_others_are_not(folder, monkeypatch):
+    folded = []
+    memory = LEDModel.source_memory
+
+    def watched(self, *arguments, **options):
+        folded.append(options["folded"])
+        return memory(self, *arguments, **options)
+
+    monkeypatch.setattr(LEDModel, "source_memory", watched)
+    for name in ("decode-16k-4beams", "decode-16k-4beams-folded", "generate-16k-4beams-folded"):
+        case = replace(CASES[name], tokens=64, new_tokens=UNTIMED_STEPS + TIMED_STEPS)
+        folded.clear()
+        bench_worker.prepare(case, folder).run()
+        assert folded[-1] == name.endswith("folded")

@@ -126,6 +126,7 @@ def prepare(case: Case, folder: Path) -> Prepared:
         "num_beams": case.beams,
         "max_new_tokens": case.new_tokens,
         "min_new_tokens": case.new_tokens,
+        "cross_attention": "folded" if case.how == "folded" else "cached",
     }
     if case.work == "generate":
         ids_1T, global_1T = bench_cases.document(case, model.config.vocab_size)
