@@ -329,3 +329,21 @@ def test_a_folded_case_is_folded_and_the_others_are_not(folder, monkeypatch):
         folded.clear()
         bench_worker.prepare(case, folder).run()
         assert folded[-1] == name.endswith("folded")
+
+
+def test_the_readme_says_what_was_measured():
+    report = json.loads((DOCS / "data" / "performance.json").read_text(encoding="utf-8"))
+    cases = {case["case"]: case for case in report["cases"]}
+    section = (DOCS.parent / "README.md").read_text(encoding="utf-8").partition("## How fast, how large")[2]
+    section = section.partition("\n## ")[0]
+    assert report["date"] in section
+    assert f"medians of {report['runs']} runs" in section
+    rows = [line for line in section.splitlines() if line.startswith("| ") and "_ref |" not in line]
+    names = ("encode-16k", "decode-16k-4beams", "decode-4k-1beam", "generate-16k-4beams", "generate-16k-4beams-folded")
+    for name, row in zip(names, rows, strict=True):
+        case, cells = cases[name], [cell.strip() for cell in row.strip("|").split("|")]
+        for side, cell in zip(("led_ref", "transformers"), cells[1:3], strict=True):
+            time, _, memory = cell.partition(", ")
+            assert time == bench_report.duration(case[side]["median_s"]), name
+            assert memory in ("", f"{case[side]['peak_mb']:,.0f} MB"), name
+        assert cells[3:] == [f"{case['ratio']['time']:.2f}", f"{case['ratio']['memory']:.2f}"], name
