@@ -51,7 +51,9 @@ def test_an_encoder_row_sees_its_band_and_the_globals_a_global_row_sees_all(docu
     planted = embeds.copy()
     planted[0, place] = rng.normal(size=CONFIG.d_model)
     masks = {"attention_mask": (kinds > 0)[None].astype(int), "global_attention_mask": (kinds == 2)[None].astype(int)}
-    before, after = (led(window).encoder(inputs_embeds=x, **masks).to_numpy().last_hidden_state[0] for x in (embeds, planted))
+    before, after = (
+        led(window).encoder(inputs_embeds=x, **masks).to_numpy().last_hidden_state[0] for x in (embeds, planted)
+    )
 
     far = abs(np.arange(len(kinds)) - place)
     is_near = far <= window // 2

@@ -364,3 +364,17 @@ def test_folded_cross_attention_is_cross_attention() -> None:
             out = model(attention_mask=mask, past_key_values=past, decoder_input_ids=part)
             past, logits = out.past_key_values, [*logits, out.logits]
         np.testing.assert_allclose(np.concatenate(logits, 1), plain.logits, rtol=0, atol=ROUNDING)
+
+
+def test_texts_of_several_documents_are_what_each_is_alone() -> None:
+    """Two texts to each of two documents, in one call and one step at a time, against one text with one document."""
+    model, ids = led(), target(4, 5)
+    read = source(2, 13)
+    together = model(**read, decoder_input_ids=ids).to_numpy().logits
+    stepwise = model(**read, decoder_input_ids=ids[:, :4])
+    last = model(past_key_values=stepwise.past_key_values, decoder_input_ids=ids[:, 4:]).to_numpy().logits
+    for n in range(4):
+        alone = {name: rows[n // 2 : n // 2 + 1] for name, rows in read.items()}
+        expected = model(**alone, decoder_input_ids=ids[n : n + 1]).to_numpy().logits[0]
+        np.testing.assert_allclose(together[n], expected, rtol=0, atol=ROUNDING)
+        np.testing.assert_allclose(last[n], expected[4:], rtol=0, atol=ROUNDING)
