@@ -11,7 +11,7 @@ a GPU's runtime keeps for its own use. led-base, 16,384 tokens, 4 beams, 128 new
     ...     print(f"{size / 1e6:5.0f} MB  {name}")
       648 MB  weights
        50 MB  encoder states
-      459 MB  encoder work
+      308 MB  encoder work
       604 MB  cross-attention keys and values
        28 MB  decoder cache
         3 MB  logits and search

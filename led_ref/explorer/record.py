@@ -128,7 +128,7 @@ def plan_of(length: int, heads: int, width: int, globals_: int, layers: int) -> 
 
     Example:
         >>> plan_of(16_384, heads=4, width=32, globals_=1, layers=2)
-        Plan(layers=(0, 1), top=5, region=651)
+        Plan(layers=(0, 1), top=5, region=661)
     """
     for_globals = 2 * 2 * heads * length * globals_
     for_one_top = 2 * 2 * heads * length
