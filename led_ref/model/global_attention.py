@@ -72,32 +72,16 @@ def _by_folding(
 def _by_projecting(
     q_HGK: Array, x_TD: Array, params: EncoderLayerParams, may_look_T: Array | None, backend: Backend, tap: Tap
 ) -> Array:
-    """Many global tokens: ordinary attention, keys and values of every token, in blocks of queries."""
-    xp = backend.xp
-    heads, globals_, _ = q_HGK.shape
+    """Many global tokens: ordinary attention, with keys and values of every token."""
+    heads = len(q_HGK)
     k_HTK = split_heads(linear(x_TD, params.key_global, backend)[None], heads, backend)[0]
     v_HTK = split_heads(linear(x_TD, params.value_global, backend)[None], heads, backend)[0]
-    out_HGK: Array = xp.empty(q_HGK.shape, dtype=q_HGK.dtype)
-    shown = {
-        role: xp.empty((heads, globals_, len(x_TD)), dtype=q_HGK.dtype)
-        for role in ("global_scores", "global_probs")
-        if tap.wants(role)
-    }
-
-    def attend(h: slice) -> None:
-        for start in range(0, globals_, backend.queries_per_block):
-            g = slice(start, start + backend.queries_per_block)
-            scores_hQT = q_HGK[h, g] @ k_HTK[h].swapaxes(-1, -2)
-            if may_look_T is not None:
-                backend.hide(scores_hQT, may_look_T)
-            if "global_scores" in shown:
-                shown["global_scores"][h, g] = scores_hQT
-            probs_hQT = backend.softmax(scores_hQT)
-            if "global_probs" in shown:
-                shown["global_probs"][h, g] = probs_hQT
-            out_HGK[h, g] = probs_hQT @ v_HTK[h]
-
-    backend.for_each_tile(attend, heads)
-    for role, values_HGT in shown.items():
-        tap(role, values_HGT.swapaxes(-1, -2))
+    if tap.wants("global_scores") or tap.wants("global_probs"):  # made to be shown
+        scores_HGT = q_HGK @ k_HTK.swapaxes(-1, -2)
+        if may_look_T is not None:
+            backend.hide(scores_HGT, may_look_T)
+        tap("global_scores", scores_HGT.swapaxes(-1, -2))
+        tap("global_probs", backend.softmax(scores_HGT.copy()).swapaxes(-1, -2))
+    may_look_11T = None if may_look_T is None else may_look_T[None, None]
+    out_HGK: Array = backend.attend(q_HGK[None], k_HTK[None], v_HTK[None], may_look_11T)[0]
     return out_HGK
