@@ -140,6 +140,9 @@ def _add_checkpoint_commands(commands: Any) -> None:
     convert.add_argument("--revision", help="branch, tag or commit on the Hub")
     convert.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), help="default: as it is")
     convert.add_argument("--overwrite", action="store_true", help="replace a checkpoint that is at DST")
+    convert.add_argument("--from-bart", action="store_true", help="SRC is a BART: write the LED that it becomes")
+    convert.add_argument("--max-positions", type=int, metavar="N", help="of that LED's encoder (default: 16384)")
+    convert.add_argument("--attention-window", type=int, metavar="N", help="its width, 2R (default: 1024)")
     convert.add_argument("--json", action="store_true", help="one JSON object")
     convert.add_argument("--quiet", action="store_true", help="no progress and notices")
 
@@ -324,6 +327,8 @@ def run_inspect(options: argparse.Namespace) -> int:
 
 def run_convert(options: argparse.Namespace) -> int:
     """`led-ref convert`: a checkpoint as safetensors."""
+    if not options.from_bart and (options.max_positions is not None or options.attention_window is not None):
+        return _misused("convert", "--max-positions and --attention-window are for a BART; add --from-bart")
     from led_ref.commands.converting import convert_checkpoint
 
     return convert_checkpoint(options)

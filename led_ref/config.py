@@ -26,21 +26,25 @@ from pathlib import Path
 from typing import Any
 
 from led_ref.errors import ConfigError, MissingFileError
+from led_ref.json_file import read_json_object
 
 # Keys that only allenai/longformer's own config.json has; there the window is one-sided.
 _ALLENAI_KEYS = ("attention_mode", "attention_dilation")
 
-# What else such a file may say, and the values with which it is the LED that was released. The rest of these keys are
-# BART's: with another value the layers would be built differently.
-_ALLENAI_RELEASED: dict[str, tuple[Any, ...]] = {
-    "attention_mode": ("sliding_chunks", "tvm"),  # two programs for one attention; "n2" has no window
-    "attention_dilation": (1,),
-    "autoregressive": (False,),
+# Keys of BART's config.json, and the values that LED was built with: with another one the layers are put together differently.
+BART_RELEASED: dict[str, tuple[Any, ...]] = {
     "scale_embedding": (False,),
     "normalize_before": (False,),
     "normalize_embedding": (True,),
     "add_final_layer_norm": (False,),
     "static_position_embeddings": (False,),
+}
+# What else allenai's file may say, and the values with which it is the LED that was released.
+_ALLENAI_RELEASED: dict[str, tuple[Any, ...]] = {
+    "attention_mode": ("sliding_chunks", "tvm"),  # two programs for one attention; "n2" has no window
+    "attention_dilation": (1,),
+    "autoregressive": (False,),
+    **BART_RELEASED,
 }
 
 # Second names that transformers gives to some keys, in a file too.
@@ -184,8 +188,9 @@ class LEDConfig:
         model_type = values.get("model_type", "led")
         if model_type != "led" and not is_allenai:
             raise ConfigError(
-                f"model_type is {model_type!r}; led_ref runs 'led' only. "
-                "Name a folder or Hub model that holds an LED, for example allenai/led-base-16384."
+                f"model_type is {model_type!r}; led_ref runs 'led' only. Name a folder or Hub model that holds an LED, for "
+                "example allenai/led-base-16384."
+                + (" `led-ref convert --from-bart` makes an LED of a BART." if model_type == "bart" else "")
             )
         if is_allenai:
             values = _from_allenai(values)
@@ -202,24 +207,8 @@ class LEDConfig:
             MissingFileError: if there is no config.json.
             ConfigError: if it is not a JSON object, or describes no possible LED.
         """
-        path = Path(folder)
-        path = path if path.is_file() else path / "config.json"
-        if not path.is_file():
-            raise MissingFileError(
-                f"There is no file {path}. A model's folder holds config.json beside its weights; "
-                "copy the checkpoint's config.json there, or name another folder."
-            )
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except (
-            ValueError,
-            RecursionError,
-        ) as error:  # not UTF-8, not JSON, a number of 5,000 digits, nested without end
-            raise ConfigError(f"{path} is not JSON ({error}). Fetch the file again.") from error
-        except OSError as error:
-            raise ConfigError(f"{path} cannot be read ({error.strerror}). Check its permissions.") from error
-        if not isinstance(values, dict):
-            raise ConfigError(f"{path} holds a JSON {type(values).__name__}, not an object. Fetch the file again.")
+        path = config_file(folder)
+        values = read_json_object(path)
         try:
             return cls.from_dict(values)
         except ConfigError as error:
@@ -253,6 +242,22 @@ class LEDConfig:
         finally:
             partial.unlink(missing_ok=True)
         return path
+
+
+def config_file(folder: str | Path) -> Path:
+    """The config.json of a folder, or the file itself, if that is named.
+
+    Raises:
+        MissingFileError: if there is none.
+    """
+    path = Path(folder)
+    path = path if path.is_file() else path / "config.json"
+    if not path.is_file():
+        raise MissingFileError(
+            f"There is no file {path}. A model's folder holds config.json beside its weights; "
+            "copy the checkpoint's config.json there, or name another folder."
+        )
+    return path
 
 
 def _check_extra(config: LEDConfig) -> None:

@@ -1,6 +1,5 @@
 """What the LED classes share: a configuration, weights and a backend held together, and the ways to get them."""
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -9,7 +8,8 @@ import led_backends
 from led_backends.contract import Backend, HostArray
 from led_ref.config import LEDConfig
 from led_ref.device import device_errors
-from led_ref.errors import BackendError, ConfigError
+from led_ref.errors import BackendError
+from led_ref.json_file import read_json_object
 from led_ref.model.params import LEDParams
 
 
@@ -123,10 +123,4 @@ def read_generation_config(folder: Path) -> dict[str, Any]:
     path = folder / "generation_config.json"
     if not path.is_file():
         return {}
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ConfigError(f"{path} is not JSON ({error}). Fetch the file again, or remove it.") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} holds a JSON {type(values).__name__}, not an object. Fetch it again, or remove it.")
-    return values
+    return read_json_object(path)

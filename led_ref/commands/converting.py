@@ -1,4 +1,4 @@
-"""`led-ref convert`: write a checkpoint as safetensors."""
+"""`led-ref convert`: write a checkpoint as safetensors, or the LED that a BART becomes."""
 
 import argparse
 from dataclasses import asdict
@@ -6,6 +6,7 @@ from dataclasses import asdict
 from led_ref.commands.output import megabytes, print_json, print_values
 from led_ref.commands.progress import say
 from led_ref.weights.convert import convert
+from led_ref.weights.from_bart import convert_bart
 from led_ref.weights.hub import resolve
 
 
@@ -13,7 +14,13 @@ def convert_checkpoint(options: argparse.Namespace) -> int:
     """Convert, verify, and say what was written."""
     notice = None if options.quiet else say
     folder = resolve(options.source, revision=options.revision, notice=notice)
-    report = convert(folder, options.destination, dtype=options.dtype, overwrite=options.overwrite, notice=notice)
+    common = {"dtype": options.dtype, "overwrite": options.overwrite, "notice": notice}
+    if options.from_bart:
+        sizes = {"max_positions": options.max_positions, "attention_window": options.attention_window}
+        given = {name: value for name, value in sizes.items() if value is not None}
+        report = convert_bart(folder, options.destination, **given, **common)
+    else:
+        report = convert(folder, options.destination, **common)
     if options.json:
         print_json(asdict(report))
         return 0

@@ -31,6 +31,7 @@ EXAMPLES = {
     "convert": """
   led-ref convert ./led-base-16384 ./led-base-safetensors
   led-ref convert ./led-base-16384 ./led-base-half --dtype float16
+  led-ref convert --from-bart facebook/bart-base ./my-led --max-positions 16384 --attention-window 1024
 """,
     "vectors": vectors_options.EXAMPLES,
     "explore": exploring_options.EXAMPLES,

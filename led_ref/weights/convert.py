@@ -8,43 +8,26 @@
     config.json         allenai's attention_window is R         transformers' is 2R; `dtype` says what the weights are
     everything else     generation_config.json, tokenizer       the same bytes
 
-It is all or nothing. The new files are made in a hidden folder beside the destination, read back and compared bit for bit
-with what they should hold, and only then take their names, each by one rename; if that is broken off, what was there before
-is put back. An error, Ctrl-C or a full disk leaves the destination as it was.
+It is all or nothing, and what was written is read back and compared: new_folder.py does that.
 
-This file changes no number but by rounding it to the dtype asked for, and makes no LED out of another model.
+This file changes no number but by rounding it to the dtype asked for. It makes no LED out of another model; from_bart.py does.
 """
 
 import math
-import os
 import shutil
-import tempfile
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from led_ref.config import LEDConfig
-from led_ref.errors import CheckpointError, InputError, MissingFileError
-from led_ref.weights.folder import (
-    CONFIG,
-    GENERATION_CONFIG,
-    SAFETENSORS,
-    TOKENIZER_FILES,
-    WEIGHT_FILES,
-    Notice,
-    find_weights,
-    read_tensors,
-)
-from led_ref.weights.keys import EMBED_TOKENS, FINAL_LOGITS_BIAS, LM_HEAD, OTHER_HEADS, SHARED
-from led_ref.weights.load import fit_to_config, same_bits, settle_tied_tables
-from led_ref.weights.safetensors_file import read_safetensors, write_safetensors
-from led_ref.weights.stored import NUMPY_DTYPES, StoredTensor, narrow
+from led_ref.errors import InputError
+from led_ref.weights.folder import GENERATION_CONFIG, TOKENIZER_FILES, Notice, find_weights, read_tensors
+from led_ref.weights.keys import FINAL_LOGITS_BIAS
+from led_ref.weights.new_folder import DTYPE_NAMES, check_destination, config_to_write, lay_out, write_folder
+from led_ref.weights.stored import StoredTensor, narrow
 
 # The dtypes that can be asked for, and safetensors' names of them.
 _STORED_NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
-_DTYPE_NAMES = {**{stored: dtype for dtype, stored in _STORED_NAMES.items()}, "F64": "float64"}
 
 
 @dataclass(frozen=True)
@@ -59,7 +42,7 @@ class ConversionReport:
         dtypes: the dtypes in it, such as ("float16",).
         bytes_read: size of the source's weights.
         bytes_written: size of the destination's.
-        copied: names of the files that were taken over unchanged.
+        copied: names of the other files that were taken over.
     """
 
     source: tuple[Path, ...]
@@ -95,59 +78,59 @@ def convert(
         CheckpointError: if the source is not a whole LED, or reading back gives another number than was written.
     """
     source, destination = Path(source_folder), Path(destination_folder).resolve()
+    check_destination(destination, overwrite=overwrite)
+    config = LEDConfig.from_pretrained(source)
+    return write_converted(source, read_tensors(source, notice=notice), config, destination, dtype=dtype)
+
+
+def write_converted(
+    source: Path,
+    tensors: Mapping[str, StoredTensor],
+    config: LEDConfig,
+    destination: Path,
+    *,
+    dtype: str | None,
+    others: Callable[[Path], object] = lambda new: None,
+) -> ConversionReport:
+    """Write an LED whose tensors came from a source's files, and copy the other files.
+
+    Args:
+        source: where generation_config.json and the tokenizer's files are taken from, and the weights were.
+        tensors: an LED's, in any of the spellings that load.py knows.
+        config: of that LED.
+        destination: a folder that `check_destination` has let pass.
+        dtype: as in `convert`.
+        others: changes what was copied, in the folder that it is given.
+
+    Raises:
+        InputError: if `dtype` is unknown, or a finite number is too large for it.
+        CheckpointError: if the tensors are not a whole LED, or reading back gives another number than was written.
+    """
     if dtype is not None and dtype not in _STORED_NAMES:
         raise InputError(
             f"dtype is {dtype!r}; choose one of {', '.join(_STORED_NAMES)}, or none to keep each tensor's own."
         )
-    _check_destination(destination, overwrite)
-    config = LEDConfig.from_pretrained(source)
     files = find_weights(source)
-    tensors = _layout(read_tensors(source, notice=notice), config)
-    tensors = {key: _as_dtype(key, tensor, dtype) for key, tensor in tensors.items()}
-    dtypes = tuple(sorted({_DTYPE_NAMES[tensor.dtype] for tensor in tensors.values()}))
+    tensors = {key: _as_dtype(key, tensor, dtype) for key, tensor in lay_out(tensors, config).items()}
     copied = tuple(name for name in (GENERATION_CONFIG, *TOKENIZER_FILES) if (source / name).is_file())
     bytes_read = sum(path.stat().st_size for path in files.paths)
-    _write_all(destination, tensors, _config_to_write(config, dtypes), [source / name for name in copied])
+
+    def copy(new: Path) -> None:
+        for name in copied:
+            shutil.copyfile(source / name, new / name)
+        others(new)
+
+    (written,) = write_folder(destination, tensors, config_to_write(config, tensors), others=copy)
     return ConversionReport(
         source=files.paths,
-        destination=destination / SAFETENSORS,
+        destination=written,
         tensors=len(tensors),
         parameters=sum(math.prod(tensor.shape) for key, tensor in tensors.items() if key != FINAL_LOGITS_BIAS),
-        dtypes=dtypes,
+        dtypes=tuple(sorted({DTYPE_NAMES[tensor.dtype] for tensor in tensors.values()})),
         bytes_read=bytes_read,
-        bytes_written=(destination / SAFETENSORS).stat().st_size,
+        bytes_written=written.stat().st_size,
         copied=copied,
     )
-
-
-def _check_destination(destination: Path, overwrite: bool) -> None:
-    if destination.exists() and not destination.is_dir():
-        raise InputError(f"{destination} is a file. Name a folder to write {SAFETENSORS} and {CONFIG} into.")
-    if not destination.parent.is_dir():
-        raise MissingFileError(f"There is no folder {destination.parent} to make {destination.name} in. Make it first.")
-    present = [name for name in WEIGHT_FILES if (destination / name).exists()]
-    if present and not overwrite:
-        raise InputError(
-            f"{destination} holds {present[0]} already. Name another folder, or allow it to be replaced (overwrite=True, "
-            "--overwrite on the command line)."
-        )
-
-
-def _layout(tensors: Mapping[str, StoredTensor], config: LEDConfig) -> dict[str, StoredTensor]:
-    """The tensors under the names that transformers 5 writes, in the order of their names. Heads come along.
-
-    Where config.json says that nothing is tied, transformers gives encoder, decoder and output tables of their own, and
-    fills those that a file lacks with random numbers. So they are all written then.
-    """
-    laid_out = settle_tied_tables(fit_to_config(tensors, config, heads=OTHER_HEADS), config)
-    if not config.tie_word_embeddings:
-        laid_out.update(dict.fromkeys(EMBED_TOKENS, laid_out[SHARED]))
-        laid_out.setdefault(LM_HEAD, laid_out[SHARED])
-    if not any(key.split(".")[0] in OTHER_HEADS for key in laid_out):
-        dtype = laid_out[SHARED].dtype
-        zeros = StoredTensor(dtype, np.zeros((1, config.vocab_size), NUMPY_DTYPES[dtype]))
-        laid_out.setdefault(FINAL_LOGITS_BIAS, zeros)
-    return dict(sorted(laid_out.items()))
 
 
 def _as_dtype(key: str, tensor: StoredTensor, dtype: str | None) -> StoredTensor:
@@ -160,72 +143,3 @@ def _as_dtype(key: str, tensor: StoredTensor, dtype: str | None) -> StoredTensor
         return tensor
     numbers = tensor.to_numpy("float64" if tensor.dtype == "F64" else "float32")  # exact; so it is rounded just once
     return StoredTensor(_STORED_NAMES[dtype], narrow(numbers, _STORED_NAMES[dtype], name=key))
-
-
-def _config_to_write(config: LEDConfig, dtypes: tuple[str, ...]) -> LEDConfig:
-    """The configuration with `dtype` as the weights have it, and a class of LED as its architecture."""
-    extra = {key: value for key, value in config.extra.items() if key not in {"dtype", "torch_dtype"}}
-    if len(dtypes) == 1:
-        extra["dtype"] = dtypes[0]
-    if not any(str(name).startswith("LED") for name in extra.get("architectures") or ()):
-        extra["architectures"] = ["LEDForConditionalGeneration"]
-    return replace(config, extra=extra)
-
-
-def _write_all(
-    destination: Path, tensors: Mapping[str, StoredTensor], config: LEDConfig, others: Iterable[Path]
-) -> None:
-    """Put weights, config.json and copies of other files into the destination: all of them, or none.
-
-    Raises:
-        CheckpointError: if the disk does not take them, or does not give them back as they were written.
-    """
-    try:
-        staging = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", suffix=".converting", dir=destination.parent))
-        try:
-            new = staging / "new"
-            config.save(new)
-            for path in others:
-                shutil.copyfile(path, new / path.name)
-            given = {key: (tensor.dtype, tensor.shape, tensor.data) for key, tensor in tensors.items()}
-            _verify(write_safetensors(new / SAFETENSORS, given, {"format": "pt"}), tensors)
-            _install(new, destination, aside=staging / "before")
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
-    except OSError as error:
-        raise CheckpointError(
-            f"{destination} could not be written ({error}). See to the disk's space and permissions; nothing was changed."
-        ) from error
-
-
-def _verify(path: Path, expected: Mapping[str, StoredTensor]) -> None:
-    """Read a written file back by the reader of this project and compare every tensor."""
-    written = read_safetensors(path)
-    different = [key for key in expected if key not in written or not same_bits(written[key], expected[key])]
-    if different or len(written) != len(expected):
-        raise CheckpointError(
-            f"What was read back is not what was written ({len(different)} tensors differ: {different[:1]}). The disk or the "
-            "memory of this machine is not to be trusted; nothing was changed."
-        )
-
-
-def _install(new: Path, destination: Path, *, aside: Path) -> None:
-    """Give the files of a finished folder their names in the destination: all of them, or none."""
-    if not destination.exists():
-        os.rename(new, destination)
-        return
-    names = sorted(path.name for path in new.iterdir())
-    before = {name for name in names if (destination / name).exists()}
-    aside.mkdir()
-    try:
-        for name in names:
-            if name in before:
-                os.replace(destination / name, aside / name)
-            os.replace(new / name, destination / name)
-    except BaseException:  # Ctrl-C too
-        for name in names:
-            if (aside / name).exists():
-                os.replace(aside / name, destination / name)
-            elif name not in before:
-                (destination / name).unlink(missing_ok=True)
-        raise

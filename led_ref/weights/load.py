@@ -46,6 +46,7 @@ from led_ref.weights.keys import (
 from led_ref.weights.stored import FLOAT_NAMES, StoredTensor
 
 __all__ = [
+    "complain",
     "find_weights",
     "fit_to_config",
     "load_params",
@@ -172,7 +173,7 @@ def fit_to_config(
         if tensor.shape != shapes.get(key, tensor.shape):
             misshapen.append(f"{name} is {tensor.shape} in the file, {shapes[key]} by config.json")
         fitted[key] = tensor
-    _complain({
+    complain({
         "missing": _missing(fitted, config),
         "left over": left_over,
         "of another shape": misshapen,
@@ -231,8 +232,12 @@ def _missing(fitted: Mapping[str, StoredTensor], config: LEDConfig) -> list[str]
     return missing
 
 
-def _complain(problems: Mapping[str, list[str]]) -> None:
-    """Raise one error for all problems: for each kind how many tensors it concerns, the first few, and what to do."""
+def complain(problems: Mapping[str, list[str]]) -> None:
+    """Raise one error for all problems: for each kind how many tensors it concerns, the first few, and what to do.
+
+    Raises:
+        CheckpointError: if there is a problem.
+    """
     lines = [f"    {len(names)} {kind}: {shorten(names)}" for kind, names in problems.items() if names]
     if lines:
         raise CheckpointError(

@@ -13,6 +13,7 @@ from test_load import FORMS, LM_HEAD, SHARED, load
 from led_ref.config import LEDConfig
 from led_ref.errors import CheckpointError, ConfigError, InputError, MissingFileError
 from led_ref.weights import convert as convert_module
+from led_ref.weights import new_folder
 from led_ref.weights.convert import convert
 from led_ref.weights.keys import EMBED_TOKENS
 from led_ref.weights.stored import StoredTensor
@@ -142,13 +143,13 @@ def interrupt_renames(monkeypatch):
     def rename(old, new):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(convert_module.os, "replace", replace)
-    monkeypatch.setattr(convert_module.os, "rename", rename)
+    monkeypatch.setattr(new_folder.os, "replace", replace)
+    monkeypatch.setattr(new_folder.os, "rename", rename)
     return KeyboardInterrupt
 
 
 def fail_verification(monkeypatch):
-    real = convert_module.read_safetensors
+    real = new_folder.read_safetensors
 
     def read(path):
         tensors = real(path)
@@ -156,7 +157,7 @@ def fail_verification(monkeypatch):
         spoiled[0, 0] += 1
         return {**tensors, FC1: StoredTensor("F32", spoiled)}
 
-    monkeypatch.setattr(convert_module, "read_safetensors", read)
+    monkeypatch.setattr(new_folder, "read_safetensors", read)
     return CheckpointError
 
 
