@@ -1,7 +1,7 @@
 """Generation: from "what comes next?" to a text. It knows no model; it is handed a step function (step.py).
 
-In reading order: step.py (what goes in, what comes out), greedy.py, beam.py, processors.py (rules about the next id),
-settings.py and checks.py (what may be set), search.py (the whole of it in one call).
+In reading order: step.py (what goes in, what comes out), greedy.py, beam.py, group_beam.py, processors.py (rules about the
+next id), settings.py and checks.py (what may be set), search.py (the whole of it in one call).
 """
 
 from led_ref.generation.search import beam_search, greedy_search, make_prompt, search

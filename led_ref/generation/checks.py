@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 # Least value of those that are whole numbers.
 _WHOLE = {
     "num_beams": 1,
+    "num_beam_groups": 1,
     "num_return_sequences": 1,
     "max_length": 1,
     "max_new_tokens": 1,
@@ -71,6 +72,10 @@ def check_value(name: str, found: Found) -> Any:
         if _is_number(value):
             return float(value)
         wanted = "a finite number; 0 switches it off"
+    elif name == "diversity_penalty":
+        if _is_number(value) and value >= 0:
+            return float(value)
+        wanted = "a number above 0 where there are groups, else 0"
     elif name in _YES_OR_NO:
         if isinstance(value, (bool, np.bool_)):
             return bool(value)
@@ -110,6 +115,7 @@ def check_together(settings: GenerationSettings, found: Mapping[str, Found], *, 
             f"{' (1 beam is greedy search)' if beams == 1 else ''}. "
             f"Pass num_beams={returned} or more, or ask for fewer texts."
         )
+    _check_groups(settings, where)
     most_name, most = _as_given(settings, "max")
     least_name, least = _as_given(settings, "min")
     there = "1 id is there" if prompt_length == 1 else f"{prompt_length} ids are there"
@@ -131,6 +137,22 @@ def check_together(settings: GenerationSettings, found: Mapping[str, Found], *, 
         raise SettingsError(
             f"length_penalty is {settings.length_penalty} ({where('length_penalty')}); {settings.max_length} ids to "
             f"that power do not fit into float32. Keep it between {-limit:.1f} and {limit:.1f}; usual values are 0 to 2."
+        )
+
+
+def _check_groups(settings: GenerationSettings, where: _Where) -> None:
+    """Refuse groups that the beams cannot be cut into, and groups without the penalty that makes them differ, or it alone."""
+    beams, groups, penalty = settings.num_beams, settings.num_beam_groups, settings.diversity_penalty
+    if beams % groups:
+        raise SettingsError(
+            f"num_beam_groups is {groups} ({where('num_beam_groups')}), but num_beams is {beams} ({where('num_beams')}), "
+            f"which cannot be cut into {groups} groups of one size. Pass num_beams={groups * max(1, beams // groups)}."
+        )
+    if (groups > 1) != (penalty > 0):
+        remedy = "num_beam_groups=2 or more" if groups == 1 else "a diversity_penalty above 0, such as 1.0"
+        raise SettingsError(
+            f"diversity_penalty is {penalty} ({where('diversity_penalty')}) and num_beam_groups is {groups} "
+            f"({where('num_beam_groups')}): groups differ by the penalty, and without groups it does nothing. Pass {remedy}."
         )
 
 

@@ -6,7 +6,8 @@
     >>> search(step, make_prompt(None, documents=1, start_token_id=2), settings).sequences.tolist()
     [[2, 5, 5, 5]]
 
-The searches themselves are in greedy.py and beam.py, what a step function is in step.py. Nothing here draws at random.
+The searches themselves are in greedy.py, beam.py and group_beam.py, what a step function is in step.py. Nothing here draws
+at random.
 """
 
 import numpy as np
@@ -15,11 +16,12 @@ import numpy.typing as npt
 from led_ref.errors import InputError
 from led_ref.generation.beam import beam_search
 from led_ref.generation.greedy import greedy_search
+from led_ref.generation.group_beam import group_beam_search
 from led_ref.generation.processors import build_processors
 from led_ref.generation.settings import GenerationSettings
 from led_ref.generation.step import Ids, Progress, SearchResult, StepFunction, Tell
 
-__all__ = ["beam_search", "greedy_search", "make_prompt", "search"]
+__all__ = ["beam_search", "greedy_search", "group_beam_search", "make_prompt", "search"]
 
 
 def search(
@@ -31,7 +33,7 @@ def search(
     progress: Progress | None = None,
     tell: Tell | None = None,
 ) -> SearchResult:
-    """Search greedily if num_beams is 1, else with beams.
+    """Search greedily if num_beams is 1, else with beams, in groups if num_beam_groups is more than 1.
 
     Args:
         step: the model; see step.py. It gets B * num_beams rows.
@@ -46,8 +48,11 @@ def search(
         InputError: if the model's logits contain NaN.
     """
     processors = build_processors(settings, prompt_length=prompt_ids.shape[1], source_ids=source_ids)
-    one = greedy_search if settings.num_beams == 1 else beam_search
-    return one(step, prompt_ids, settings, processors, progress=progress, tell=tell)
+    if settings.num_beams == 1:
+        find = greedy_search
+    else:
+        find = beam_search if settings.num_beam_groups == 1 else group_beam_search
+    return find(step, prompt_ids, settings, processors, progress=progress, tell=tell)
 
 
 def make_prompt(decoder_input_ids: npt.NDArray[np.integer] | None, *, documents: int, start_token_id: int) -> Ids:

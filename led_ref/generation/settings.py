@@ -29,9 +29,9 @@ _SPECIAL_IDS = ("eos_token_id", "pad_token_id", "bos_token_id", "decoder_start_t
 
 # Settings of transformers that this version does not have, and that change which ids come out wherever they are set.
 _CHANGES_THE_IDS = frozenset({
-    "assistant_early_exit", "bad_words_ids", "begin_suppress_tokens", "constraints", "diversity_penalty", "do_sample",
+    "assistant_early_exit", "bad_words_ids", "begin_suppress_tokens", "constraints", "do_sample",
     "dola_layers", "exponential_decay_length_penalty", "force_words_ids", "guidance_scale", "low_memory", "max_time",
-    "num_beam_groups", "penalty_alpha", "prompt_lookup_num_tokens", "remove_invalid_values", "renormalize_logits",
+    "penalty_alpha", "prompt_lookup_num_tokens", "remove_invalid_values", "renormalize_logits",
     "sequence_bias", "stop_strings", "suppress_tokens", "token_healing", "watermarking_config",
 })  # fmt: skip
 
@@ -46,7 +46,7 @@ _CHANGES_NOTHING_IN_A_FILE = frozenset({
 })  # fmt: skip
 
 # The values with which they change nothing (besides None, False, 0 and empty lists).
-_NEUTRAL = {"guidance_scale": 1, "num_beam_groups": 1, "temperature": 1, "top_k": 50, "top_p": 1, "typical_p": 1}
+_NEUTRAL = {"guidance_scale": 1, "temperature": 1, "top_k": 50, "top_p": 1, "typical_p": 1}
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,9 @@ class GenerationSettings:
 
     Args:
         num_beams: W; 1 is greedy search.
+        num_beam_groups: above 1, the beams search in so many groups, and each shuns what those before it write
+            (group_beam.py); num_beams is a multiple of it.
+        diversity_penalty: groups only. What an id costs for each beam of an earlier group that wrote it in the same step.
         num_return_sequences: texts returned for each document, at most num_beams.
         length_penalty: beams only. A finished text's score is divided by its new tokens ** length_penalty: above 0
             favours long texts (scores are negative).
@@ -83,6 +86,8 @@ class GenerationSettings:
     """
 
     num_beams: int = 1
+    num_beam_groups: int = 1
+    diversity_penalty: float = 0.0
     num_return_sequences: int = 1
     length_penalty: float = 1.0
     early_stopping: bool | str = False

@@ -126,7 +126,6 @@ def test_files_of_transformers_are_read_past_what_changes_nothing():
 
 FEATURES = {
     "do_sample": True,
-    "num_beam_groups": 2,
     "penalty_alpha": 0.6,
     "bad_words_ids": [[5]],
     "suppress_tokens": [0],
