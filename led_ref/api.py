@@ -130,6 +130,26 @@ class LED:
         ids = self.tokenizer(text, truncation=True, max_length=limit)["input_ids"]
         return ids
 
+    def save_pretrained(
+        self, save_directory: str | Path, *, max_shard_size: int | str = "50GB", overwrite: bool = False
+    ) -> tuple[Path, ...]:
+        """Write model and tokenizer into one folder, which `load` and transformers read; all of it, or nothing.
+
+        Args:
+            save_directory: see LEDPreTrainedModel.save_pretrained.
+            max_shard_size: see there.
+            overwrite: see there.
+
+        Returns:
+            The files of weights.
+
+        Raises:
+            LEDError: see there.
+        """
+        return self.model.save_pretrained(
+            save_directory, max_shard_size=max_shard_size, overwrite=overwrite, others=self.tokenizer.save_pretrained
+        )
+
     def _generate_one(
         self, ids: list[int], mask: list[int], progress: Progress | None, settings: Mapping[str, Any]
     ) -> str | list[str]:

@@ -178,6 +178,8 @@ class LEDForConditionalGeneration(LEDPreTrainedModel):
     `self.led` is the LEDModel inside, as in the checkpoint's keys.
     """
 
+    architecture = "LEDForConditionalGeneration"
+
     def __init__(
         self,
         config: LEDConfig,

@@ -1,14 +1,17 @@
 """What the LED classes share: a configuration, weights and a backend held together, and the ways to get them."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
+
+import numpy as np
 
 import led_backends
-from led_backends.contract import Backend, HostArray
+from led_backends.contract import Array, Backend, HostArray
 from led_ref.config import LEDConfig
 from led_ref.device import device_errors
-from led_ref.errors import BackendError
+from led_ref.errors import BackendError, InputError
 from led_ref.json_file import read_json_object
 from led_ref.model.params import LEDParams
 
@@ -36,6 +39,9 @@ class LEDPreTrainedModel:
         backend: a name or a backend; None: "auto".
         generation_config: what generation_config.json says, for classes that generate.
     """
+
+    # What config.json's `architectures` calls the class; weights/keys.py says which tensors it has beside the LED itself.
+    architecture: ClassVar[str] = "LEDModel"
 
     def __init__(
         self,
@@ -107,6 +113,89 @@ class LEDPreTrainedModel:
         with device_errors(device):
             params = params_from_tensors(tensors, config, backend=device, dtype=dtype)
         return cls(config, params, backend=device)
+
+    def save_pretrained(
+        self,
+        save_directory: str | Path,
+        *,
+        max_shard_size: int | str = "50GB",
+        overwrite: bool = False,
+        others: Callable[[Path], object] = lambda folder: None,
+    ) -> tuple[Path, ...]:
+        """Write weights, config.json and generation_config.json, which transformers and `from_pretrained` read.
+
+        All of it is written, read back and compared, before any file takes its name; else nothing is changed.
+
+        Args:
+            save_directory: a folder, made if it is not there; its parent must be.
+            max_shard_size: the most bytes of tensors in one file, or a text such as "5GB"; what is more becomes several
+                files and an index.
+            overwrite: whether weights that are there already may be replaced; False: they are refused.
+            others: writes what else belongs there into the folder that it is given, such as `tokenizer.save_pretrained`.
+
+        Returns:
+            The files of weights.
+
+        Raises:
+            InputError: if there are weights already, or `max_shard_size` is no size.
+            MissingFileError: if the folder's parent is not there.
+            CheckpointError: if the disk does not take the files, or does not give them back as they were written.
+        """
+        from led_ref.weights.save import save_model
+
+        return save_model(
+            save_directory,
+            self.params,
+            self.config,
+            self.architecture,
+            backend=self.backend,
+            generation_config=self.generation_config,
+            others=others,
+            max_shard_size=max_shard_size,
+            overwrite=overwrite,
+        )
+
+    def resize_token_embeddings(self, new_num_tokens: int) -> Self:
+        """A model with another number of ids: the first ones as they were, new ones the mean of them. This one stays as it is.
+
+        A new row of the embedding (and of an untied output projection) is the mean of the old rows, so that a new id is
+        neither likely nor unlikely before it is trained, and `final_logits_bias` is 0 for it. The rest is shared with
+        this model, not copied.
+
+        Args:
+            new_num_tokens: the new vocab_size; fewer cut the last ids off.
+
+        Raises:
+            InputError: if it is not a whole number of at least 1.
+            ConfigError: if a special id would be cut off.
+
+        Example:
+            >>> import led_ref
+            >>> model = led_ref.load().model
+            >>> model.config.vocab_size, model.resize_token_embeddings(8200).params.shared.shape
+            (8192, (8200, 128))
+        """
+        if not isinstance(new_num_tokens, int) or isinstance(new_num_tokens, bool) or new_num_tokens < 1:
+            raise InputError(f"new_num_tokens is {new_num_tokens!r}; give the new number of ids, at least 1.")
+        config = replace(self.config, vocab_size=new_num_tokens)
+        params = self.params
+
+        def resized(table_VD: Array) -> Array:
+            old_VD = self.backend.to_host(table_VD)
+            mean_1D = old_VD.mean(axis=0, keepdims=True, dtype=np.float64).astype(old_VD.dtype)
+            new_XD = np.repeat(mean_1D, max(0, new_num_tokens - len(old_VD)), axis=0)
+            return self.backend.to_device(np.concatenate([old_VD[:new_num_tokens], new_XD]))
+
+        shared = resized(params.shared)
+        old_1V = self.backend.to_host(params.final_logits_bias)[:, :new_num_tokens]
+        bias_1V = np.pad(old_1V, ((0, 0), (0, new_num_tokens - old_1V.shape[1])))
+        params = replace(
+            params,
+            shared=shared,
+            lm_head=shared if params.lm_head is params.shared else resized(params.lm_head),
+            final_logits_bias=self.backend.to_device(bias_1V),
+        )
+        return type(self)(config, params, backend=self.backend, generation_config=self.generation_config)
 
     @property
     def dtype(self) -> str:

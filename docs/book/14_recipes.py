@@ -149,6 +149,20 @@ with tempfile.TemporaryDirectory() as scratch:
     print(led_ref.generate(page, Path(scratch) / "half"))
 
 # %% [markdown]
+# ## Make a checkpoint
+#
+# From a BART, `led-ref convert --from-bart facebook/bart-base my-led` makes the LED that Ai2 began theirs with: what is
+# missing is copied from what BART has ([how](../checkpoints.md#from-a-bart)). A loaded model is saved with
+# `save_pretrained`, and gets room for more ids with `resize_token_embeddings`, which returns another model:
+
+# %%
+with tempfile.TemporaryDirectory() as scratch:
+    larger = led.model.resize_token_embeddings(led.model.config.vocab_size + 8)
+    larger.save_pretrained(Path(scratch) / "larger", others=led.tokenizer.save_pretrained)
+    print(sorted(path.name for path in (Path(scratch) / "larger").iterdir()))
+    print(led_ref.generate(page, Path(scratch) / "larger") == led.generate(page))
+
+# %% [markdown]
 # ## Look inside
 #
 # A trace keeps every intermediate of a run, under the name that the checkpoint has for the place:

@@ -90,6 +90,7 @@ def write_converted(
     destination: Path,
     *,
     dtype: str | None,
+    architecture: str | None = None,
     others: Callable[[Path], object] = lambda new: None,
 ) -> ConversionReport:
     """Write an LED whose tensors came from a source's files, and copy the other files.
@@ -100,6 +101,7 @@ def write_converted(
         config: of that LED.
         destination: a folder that `check_destination` has let pass.
         dtype: as in `convert`.
+        architecture: the class that config.json shall name; None: the one that it names.
         others: changes what was copied, in the folder that it is given.
 
     Raises:
@@ -120,7 +122,7 @@ def write_converted(
             shutil.copyfile(source / name, new / name)
         others(new)
 
-    (written,) = write_folder(destination, tensors, config_to_write(config, tensors), others=copy)
+    (written,) = write_folder(destination, tensors, config_to_write(config, tensors, architecture), others=copy)
     return ConversionReport(
         source=files.paths,
         destination=written,

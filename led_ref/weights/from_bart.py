@@ -112,12 +112,14 @@ def convert_bart(
     config = led_config(read_json_object(path), str(path), max_positions, attention_window)
     tensors = led_tensors(read_tensors(source, notice=notice), config)
     head = next((OTHER_HEADS[name] for key in tensors if (name := key.split(".")[0]) in OTHER_HEADS), None)
-    config = replace(config, extra={**config.extra, "architectures": [head or "LEDForConditionalGeneration"]})
+    architecture = head or "LEDForConditionalGeneration"
 
     def lengthen(new: Path) -> None:
         _set_tokenizer_length(new, max_positions)
 
-    return write_converted(source, tensors, config, destination, dtype=dtype, others=lengthen)
+    return write_converted(
+        source, tensors, config, destination, dtype=dtype, architecture=architecture, others=lengthen
+    )
 
 
 def led_config(

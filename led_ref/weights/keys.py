@@ -169,6 +169,17 @@ def assemble(arrays: Mapping[str, Array], config: LEDConfig) -> LEDParams:
     return params
 
 
+def arrays_by_key(params: LEDParams, config: LEDConfig) -> dict[str, Array]:
+    """Every array of the parameters by its checkpoint key: what `assemble` was given, under the other column's names."""
+
+    def at(node: Any, path: str) -> Any:
+        for name in path.split("."):
+            node = node[int(name)] if name.isdecimal() else getattr(node, name)
+        return node
+
+    return {entry.key: at(params, entry.field) for entry in entries(config)}
+
+
 def _tensors_of_row(field: str, key: str, shape: tuple[int, ...]) -> Iterator[Entry]:
     module, two, _ = key.partition(".*")
     if two:

@@ -78,12 +78,16 @@ def lay_out(tensors: Mapping[str, StoredTensor], config: LEDConfig) -> dict[str,
     return dict(sorted(laid_out.items()))
 
 
-def config_to_write(config: LEDConfig, tensors: Mapping[str, StoredTensor]) -> LEDConfig:
-    """The configuration with `dtype` as the weights have it, and a class of LED as its architecture."""
+def config_to_write(
+    config: LEDConfig, tensors: Mapping[str, StoredTensor], architecture: str | None = None
+) -> LEDConfig:
+    """The configuration with `dtype` as the weights have it, and a class of LED as its architecture: this one, if given."""
     extra = {key: value for key, value in config.extra.items() if key not in {"dtype", "torch_dtype"}}
     dtypes = {DTYPE_NAMES[tensor.dtype] for tensor in tensors.values()}
     if len(dtypes) == 1:
         extra["dtype"] = dtypes.pop()
+    if architecture is not None:
+        extra["architectures"] = [architecture]
     if not any(str(name).startswith("LED") for name in extra.get("architectures") or ()):
         extra["architectures"] = ["LEDForConditionalGeneration"]
     return replace(config, extra=extra)

@@ -1,0 +1,83 @@
+"""A model in memory becomes a folder that led_ref and transformers load: the other direction of load.py.
+
+    save_model("my-led", model.params, model.config, "LEDForConditionalGeneration", backend=model.backend)
+
+Which tensors there are is said by the table in keys.py alone, read from right to left: checkpoint key <- our field. What
+belongs to which class is what transformers writes for it:
+
+    LEDForConditionalGeneration     led.*, final_logits_bias; lm_head.weight only where it is another table than the embedding
+    LEDModel                        the same tensors without `led.`, and no output projection
+
+Numbers are written in the dtype that they have in memory; `led-ref convert --dtype` makes it another.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from led_backends.contract import Backend
+from led_ref.config import LEDConfig
+from led_ref.model.params import LEDParams
+from led_ref.weights.folder import GENERATION_CONFIG
+from led_ref.weights.keys import LM_HEAD, arrays_by_key
+from led_ref.weights.new_folder import check_destination, config_to_write, lay_out, write_folder
+from led_ref.weights.stored import StoredTensor, from_numpy
+
+
+def save_model(
+    folder: str | Path,
+    params: LEDParams,
+    config: LEDConfig,
+    architecture: str,
+    *,
+    backend: Backend,
+    generation_config: Mapping[str, Any],
+    others: Callable[[Path], object],
+    max_shard_size: int | str,
+    overwrite: bool,
+) -> tuple[Path, ...]:
+    """Write a model's weights, config.json and generation_config.json; all of them, or none.
+
+    Args:
+        folder: made if it is not there; its parent must be.
+        params: the weights, on the backend's device.
+        config: of the model.
+        architecture: the class, as transformers calls it.
+        backend: brings the weights to the host.
+        generation_config: what generation_config.json shall say; empty: no such file.
+        others: writes what else belongs there into the folder that it is given.
+        max_shard_size: the most bytes in one file, such as "5GB".
+        overwrite: whether weights that are there already may be replaced.
+
+    Returns:
+        The files of weights.
+
+    Raises:
+        InputError: if the folder has weights already, or `max_shard_size` is no size.
+        MissingFileError: if the folder's parent is not there.
+        CheckpointError: if the disk does not take the files, or does not give them back as they were written.
+    """
+    destination = Path(folder).resolve()
+    check_destination(destination, overwrite=overwrite)
+    tensors = _tensors(params, config, architecture, backend)
+    config = config_to_write(config, tensors, architecture)
+
+    def write_others(new: Path) -> None:
+        if generation_config:
+            text = json.dumps(dict(generation_config), indent=2, sort_keys=True) + "\n"
+            (new / GENERATION_CONFIG).write_text(text, encoding="utf-8")
+        others(new)
+
+    return write_folder(destination, tensors, config, others=write_others, max_shard_size=max_shard_size)
+
+
+def _tensors(params: LEDParams, config: LEDConfig, architecture: str, backend: Backend) -> dict[str, StoredTensor]:
+    """The model's tensors on the host, by the names that its class has for them."""
+    arrays = arrays_by_key(params, config)
+    if params.lm_head is params.shared:
+        del arrays[LM_HEAD]
+    tensors = lay_out({key: from_numpy(key, backend.to_host(array)) for key, array in arrays.items()}, config)
+    if architecture == "LEDModel":
+        return {key.removeprefix("led."): tensor for key, tensor in tensors.items() if key.startswith("led.")}
+    return tensors
