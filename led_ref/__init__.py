@@ -21,6 +21,7 @@ The files in reading order:
     generation/                  greedy and beam search over a step function; knows no model
     reading.py, writing.py       the encoder behind its checks; where model and search meet
     led.py, pretrained.py        the classes with transformers' names; inputs.py checks what they are given
+    led_heads.py, labels.py      two more classes: one points at an answer, one gives labels
     weights/                     checkpoint files: keys.py (one table), safetensors, pytorch_model.bin, the Hub
     api.py, documents.py, cli.py text in, text out; commands/ does what cli.py reads
     oracle/                      dense.py: LED by definition, the judge of all of the above; trace, diff, vectors
@@ -48,7 +49,14 @@ if TYPE_CHECKING:
     from led_ref.generation.settings import GenerationSettings
     from led_ref.generation.step import SearchResult
     from led_ref.led import LEDForConditionalGeneration, LEDModel
-    from led_ref.model.outputs import LEDEncoderBaseModelOutput, LEDSeq2SeqLMOutput, LEDSeq2SeqModelOutput
+    from led_ref.led_heads import LEDForQuestionAnswering, LEDForSequenceClassification
+    from led_ref.model.outputs import (
+        LEDEncoderBaseModelOutput,
+        LEDSeq2SeqLMOutput,
+        LEDSeq2SeqModelOutput,
+        LEDSeq2SeqQuestionAnsweringModelOutput,
+        LEDSeq2SeqSequenceClassifierOutput,
+    )
     from led_ref.oracle.trace import trace
     from led_ref.tokenizer import LEDTokenizer
 
@@ -69,7 +77,14 @@ _WHERE = {
     "generation.settings": ("GenerationSettings",),
     "generation.step": ("SearchResult",),
     "led": ("LEDForConditionalGeneration", "LEDModel"),
-    "model.outputs": ("LEDEncoderBaseModelOutput", "LEDSeq2SeqLMOutput", "LEDSeq2SeqModelOutput"),
+    "led_heads": ("LEDForQuestionAnswering", "LEDForSequenceClassification"),
+    "model.outputs": (
+        "LEDEncoderBaseModelOutput",
+        "LEDSeq2SeqLMOutput",
+        "LEDSeq2SeqModelOutput",
+        "LEDSeq2SeqQuestionAnsweringModelOutput",
+        "LEDSeq2SeqSequenceClassifierOutput",
+    ),
     "oracle.trace": ("trace",),
     "tokenizer": ("LEDTokenizer",),
 }
@@ -85,9 +100,13 @@ __all__ = [
     "LEDEncoderBaseModelOutput",
     "LEDError",
     "LEDForConditionalGeneration",
+    "LEDForQuestionAnswering",
+    "LEDForSequenceClassification",
     "LEDModel",
     "LEDSeq2SeqLMOutput",
     "LEDSeq2SeqModelOutput",
+    "LEDSeq2SeqQuestionAnsweringModelOutput",
+    "LEDSeq2SeqSequenceClassifierOutput",
     "LEDTokenizer",
     "MissingFileError",
     "SearchResult",

@@ -10,7 +10,7 @@ head; a digit is an axis of just that length):
     W  beams of a document     N  rows of the decoder, B W   Z  columns of a tile, G + S; of a picture, G + 2R + 1
     P  places: of a prompt,    L  max_length                 C  candidates of a search step
        or in a position table  h  a slice of the heads     X  what is gathered: any number
-    E  entries of the store that a document's texts share
+    E  entries of the store that a document's texts share                  Y  labels of a classification
 
 `attention_window` is the total width 2R of the window, as in transformers and in every checkpoint on the Hub: a query at
 position i sees the positions i - R ... i + R, where R = window // 2. (In allenai's original code the number of that name
@@ -27,6 +27,7 @@ from typing import Any
 
 from led_ref.errors import ConfigError, MissingFileError
 from led_ref.json_file import read_json_object
+from led_ref.labels import Labels
 
 # Keys that only allenai/longformer's own config.json has; there the window is one-sided.
 _ALLENAI_KEYS = ("attention_mode", "attention_dilation")
@@ -58,7 +59,7 @@ _ALIASES = {
 
 
 @dataclass(frozen=True)
-class LEDConfig:
+class LEDConfig(Labels):
     """What config.json says of an LED. The names and defaults are those of transformers' LEDConfig.
 
     Args:

@@ -13,7 +13,9 @@ import numpy as np
 from led_backends.contract import HostArray
 from led_ref.config import LEDConfig
 from led_ref.errors import InputError
+from led_ref.labels import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from led_ref.model.cache import DecoderCache
+from led_ref.model.heads import IGNORED_LABEL
 from led_ref.model.outputs import LEDEncoderBaseModelOutput
 
 
@@ -159,6 +161,66 @@ def check_labels_shape(labels_NU: HostArray, shape: tuple[int, ...]) -> None:
         raise InputError(
             f"labels has shape {labels_NU.shape}, but the target has shape {tuple(shape)}. Give one label for each position."
         )
+
+
+def checked_positions(name: str, positions: Any, rows: int) -> HostArray:
+    """Where answers start or end, one place a row, as int64 (B,). Places behind the end are let through: see span_loss."""
+    array = _as_array(name, positions)
+    if array.shape == (rows, 1):
+        array = array[:, 0]
+    if array.shape != (rows,) or not np.issubdtype(array.dtype, np.integer):
+        raise InputError(
+            f"{name} has shape {array.shape} and dtype {array.dtype}; give one whole number for each of the {rows} rows."
+        )
+    if (array < 0).any():
+        row = int(np.argmax(array < 0))
+        raise InputError(
+            f"{name}[{row}] is {array[row]}; positions count from 0. For a row without an answer give the position of <s>, "
+            "0; for an answer in a part that was cut off, the length or more: it does not count then."
+        )
+    return array.astype(np.int64)
+
+
+def checked_class_labels(labels: Any, rows: int, num_labels: int, problem_type: str | None) -> tuple[str, HostArray]:
+    """The kind of problem, and the labels as it wants them: int64 (B,) for a single label, else float64 (B, Y).
+
+    Args:
+        labels: numbers of labels, (B,) or (B, 1); 0 and 1 for each label, (B, Y); or the values of a regression, (B, Y),
+            for Y = 1 also (B,).
+        rows: B.
+        num_labels: Y.
+        problem_type: one of labels.PROBLEM_TYPES; None: a regression if Y is 1; else a single label if the labels are
+            whole numbers, several if they are floats.
+
+    Raises:
+        InputError: for another shape, or values that cannot be.
+    """
+    array = _as_array("labels", labels)
+    is_whole = array.dtype.kind in "iu"
+    if problem_type is None:
+        problem_type = REGRESSION if num_labels == 1 else SINGLE_LABEL if is_whole else MULTI_LABEL
+    is_single = problem_type == SINGLE_LABEL
+    shapes = [(rows,), (rows, 1)] if is_single else [(rows, num_labels)] + [(rows,)] * (num_labels == 1)
+    if array.shape not in shapes or array.dtype.kind not in ("iu" if is_single else "biuf"):
+        raise InputError(
+            f"labels has shape {array.shape} and dtype {array.dtype}; for {problem_type} give "
+            f"{'whole numbers' if is_single else 'numbers'} of shape {' or '.join(map(str, shapes))}."
+        )
+    if is_single:
+        bad = (array != IGNORED_LABEL) & ((array < 0) | (array >= num_labels))
+        allowed = f"the labels are 0 ... {num_labels - 1}, and {IGNORED_LABEL} does not count"
+    elif problem_type == MULTI_LABEL:
+        bad = ~((array >= 0) & (array <= 1))
+        allowed = "each label is there, 1, or not, 0 (or somewhere between)"
+    else:
+        bad = ~np.isfinite(array)
+        allowed = "a regression learns finite numbers"
+    if bad.any():
+        at = [int(index) for index in np.argwhere(bad)[0]]
+        raise InputError(f"labels{at} is {array[tuple(at)]}; {allowed} (problem_type is {problem_type}).")
+    if is_single:
+        return problem_type, array.astype(np.int64).reshape(rows)
+    return problem_type, array.astype(np.float64).reshape(rows, num_labels)
 
 
 def exactly_one(choices: dict[str, Any], remedy: str) -> str:

@@ -82,13 +82,15 @@ class LEDPreTrainedModel:
             BackendError: if the backend cannot run here.
         """
         from led_ref.weights.hub import resolve
+        from led_ref.weights.keys import heads_of
         from led_ref.weights.load import load_params
 
         device = get_backend(backend)
         folder = resolve(name_or_folder, revision=revision, notice=notice)
         config = LEDConfig.from_pretrained(folder)
         with device_errors(device):
-            params = load_params(folder, config, backend=device, dtype=dtype, notice=notice)
+            heads = heads_of(cls.architecture)
+            params = load_params(folder, config, backend=device, dtype=dtype, heads=heads, notice=notice)
         return cls(config, params, backend=device, generation_config=read_generation_config(folder))
 
     @classmethod
@@ -105,13 +107,15 @@ class LEDPreTrainedModel:
         Raises:
             CheckpointError: if the arrays do not cover the model exactly.
         """
+        from led_ref.weights.keys import heads_of
         from led_ref.weights.load import params_from_tensors
         from led_ref.weights.stored import from_numpy
 
         device = get_backend(backend)
         tensors = {key: from_numpy(key, array) for key, array in state_dict.items()}
         with device_errors(device):
-            params = params_from_tensors(tensors, config, backend=device, dtype=dtype)
+            heads = heads_of(cls.architecture)
+            params = params_from_tensors(tensors, config, backend=device, dtype=dtype, heads=heads)
         return cls(config, params, backend=device)
 
     def save_pretrained(

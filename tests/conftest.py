@@ -26,8 +26,8 @@ settings.load_profile(PROFILE)
 if PROFILE == "long":
     os.environ.setdefault("LED_REF_EXAMPLES", "5000")  # tests/tokenizer/vocabularies.py
 
-# Helpers that tests of another folder use too: torch_files.py.
-sys.path.append(str(Path(__file__).parent / "weights"))
+# Helpers that tests of another folder use too: torch_files.py, head_cases.py.
+sys.path += [str(Path(__file__).parent / folder) for folder in ("weights", "model")]
 
 
 def pytest_addoption(parser):

@@ -102,3 +102,63 @@ class LEDSeq2SeqLMOutput(ModelOutput):
     encoder_hidden_states: tuple[Array, ...] | None = None
     encoder_attentions: tuple[Array, ...] | None = None
     encoder_global_attentions: tuple[Array, ...] | None = None
+
+
+@dataclass(frozen=True)
+class LEDSeq2SeqQuestionAnsweringModelOutput(ModelOutput):
+    """What LEDForQuestionAnswering gives. Where the decoder's ids were derived from the document's, U is T.
+
+    Args:
+        loss: mean of the cross-entropies of start and end; a 0-d array; None without both positions.
+        start_logits: (B, U), how well an answer starts at each position.
+        end_logits: (B, U), how well one ends there; the end is the answer's last token.
+        past_key_values: the cache, to hand to the next call; None if use_cache is False.
+        decoder_hidden_states: embeddings and each layer's output, (B, U, D) each.
+        decoder_attentions: causal self-attention of each layer, (B, H, U, U).
+        cross_attentions: attention to the encoder's states, (B, H, U, T).
+        encoder_last_hidden_state: (B, T, D).
+        encoder_hidden_states: as LEDEncoderBaseModelOutput.hidden_states.
+        encoder_attentions: as LEDEncoderBaseModelOutput.attentions.
+        encoder_global_attentions: as LEDEncoderBaseModelOutput.global_attentions.
+    """
+
+    loss: Array | None
+    start_logits: Array
+    end_logits: Array
+    past_key_values: DecoderCache | None = None
+    decoder_hidden_states: tuple[Array, ...] | None = None
+    decoder_attentions: tuple[Array, ...] | None = None
+    cross_attentions: tuple[Array, ...] | None = None
+    encoder_last_hidden_state: Array | None = None
+    encoder_hidden_states: tuple[Array, ...] | None = None
+    encoder_attentions: tuple[Array, ...] | None = None
+    encoder_global_attentions: tuple[Array, ...] | None = None
+
+
+@dataclass(frozen=True)
+class LEDSeq2SeqSequenceClassifierOutput(ModelOutput):
+    """What LEDForSequenceClassification gives.
+
+    Args:
+        loss: by problem_type; a 0-d array; None without labels.
+        logits: (B, Y), before any softmax; for a regression the values themselves.
+        past_key_values: the cache, to hand to the next call; None if use_cache is False.
+        decoder_hidden_states: embeddings and each layer's output, (B, U, D) each.
+        decoder_attentions: causal self-attention of each layer, (B, H, U, U).
+        cross_attentions: attention to the encoder's states, (B, H, U, T).
+        encoder_last_hidden_state: (B, T, D).
+        encoder_hidden_states: as LEDEncoderBaseModelOutput.hidden_states.
+        encoder_attentions: as LEDEncoderBaseModelOutput.attentions.
+        encoder_global_attentions: as LEDEncoderBaseModelOutput.global_attentions.
+    """
+
+    loss: Array | None
+    logits: Array
+    past_key_values: DecoderCache | None = None
+    decoder_hidden_states: tuple[Array, ...] | None = None
+    decoder_attentions: tuple[Array, ...] | None = None
+    cross_attentions: tuple[Array, ...] | None = None
+    encoder_last_hidden_state: Array | None = None
+    encoder_hidden_states: tuple[Array, ...] | None = None
+    encoder_attentions: tuple[Array, ...] | None = None
+    encoder_global_attentions: tuple[Array, ...] | None = None

@@ -84,11 +84,24 @@ class DecoderParams:
 
 
 @dataclass(frozen=True)
+class ClassificationHeadParams:
+    """What makes the scores of labels of one state: a layer of its own, then one number for each label."""
+
+    dense: Linear  # D -> D
+    out_proj: Linear  # D -> Y
+
+
+@dataclass(frozen=True)
 class LEDParams:
-    """Every tensor of an LED. `lm_head` is `shared` itself (the same object) unless the checkpoint has one of its own."""
+    """Every tensor of an LED. `lm_head` is `shared` itself (the same object) unless the checkpoint has one of its own.
+
+    The last two are the heads of two other classes (led_heads.py), None in all but their own.
+    """
 
     shared: Array  # (V, D)
     encoder: EncoderParams
     decoder: DecoderParams
     lm_head: Array  # (V, D)
     final_logits_bias: Array  # (1, V)
+    qa_outputs: Linear | None = None  # D -> 2: is it the start of an answer, is it the end
+    classification_head: ClassificationHeadParams | None = None

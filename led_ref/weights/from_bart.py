@@ -36,7 +36,7 @@ from led_ref.errors import ConfigError, InputError
 from led_ref.json_file import read_json_object
 from led_ref.weights.convert import ConversionReport, write_converted
 from led_ref.weights.folder import TOKENIZER_FILES, Notice, read_tensors
-from led_ref.weights.keys import FINAL_LOGITS_BIAS, LM_HEAD, OTHER_HEADS, POSITION_TABLES, TIED, checkpoint_entries
+from led_ref.weights.keys import FINAL_LOGITS_BIAS, HEADS, LM_HEAD, POSITION_TABLES, TIED, checkpoint_entries
 from led_ref.weights.load import complain
 from led_ref.weights.new_folder import check_destination
 from led_ref.weights.stored import StoredTensor
@@ -111,7 +111,7 @@ def convert_bart(
     path = config_file(source)
     config = led_config(read_json_object(path), str(path), max_positions, attention_window)
     tensors = led_tensors(read_tensors(source, notice=notice), config)
-    head = next((OTHER_HEADS[name] for key in tensors if (name := key.split(".")[0]) in OTHER_HEADS), None)
+    head = next((HEADS[name] for key in tensors if (name := key.split(".")[0]) in HEADS), None)
     architecture = head or "LEDForConditionalGeneration"
 
     def lengthen(new: Path) -> None:
@@ -178,7 +178,7 @@ def led_tensors(tensors: Mapping[str, StoredTensor], config: LEDConfig) -> dict[
         CheckpointError: listing all that is missing, left over or of another shape.
     """
     given = {_bart_name(name): tensor for name, tensor in tensors.items()}
-    found = {name: tensor for name, tensor in given.items() if name.split(".")[0] in OTHER_HEADS}  # the same in both
+    found = {name: tensor for name, tensor in given.items() if name.split(".")[0] in HEADS}  # the same in both
     # How many rows BART's position tables have in the file, whatever they become.
     rows = config.max_decoder_position_embeddings + EXTRA_ROWS
     may_be_absent = {FINAL_LOGITS_BIAS, *TIED}  # one name of the embedding is enough; load.py sees to that
@@ -211,7 +211,7 @@ def tiled_positions(table: StoredTensor, rows: int) -> StoredTensor:
 
 def _bart_name(name: str) -> str:
     """A tensor's name with `model.` before it, which a file of BartModel leaves out."""
-    if name in (LM_HEAD, FINAL_LOGITS_BIAS) or name.split(".")[0] in OTHER_HEADS:
+    if name in (LM_HEAD, FINAL_LOGITS_BIAS) or name.split(".")[0] in HEADS:
         return name
     return "model." + name.removeprefix("model.")
 

@@ -2,7 +2,8 @@
 
 `.*` stands for two tensors, `.weight` of the shape given and `.bias` as long as the weight's first axis; `i` stands for
 the number of a layer. The letters are those of the dimension key in `led_ref/config.py`; T and U are here the rows of
-the two position tables, Fe and Fd the feed-forward widths of encoder and decoder.
+the two position tables, Fe and Fd the feed-forward widths of encoder and decoder. Rows of a head (`HEADS`) are only in the
+checkpoints of its own class.
 
     >>> from led_ref.config import LEDConfig
     >>> rows = entries(LEDConfig(encoder_layers=1, decoder_layers=0, d_model=48, encoder_ffn_dim=53))
@@ -14,8 +15,9 @@ This file knows names and shapes. It opens no file and holds no weight: that is 
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
+from types import NoneType
 from typing import Any, get_args, get_type_hints
 
 from led_backends.contract import Array
@@ -27,6 +29,9 @@ our field                                 checkpoint key                        
 shared                                    led.shared.weight                                                   V D
 lm_head                                   lm_head.weight                                                      V D
 final_logits_bias                         final_logits_bias                                                   1 V
+qa_outputs                                qa_outputs.*                                                        2 D
+classification_head.dense                 classification_head.dense.*                                         D D
+classification_head.out_proj              classification_head.out_proj.*                                      Y D
 
 encoder.embed_positions                   led.encoder.embed_positions.weight                                  T D
 encoder.layernorm_embedding               led.encoder.layernorm_embedding.*                                   D
@@ -62,6 +67,8 @@ decoder.layers.i.final_layer_norm         led.decoder.layers.i.final_layer_norm.
 # What each letter of the table's last column means.
 _SIZES: Mapping[str, Callable[[LEDConfig], int]] = {
     "1": lambda config: 1,
+    "2": lambda config: 2,
+    "Y": lambda config: config.num_labels,
     "V": lambda config: config.vocab_size,
     "D": lambda config: config.d_model,
     "T": lambda config: config.max_encoder_position_embeddings,
@@ -79,8 +86,10 @@ EMBED_TOKENS = ("led.encoder.embed_tokens.weight", "led.decoder.embed_tokens.wei
 TIED = (SHARED, *EMBED_TOKENS, LM_HEAD)
 POSITION_TABLES = ("led.encoder.embed_positions.weight", "led.decoder.embed_positions.weight")
 
-# Modules that stand beside the LED itself in the other classes of transformers, and the class each belongs to.
-OTHER_HEADS: Mapping[str, str] = {
+# Modules that a checkpoint may have beside the LED itself, and the one class that each belongs to. A class whose name is
+# not here has none (`heads_of`). lm_head and final_logits_bias, LEDForConditionalGeneration's, are no such module: LEDModel
+# reads files with them too.
+HEADS: Mapping[str, str] = {
     "classification_head": "LEDForSequenceClassification",
     "qa_outputs": "LEDForQuestionAnswering",
 }
@@ -96,14 +105,38 @@ class Entry:
     shape: tuple[int, ...]
 
 
-def entries(config: LEDConfig) -> tuple[Entry, ...]:
-    """The table for one configuration: an entry for every array of LEDParams, layer after layer."""
+def heads_of(architecture: str) -> tuple[str, ...]:
+    """The modules that checkpoints of that class have beside the LED itself.
+
+    Example:
+        >>> heads_of("LEDForQuestionAnswering"), heads_of("LEDModel")
+        (('qa_outputs',), ())
+    """
+    return tuple(head for head, owner in HEADS.items() if owner == architecture)
+
+
+def heads_in(names: Collection[str]) -> tuple[str, ...]:
+    """The heads that a file has, by the names of its tensors."""
+    first_words = {name.split(".")[0] for name in names}
+    return tuple(head for head in HEADS if head in first_words)
+
+
+def entries(config: LEDConfig, heads: Collection[str] = ()) -> tuple[Entry, ...]:
+    """The table for one configuration: an entry for every array of LEDParams, layer after layer.
+
+    Args:
+        config: gives the sizes.
+        heads: which of `HEADS` are there too.
+    """
     layers = {"encoder": config.encoder_layers, "decoder": config.decoder_layers}
     expanded = []
     for line in _TABLE.strip().splitlines()[1:]:
         if not line:
             continue
         field, key, *letters = line.split()
+        head = key.split(".")[0]
+        if head in HEADS and head not in heads:
+            continue
         shape = tuple(_SIZES[letter](config) for letter in letters)
         numbers = range(layers[field.split(".")[0]]) if ".i." in field else range(1)
         for i in numbers:
@@ -111,16 +144,17 @@ def entries(config: LEDConfig) -> tuple[Entry, ...]:
     return tuple(expanded)
 
 
-def checkpoint_entries(config: LEDConfig) -> tuple[Entry, ...]:
+def checkpoint_entries(config: LEDConfig, heads: Collection[str] = ()) -> tuple[Entry, ...]:
     """Every key that a file of this configuration may hold: `entries` and the two further names of `shared`.
 
-    299 keys for led-base, 587 for led-large.
+    299 keys for led-base, 587 for led-large. A class with a head writes no words, and has no output projection.
     """
     table = (config.vocab_size, config.d_model)
-    return entries(config) + tuple(Entry("shared", key, table) for key in EMBED_TOKENS)
+    found = entries(config, heads) + tuple(Entry("shared", key, table) for key in EMBED_TOKENS)
+    return tuple(entry for entry in found if not heads or entry.key not in _NOT_UNDER_LED)
 
 
-def parameter_count(config: LEDConfig, *, untied_lm_head: bool = False) -> int:
+def parameter_count(config: LEDConfig, *, untied_lm_head: bool = False, heads: Collection[str] = ()) -> int:
     """How many numbers were trained. A tied table counts once; final_logits_bias, which is not trained, does not count.
 
     Example:
@@ -128,7 +162,7 @@ def parameter_count(config: LEDConfig, *, untied_lm_head: bool = False) -> int:
         459801600
     """
     left_out = {FINAL_LOGITS_BIAS} if untied_lm_head else {FINAL_LOGITS_BIAS, LM_HEAD}
-    return sum(math.prod(entry.shape) for entry in entries(config) if entry.key not in left_out)
+    return sum(math.prod(entry.shape) for entry in entries(config, heads) if entry.key not in left_out)
 
 
 def canonical_key(name: str) -> str:
@@ -141,7 +175,7 @@ def canonical_key(name: str) -> str:
         >>> [canonical_key(name) for name in ("shared.weight", "model.shared.weight", "lm_head.weight")]
         ['led.shared.weight', 'led.shared.weight', 'lm_head.weight']
     """
-    if name in _NOT_UNDER_LED or name.split(".")[0] in OTHER_HEADS or name.startswith("led."):
+    if name in _NOT_UNDER_LED or name.split(".")[0] in HEADS or name.startswith("led."):
         return name
     return "led." + name.removeprefix("model.")
 
@@ -150,13 +184,16 @@ def assemble(arrays: Mapping[str, Array], config: LEDConfig) -> LEDParams:
     """Build LEDParams from arrays by field path: `arrays["encoder.layers.0.fc1.weight"]` becomes that field.
 
     Args:
-        arrays: one array for each field of `entries(config)`. `arrays["lm_head"]` may be the very object that
-            `arrays["shared"]` is.
+        arrays: one array for each field of `entries(config, heads)`; a head without arrays is None.
+            `arrays["lm_head"]` may be the very object that `arrays["shared"]` is.
         config: gives the number of layers.
     """
     layers = {"encoder": config.encoder_layers, "decoder": config.decoder_layers}
 
     def build(kind: Any, path: str) -> Any:
+        if NoneType in get_args(kind):  # a head
+            present = any(field.startswith(path + ".") for field in arrays)
+            return build(get_args(kind)[0], path) if present else None
         if is_dataclass(kind):
             hints = get_type_hints(kind)
             prefix = path + "." if path else ""
@@ -169,7 +206,7 @@ def assemble(arrays: Mapping[str, Array], config: LEDConfig) -> LEDParams:
     return params
 
 
-def arrays_by_key(params: LEDParams, config: LEDConfig) -> dict[str, Array]:
+def arrays_by_key(params: LEDParams, config: LEDConfig, heads: Collection[str] = ()) -> dict[str, Array]:
     """Every array of the parameters by its checkpoint key: what `assemble` was given, under the other column's names."""
 
     def at(node: Any, path: str) -> Any:
@@ -177,7 +214,7 @@ def arrays_by_key(params: LEDParams, config: LEDConfig) -> dict[str, Array]:
             node = node[int(name)] if name.isdecimal() else getattr(node, name)
         return node
 
-    return {entry.key: at(params, entry.field) for entry in entries(config)}
+    return {entry.key: at(params, entry.field) for entry in entries(config, heads)}
 
 
 def _tensors_of_row(field: str, key: str, shape: tuple[int, ...]) -> Iterator[Entry]:

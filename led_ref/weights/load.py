@@ -11,7 +11,7 @@ table's (keys.py), and then must cover it exactly. What may differ between files
     lm_head.weight unlike the embedding         kept as it is: the checkpoint is untied
     no final_logits_bias                        zeros
     float16, bfloat16, float64                  widened exactly to the dtype asked for; float64 is rounded to float32
-    a head of another LED class                 refused, unless it is asked for
+    a head of another LED class                 refused; by its own class it is demanded
 
 Nothing else is put up with. float32 tensors are not copied: the arrays are read-only views of the mapped file.
 This file does not read formats (safetensors_file.py, torch_bin.py) and does not know where folders come from (hub.py).
@@ -33,8 +33,8 @@ from led_ref.weights.folder import Notice, find_weights, read_tensors, shorten
 from led_ref.weights.keys import (
     EMBED_TOKENS,
     FINAL_LOGITS_BIAS,
+    HEADS,
     LM_HEAD,
-    OTHER_HEADS,
     POSITION_TABLES,
     SHARED,
     TIED,
@@ -42,6 +42,7 @@ from led_ref.weights.keys import (
     canonical_key,
     checkpoint_entries,
     entries,
+    heads_in,
 )
 from led_ref.weights.stored import FLOAT_NAMES, StoredTensor
 
@@ -85,7 +86,7 @@ def load_params(
         config: gives the shape that every tensor must have.
         backend: takes each array by `to_device`.
         dtype: one of the backend's `compute_dtypes`, whatever the file's dtype.
-        heads: modules of other LED classes that may be there too (keys of `OTHER_HEADS`); they are not loaded.
+        heads: modules (of `HEADS`) that must be there beside the LED itself.
         notice: is told in a sentence what a person may want to know.
 
     Returns:
@@ -115,7 +116,7 @@ def params_from_tensors(
         config: gives the shape that every tensor must have.
         backend: takes each array by `to_device`.
         dtype: one of the backend's `compute_dtypes`.
-        heads: modules of other LED classes that may be there too; they are not loaded.
+        heads: modules (of `HEADS`) that must be there beside the LED itself.
 
     Raises:
         CheckpointError: if keys are missing or left over, a shape is another, a number is not finite.
@@ -128,7 +129,7 @@ def params_from_tensors(
         )
     tensors = settle_tied_tables(fit_to_config(tensors, config, heads=heads), config)
     arrays = {}
-    for entry in entries(config):
+    for entry in entries(config, heads):
         if entry.key in tensors:
             arrays[entry.field] = backend.to_device(_finite_array(entry.key, tensors[entry.key], dtype))
     if LM_HEAD not in tensors:
@@ -146,7 +147,7 @@ def fit_to_config(
     Args:
         tensors: by their names in the file.
         config: gives the keys and shapes.
-        heads: modules of other LED classes that may be there too; their tensors are handed through.
+        heads: modules (of `HEADS`) that must be there beside the LED itself.
 
     Returns:
         Tensors by key, in the order of the file; of each group of equal names (`TIED`) all that are given.
@@ -155,14 +156,15 @@ def fit_to_config(
         CheckpointError: listing all that does not fit.
     """
     _refuse_other_models(tensors)
-    shapes = {entry.key: entry.shape for entry in checkpoint_entries(config)}
+    _refuse_headless(tensors, config, heads)
+    shapes = {entry.key: entry.shape for entry in checkpoint_entries(config, heads)}
     fitted: dict[str, StoredTensor] = {}
     twice, left_over, misshapen, not_floats = [], [], [], []
     for name, tensor in tensors.items():
         key = canonical_key(name)
         head = key.split(".")[0]
-        if head not in heads and key not in shapes:
-            left_over.append(f"{name} (a head of {OTHER_HEADS[head]})" if head in OTHER_HEADS else name)
+        if key not in shapes:
+            left_over.append(f"{name} (a head of {HEADS[head]})" if head in HEADS and head not in heads else name)
             continue
         if name.startswith("model.") and key in POSITION_TABLES:
             tensor = _without_extra_rows(tensor, shapes[key])
@@ -170,11 +172,11 @@ def fit_to_config(
             twice.append(f"{name} ({key})")
         if tensor.dtype not in FLOAT_NAMES:
             not_floats.append(f"{name} ({tensor.dtype})")
-        if tensor.shape != shapes.get(key, tensor.shape):
+        if tensor.shape != shapes[key]:
             misshapen.append(f"{name} is {tensor.shape} in the file, {shapes[key]} by config.json")
         fitted[key] = tensor
     complain({
-        "missing": _missing(fitted, config),
+        "missing": _missing(fitted, config, heads),
         "left over": left_over,
         "of another shape": misshapen,
         "there twice, under two names": twice,
@@ -219,10 +221,10 @@ def same_bits(a: StoredTensor, b: StoredTensor) -> bool:
     return bool(np.array_equal(a.data.view(bits), b.data.view(bits)))
 
 
-def _missing(fitted: Mapping[str, StoredTensor], config: LEDConfig) -> list[str]:
+def _missing(fitted: Mapping[str, StoredTensor], config: LEDConfig, heads: Collection[str]) -> list[str]:
     """The keys that are needed and not there. One name of the embedding is enough, final_logits_bias may be absent."""
     may_be_absent = {*TIED, FINAL_LOGITS_BIAS}
-    missing = [e.key for e in entries(config) if e.key not in fitted and e.key not in may_be_absent]
+    missing = [e.key for e in entries(config, heads) if e.key not in fitted and e.key not in may_be_absent]
     tied = config.tie_word_embeddings
     if not any(key in fitted for key in (TIED if tied else (SHARED, *EMBED_TOKENS))):
         missing.insert(0, f"{SHARED} (or another name of the embedding: {', '.join(EMBED_TOKENS)})")
@@ -257,6 +259,18 @@ def _refuse_other_models(names: Collection[str]) -> None:
             raise CheckpointError(
                 f"This is a checkpoint of {model}, not of LED: it has {found!r}. Name an LED checkpoint, for example "
                 "allenai/led-base-16384."
+            )
+
+
+def _refuse_headless(names: Collection[str], config: LEDConfig, heads: Collection[str]) -> None:
+    """Say what kind of checkpoint is needed, where one of another class of LED is given."""
+    for head in heads:
+        if head not in heads_in(names):
+            found = config.extra.get("architectures")
+            of_whom = ", ".join(map(str, found)) if isinstance(found, list) and found else "nothing"
+            raise CheckpointError(
+                f"This checkpoint has no {head}.*, the head of {HEADS[head]}: config.json names {of_whom} as its "
+                f"architecture. Give one that was fine-tuned as {HEADS[head]}; another has nothing to do it with."
             )
 
 

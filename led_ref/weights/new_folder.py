@@ -29,7 +29,7 @@ import numpy as np
 from led_ref.config import LEDConfig
 from led_ref.errors import CheckpointError, InputError, MissingFileError
 from led_ref.weights.folder import CONFIG, SAFETENSORS, SAFETENSORS_INDEX, WEIGHT_FILES
-from led_ref.weights.keys import EMBED_TOKENS, FINAL_LOGITS_BIAS, LM_HEAD, OTHER_HEADS, SHARED
+from led_ref.weights.keys import EMBED_TOKENS, FINAL_LOGITS_BIAS, LM_HEAD, SHARED, heads_in
 from led_ref.weights.load import fit_to_config, same_bits, settle_tied_tables
 from led_ref.weights.safetensors_file import read_safetensors, write_safetensors
 from led_ref.weights.stored import NUMPY_DTYPES, StoredTensor
@@ -67,11 +67,13 @@ def lay_out(tensors: Mapping[str, StoredTensor], config: LEDConfig) -> dict[str,
     Raises:
         CheckpointError: if the tensors are not exactly those of the configuration.
     """
-    laid_out = settle_tied_tables(fit_to_config(tensors, config, heads=OTHER_HEADS), config)
+    heads = heads_in(tensors)
+    laid_out = settle_tied_tables(fit_to_config(tensors, config, heads=heads), config)
     if not config.tie_word_embeddings:
         laid_out.update(dict.fromkeys(EMBED_TOKENS, laid_out[SHARED]))
-        laid_out.setdefault(LM_HEAD, laid_out[SHARED])
-    if not any(key.split(".")[0] in OTHER_HEADS for key in laid_out):
+        if not heads:
+            laid_out.setdefault(LM_HEAD, laid_out[SHARED])
+    if not heads:
         dtype = laid_out[SHARED].dtype
         zeros = StoredTensor(dtype, np.zeros((1, config.vocab_size), NUMPY_DTYPES[dtype]))
         laid_out.setdefault(FINAL_LOGITS_BIAS, zeros)

@@ -7,6 +7,8 @@ belongs to which class is what transformers writes for it:
 
     LEDForConditionalGeneration     led.*, final_logits_bias; lm_head.weight only where it is another table than the embedding
     LEDModel                        the same tensors without `led.`, and no output projection
+    LEDForQuestionAnswering         led.*, qa_outputs.*
+    LEDForSequenceClassification    led.*, classification_head.*
 
 Numbers are written in the dtype that they have in memory; `led-ref convert --dtype` makes it another.
 """
@@ -20,7 +22,7 @@ from led_backends.contract import Backend
 from led_ref.config import LEDConfig
 from led_ref.model.params import LEDParams
 from led_ref.weights.folder import GENERATION_CONFIG
-from led_ref.weights.keys import LM_HEAD, arrays_by_key
+from led_ref.weights.keys import FINAL_LOGITS_BIAS, LM_HEAD, arrays_by_key, heads_of
 from led_ref.weights.new_folder import check_destination, config_to_write, lay_out, write_folder
 from led_ref.weights.stored import StoredTensor, from_numpy
 
@@ -74,9 +76,12 @@ def save_model(
 
 def _tensors(params: LEDParams, config: LEDConfig, architecture: str, backend: Backend) -> dict[str, StoredTensor]:
     """The model's tensors on the host, by the names that its class has for them."""
-    arrays = arrays_by_key(params, config)
-    if params.lm_head is params.shared:
+    heads = heads_of(architecture)
+    arrays = arrays_by_key(params, config, heads)
+    if heads or params.lm_head is params.shared:
         del arrays[LM_HEAD]
+    if heads:
+        del arrays[FINAL_LOGITS_BIAS]
     tensors = lay_out({key: from_numpy(key, backend.to_host(array)) for key, array in arrays.items()}, config)
     if architecture == "LEDModel":
         return {key.removeprefix("led."): tensor for key, tensor in tensors.items() if key.startswith("led.")}

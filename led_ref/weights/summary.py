@@ -18,7 +18,7 @@ from typing import Any
 from led_ref.config import LEDConfig
 from led_ref.errors import CheckpointError
 from led_ref.weights.folder import find_weights, read_tensors
-from led_ref.weights.keys import FINAL_LOGITS_BIAS, LM_HEAD, OTHER_HEADS, TIED, canonical_key
+from led_ref.weights.keys import FINAL_LOGITS_BIAS, LM_HEAD, TIED, canonical_key, heads_in
 from led_ref.weights.load import fit_to_config
 
 
@@ -78,7 +78,7 @@ def summarize_checkpoint(folder: str | Path) -> CheckpointSummary:
     problem = None
     by_key = {canonical_key(name): tensor for name, tensor in tensors.items()}
     try:
-        by_key = fit_to_config(tensors, config, heads=OTHER_HEADS)
+        by_key = fit_to_config(tensors, config, heads=heads_in(tensors))
     except CheckpointError as error:
         problem = str(error)
     # Every name once; of the tied names one, and the output projection too where config.json says that it is not tied.

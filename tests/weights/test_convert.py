@@ -109,9 +109,12 @@ def test_an_untied_lm_head_is_written(make_folder, tensors, tmp_path, tie_word_e
 
 
 def test_the_head_of_another_class_comes_along(make_folder, tensors, tmp_path):
-    tensors["classification_head.out_proj.bias"] = np.ones(3, np.float32)
+    shapes = {"dense.weight": (14, 14), "dense.bias": (14,), "out_proj.weight": (3, 14), "out_proj.bias": (3,)}
+    tensors |= {f"classification_head.{name}": np.ones(shape, np.float32) for name, shape in shapes.items()}
     del tensors["final_logits_bias"]
-    convert(make_folder(tensors), tmp_path / "new")
+    source = make_folder(tensors)
+    edit_config(source, id2label={"0": "a", "1": "b", "2": "c"})
+    convert(source, tmp_path / "new")
     assert load_file(tmp_path / "new" / "model.safetensors").keys() == tensors.keys()
 
 

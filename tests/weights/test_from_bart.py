@@ -88,8 +88,8 @@ def test_every_number_is_taken_over_or_copied(tmp_path, prefix):
 
 
 def test_a_head_of_barts_is_the_leds(tmp_path):
-    head = {f"classification_head.{n}.{k}": np.ones((2, 3)[: 1 + (k == "weight")], np.float32)
-            for n in ("dense", "out_proj") for k in ("weight", "bias")}  # fmt: skip
+    shapes = {"dense.weight": (6, 6), "dense.bias": (6,), "out_proj.weight": (2, 6), "out_proj.bias": (2,)}
+    head = {f"classification_head.{name}": np.ones(shape, np.float32) for name, shape in shapes.items()}
     tensors = {name: array for name, array in bart_tensors().items() if name != "final_logits_bias"} | head
     convert_bart(make_bart(tmp_path / "bart", tensors), tmp_path / "led", max_positions=LONG)
     assert load_file(tmp_path / "led" / "model.safetensors").keys() >= head.keys()

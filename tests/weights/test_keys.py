@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from led_ref.config import LEDConfig
-from led_ref.weights.keys import assemble, canonical_key, checkpoint_entries, entries, parameter_count
+from led_ref.weights.keys import HEADS, assemble, canonical_key, checkpoint_entries, entries, parameter_count
 
 LED_BASE = LEDConfig(
     d_model=768,
@@ -38,14 +38,19 @@ def leaves(node, path=""):
     elif isinstance(node, tuple):
         for i, item in enumerate(node):
             yield from leaves(item, f"{path}.{i}")
-    else:
+    elif node is not None:  # the head of another class
         yield path[1:], node
 
 
-def test_every_field_of_the_parameters_stands_in_the_table_once(config):
-    arrays = {entry.field: np.zeros(entry.shape) for entry in entries(config)}
+@pytest.mark.parametrize("heads", [(), ("qa_outputs",), tuple(HEADS)])
+def test_every_field_of_the_parameters_stands_in_the_table_once(config, heads):
+    arrays = {entry.field: np.zeros(entry.shape) for entry in entries(config, heads)}
     assembled = dict(leaves(assemble(arrays, config)))
-    assert len(arrays) == len(entries(config))
+    assert (
+        len(arrays)
+        == len(entries(config, heads))
+        == len(entries(config)) + sum({"qa_outputs": 2}.get(h, 4) for h in heads)
+    )
     assert assembled.keys() == arrays.keys()
     assert all(assembled[field] is array for field, array in arrays.items())
 

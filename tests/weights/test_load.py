@@ -99,12 +99,16 @@ def test_an_lm_head_of_its_own_is_kept(make_folder, tensors, config, tie_word_em
     assert params.lm_head is not params.shared
 
 
-def test_heads_of_other_classes_are_let_through_if_asked_for(make_folder, tensors, config):
+def test_a_head_is_loaded_if_asked_for(make_folder, tensors, config):
     tensors["qa_outputs.weight"] = np.ones((2, config.d_model), np.float32)
+    tensors["qa_outputs.bias"] = np.ones(2, np.float32)
     folder = make_folder(tensors)
-    with pytest.raises(CheckpointError, match=r"1 left over: qa_outputs\.weight \(a head of LEDForQuestionAnswering\)"):
+    with pytest.raises(CheckpointError, match=r"2 left over: qa_outputs\.bias \(a head of LEDForQuestionAnswering\)"):
         load(folder, config)
-    assert_holds(load(folder, config, heads={"qa_outputs"}), tensors, config)
+    del tensors["final_logits_bias"]  # of the class that writes
+    params = load(make_folder(tensors), config, heads={"qa_outputs"})
+    np.testing.assert_array_equal(params.qa_outputs.bias, tensors["qa_outputs.bias"])
+    assert_holds(params, {**tensors, "final_logits_bias": np.zeros((1, config.vocab_size), np.float32)}, config)
 
 
 def test_large_finite_weights_are_no_infinity(make_folder, tensors, config):
