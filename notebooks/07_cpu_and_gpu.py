@@ -250,9 +250,9 @@ for threads in (1, 2):
 class WithoutCorners(NumpyBackend):
     """Wrong: what is in the tile is seen, in the band or not."""
 
-    def band_softmax(self, scores_hQZ, globals_, band):
-        """As softmax over the whole tile."""
-        return self.softmax(scores_hQZ)
+    def band_attend(self, scores_hQZ, v_hZK, globals_, band):
+        """As if the whole tile were seen."""
+        return self.softmax(scores_hQZ) @ v_hZK
 
 
 found = read(led_ref.load(backend=WithoutCorners()).model, 1024)

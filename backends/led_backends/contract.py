@@ -124,6 +124,13 @@ class Backend(Protocol):
         """
         ...
 
+    def band_attend(self, scores_hQZ: Array, v_hZK: Array, globals_: int, band: Band) -> Array:
+        """`band_softmax(scores) @ v`: what each query of the tile takes, (h, Q, K). May overwrite scores.
+
+        That both are one operation lets a machine divide the K numbers of a query in place of its Z scores.
+        """
+        ...
+
     def attend(self, q_BHQK: Array, k_BHSK: Array, v_BHSK: Array, may_look_BQS: Array | None) -> Array:
         """`softmax(q @ k.T) @ v` for every document and head: (B, H, Q, K). Queries come divided by sqrt(K).
 

@@ -88,6 +88,11 @@ class PlainOperations:
         self.hide(scores_hQS, may_look_QS if band.local_S is None else may_look_QS & band.local_S)
         return self.softmax(scores_hQZ)
 
+    def band_attend(self, scores_hQZ: Array, v_hZK: Array, globals_: int, band: Band) -> Array:
+        """`band_softmax(scores) @ v`."""
+        out_hQK: Array = self.band_softmax(scores_hQZ, globals_, band) @ v_hZK
+        return out_hQK
+
     def attend(self, q_BHQK: Array, k_BHSK: Array, v_BHSK: Array, may_look_BQS: Array | None) -> Array:
         """Scores, softmax, weighted sum, for blocks of queries (see SCORES_AT_A_TIME)."""
         xp = self.xp

@@ -15,7 +15,7 @@ import numpy as np
 
 from led_backends.contract import Array, Band, HostArray
 from led_backends.gelu_tail import CENTRE, tail_coefficients
-from led_backends.threads import spread
+from led_backends.threads import inside_a_piece, spread
 
 # Elements that one thread works on at a time, in what is done element by element. Fewer stay nearer to the core, but each
 # call ends with a wait for Python's lock: with two threads GELU took 6.3 ns a number like this and 7.7 with a quarter of it.
@@ -29,7 +29,12 @@ WEIGHT_ROWS = 64  # of a weight matrix, in a tile
 KEYS = 256  # of attention's keys or values, in a tile
 
 # Rows of a feed-forward that one thread takes through both of its products: the F numbers of all rows are never there at once.
-BLOCK_ROWS = 512
+# The product packs the weights anew for each block, which for 512 rows takes an eighth of its time, for 1,024 half of that.
+BLOCK_ROWS = 1024
+
+# A softmax whose rows all have their highest score within this distance of 0 need not shift them: exp(30) is 1e13, so that
+# even 100,000 of them stay far within float32, and the highest of a row stays far above what is lost beside it.
+HARMLESS = 30
 
 # Numbers to read, below which a product is sooner done than shared with another thread.
 SMALL = 1 << 19
@@ -87,7 +92,8 @@ class NumpyBackend:
         """
         rows = x.reshape(-1, x.shape[-1])
         few = len(rows) <= FEW_ROWS
-        shares = 1 if few and sum(weight.size for weight, _ in maps) < SMALL else self.threads
+        alone = inside_a_piece() or (few and sum(weight.size for weight, _ in maps) < SMALL)
+        shares = 1 if alone else self.threads
         results = [np.empty((len(rows), len(weight)), rows.dtype) for weight, _ in maps]
 
         def multiply(piece: tuple[int, slice]) -> None:
@@ -105,7 +111,7 @@ class NumpyBackend:
         for n, (weight, _) in enumerate(maps):
             total = len(weight) if few else len(rows)
             # A share is whole tiles, of rows too: then the same numbers are multiplied together however many share them.
-            share = -(-total // (WEIGHT_ROWS * shares)) * WEIGHT_ROWS
+            share = min(-(-total // (WEIGHT_ROWS * shares)) * WEIGHT_ROWS, total if few else BLOCK_ROWS)
             pieces += [(n, some) for some in _slices(total, share)]
         self._spread(multiply, pieces)
         return [y.reshape(*x.shape[:-1], y.shape[-1]) for y in results]
@@ -161,14 +167,25 @@ class NumpyBackend:
         return scores
 
     def band_softmax(self, scores_hQZ: Array, globals_: int, band: Band) -> Array:
-        """Hide the corners outside the band (for most tiles, only the first and last columns have any), then softmax."""
-        scores_hQS = scores_hQZ[:, :, globals_:]
+        """Hide what the band does not show, then softmax."""
+        self._hide_outside(scores_hQZ[:, :, globals_:], band)
+        return self.softmax(scores_hQZ)
+
+    def band_attend(self, scores_hQZ: Array, v_hZK: Array, globals_: int, band: Band) -> Array:
+        """`exp(scores) @ v / sum(exp(scores))`: K divisions a query instead of G + S."""
+        self._hide_outside(scores_hQZ[:, :, globals_:], band)
+        total_hQ1 = _exponentials(scores_hQZ)
+        out_hQK: Array = scores_hQZ @ v_hZK
+        out_hQK /= total_hQ1
+        return out_hQK
+
+    def _hide_outside(self, scores_hQS: Array, band: Band) -> None:
+        """Hide the corners outside the band (for most tiles, only the first and last columns have any), and what is masked."""
         queries, keys = scores_hQS.shape[1:]
-        for columns, may_look_QS in _band_corners(band.first, queries, keys, band.radius):
-            self.hide(scores_hQS[:, :, columns], may_look_QS)
+        for columns, hidden_QS in _band_corners(band.first, queries, keys, band.radius):
+            np.copyto(scores_hQS[:, :, columns], -np.inf, where=hidden_QS)
         if band.local_S is not None:
             self.hide(scores_hQS, band.local_S)
-        return self.softmax(scores_hQZ)
 
     def attend(self, q_BHQK: Array, k_BHSK: Array, v_BHSK: Array, may_look_BQS: Array | None) -> Array:
         """Some heads of one document at a time, over threads; few queries by tiles of keys (see KEYS), many in blocks."""
@@ -229,13 +246,15 @@ def _quietly(work: Callable[[Piece], None]) -> Callable[[Piece], None]:
 def _exponentials(scores: Array) -> Array:
     """`exp(score - highest)` over the last axis, in place, and what a row's sum up to; for a row that is hidden, zeros and 1.
 
-    The highest score itself gives exp(0) = 1, so a sum below 1 is that of a hidden row.
+    The highest is taken away so that exp stays in range. Where it would anyway, nothing is: the quotient is the same.
     """
     lowest = np.finfo(scores.dtype).min  # in place of -inf, from which nothing can be taken
-    scores -= scores.max(-1, keepdims=True, initial=lowest)
+    highest = scores.max(-1, keepdims=True, initial=lowest)
+    if (np.abs(highest) > HARMLESS).any():
+        scores -= highest
     np.exp(scores, out=scores)
     total: Array = np.einsum("...s->...", scores)[..., None]  # a third of the time of `sum`
-    np.maximum(total, 1, out=total)
+    total[total == 0] = 1
     return total
 
 
@@ -269,7 +288,7 @@ def _tiled_sum(rows: Array, matrix: Array, tile: int, out: Array) -> None:
 
 @lru_cache(maxsize=256)
 def _band_corners(first: int, queries: int, keys: int, radius: int) -> tuple[tuple[slice, Array], ...]:
-    """The pieces of a (Q, S) tile with something to hide: (columns, may_look of those columns). Most tiles share one.
+    """The pieces of a (Q, S) tile with something to hide: (columns, what is hidden in them). Most tiles share one.
 
     Query q sees |first + q - s| <= R, so all that is hidden lies in two corners: left of what the last query sees, and
     right of what the first one does.
@@ -281,8 +300,9 @@ def _band_corners(first: int, queries: int, keys: int, radius: int) -> tuple[tup
     for columns in (slice(0, left_end), slice(right_start, keys)):
         if columns.start < columns.stop:
             may_look = abs(rows - np.arange(columns.start, columns.stop)) <= radius
-            may_look.flags.writeable = False
-            pieces.append((columns, may_look))
+            hidden = ~may_look
+            hidden.flags.writeable = False
+            pieces.append((columns, hidden))
     return tuple(pieces)
 
 
@@ -290,16 +310,19 @@ def _gelu_in_place(x: Array, coefficients: Sequence[Any]) -> None:
     """GELU of one cache-sized piece, overwriting it."""
     number = x.dtype.type
     a = np.abs(x)
-    s = (a - number(CENTRE)) / (a + number(CENTRE))
-    tail = np.full_like(s, coefficients[-1])  # R(s) by Horner's rule
-    for coefficient in coefficients[-2::-1]:
-        tail *= s
+    s, tail = a - number(CENTRE), a + number(CENTRE)
+    s /= tail
+    np.multiply(s, coefficients[-1], out=tail)  # R(s) by Horner's rule
+    for coefficient in coefficients[-2:0:-1]:
         tail += coefficient
+        tail *= s
+    tail += coefficients[0]
     tail *= a  # |x| Phi(-|x|), its exponential last
     np.multiply(a, a, out=s)
     s *= number(-0.5)
     tail *= np.exp(s, out=s)
-    np.maximum(x, number(0), out=x)
+    x += a  # max(x, 0) = (x + |x|) / 2 without rounding, and faster than NumPy's maximum of an array and a number
+    x *= number(0.5)
     x -= tail
 
 

@@ -25,6 +25,11 @@ _lock = threading.Lock()
 _here = threading.local()
 
 
+def inside_a_piece() -> bool:
+    """Whether this thread is doing a piece now, so that what it would spread, it does alone."""
+    return getattr(_here, "in_a_piece", False)
+
+
 def spread(work: Callable[[Piece], None], pieces: Sequence[Piece], threads: int, *, products: bool = True) -> None:
     """Do the work on every piece, in this thread and up to `threads` - 1 others. Whoever is free takes the next piece.
 
@@ -38,7 +43,7 @@ def spread(work: Callable[[Piece], None], pieces: Sequence[Piece], threads: int,
         Exception: the first that a piece raised; the pieces after it may not have been begun.
     """
     helpers = min(threads, len(pieces)) - 1
-    if getattr(_here, "in_a_piece", False):
+    if inside_a_piece():
         for piece in pieces:
             work(piece)
         return

@@ -44,10 +44,10 @@ print("names of the array namespace that the model may use:", ", ".join(sorted(X
 # how NumPy does it:
 
 # %%
-source("led_backends.contract:Backend.band_softmax", docstring=True)
+source("led_backends.contract:Backend.band_attend", docstring=True)
 
 # %%
-source("led_backends.numpy_backend:NumpyBackend.band_softmax")
+source("led_backends.numpy_backend:NumpyBackend.band_attend")
 
 # %% [markdown]
 # ## Tiles

@@ -65,6 +65,7 @@ def operations() -> dict[str, Operation]:
         "hide, softmax": hidden,
         "band_softmax": lambda b, x: b.band_softmax(x["tile"], 2, Band(5, 3, None)),
         "band_softmax, masked": lambda b, x: b.band_softmax(x["tile"], 2, Band(5, 3, x["local"])),
+        "band_attend": lambda b, x: b.band_attend(x["tile"], x["tile_values"], 2, Band(5, 3, x["local"])),
         "attend, few queries": lambda b, x: b.attend(x["q"][:, :, :4], x["k"], x["v"], None),
         "attend, few queries, masked": lambda b, x: b.attend(x["q"][:, :, :4], x["k"], x["v"], x["look"][:, :4]),
         "attend, many queries": lambda b, x: b.attend(x["q"], x["k"], x["v"], x["look"]),
@@ -78,8 +79,8 @@ def inputs(dtype: str) -> dict[str, HostArray]:
     rng = np.random.default_rng(0)
     shapes = {
         "rows": (301, 96), "weight": (67, 96), "bias": (67,), "norm": (96,), "shift": (96,), "update": (301, 96),
-        "batch": (3, 7, 96), "scores": (3, 11, 701), "tile": (3, 11, 2 + 19), "q": (2, 3, 37, 64), "k": (2, 3, 701, 64),
-        "v": (2, 3, 701, 64),
+        "batch": (3, 7, 96), "scores": (3, 11, 701), "tile": (3, 11, 2 + 19), "tile_values": (3, 2 + 19, 64),
+        "q": (2, 3, 37, 64), "k": (2, 3, 701, 64), "v": (2, 3, 701, 64),
     }  # fmt: skip
     found: dict[str, HostArray] = {
         name: rng.standard_normal(shape).astype(np.float32).astype(dtype) for name, shape in shapes.items()

@@ -62,8 +62,8 @@ def sliding_window_attention(
             k_hZK = with_globals(k_HGK[h], k_HTK[h], block, backend)
             v_hZK = with_globals(v_HGK[h], v_HTK[h], block, backend)
             scores_hQZ = q_HTK[h, block.start : block.stop] @ k_hZK.swapaxes(-1, -2)
-            probs_hQZ = backend.band_softmax(scores_hQZ, len(globals_G), block.band)
-            out_THK[block.start : block.stop, h] = (probs_hQZ @ v_hZK).swapaxes(0, 1)
+            out_hQK = backend.band_attend(scores_hQZ, v_hZK, len(globals_G), block.band)
+            out_THK[block.start : block.stop, h] = out_hQK.swapaxes(0, 1)
 
     backend.for_each_tile(attend, heads)
     out_THK[backend.to_device((~mask.local_T).nonzero()[0])] = 0

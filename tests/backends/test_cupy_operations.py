@@ -146,9 +146,9 @@ def test_hide_and_softmax(check, backend, dtype, rng):
 @pytest.mark.parametrize("all_local", [True, False])
 def test_band_softmax(check, rng, globals_, all_local):
     local_S = None if all_local else rng.random(23) < 0.6
-    check(
-        "band_softmax", rng.normal(size=(2, 5, globals_ + 23)), globals_, Band(4, 6, local_S), launches=["band_softmax"]
-    )
+    scores, values = rng.normal(size=(2, 5, globals_ + 23)), rng.normal(size=(2, globals_ + 23, 13)) / 2
+    check("band_softmax", scores, globals_, Band(4, 6, local_S), launches=["band_softmax"])
+    check("band_attend", scores, values, globals_, Band(4, 6, local_S), launches=["band_softmax"])
 
 
 @pytest.mark.parametrize("room", [0, 11])

@@ -73,6 +73,24 @@ def test_the_softmax_of_a_band_is_the_plain_one(rng, radius, globals_):
                 assert np.array_equal(found, backend.softmax(plain))
 
 
+@pytest.mark.parametrize("height", [1, 29, 31, 700])
+def test_attention_in_a_band_is_its_softmax_times_the_values(rng, height):
+    """Also where the highest scores are too high, or too low, for exp to bear them as they are."""
+    backend, band = NumpyBackend(1), Band(3, 4, np.arange(17) != 6)
+    values = rng.standard_normal((2, 2 + 17, 5))
+    for shift in (height, -height):
+        scores = rng.standard_normal((2, 11, 2 + 17)) + shift
+        scores[0, 3] = -np.inf  # a query that sees nothing takes nothing
+        plain = backend.band_softmax(scores.copy(), 2, band) @ values
+        found = backend.band_attend(scores.copy(), values, 2, band)
+        np.testing.assert_allclose(found, plain, rtol=1e-13, atol=1e-13)
+        assert (found[0, 3] == 0).all()
+        lifted = backend.band_attend(scores - shift, values, 2, band)
+        np.testing.assert_allclose(
+            found, lifted, rtol=2e-12, atol=2e-12
+        )  # scores of 700 have 1e-13 as their last place
+
+
 @pytest.mark.parametrize("rows", [1, BLOCK_ROWS, 2 * BLOCK_ROWS + 3])
 @pytest.mark.parametrize("threads", [1, 3])
 def test_blocks_cover_each_row_once(rows, threads):
