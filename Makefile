@@ -57,7 +57,7 @@ bench: $(VENV)/dev.done
 	$(BIN)/led-ref bench
 
 clean:
-	rm -rf $(VENV) site docs/notebooks docs/built docs/assets/katex docs/book/*_files dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) site docs/notebooks docs/built docs/assets/katex dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	rm -f docs/book/*.md docs/book/*.ipynb docs/book/.*.made_of
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

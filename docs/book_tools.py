@@ -124,9 +124,9 @@ def table_of(axes: Any, cells: Any, *, rows: Any = None, columns: Any = None, di
     axes.set(xlim=(-0.55, width - 0.45), ylim=(height - 0.45, -0.55))
     for n in range(max(height, width) + 1):
         if n <= width:
-            axes.plot([n - 0.5, n - 0.5], [-0.5, height - 0.5], color=QUIET, linewidth=0.4)
+            axes.plot([n - 0.5, n - 0.5], [-0.5, height - 0.5], color=QUIET, linewidth=0.8, alpha=0.5)
         if n <= height:
-            axes.plot([-0.5, width - 0.5], [n - 0.5, n - 0.5], color=QUIET, linewidth=0.4)
+            axes.plot([-0.5, width - 0.5], [n - 0.5, n - 0.5], color=QUIET, linewidth=0.8, alpha=0.5)
     if digits is not None:
         for i, j in zip(
             *(cells == cells).nonzero(), strict=True

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from book_tools import BAND, GLOBAL
 
-DROPPED = "#80808090"
+DROPPED = "#808080"
 LABEL_AT = 0.84  # where on an edge its number stands: near its end, because many edges have the same beginning
 LEFT, RIGHT = 0.2, 0.75  # where between two columns an edge begins and ends
 
@@ -29,7 +29,7 @@ def draw_beam_tree(axes: Any, told: Any, decode: Callable[[Sequence[int]], str],
     """
     steps = sum(name.endswith(".candidates.beams") for name in told) - 1  # at the last step every text stops
     chosen = chosen_beams(told, steps)
-    axes.text(0, 0, "start\n0.00", ha="center", va="center", fontsize=8, color=BAND)
+    axes.text(0, 0, "start\n0.00", ha="center", va="center", fontsize=9, color=BAND)
     for n in range(steps):
         now = f"beam.step.{n}"
         beams, words, scores = (told[f"{now}.candidates.{what}"][0] for what in ("beams", "tokens", "scores"))
@@ -45,7 +45,7 @@ def draw_beam_tree(axes: Any, told: Any, decode: Callable[[Sequence[int]], str],
             before = told[f"beam.step.{n - 1}.running.scores"][0, beam] if n else 0.0
             _edge(axes, n, -beam if n else 0, -row, f"{score - before:+.2f}", color, width)
             label = f"{decode([word])!r}\n{score:.2f}"
-            axes.text(n + 1, -row, label, ha="center", va="center", fontsize=8, color=color)
+            axes.text(n + 1, -row, label, ha="center", va="center", fontsize=9, color=color)
     axes.set(xlim=(-0.3, steps + 0.4), ylim=(-len(running) - 1.9, 0.7))
     axes.axis("off")
 
@@ -67,4 +67,4 @@ def _edge(axes: Any, column: int, y_from: float, y_to: float, label: str, color:
     """A line from one column to the next with a number on it."""
     axes.plot([column + LEFT, column + RIGHT], [y_from, y_to], color=color, lw=width)
     x, y = np.array([column + LEFT, y_from]) + LABEL_AT * np.array([RIGHT - LEFT, y_to - y_from])
-    axes.text(x, y, label, fontsize=7, color=color, ha="center", va="bottom")
+    axes.text(x, y, label, fontsize=8, color=color, ha="center", va="bottom")

@@ -1,9 +1,9 @@
-"""Run every notebook and every chapter of the book, and make a page of each, with its pictures and an .ipynb.
+"""Run every notebook and every chapter of the book, and make a page of each, with its pictures in it, and an .ipynb.
 
     notebooks/NAME.py -> docs/notebooks/NAME.md        docs/book/NAME.py -> docs/book/NAME.md
 
     python docs/build_notebooks.py                     all that changed since they were built
-    python docs/build_notebooks.py 01_sliding_window   this one, in any case; the others stay as they are
+    python docs/build_notebooks.py 02_sliding_window   this one, in any case; the others stay as they are
 
 A notebook is kept as a Python file in the percent format (`# %%` begins a cell), without outputs: it can be read, compared
 and run as it is. Here its cells are executed, in order, from an empty kernel. If one fails nothing is written for that
@@ -21,8 +21,9 @@ How pictures look on the site is in docs/matplotlibrc, how a page is put togethe
 """
 
 import hashlib
+import html
 import os
-import shutil
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -44,8 +45,12 @@ MADE_OF = (
     "docs/matplotlibrc",
     "docs/data",
     "tests/mutants",
+    "tests/vectors",
 )
+INK = "#3f4a50"  # of docs/matplotlibrc: all that is neither a curve nor a guide. On a page it is the colour of its text
 LIBRARIES = ("numpy", "matplotlib", "nbconvert", "jupytext")
+DOTS = 88  # to an inch of a drawing
+DRAWING = "image/svg+xml"
 SECONDS_FOR_A_CELL = 120
 AT_A_TIME = 2
 
@@ -123,9 +128,9 @@ def remove_pages_without_a_source(sources: Sequence[Path]) -> None:
     """A page whose notebook is gone must not linger."""
     for folder, pages in FOLDERS.items():
         there = {source.stem for source in sources if source.parent == folder}
-        for page in [*pages.glob("[0-9]*.md"), *pages.glob("[0-9]*.ipynb"), *pages.glob("[0-9]*_files")]:
-            if page.stem.removesuffix("_files") not in there:
-                shutil.rmtree(page) if page.is_dir() else page.unlink()
+        for page in [*pages.glob("[0-9]*.md"), *pages.glob("[0-9]*.ipynb")]:
+            if page.stem not in there:
+                page.unlink()
 
 
 # ---- one notebook ----------------------------------------------------------------------------------------------------
@@ -136,7 +141,7 @@ class NotebookError(Exception):
 
 
 def build(source: Path) -> None:
-    """Execute one notebook and write its page, its pictures and its .ipynb.
+    """Execute one notebook and write its page, pictures and all, and its .ipynb.
 
     Raises:
         NotebookError: if a cell fails, or a picture has no text in its place.
@@ -144,23 +149,24 @@ def build(source: Path) -> None:
     import jupytext
     import nbformat
     from nbconvert import MarkdownExporter
+    from traitlets.config import Config
 
     pages = FOLDERS[source.parent]
     notebook = jupytext.read(source)
     execute(notebook, source)
     check_pictures(notebook, source)
 
-    exporter = MarkdownExporter(template_file=str(DOCS / "notebook.md.j2"))
-    pictures = {"output_files_dir": f"{source.stem}_files", "unique_key": source.stem}
-    page, resources = exporter.from_notebook_node(
-        notebook, {**pictures, "notebook_name": source.stem, "folder": pages.name}
-    )
+    # Left alone, it would put drawings into files of their own.
+    settings = Config({"ExtractOutputPreprocessor": {"enabled": False}})
+    exporter = MarkdownExporter(template_file=str(DOCS / "notebook.md.j2"), config=settings)
+    exporter.register_filter("drawing", drawing)
+    told = {
+        "notebook_name": source.stem,
+        "folder": pages.name,
+        "draws_trees": "from book_trees" in source.read_text(encoding="utf-8"),
+    }
+    page, _ = exporter.from_notebook_node(notebook, told)
     pages.mkdir(exist_ok=True)
-    shutil.rmtree(pages / pictures["output_files_dir"], ignore_errors=True)
-    for name, content in resources["outputs"].items():
-        path = pages / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(content)
     (pages / f"{source.stem}.md").write_text(page, encoding="utf-8")
     nbformat.write(notebook, pages / f"{source.stem}.ipynb")
 
@@ -180,7 +186,7 @@ def execute(notebook: Any, source: Path) -> None:
         timeout=SECONDS_FOR_A_CELL,
         coalesce_streams=True,  # what a cell prints is one text
         extra_arguments=[
-            "--InlineBackend.figure_formats=retina",  # pictures in double resolution, which know their size on the page
+            "--InlineBackend.figure_formats=svg",  # drawings, sharp in any size, which can take a page's colours
             "--IPKernelApp.log_level=40",  # it warns that it talks to us unencrypted, on this machine
         ],
         resources={"metadata": {"path": str(source.parent)}},
@@ -202,9 +208,20 @@ def check_pictures(notebook: Any, source: Path) -> None:
         NotebookError: naming the first cell whose picture has none.
     """
     for index, cell in enumerate(notebook.cells):
-        draws = any("image/png" in output.get("data", {}) for output in cell.get("outputs", ()))
+        draws = any(DRAWING in output.get("data", {}) for output in cell.get("outputs", ()))
         if draws and not cell.metadata.get("alt"):
             raise NotebookError(f'{where(notebook, index, source)} draws; say what: # %% alt="..."')
+
+
+def drawing(svg: str, alt: str) -> str:
+    """Matplotlib's drawing as a part of the page, so that its letters and lines take the page's colour, light or dark."""
+    head, body = re.fullmatch(r".*?(<svg[^>]*)>(.*)", svg, re.DOTALL).groups()
+    points = float(re.search(r'width="([\d.]+)pt"', head)[1])
+    head = re.sub(r'(width|height)="[\d.]+pt"', "", head)
+    # Its one rule of style is about every element of a page; docs/assets/site.css has it for drawings.
+    body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", body, flags=re.DOTALL).replace(INK, "currentColor")
+    label = f'role="img" aria-label="{html.escape(alt)}" style="--width: {points / 72 * DOTS:.0f}px"'
+    return f'<div class="picture">{head} {label}>{body.strip()}</div>'
 
 
 def where(notebook: Any, index: int, source: Path) -> str:

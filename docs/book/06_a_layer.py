@@ -114,13 +114,13 @@ source("led_ref.model.ops:add_and_norm")
 # ## One token's way through
 #
 # `led_ref.trace` runs the model and keeps every intermediate, with its equation. This is layer 1 of the bundled model,
-# reading one line:
+# reading one line (long equations are cut here; [the whole list](../traces.md) has them):
 
 # %%
 trace = led_ref.trace(led.model.encoder, [led.encode("Pack files with tar.")], only="led.encoder.layers.0.*")
 for name, step in trace.steps.items():
     short = name.removeprefix("led.encoder.layers.0.").removeprefix("self_attn.longformer_")
-    print(f"{short:34} {step.letters:13} {step.value.shape!s:17} {step.equation}")
+    print(f"{short:32} {step.letters:12} {step.value.shape!s:16} {step.equation[:30]}")
 
 # %% [markdown]
 # Check the last steps yourself, from the numbers before them:

@@ -119,7 +119,7 @@ for n in range(3):
         print(f"  beam {beam} + {led.tokenizer.decode([word])!r:9} {before:7.3f} {score - before:+7.3f} = {score:7.3f}")
 
 # %% alt="A tree of words and scores; dropped candidates are grey, the path of the chosen text is thick"
-figure, axes = plt.subplots(figsize=(10.5, 5.2))
+figure, axes = plt.subplots(figsize=(8.6, 6))
 draw_beam_tree(axes, told, led.tokenizer.decode)
 axes.set_title(f"{BEAMS} beams write about the manual page")
 plt.show()

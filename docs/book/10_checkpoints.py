@@ -119,6 +119,24 @@ plt.show()
 # A checkpoint may hold float16 or bfloat16: two bytes a number. float16 keeps eleven significant bits and ends at
 # 65,504; bfloat16 keeps eight and reaches as far as float32. They are widened to float32 when they are loaded, which
 # changes nothing: every float16 is a float32.
+#
+# The sixteen bits of a float16 are a sign $s$, five bits of exponent $e$ and ten of mantissa $m$, and they mean
+#
+# $$x = (-1)^s \cdot 2^{\,e - 15} \cdot \left(1 + \frac{m}{2^{10}}\right), \qquad 0 < e < 31.$$
+#
+# The 1 in front is not stored; that makes eleven bits of ten. With $e = 0$ it is missing, for numbers near zero;
+# $e = 31$ is infinity, or not a number. A bfloat16 has eight bits of exponent, like float32, and seven of mantissa. By
+# hand, a third:
+
+# %%
+bits = f"{int(np.float16(1 / 3).view(np.uint16)):016b}"
+sign, exponent, mantissa = int(bits[0], 2), int(bits[1:6], 2), int(bits[6:], 2)
+by_hand = (-1) ** sign * 2.0 ** (exponent - 15) * (1 + mantissa / 2**10)
+print(f"{bits[0]} {bits[1:6]} {bits[6:]}: 2^({exponent} - 15) (1 + {mantissa} / 1024) = {by_hand:.9f}")
+assert by_hand == np.float16(1 / 3)
+
+# %% [markdown]
+# And three numbers in all three types:
 
 # %%
 x = np.array([1 / 3, 1000 / 3, 70000.0], dtype=np.float32)

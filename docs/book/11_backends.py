@@ -68,7 +68,13 @@ print("\n".join("".join(".x"[seen] for seen in row) for row in seen_in_tile(bloc
 # %% [markdown]
 # The dots are computed and thrown away. Small tiles waste less: with Q = 1 nothing is wasted. But a product of one
 # row is slow on every machine, because each key is fetched for a single multiplication. Large tiles use what they
-# fetch Q times, and waste more. Counted for led-base, one layer of a document of 4,096 tokens:
+# fetch Q times, and waste more. A tile inside the document has $S = Q + 2R$ keys, of which each query sees $2R + 1$:
+#
+# $$\text{multiplications for each key fetched} = Q, \qquad
+# \text{share that is thrown away} = 1 - \frac{2R + 1}{Q + 2R} = \frac{Q - 1}{Q + 2R}.$$
+#
+# In the tile above that is (5 - 1) / (5 + 6), four dots of eleven in every row. Counted for led-base, one layer of a
+# document of 4,096 tokens:
 
 # %% alt="Two curves against the number of queries in a tile, both axes logarithmic: operations rise, keys fetched fall"
 sizes = (1, 4, 16, 64, 128, 256, 512, 1024)

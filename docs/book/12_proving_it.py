@@ -141,6 +141,29 @@ found = diff(ours, theirs)
 print(f"equal before: {len(found.equal_before)} arrays\nfirst different: {found.first.name}\nhint: {found.hint}")
 
 # %% [markdown]
+# ## How large may rounding be?
+#
+# A float32 keeps 24 bits, so every product and every sum is off by at most $u = 2^{-24}$ of itself. A dot product of
+# $n$ numbers has $n$ of each, one behind the other. All of it together ([Higham
+# 2002](https://doi.org/10.1137/1.9780898718027), chapter 3), in whatever order one adds:
+#
+# $$\left|\operatorname{fl}(q \cdot k) - q \cdot k\right| \;\le\; \gamma_n \sum_{d=1}^{n} |q_d\, k_d|,
+# \qquad \gamma_n = \frac{n u}{1 - n u}.$$
+#
+# A value outside of that is not rounded, it is wrong. `tests/model/test_float32_bound.py` holds every step of the model to
+# such a bound. For a score of led-base, 64 numbers long:
+
+# %%
+n, u = 64, 2.0**-24
+q_NK, k_NK = np.random.default_rng(12).normal(size=(2, 1000, n)).astype(np.float32)
+products_NK = q_NK.astype(np.float64) * k_NK  # exact: 24 bits times 24 fit into a float64
+off = abs(np.einsum("nk,nk->n", q_NK, k_NK) - products_NK.sum(axis=1))
+allowed = n * u / (1 - n * u) * abs(products_NK).sum(axis=1)
+print(f"1,000 scores: off by at most {off.max():.1e}; the bound is {allowed.min():.1e} at least")
+print(f"the worst uses {(off / allowed).max():.1%} of what it may: rounding goes up and down, and cancels")
+assert (off <= allowed).all()
+
+# %% [markdown]
 # ## The error table
 #
 # Two right programs differ by rounding: they add the same numbers in another order. So the question is not whether

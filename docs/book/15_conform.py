@@ -61,6 +61,23 @@ print("wanted:  ", {name: array.shape for name, array in case.answers[0].items()
 print("allowed: ", {dtype: f"{limit:.1e}" for dtype, limit in case.tolerance["out"].items()})
 
 # %% [markdown]
+# What is allowed is derived, not fitted. A type whose numbers are rounded to $u$ of themselves may lose, in a case that
+# is $\text{depth}$ steps deep (a product, a softmax, a norm) and whose answers are no larger than $\text{scale}$,
+#
+# $$|\text{yours} - \text{answer}| \;\le\; 8\, u \cdot \text{depth} \cdot \text{scale},
+# \qquad u = 2^{-53} \text{ or } 2^{-24},$$
+#
+# but at least $2^{-29}$, because the answers themselves are rounded. The 8: a step adds some fifty terms, whose errors
+# have no common sign, so they grow like the root of their number.
+
+# %%
+scale = 2.0 ** max(0, np.ceil(np.log2(abs(case.answers[0]["out"]).max())))
+for dtype, u in (("float64", 2.0**-53), ("float32", 2.0**-24)):
+    limit = max(2.0**-29, 8 * u * case.depth * scale)
+    print(f"{dtype}: 8 · {u:.1e} · {case.depth} · {scale:g} = {8 * u * case.depth * scale:.1e}, so {limit:.1e}")
+    assert limit == case.tolerance["out"][dtype]
+
+# %% [markdown]
 # ## By hand
 #
 # One case by hand is enough to see how little is asked for: read the inputs, compute, compare. This is a softmax:

@@ -1,0 +1,119 @@
+"""Open every page of the built site in a real browser, as a reader does who has no network but this one.
+
+    make docs browser                                                 builds the site, fetches a Chromium, runs this
+    python tests/browser/check_site.py [--chromium /usr/bin/chromium] [--shots FOLDER] [PAGE ...]
+
+A server on this machine hands out site/ as it lies there. Each page is opened 1280 and 400 pixels wide, light and dark, and
+scrolled to its end, so that all that is loaded late is loaded. Checked: no request to another host, none that fails, no
+complaint on the console, every picture loaded, every formula set, and nothing that makes the page wider than the screen
+(what is wide scrolls inside itself). Pictures (--shots) are for eyes.
+"""
+
+import argparse
+import functools
+import http.server
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from chromium import launch
+
+SITE = Path(__file__).parents[2] / "site"
+WIDTHS = (1280, 400)
+SCHEMES = ("light", "dark")
+PATIENCE = 120_000  # milliseconds; for a machine that has other things to do
+# What reaches over the right edge of the screen, though no box around it can be scrolled: it widens the page, or is cut off.
+TOO_WIDE = """() => {
+  const edge = document.documentElement.clientWidth;
+  const scrolls = (e) => e && e !== document.body && (/auto|scroll/.test(getComputedStyle(e).overflowX) || scrolls(e.parentElement));
+  const found = [...(document.querySelector('article') || document.body).querySelectorAll('*')]
+    .filter((e) => e.getBoundingClientRect().right > edge + 1 && e.getClientRects().length && !scrolls(e))
+    .map((e) => `<${e.tagName.toLowerCase()} class="${e.className}"> reaches ${Math.round(e.getBoundingClientRect().right)}`);
+  if (document.documentElement.scrollWidth > edge) found.push(`the page is ${document.documentElement.scrollWidth} wide`);
+  return found.slice(0, 3);
+}"""
+BROKEN_PICTURES = "() => [...document.images].filter((i) => !i.complete || !i.naturalWidth).map((i) => i.src)"
+# KaTeX puts what it cannot read into .katex-error; a formula that it never saw has no .katex inside.
+UNSET_FORMULAS = """() => [...document.querySelectorAll('.katex-error, .arithmatex')]
+  .filter((e) => e.matches('.katex-error') || !e.querySelector('.katex')).map((e) => e.textContent.trim())"""
+LATE = "() => document.querySelectorAll('[loading=lazy]').forEach((e) => { e.loading = 'eager'; })"
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """A static server that writes no log."""
+
+    def log_message(self, *_):
+        pass
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The folder under an address of this machine."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pages", nargs="*", help="such as book/05_global_attention/index.html; all without any")
+    parser.add_argument("--chromium", help="a Chromium of yours, in place of the fetched one")
+    parser.add_argument("--shots", type=Path, help="a folder for pictures of all pages")
+    options = parser.parse_args()
+    pages = options.pages or sorted(str(page.relative_to(SITE)) for page in SITE.rglob("*.html"))
+    if not pages:
+        sys.exit("site/ has no pages. Build it first: make docs")
+    from playwright.sync_api import sync_playwright
+
+    faults, asked = [], 0
+    with served(SITE) as address, sync_playwright() as play:
+        browser = launch(play, options.chromium)
+        for width in WIDTHS:
+            for scheme in SCHEMES:
+                context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+                for page in pages:
+                    tab = context.new_page()
+                    found, requests = visit(tab, address, page)
+                    faults += [f"{page} ({width} pixels, {scheme}): {fault}" for fault in found]
+                    asked += requests
+                    if options.shots:
+                        name = page.removesuffix(".html").replace("/", "_")
+                        tab.screenshot(path=options.shots / f"{name}_{width}_{scheme}.png", full_page=True)
+                    tab.close()
+                context.close()
+        browser.close()
+    for fault in dict.fromkeys(faults):
+        print(fault, file=sys.stderr)
+    seen = f"{len(pages)} pages, {len(WIDTHS)} widths, light and dark, {asked:,} requests"
+    print(f"{seen}: {f'{len(faults)} faults' if faults else 'all to this server, and nothing is amiss'}")
+    return 1 if faults else 0
+
+
+def visit(tab, address: str, page: str) -> tuple[list[str], int]:
+    """Open one page and look around. Returns what is amiss, and the number of requests."""
+    tab.set_default_timeout(PATIENCE)
+    faults, requests = [], []
+    tab.on("console", lambda message: faults.append(f"on the console: {message.text}"))
+    tab.on("pageerror", lambda error: faults.append(f"on the console: {error}"))
+    tab.on("request", lambda request: requests.append(request.url))
+    tab.on("requestfailed", lambda request: faults.append(f"{request.url} failed: {request.failure}"))
+    tab.on("response", lambda answer: faults.append(f"{answer.url}: {answer.status}") if answer.status >= 400 else None)
+    tab.goto(address + page, wait_until="load")
+    tab.evaluate(LATE)
+    tab.evaluate("window.scrollTo(0, document.documentElement.scrollHeight)")
+    tab.wait_for_load_state("networkidle")
+    here = (address, "data:", "blob:", "about:")
+    faults += [f"asks another host: {url}" for url in requests if not url.startswith(here)]
+    faults += [f"{what} is not shown" for what in tab.evaluate(BROKEN_PICTURES)]
+    faults += [f"a formula is not set: {what[:60]}" for what in tab.evaluate(UNSET_FORMULAS)]
+    faults += [f"wider than the screen: {what}" for what in tab.evaluate(TOO_WIDE)]
+    return faults, len(requests)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
