@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check
 CODE   := led_ref backends tests notebooks docs
 
-.PHONY: help demo test check kernels peer docs bench clean
+.PHONY: help demo test check kernels peer docs browser bench clean
 help:
 	@echo "make demo    set up, and let the bundled model write a line about led-ref's own manual page"
 	@echo "make test    set up, and run the tests (no torch needed; under 6 minutes on two cores)"
@@ -14,6 +14,7 @@ help:
 	@echo "make peer    parity with transformers (fetches torch)"
 	@echo "make gpu     what only a GPU can show (needs one, and CuPy in .venv)"
 	@echo "make docs    the site, strictly built, with its notebooks executed"
+	@echo "make browser every page of the site, and the explorer, in a real browser (after make docs; fetches one by npm)"
 	@echo "make bench   speed and memory on this machine"
 	@echo "make clean   remove .venv and everything generated"
 
@@ -53,6 +54,11 @@ docs: $(VENV)/docs.done
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	$(BIN)/python docs/check_site.py
 
+# Another browser than the fetched one: make browser BROWSER="--chromium /usr/bin/chromium"
+browser: $(VENV)/browser.done
+	$(BIN)/python tests/browser/check_site.py $(BROWSER)
+	$(BIN)/python tests/browser/check_explorer.py --tokens 16000 $(BROWSER)
+
 bench: $(VENV)/dev.done
 	$(BIN)/led-ref bench
 
@@ -85,4 +91,9 @@ $(VENV)/kernels.done: $(VENV)/dev.done
 
 $(VENV)/docs.done: $(VENV)/dev.done
 	@$(PIP) --editable '.[dev,docs]'
+	@touch $@
+
+$(VENV)/browser.done: $(VENV)/docs.done
+	@$(PIP) --editable '.[dev,docs,browser]'
+	@$(BIN)/python tests/browser/chromium.py
 	@touch $@

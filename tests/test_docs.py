@@ -55,8 +55,11 @@ def test_every_public_name_is_in_the_reference():
 @pytest.mark.parametrize("page", PAGES, ids=relative)
 def test_relative_links_lead_to_files(page):
     prose = FENCE.sub("", page.read_text(encoding="utf-8"))
-    for target in re.findall(r"\]\(([^)\s]+)\)", prose):
-        path = target.partition("#")[0]
+    targets = re.findall(r"\]\(([^)\s]+)\)", prose)
+    if page.parent == ROOT:  # in a page of the site such an address is one of the site: tests/browser/check_site.py
+        targets += re.findall(r"(?:src|srcset|href)=\"([^\"]+)\"", prose)
+    for target in targets:
+        path, _, anchor = target.partition("#")
         if not path or path.startswith(("https://", "http://", "mailto:")):
             continue
         file = (page.parent / path).resolve()
@@ -64,6 +67,10 @@ def test_relative_links_lead_to_files(page):
         if file.parent in sources:  # made by docs/build_notebooks.py from the notebook or chapter of that name
             file = sources[file.parent] / f"{file.stem}.py"
         assert file.exists(), f"{relative(page)} links to {target}"
+        if anchor and file.suffix == ".md":
+            titles = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+            slugs = {re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", title).strip().lower()) for title in titles}
+            assert anchor in slugs, f"{relative(page)} links to {target}, and there is no such title"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=relative)
@@ -184,6 +191,26 @@ def test_text_gets_one_global_token_unless_told_otherwise():
 
 
 # ---- figures come from files that a run wrote ---------------------------------------------------------------------
+
+
+def test_the_worst_differences_from_transformers_are_those_of_a_run():
+    report = json.loads((DOCS / "data" / "worst_differences.json").read_text(encoding="utf-8"))
+    worst = {line: row["difference"] for line, row in report["rows"].items()}
+    page, readme = (path.read_text(encoding="utf-8") for path in (DOCS / "accuracy.md", ROOT / "README.md"))
+    shown = re.findall(r"^\| [a-z, /]+ \| ([\d.e/ -]+) \|$", page, re.MULTILINE)
+    kinds = ("encoder hidden states", "decoder hidden states", "logits", "loss")
+    pairs = (("encoder attentions", "global attentions"), ("decoder attentions", "cross attentions"))
+    expected = {f"{worst[f'model float64, {kind}']:.1e}" for kind in kinds}
+    expected |= {" / ".join(f"{worst[f'model float64, {kind}']:.1e}" for kind in pair) for pair in pairs}
+    assert {figure.replace("e-0", "e-") for figure in expected} == set(shown)
+    largest = {
+        start: max(d for line, d in worst.items() if line.startswith(start))
+        for start in ("model float64", "model, softmax lifted")
+    }
+    for text in (page, readme):
+        assert f"{largest['model float64']:.1e}".replace("e-0", "e-") in text
+        assert f"{largest['model, softmax lifted']:.0e}" in text
+    assert report["date"] in page
 
 
 def test_accuracy_tables_are_the_measured_figures():

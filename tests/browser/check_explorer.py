@@ -1,9 +1,9 @@
 """Drive the explorer's page in a real browser: what it shows on the screen is what the model computed.
 
-    pip install playwright                      and a Chromium of the system, such as apt-get install chromium
+    make browser                                                      fetches a Chromium, and runs this
     python tests/browser/check_explorer.py [--chromium /usr/bin/chromium] [--shots FOLDER] [--tokens 16000]
 
-Not part of make test: a clean machine cannot be given a browser from PyPI. Checked: clicks, hovering, keys, switching heads,
+Checked: clicks, hovering, keys, switching heads,
 layers, global tokens and the window; scores, weights, costs and the search against a trace, and a changed pattern against
 the model run with that pattern; no console error, no request, nothing wider than a phone. Pictures are for eyes.
 """
@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from chromium import launch
 
 import led_ref
 from led_ref.api import global_mask
@@ -30,7 +31,7 @@ DIGITS = 6e-4  # four digits are shown, and a float32 stands behind them
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--chromium", default="/usr/bin/chromium")
+    parser.add_argument("--chromium", help="a Chromium of yours, in place of the fetched one")
     parser.add_argument("--shots", type=Path)
     parser.add_argument("--tokens", type=int, default=0, help="also open a page of so many tokens")
     options = parser.parse_args()
@@ -40,7 +41,7 @@ def main() -> int:
     text = (led_ref.bundled_model() / "led-ref.1.txt").read_text(encoding="utf-8")
     ids = led.encode(text)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=options.chromium, args=["--no-sandbox"])
+        browser = launch(play, options.chromium)
         tab, complaints = open_page(browser, led, ids, Path(folder) / "page.html", 1280)
         check_cells(tab, led, ids)
         check_pattern(tab, led, ids)

@@ -27,7 +27,8 @@ PATIENCE = 120_000  # milliseconds; for a machine that has other things to do
 # What reaches over the right edge of the screen, though no box around it can be scrolled: it widens the page, or is cut off.
 TOO_WIDE = """() => {
   const edge = document.documentElement.clientWidth;
-  const scrolls = (e) => e && e !== document.body && (/auto|scroll/.test(getComputedStyle(e).overflowX) || scrolls(e.parentElement));
+  const scrolls = (e) =>
+    e && e !== document.body && (/auto|scroll/.test(getComputedStyle(e).overflowX) || scrolls(e.parentElement));
   const found = [...(document.querySelector('article') || document.body).querySelectorAll('*')]
     .filter((e) => e.getBoundingClientRect().right > edge + 1 && e.getClientRects().length && !scrolls(e))
     .map((e) => `<${e.tagName.toLowerCase()} class="${e.className}"> reaches ${Math.round(e.getBoundingClientRect().right)}`);

@@ -36,8 +36,8 @@ def launch(play, given: str | None = None):
     program = FOLDER / "chromium"
     if not program.is_file():
         sys.exit(f"There is no Chromium. Fetch one: python {__file__}, or name yours: --chromium /usr/bin/chromium")
-    # What the machine has comes first; the package's own libraries and font stand in for what is missing.
-    libraries = os.pathsep.join(filter(None, [os.environ.get("LD_LIBRARY_PATH"), str(FOLDER / "lib")]))
+    # The package's own libraries and font: a bare machine has none.
+    libraries = os.pathsep.join(filter(None, [str(FOLDER / "lib"), os.environ.get("LD_LIBRARY_PATH")]))
     surroundings = {**os.environ, "LD_LIBRARY_PATH": libraries, "FONTCONFIG_FILE": str(FOLDER / "fonts.conf")}
     return play.chromium.launch(executable_path=str(program), args=QUIET, env=surroundings)
 

@@ -1,5 +1,9 @@
 """What the comparisons with transformers share: one torch thread, no chatter, a table of the worst differences."""
 
+import json
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -20,6 +24,10 @@ class Worst:
         assert worst <= tolerance, f"{line}: differs by {worst:.3g} at {at}, allowed {tolerance:g}\n{about}"
         before, _, count = self.seen.get(line, (0.0, 0.0, 0))
         self.seen[line] = (max(before, worst), tolerance, count + 1)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--worst", type=Path, help="write the table of the worst differences into this file, too")
 
 
 _WORST = pytest.StashKey[Worst]()
@@ -47,3 +55,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     terminalreporter.section("worst difference from transformers")
     for line, (difference, tolerance, count) in sorted(worst.seen.items()):
         terminalreporter.write_line(f"{line:<50} {difference:9.2e}   allowed {tolerance:.0e}   in {count} arrays")
+    if file := config.getoption("--worst"):
+        import transformers
+
+        rows = {line: {"difference": d, "allowed": t, "arrays": n} for line, (d, t, n) in sorted(worst.seen.items())}
+        report = {"date": time.strftime("%Y-%m-%d"), "transformers": transformers.__version__, "rows": rows}
+        file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
