@@ -18,7 +18,7 @@ from led_ref import inputs
 from led_ref.config import LEDConfig
 from led_ref.device import device_errors
 from led_ref.errors import InputError
-from led_ref.model.cache import DecoderCache
+from led_ref.model.cache import FIRST_ROOM, DecoderCache
 from led_ref.model.decoder import decode, decoder_masks, source_memory
 from led_ref.model.heads import IGNORED_LABEL, cross_entropy, lm_logits, shift_tokens_right
 from led_ref.model.ops import embed_tokens
@@ -68,7 +68,7 @@ class LEDModel(LEDPreTrainedModel):
                 It holds all that is needed of the document, so that input_ids and encoder_outputs can be left out.
             inputs_embeds: (B, T, D) in place of the documents' embeddings.
             decoder_inputs_embeds: (N, U, D) in place of the targets' embeddings.
-            use_cache: False: do not return the cache.
+            use_cache: whether the cache is returned; None: as config.use_cache says.
             output_attentions: also return all attention probabilities.
             output_hidden_states: also return every layer's states.
             tap: listens to the named intermediates (model/tap.py).
@@ -85,6 +85,7 @@ class LEDModel(LEDPreTrainedModel):
             inputs_embeds,
             {"output_attentions": output_attentions, "output_hidden_states": output_hidden_states, "tap": tap},
         )
+        use_cache = self.config.use_cache if use_cache is None else use_cache
         kept: dict[str, Array] = {}
         listener = keep(asked_for(output_attentions, output_hidden_states), kept, tap).at("led.decoder")
         embeds_NUD = self._target(decoder_input_ids, decoder_inputs_embeds, listener)
@@ -103,7 +104,7 @@ class LEDModel(LEDPreTrainedModel):
             last_NUD, cache = decode(embeds_NUD, cache, self.params.decoder, self.config, masks, self.backend, listener)
         return LEDSeq2SeqModelOutput(
             last_hidden_state=last_NUD,
-            past_key_values=None if use_cache is False else cache,
+            past_key_values=cache if use_cache else None,
             decoder_hidden_states=those(kept, STATES) if output_hidden_states else None,
             decoder_attentions=those(kept, "self_attn.probs") if output_attentions else None,
             cross_attentions=those(kept, "encoder_attn.probs") if output_attentions else None,
@@ -116,11 +117,22 @@ class LEDModel(LEDPreTrainedModel):
     __call__ = forward
 
     def source_memory(
-        self, encoded: LEDEncoderBaseModelOutput | None, rows: int, tap: Tap = SILENT, *, folded: bool = False
+        self,
+        encoded: LEDEncoderBaseModelOutput | None,
+        rows: int,
+        tap: Tap = SILENT,
+        *,
+        folded: bool = False,
+        room: int = FIRST_ROOM,
     ) -> DecoderCache:
-        """The cache before the first target token, for `rows` target rows: the document's keys and values, made once.
+        """The cache before the first target token: the document's keys and values, made once, and nothing written.
 
-        With `folded`, its states alone: cross-attention then works without keys and values.
+        Args:
+            encoded: what `model.encoder(...)` returned.
+            rows: N, how many texts will be written.
+            tap: listens at `led.decoder`.
+            folded: keep the document's states alone: cross-attention then works without keys and values.
+            room: for how many entries, positions of a document's texts together, memory is taken at once.
         """
         if encoded is None:
             raise InputError("There is no document: pass input_ids, inputs_embeds, encoder_outputs or past_key_values.")
@@ -128,7 +140,7 @@ class LEDModel(LEDPreTrainedModel):
         states_BTD = encoded.last_hidden_state
         if isinstance(states_BTD, np.ndarray):  # handed in from the host, whichever machine it was that made them
             states_BTD = self.backend.to_device(states_BTD)
-        return source_memory(states_BTD, self.params.decoder, heads, rows, self.backend, tap, folded=folded)
+        return source_memory(states_BTD, self.params.decoder, heads, rows, self.backend, tap, folded=folded, room=room)
 
     def _source(
         self,
@@ -227,7 +239,7 @@ class LEDForConditionalGeneration(LEDPreTrainedModel):
             inputs_embeds: see there.
             decoder_inputs_embeds: see there.
             labels: (N, U) ids that should be written, -100 where it does not matter; the loss is returned then.
-            use_cache: see there.
+            use_cache: see there; None with labels is False: nobody goes on from texts that are known.
             output_attentions: see there.
             output_hidden_states: see there.
             tap: see there.
@@ -237,6 +249,7 @@ class LEDForConditionalGeneration(LEDPreTrainedModel):
         """
         labels_NU = None
         if labels is not None:
+            use_cache = bool(use_cache)
             labels_NU = inputs.checked_ids("labels", labels, self.config.vocab_size, also_allowed=IGNORED_LABEL)
             if decoder_input_ids is None and decoder_inputs_embeds is None:
                 decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels_NU)

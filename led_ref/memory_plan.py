@@ -26,8 +26,9 @@ from led_ref.planning import Workload, largest_tile
 
 # Arrays of all tokens (B, T, D) that the encoder holds at its peak beside a layer's input: the embeddings, q, k and v by
 # heads, the window's result and its place in the batch. And what the decoder holds beside keys and values
-# while it makes them: a linear map's result. tests/test_planning.py holds these counts to a real run.
-ENCODER_ARRAYS, SOURCE_ARRAYS = 6, 1
+# while it makes them: a linear map's result. And what a step holds of all positions, if it computes all of them
+# (use_cache=False), beside their keys and values. tests/test_planning.py holds these counts to a real run.
+ENCODER_ARRAYS, SOURCE_ARRAYS, UNCACHED_ARRAYS = 6, 1, 7
 # Entries that a document's store of its texts' keys has room for at first; then it doubles (model/cache.py).
 FIRST_ROOM = 32
 
@@ -75,7 +76,7 @@ def plan(config: LEDConfig, load: Workload) -> Plan:
         "encoder states": states,
         "encoder work": ENCODER_ARRAYS * states + _scratch(config, load),
         "cross-attention keys and values": 0 if load.folded else 2 * config.decoder_layers * states,
-        "decoder cache": 2 * config.decoder_layers * load.batch * room(load.beams * load.new_tokens) * d * item,
+        "decoder cache": 2 * config.decoder_layers * load.batch * room(load) * d * item,
         "logits and search": load.rows * config.vocab_size * (item + 4 * SEARCH_ARRAYS),
     }
     encoding = parts["encoder states"] + parts["encoder work"]
@@ -108,13 +109,21 @@ def parameters(config: LEDConfig) -> int:
     return encoder + decoder + positions + 2 * norm + tables
 
 
-def room(entries: int) -> int:
-    """Entries that are in memory while a document's store grows to hold so many: it doubles, and the old one is there yet.
+def room(load: Workload) -> int:
+    """Entries that are in memory at most for what the texts of one document are.
+
+    A dynamic store doubles when it is full, and the old one is there yet. A static one is taken once; and without a cache
+    the last step makes all entries at once.
 
     Example:
-        >>> [room(n) for n in (0, 1, 32, 33, 128)]
+        >>> [room(Workload(tokens=9, new_tokens=n)) for n in (0, 1, 32, 33, 128)]
         [32, 32, 32, 96, 192]
+        >>> room(Workload(tokens=9, beams=4, new_tokens=32, cache="static"))
+        128
     """
+    entries = load.beams * load.new_tokens
+    if load.cache != "dynamic":
+        return entries
     held = FIRST_ROOM
     while held < entries:
         held *= 2
@@ -130,9 +139,19 @@ def _scratch(config: LEDConfig, load: Workload) -> int:
 
 
 def _step_scratch(config: LEDConfig, load: Workload) -> int:
-    """Bytes of the scores of the document in a step: of one head for each thread, or folded, of all heads at once."""
-    at_once = config.decoder_attention_heads if load.folded else min(load.tiles_at_once, config.decoder_attention_heads)
-    return at_once * load.beams * load.tokens * load.item
+    """Bytes of what is in work in a step: scores of the document, and without a cache the rows of all positions.
+
+    The scores are those of one head for each thread; folded, of all heads at once.
+    """
+    heads, d = config.decoder_attention_heads, config.d_model
+    if load.cache != "none":
+        return (heads if load.folded else min(load.tiles_at_once, heads)) * load.beams * load.tokens * load.item
+    queries = load.beams * load.new_tokens  # of a document: every position of every text
+    if load.folded:  # and the queries brought to the states, (H, Q, D)
+        scores = heads * queries * (load.tokens + d)
+    else:
+        scores = min(load.tiles_at_once, heads) * min(queries, load.queries_per_block) * load.tokens
+    return (scores + UNCACHED_ARRAYS * load.batch * queries * d) * load.item + load.batch * queries * queries
 
 
 def check(config: LEDConfig, load: Workload) -> None:

@@ -27,6 +27,9 @@ from led_ref.errors import InputError
 # Bytes of one number.
 ITEM_SIZES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 
+# What may be kept of the texts that are being written.
+CACHES = ("dynamic", "static", "none")
+
 # The sizes of Ai2's two models (allenai/led-base-16384, allenai/led-large-16384).
 LED_BASE = LEDConfig(
     encoder_layers=6,
@@ -64,6 +67,7 @@ class Workload:
         dtype: what is computed in, one of ITEM_SIZES.
         queries_per_block: Q of the encoder's tiles: the backend's.
         folded: cross_attention="folded": no keys and values of the document are kept.
+        cache: what is kept of the texts: "dynamic", memory that grows; "static", taken once; "none", use_cache=False.
         tiles_at_once: how many tiles, of one head each, are in memory together: on a CPU one for each thread.
         block_rows: rows of a feed-forward that are taken together.
         blocks_at_once: how many such blocks are in memory together.
@@ -80,6 +84,7 @@ class Workload:
     dtype: str = "float32"
     queries_per_block: int = 128
     folded: bool = False
+    cache: str = "dynamic"
     tiles_at_once: int = 1
     block_rows: int = 256
     blocks_at_once: int = 1
@@ -94,6 +99,8 @@ class Workload:
             raise InputError(
                 f"There are {self.globals_} global tokens among {self.tokens}; give at most {self.tokens}."
             )
+        if self.cache not in CACHES:
+            raise InputError(f"cache is {self.cache!r}; choose among {', '.join(CACHES)}.")
         if self.dtype not in ITEM_SIZES:
             raise InputError(f"dtype is {self.dtype!r}; choose among {', '.join(ITEM_SIZES)}.")
 

@@ -10,6 +10,8 @@ One step embeds the new ids, runs the decoder after what the cache remembers, an
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from led_backends.contract import HostArray
 from led_ref import inputs
 from led_ref.device import check_room, device_errors
@@ -18,7 +20,7 @@ from led_ref.generation.checks import Found, check_value
 from led_ref.generation.search import make_prompt, search
 from led_ref.generation.settings import GenerationSettings, decoder_start_id, resolve_settings
 from led_ref.generation.step import SearchResult
-from led_ref.model.cache import DecoderCache
+from led_ref.model.cache import FIRST_ROOM, DecoderCache
 from led_ref.model.decoder import decode, decoder_masks
 from led_ref.model.heads import lm_logits
 from led_ref.model.ops import embed_tokens
@@ -42,6 +44,8 @@ class StepFunction:
         model: what writes.
         cache: the memory of the documents, nothing written yet (LEDModel.source_memory).
         attention_mask_BT: which source tokens may be seen; None: all.
+        use_cache: False: forget what was computed of the texts after every step, and compute all of their positions in
+            each. The ids are the same; only the documents' keys and values stay.
         tap: listens to each call, as step.0, step.1, ...
     """
 
@@ -51,11 +55,15 @@ class StepFunction:
         cache: DecoderCache,
         attention_mask_BT: HostArray | None,
         tap: Tap = SILENT,
+        *,
+        use_cache: bool = True,
     ) -> None:
         self.model = model
         self.cache = cache
         self.attention_mask_BT = attention_mask_BT
         self.tap = tap
+        self.use_cache = use_cache
+        self.written_NU: HostArray | None = None  # what the rows say so far, where no cache knows it
         self.calls = 0
 
     def __call__(self, token_ids_NU: HostArray, parents_N: HostArray | None) -> HostArray:
@@ -63,6 +71,10 @@ class StepFunction:
         model, backend = self.model, self.model.backend
         if parents_N is not None:
             self.cache = self.cache.reorder(parents_N)
+        if not self.use_cache:
+            if self.written_NU is not None:
+                token_ids_NU = np.concatenate([self.written_NU[parents_N], token_ids_NU], axis=1)
+            self.written_NU = token_ids_NU
         new = token_ids_NU.shape[1]
         masks = decoder_masks(new, self.cache, None, self.attention_mask_BT, backend)
         tap = self.tap.at(f"step.{self.calls}")
@@ -71,7 +83,9 @@ class StepFunction:
         inner("input_ids", token_ids_NU)
         embeds_NUD = embed_tokens(token_ids_NU, model.params.shared, backend)
         inner("embed_tokens.output", embeds_NUD)
-        last_NUD, self.cache = decode(embeds_NUD, self.cache, model.params.decoder, model.config, masks, backend, inner)
+        last_NUD, after = decode(embeds_NUD, self.cache, model.params.decoder, model.config, masks, backend, inner)
+        if self.use_cache:
+            self.cache = after
         logits_N1V = lm_logits(last_NUD[:, -1:], model.params, backend)
         tap("logits", logits_N1V)
         return backend.to_host(logits_N1V[:, 0])
@@ -108,7 +122,8 @@ def write(
     # Settings are resolved before the documents are read: a mistyped one should not cost a minute first.
     resolved = effective_settings(model, settings, prompt_length=prompt_BP.shape[1])
     folded, new_tokens = cross_attention == "folded", resolved.max_length - prompt_BP.shape[1]
-    load = Workload(length, documents, resolved.num_beams, new_tokens, dtype=model.dtype, folded=folded)
+    kind = resolved.cache_implementation if resolved.use_cache else "none"
+    load = Workload(length, documents, resolved.num_beams, new_tokens, dtype=model.dtype, folded=folded, cache=kind)
     check_room(model.backend, config, load, is_read=encoder_outputs is not None)
     if encoder_outputs is None:
         encoder_outputs = model.encoder(input_ids, attention_mask, global_attention_mask, tap=tap, progress=progress)
@@ -117,9 +132,11 @@ def write(
         mask_BT = inputs.checked_mask("attention_mask", attention_mask, (documents, length))
     rows = documents * resolved.num_beams
     with device_errors(model.backend):
-        cache = model.led.source_memory(encoder_outputs, rows, tap.at("led.decoder"), folded=folded)
+        # The last id of a text is never read. Without a cache each step takes what it needs.
+        room = {"static": resolved.num_beams * (resolved.max_length - 1), "dynamic": FIRST_ROOM, "none": 0}[kind]
+        cache = model.led.source_memory(encoder_outputs, rows, tap.at("led.decoder"), folded=folded, room=room)
         found = search(
-            StepFunction(model, cache, mask_BT, tap),
+            StepFunction(model, cache, mask_BT, tap, use_cache=resolved.use_cache),
             prompt_BP,
             resolved,
             source_ids=source_BT,

@@ -11,6 +11,7 @@ from led_backends.numpy_backend import BLOCK_ROWS, NumpyBackend
 from led_ref import memory_plan, planning
 from led_ref.config import LEDConfig
 from led_ref.errors import InputError
+from led_ref.model.cache import FIRST_ROOM
 from led_ref.model.masks import document_masks, window_blocks
 from led_ref.model.outputs import LEDEncoderBaseModelOutput
 from led_ref.planning import Workload
@@ -101,17 +102,20 @@ def test_the_encoder_holds_what_was_planned(model):
 
 
 @pytest.mark.parametrize("folded", [False, True])
-@pytest.mark.parametrize(("beams", "new_tokens"), [(1, 5), (3, 33)])
-def test_the_decoder_holds_what_was_planned(model, beams, new_tokens, folded):
+@pytest.mark.parametrize(("beams", "new_tokens"), [(1, 5), (3, 23)])
+@pytest.mark.parametrize("cache", planning.CACHES)
+def test_the_decoder_holds_what_was_planned(model, beams, new_tokens, folded, cache):
     states = np.random.default_rng(0).standard_normal((1, TOKENS, CONFIG.d_model), np.float32)
     read = LEDEncoderBaseModelOutput(last_hidden_state=states)
 
     def write():
-        step = StepFunction(model, model.led.source_memory(read, beams, folded=folded), None)
+        room = {"dynamic": FIRST_ROOM, "static": beams * new_tokens, "none": 0}[cache]
+        memory = [model.led.source_memory(read, beams, folded=folded, room=room)]
+        step = StepFunction(model, memory.pop(), None, use_cache=cache != "none")
         for i in range(new_tokens):
             step(np.full((beams, 1), 7), None if i == 0 else np.arange(beams)[::-1])
 
-    plan = planned(folded=folded, beams=beams, new_tokens=new_tokens)
+    plan = planned(folded=folded, beams=beams, new_tokens=new_tokens, cache=cache)
     assert held_at_most(write) == pytest.approx(plan.writing - plan.parts["encoder states"], rel=0.05, abs=SMALL_THINGS)
 
 
@@ -122,6 +126,7 @@ def test_the_decoder_holds_what_was_planned(model, beams, new_tokens, folded):
         ({"tokens": 5, "new_tokens": 81}, "81 new tokens are too many: the model has 80"),
         ({"tokens": 0}, "tokens is 0; give at least 1"),
         ({"tokens": 5, "globals_": 6}, "6 global tokens among 5; give at most 5"),
+        ({"tokens": 5, "cache": "offloaded"}, "cache is 'offloaded'; choose among dynamic, static, none"),
         ({"tokens": 5, "dtype": "int8"}, "dtype is 'int8'; choose among float64"),
     ],
 )

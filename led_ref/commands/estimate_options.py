@@ -33,6 +33,10 @@ def add_estimate_command(commands: Any, command: Callable[..., argparse.Argument
         "--cross-attention", choices=("cached", "folded"), default="cached",
         help="folded: no keys and values of the document are kept",
     )  # fmt: skip
+    estimate.add_argument(
+        "--cache-implementation", choices=("dynamic", "static"), default="dynamic",
+        help="static: memory for what is written is taken once",
+    )  # fmt: skip
     estimate.add_argument("--json", action="store_true", help="one JSON object")
 
 

@@ -115,6 +115,7 @@ def workload(config: LEDConfig, options: argparse.Namespace) -> Workload:
         globals_=options.global_tokens,
         dtype=options.dtype,
         folded=options.cross_attention == "folded",
+        cache=options.cache_implementation,
     )
     if options.backend == "cupy":
         return planning.on_gpu(config, load)

@@ -41,6 +41,9 @@ _YES_OR_NO = ("use_cache", "return_dict_in_generate", "output_scores")
 _ONE_ID = ("forced_bos_token_id", "pad_token_id", "bos_token_id", "decoder_start_token_id")
 _ONE_OR_MORE_IDS = ("forced_eos_token_id", "eos_token_id")
 
+# Where the keys and values of what is written lie: in memory that grows, or that is taken once for max_length.
+CACHES = ("dynamic", "static")
+
 # length ** length_penalty must stay far inside float32, so that scores divided by it do as well.
 _LARGEST_DIVISOR = 1e30
 
@@ -86,6 +89,10 @@ def check_value(name: str, found: Found) -> Any:
         if isinstance(value, str) and value == "never":
             return value
         wanted = 'True, False or "never"'
+    elif name == "cache_implementation":
+        if isinstance(value, str) and value in CACHES:
+            return value
+        wanted = " or ".join(map(repr, CACHES))
     elif name in _ONE_ID:
         if _is_whole(value) and value >= 0:
             return int(value)
@@ -131,6 +138,11 @@ def check_together(settings: GenerationSettings, found: Mapping[str, Found], *, 
             f"{least_name} is {least} ({where(least_name)}), but {most_name} is {most} ({where(most_name)})"
             f"{'' if both_new else f'; a length also counts what is there before the first id is written ({there})'}. "
             f"Lower {least_name} (0 switches it off) or raise {most_name}."
+        )
+    if settings.cache_implementation == "static" and not settings.use_cache:
+        raise SettingsError(
+            f"cache_implementation is 'static' ({where('cache_implementation')}), but use_cache is False "
+            f"({where('use_cache')}): there is no cache to keep. Leave one of the two out."
         )
     if abs(settings.length_penalty) * math.log10(settings.max_length) > math.log10(_LARGEST_DIVISOR):
         limit = math.log10(_LARGEST_DIVISOR) / math.log10(settings.max_length)

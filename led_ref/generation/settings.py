@@ -38,7 +38,7 @@ _CHANGES_THE_IDS = frozenset({
 # Those that change nothing in a file: they work through another setting (temperature through do_sample), or on speed,
 # or on what else is returned. In a call they are a wish that is not met, and refused.
 _CHANGES_NOTHING_IN_A_FILE = frozenset({
-    "assistant_confidence_threshold", "assistant_lookbehind", "cache_config", "cache_implementation", "compile_config",
+    "assistant_confidence_threshold", "assistant_lookbehind", "cache_config", "compile_config",
     "disable_compile", "epsilon_cutoff", "eta_cutoff", "is_assistant", "max_cache_len", "max_matching_ngram_size",
     "min_p", "num_assistant_tokens", "num_assistant_tokens_schedule", "output_attentions",
     "output_hidden_states", "output_logits", "prefill_chunk_size", "target_lookbehind",
@@ -80,7 +80,10 @@ class GenerationSettings:
         pad_token_id: fills up short rows; the first eos id if there is none.
         bos_token_id: the start id, where decoder_start_token_id is missing.
         decoder_start_token_id: the id that every target begins with.
-        use_cache: whether the model keeps keys and values between steps. The search does not look at it.
+        use_cache: whether the model keeps keys and values of what is written; False: each step computes them anew, for
+            the same ids. The search does not look at it.
+        cache_implementation: "dynamic", memory for what is written grows; "static": it is taken once, for max_length. Nor
+            does it look at this.
         return_dict_in_generate: whether generate returns scores and indices beside the ids. Nor at this.
         output_scores: whether the processed scores of each step are kept.
     """
@@ -106,6 +109,7 @@ class GenerationSettings:
     bos_token_id: int | None = None
     decoder_start_token_id: int | None = None
     use_cache: bool = True
+    cache_implementation: str = "dynamic"
     return_dict_in_generate: bool = False
     output_scores: bool = False
 

@@ -90,6 +90,7 @@ def source_memory(
     tap: Tap = SILENT,
     *,
     folded: bool = False,
+    room: int = FIRST_ROOM,
 ) -> DecoderCache:
     """The cache before the first word: each layer's keys and values of the document, made once; no target position yet.
 
@@ -101,9 +102,10 @@ def source_memory(
         backend: where to compute.
         tap: listens at `led.decoder`.
         folded: make no keys and values; cross-attention will work from the states (folding.py).
+        room: how many entries a document's store of its texts has memory for before it must grow.
     """
     documents, length, d_model = states_BTD.shape
-    room = (documents, heads, FIRST_ROOM, d_model // heads)
+    own_shape = (documents, heads, room, d_model // heads)
     layers = []
     for i, layer in enumerate(params.layers):
         k_BHTK = v_BHTK = None
@@ -121,7 +123,7 @@ def source_memory(
             del v_BTD
         if folded:  # made to be shown, if at all
             k_BHTK = v_BHTK = None
-        own_k, own_v = (Growing(backend.xp.empty(room, dtype=states_BTD.dtype), 0) for _ in "kv")
+        own_k, own_v = (Growing(backend.xp.empty(own_shape, dtype=states_BTD.dtype), 0) for _ in "kv")
         layers.append(LayerCache(own_k, own_v, k_BHTK, v_BHTK))
     return DecoderCache(
         tuple(layers),
