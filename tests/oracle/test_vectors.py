@@ -149,7 +149,7 @@ def test_every_setting_of_the_search_counts_in_a_case(suite):
                 found = None
             assert (found == case.answers[0]["sequences"].tolist()) == ((case.id, name) in idle), (case.id, name)
             counted.add(name)
-    with_a_model = {"use_cache", "decoder_start_token_id"}
+    with_a_model = {"use_cache", "cache_implementation", "decoder_start_token_id"}
     not_for_vectors = {"output_scores", "return_dict_in_generate", "bos_token_id"}  # nothing that a case could show
     assert set(GenerationSettings().to_dict()) == counted | neutral | with_a_model | not_for_vectors
 
