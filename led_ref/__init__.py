@@ -24,6 +24,7 @@ The files in reading order:
     led_heads.py, labels.py      two more classes: one points at an answer, one gives labels
     weights/                     checkpoint files: keys.py (one table), safetensors, pytorch_model.bin, the Hub
     api.py, documents.py, cli.py text in, text out; commands/ does what cli.py reads
+    answering.py, classifying.py the same for answers and labels; spans.py: the best piece of a text
     oracle/                      dense.py: LED by definition, the judge of all of the above; trace, diff, vectors
 
 The model, the readable tokenizer, the reader of safetensors and the search need NumPy and nothing else. `import led_ref` itself
@@ -35,7 +36,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from led_ref.answering import Answer, QuestionAnswerer, answer
     from led_ref.api import LED, bundled_model, generate, load
+    from led_ref.classifying import Classifier, Label, classify
     from led_ref.config import LEDConfig
     from led_ref.errors import (
         BackendError,
@@ -63,7 +66,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _WHERE = {
+    "answering": ("Answer", "QuestionAnswerer", "answer"),
     "api": ("LED", "bundled_model", "generate", "load"),
+    "classifying": ("Classifier", "Label", "classify"),
     "config": ("LEDConfig",),
     "errors": (
         "BackendError",
@@ -91,8 +96,10 @@ _WHERE = {
 
 __all__ = [
     "LED",
+    "Answer",
     "BackendError",
     "CheckpointError",
+    "Classifier",
     "ConfigError",
     "GenerationSettings",
     "InputError",
@@ -108,10 +115,14 @@ __all__ = [
     "LEDSeq2SeqQuestionAnsweringModelOutput",
     "LEDSeq2SeqSequenceClassifierOutput",
     "LEDTokenizer",
+    "Label",
     "MissingFileError",
+    "QuestionAnswerer",
     "SearchResult",
     "SettingsError",
+    "answer",
     "bundled_model",
+    "classify",
     "generate",
     "load",
     "trace",

@@ -14,15 +14,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from led_backends.contract import Backend, HostArray
 from led_ref.errors import InputError, LEDError, SettingsError
 from led_ref.led import LEDForConditionalGeneration
+from led_ref.pretrained import LEDPreTrainedModel
 from led_ref.reading import Progress
 from led_ref.tokenizer.tokenizer import LEDTokenizer
+
+Model = TypeVar("Model", bound=LEDPreTrainedModel)
 
 # Which tokens see all and are seen by all: a name, a 0/1 array (a mask), or a list of positions.
 GlobalAttention = str | HostArray | Sequence[int]
@@ -114,21 +117,8 @@ class LED:
         Raises:
             InputError: if it is empty, or longer than the model reads and `truncation` is False; both lengths are named.
         """
-        if not isinstance(text, str):
-            raise InputError(f"A document is {type(text).__name__}, not str. Give text, or ids to model.generate.")
-        if not text.strip():
-            raise InputError(f"The document is empty ({text[:20]!r}): there is nothing to read. Give it some text.")
         limit = self.model.config.max_encoder_position_embeddings
-        ids: list[int] = self.tokenizer(text)["input_ids"]
-        if len(ids) <= limit:
-            return ids
-        if not truncation:
-            raise InputError(
-                f"The document has {len(ids)} tokens, but {self.name} reads at most {limit}. "
-                "Shorten or split it, or pass truncation=True (--truncate) to read its beginning only."
-            )
-        ids = self.tokenizer(text, truncation=True, max_length=limit)["input_ids"]
-        return ids
+        return encode_document(text, self.tokenizer, limit, self.name, truncation=truncation)
 
     def save_pretrained(
         self, save_directory: str | Path, *, max_shard_size: int | str = "50GB", overwrite: bool = False
@@ -188,14 +178,28 @@ def load(
         ConfigError: if it is no LED.
         CheckpointError: if its weights are damaged or do not cover it exactly.
     """
-    from led_ref.weights.hub import resolve
-
     if model in NOT_FINE_TUNED:
         tell = notice or partial(warnings.warn, stacklevel=2)
         tell(
             f"{model} was pretrained but not fine-tuned: it fills in masked text and does not summarize. "
             "For summaries of papers take allenai/led-large-16384-arxiv."
         )
+    kind = LEDForConditionalGeneration
+    return LED(*load_parts(kind, model, revision=revision, backend=backend, dtype=dtype, notice=notice))
+
+
+def load_parts(
+    kind: type[Model],
+    model: str | Path | None,
+    *,
+    revision: str | None,
+    backend: str | Backend,
+    dtype: str,
+    notice: Callable[[str], None] | None,
+) -> tuple[Model, LEDTokenizer, str]:
+    """A model of that class, its tokenizer and its name; the arguments and errors are those of `load`."""
+    from led_ref.weights.hub import resolve
+
     if model is None and revision is not None:
         raise InputError(
             f"revision is {revision!r}, but no model is named, and the bundled one has none. Name a model."
@@ -203,8 +207,31 @@ def load(
     folder = bundled_model() if model is None else resolve(model, revision=revision, notice=notice)
     name = "the bundled model" if model is None else str(model)
     tokenizer = LEDTokenizer.from_pretrained(folder)
-    loaded = LEDForConditionalGeneration.from_pretrained(folder, dtype=dtype, backend=backend, notice=notice)
-    return LED(loaded, tokenizer, name)
+    return kind.from_pretrained(folder, dtype=dtype, backend=backend, notice=notice), tokenizer, name
+
+
+def encode_document(text: str, tokenizer: LEDTokenizer, limit: int, name: str, *, truncation: bool) -> list[int]:
+    """The ids of a document, with `<s>` and `</s>`, at most `limit` of them, which is what the model of that name reads.
+
+    Raises:
+        InputError: if it is empty, or longer and `truncation` is False; both lengths are named.
+    """
+    if not isinstance(text, str):
+        raise InputError(
+            f"A document is {type(text).__name__}, not str. Give text, or ids to model.generate or model.forward."
+        )
+    if not text.strip():
+        raise InputError(f"The document is empty ({text[:20]!r}): there is nothing to read. Give it some text.")
+    ids: list[int] = tokenizer(text)["input_ids"]
+    if len(ids) <= limit:
+        return ids
+    if not truncation:
+        raise InputError(
+            f"The document has {len(ids)} tokens, but {name} reads at most {limit}. "
+            "Shorten or split it, or pass truncation=True (--truncate) to read its beginning only."
+        )
+    ids = tokenizer(text, truncation=True, max_length=limit)["input_ids"]
+    return ids
 
 
 def generate(

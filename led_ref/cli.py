@@ -15,7 +15,7 @@ try:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from led_ref.commands import estimate_options, exercise_options, exploring_options, vectors_options
+    from led_ref.commands import asking_options, estimate_options, exercise_options, exploring_options, vectors_options
     from led_ref.commands.examples import EXAMPLES
     from led_ref.errors import LEDError
 except KeyboardInterrupt:  # Ctrl-C before `main` could begin to listen for it
@@ -85,6 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.set_defaults(run=lambda options: _version_or_help(parser, options))
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     _add_text_commands(commands)
+    asking_options.add_asking_commands(commands, _command, _global_attention, _need_files)
     _add_checkpoint_commands(commands)
     _add_trace_commands(commands)
     exploring_options.add_explore_command(commands, _command, _global_attention)
@@ -292,12 +293,19 @@ def run_generate(options: argparse.Namespace) -> int:
 
 
 def _write(command: str, options: argparse.Namespace, *, settings: dict[str, Any], show_all: bool) -> int:
-    if not options.files and not _is_piped():
-        return _misused(command, "give a FILE, or send text through a pipe")
-    options.files = options.files or ["-"]
+    if (mistaken := _need_files(command, options)) is not None:
+        return mistaken
     from led_ref.commands.writing import write_documents
 
     return write_documents(options, settings=settings, show_all=show_all)
+
+
+def _need_files(command: str, options: argparse.Namespace) -> int | None:
+    """Put - where no files are named; without a pipe that is wrong usage, whose exit code is given."""
+    if not options.files and not _is_piped():
+        return _misused(command, "give a FILE, or send text through a pipe")
+    options.files = options.files or ["-"]
+    return None
 
 
 def _misused(command: str, reason: str) -> int:

@@ -39,11 +39,16 @@ MAY_IMPORT = {
     "led": {"device", "led_backends", "config", "inputs", "model", "weights", "pretrained", "reading", "writing"},
     "led_heads": {"led_backends", "config", "inputs", "labels", "led", "model", "pretrained", "reading"},
     "api": {"led_backends", "config", "led", "reading", "tokenizer", "weights", "model", "pretrained"},
+    "spans": {"led_backends"},
+    "answering": {"led_backends", "api", "led_heads", "reading", "spans", "tokenizer"},
+    "classifying": {"led_backends", "api", "labels", "led_heads", "reading", "spans", "tokenizer"},
     "explorer": {"led_backends", "api", "explorer", "generation", "model"},  # of the model, its tap
     "commands": {
         "led_backends",
         "explorer",
+        "answering",
         "api",
+        "classifying",
         "led",
         "commands",
         "config",
@@ -60,7 +65,9 @@ MAY_IMPORT = {
     "exercises": {"led_backends", "api", "exercises", "model", "oracle", "planning", "tokenizer", "weights"},
     "cli": {"commands"},
     "__init__": {
+        "answering",
         "api",
+        "classifying",
         "config",
         "generation",
         "led",

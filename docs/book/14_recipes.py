@@ -100,6 +100,56 @@ print(led.generate(question + page, global_attention=list(range(1 + tokens)), ma
 # %% [markdown]
 # The bundled model was not taught to answer, so the text is no answer. What the marks do is the point.
 #
+# ## Answer a question, label a text
+#
+# `led_ref.answer` and `led_ref.classify` want a model that was trained for it, and none comes with led_ref. So here are
+# two whose heads are **random numbers**, drawn on the spot on top of the bundled model: what they say means nothing, how
+# they are asked is the point. Fine-tuned ones of your own are named by folder, as ever.
+
+# %%
+from dataclasses import replace
+
+import numpy as np
+
+from led_ref.model.params import ClassificationHeadParams, Linear
+
+rng = np.random.default_rng(0)
+
+
+def drawn(out: int, into: int) -> Linear:
+    return Linear(0.1 * rng.standard_normal((out, into), np.float32), np.zeros(out, np.float32))
+
+
+config = replace(led.model.config, extra={**led.model.config.extra, "id2label": {"0": "dull", "1": "useful"}})
+width = config.d_model
+pointing = replace(led.model.params, qa_outputs=drawn(2, width))
+judging = replace(led.model.params, classification_head=ClassificationHeadParams(drawn(width, width), drawn(2, width)))
+
+answerer = led_ref.QuestionAnswerer(led_ref.LEDForQuestionAnswering(config, pointing), led.tokenizer, "random")
+context = "tar packs files into an archive. gzip compresses one file at a time."
+print("positions of the decoder:", answerer.model.longest_document)
+for found in answerer.answer("What does tar do?", context, top_k=3, max_answer_len=4):
+    print(
+        f"{found.score:.5f}  {found.start:>2}-{found.end:<2}  {found.answer!r}",
+        context[found.start : found.end] == found.answer,
+    )
+
+classifier = led_ref.Classifier(led_ref.LEDForSequenceClassification(config, judging), led.tokenizer, "random")
+print(classifier.classify(context))
+
+# %% [markdown]
+# Encoder and decoder both read the text, so it may be as long as the shorter of their two position tables: 1,024 tokens
+# for the sizes that Ai2 published. All tokens of the question are global, and `<s>`. From the shell:
+# `led-ref answer "What does tar do?" page.txt --model DIR --top-k 3`, `led-ref classify page.txt --model DIR`.
+# A model without such a head is refused, and the error says what it is:
+
+# %%
+try:
+    led_ref.answer("What does tar do?", context)
+except led_ref.LEDError as error:
+    print(f"{type(error).__name__}: {error}")
+
+# %% [markdown]
 # ## Know the cost before
 #
 # `led-ref estimate led-base --tokens 16384 --beams 4` measures this machine's speed for a second and divides. The

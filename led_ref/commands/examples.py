@@ -1,6 +1,6 @@
 """The examples that `led-ref COMMAND --help` ends with; tests/test_cli.py holds that each of them parses."""
 
-from led_ref.commands import estimate_options, exercise_options, exploring_options, vectors_options
+from led_ref.commands import asking_options, estimate_options, exercise_options, exploring_options, vectors_options
 
 EXAMPLES = {
     "led-ref": """
@@ -19,6 +19,8 @@ EXAMPLES = {
   led-ref generate page.txt --set num_beams=4 --set num_return_sequences=4 --set no_repeat_ngram_size=3
   led-ref generate page.txt --global-attention none --json
 """,
+    "answer": asking_options.ANSWER_EXAMPLES,
+    "classify": asking_options.CLASSIFY_EXAMPLES,
     "tokenize": """
   led-ref tokenize --text "Hello world"
   led-ref tokenize paper.txt --json

@@ -31,7 +31,7 @@ def write_documents(options: argparse.Namespace, *, settings: dict[str, Any], sh
         if getattr(options, name) is not None:
             settings[name] = getattr(options, name)
     check_settings(settings)
-    documents = _read_all(options.files)
+    documents = read_all(options.files)
     failed = len(options.files) - len(documents)
     if not documents:
         return 1
@@ -54,7 +54,7 @@ def write_documents(options: argparse.Namespace, *, settings: dict[str, Any], sh
         try:
             found = {**_write_one(led, file, text, options, settings), "settings": effective}
         except LEDError as error:
-            _complain(file, error)
+            complain(file, error)
             failed += 1
             continue
         _show(found, options, show_all, several=len(options.files) > 1)
@@ -66,18 +66,19 @@ def write_documents(options: argparse.Namespace, *, settings: dict[str, Any], sh
     return 1 if failed else 0
 
 
-def _read_all(files: Sequence[str]) -> list[tuple[str, str]]:
+def read_all(files: Sequence[str]) -> list[tuple[str, str]]:
     """The names and texts of those that can be read; of the others it is said why not."""
     documents = []
     for file in files:
         try:
             documents.append((file, read_document(file)))
         except LEDError as error:
-            _complain(file, error)
+            complain(file, error)
     return documents
 
 
-def _complain(file: str, error: LEDError) -> None:
+def complain(file: str, error: LEDError) -> None:
+    """Say on standard error what is wrong with a document."""
     name = _called(file)
     print(f"led-ref: {'' if name in str(error) else f'{name}: '}{error}", file=sys.stderr)
 
