@@ -20,9 +20,7 @@ def public_names(module):
             continue
         yield name
         if inspect.isclass(value):
-            own = [
-                n for n, member in vars(value).items() if callable(member) or isinstance(member, property | classmethod)
-            ]
+            own = [n for n, member in vars(value).items() if inspect.isfunction(member) or isinstance(member, property)]
             yield from (f"{name}.{member}" for member in own if not member.startswith("_"))
 
 
