@@ -22,7 +22,7 @@ LESS = (
 def device_errors(backend: Backend) -> Iterator[None]:
     """While this lasts, running out of the device's memory is a BackendError that says what to lower."""
     try:
-        with backend.memory_errors():
+        with backend.at_work():
             yield
     except DeviceMemoryError as error:
         raise BackendError(str(error)) from error

@@ -11,7 +11,7 @@ a GPU's runtime keeps for its own use. led-base, 16,384 tokens, 4 beams, 128 new
     ...     print(f"{size / 1e6:5.0f} MB  {name}")
       648 MB  weights
        50 MB  encoder states
-      308 MB  encoder work
+      303 MB  encoder work
       604 MB  cross-attention keys and values
        28 MB  decoder cache
         3 MB  logits and search
@@ -25,10 +25,11 @@ from led_ref.errors import InputError
 from led_ref.planning import Workload, largest_tile
 
 # Arrays of all tokens (B, T, D) that the encoder holds at its peak beside a layer's input: the embeddings, q, k and v by
-# heads, the window's result and its place in the batch. And what the decoder holds beside keys and values
-# while it makes them: a linear map's result. And what a step holds of all positions, if it computes all of them
-# (use_cache=False), beside their keys and values. tests/test_planning.py holds these counts to a real run.
-ENCODER_ARRAYS, SOURCE_ARRAYS, UNCACHED_ARRAYS = 6, 1, 7
+# heads, the window's result and its place in the batch; and in its feed-forward: the embeddings, attention's result before
+# and after its projection, what goes in and what comes out. And what the decoder holds beside keys and values while it makes
+# them: a linear map's result. And what a step holds of all positions, if it computes all of them (use_cache=False), beside
+# their keys and values. tests/test_planning.py holds these counts to a real run.
+ENCODER_ARRAYS, FEED_FORWARD_ARRAYS, SOURCE_ARRAYS, UNCACHED_ARRAYS = 6, 5, 1, 7
 # Entries that a document's store of its texts' keys has room for at first; then it doubles (model/cache.py).
 FIRST_ROOM = 32
 
@@ -74,7 +75,9 @@ def plan(config: LEDConfig, load: Workload) -> Plan:
     parts = {
         "weights": parameters(config) * item,
         "encoder states": states,
-        "encoder work": ENCODER_ARRAYS * states + _scratch(config, load),
+        "encoder work": max(
+            ENCODER_ARRAYS * states + _tiles(config, load), FEED_FORWARD_ARRAYS * states + _blocks(config, load)
+        ),
         "cross-attention keys and values": 0 if load.folded else 2 * config.decoder_layers * states,
         "decoder cache": 2 * config.decoder_layers * load.batch * room(load) * d * item,
         "logits and search": load.rows * config.vocab_size * (item + 4 * SEARCH_ARRAYS),
@@ -130,12 +133,17 @@ def room(load: Workload) -> int:
     return held if held == FIRST_ROOM else held + held // 2
 
 
-def _scratch(config: LEDConfig, load: Workload) -> int:
-    """Bytes of what is in work inside the encoder: a tile and its keys and values, or a block of the feed-forward."""
+def _tiles(config: LEDConfig, load: Workload) -> int:
+    """Bytes of the tiles in work at a time, each with its keys and values."""
     queries, reach = largest_tile(config, load)
     tile = (queries + 2 * config.d_model // config.encoder_attention_heads) * (reach + load.globals_)
-    block = min(load.batch * load.tokens, load.block_rows) * 2 * config.encoder_ffn_dim
-    return max(load.tiles_at_once * tile, load.blocks_at_once * block) * load.item
+    return load.tiles_at_once * tile * load.item
+
+
+def _blocks(config: LEDConfig, load: Workload) -> int:
+    """Bytes of the feed-forward's blocks in work at a time: the F numbers of each row, and the D that they become."""
+    rows = min(load.batch * load.tokens, load.block_rows)
+    return load.blocks_at_once * rows * (config.encoder_ffn_dim + config.d_model) * load.item
 
 
 def _step_scratch(config: LEDConfig, load: Workload) -> int:

@@ -289,7 +289,7 @@ def test_a_device_without_memory_is_an_error_of_led_ref(bundled, monkeypatch):
 
     ids = [[0, 5, 2]]
     read = bundled.model.encoder(ids)
-    monkeypatch.setattr(NumpyBackend, "memory_errors", none_left)
+    monkeypatch.setattr(NumpyBackend, "at_work", none_left)
     for attempt in (
         lambda: led_ref.load(),
         lambda: bundled.model.encoder(ids),

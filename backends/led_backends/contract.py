@@ -74,8 +74,11 @@ class Backend(Protocol):
         """Bytes of the device's memory that could still be taken; None: the host's, which the system watches over."""
         ...
 
-    def memory_errors(self) -> AbstractContextManager[None]:
-        """While this lasts, a device that runs out of memory raises DeviceMemoryError, which says what to lower."""
+    def at_work(self) -> AbstractContextManager[None]:
+        """While this lasts, operations follow each other closely: what can be set up once for all of them is set up.
+
+        A device that runs out of memory raises DeviceMemoryError, which says what to lower.
+        """
         ...
 
     def to_device(self, array: HostArray) -> Array:

@@ -45,11 +45,11 @@ Operation = TypeVar("Operation", bound=Callable[..., Any])
 
 
 def explained(operation: Operation) -> Operation:
-    """The same operation; if memory runs out in it, the error says what to do (CupyBackend.memory_errors)."""
+    """The same operation; if memory runs out in it, the error says what to do (CupyBackend.at_work)."""
 
     @wraps(operation)
     def with_explanation(self: "CupyBackend", *args: Any, **options: Any) -> Any:
-        with self.memory_errors():
+        with self.at_work():
             return operation(self, *args, **options)
 
     return cast(Operation, with_explanation)
@@ -209,7 +209,7 @@ class CupyBackend(PlainOperations):
         return min(free, pool.get_limit() - pool.used_bytes()) if pool.get_limit() else free
 
     @contextmanager
-    def memory_errors(self) -> Iterator[None]:
+    def at_work(self) -> Iterator[None]:
         """While this lasts, CuPy's out-of-memory error becomes one that says what to lower.
 
         The operations do this by themselves; whoever makes large arrays through `xp` puts them under it, too.

@@ -12,7 +12,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar
 
 Piece = TypeVar("Piece")
@@ -23,6 +23,11 @@ _helpers: list[threading.Thread] = []
 _lock = threading.Lock()
 # Whether this thread is inside a piece. What a piece spreads it does itself: helpers waiting for helpers could wait for ever.
 _here = threading.local()
+
+
+def blas_at_one_thread() -> AbstractContextManager[None]:
+    """While this lasts, each call of BLAS stays in the thread that makes it: for whoever spreads many things in a row."""
+    return BLAS.at_one_thread()
 
 
 def inside_a_piece() -> bool:
