@@ -3,6 +3,7 @@
     led-ref bench --against transformers --json > docs/data/performance.json
     python docs/build_performance.py                     writes docs/performance.md; to be committed with the JSON
     python docs/build_performance.py --picture           draws docs/notebooks/performance.svg; part of `make docs`
+    python docs/build_picture.py                         draws the README's picture of it; to be committed, too
 
 The words are in docs/performance.md.in. tests/test_bench.py holds that the page says what the JSON says.
 """

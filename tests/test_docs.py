@@ -93,6 +93,14 @@ def test_a_token_goes_its_way_through_functions_that_exist():
     assert [name for name in functions if f"def {name}(" not in sources] == []
 
 
+def test_the_readme_counts_what_is_there():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    cases = json.loads((ROOT / "tests" / "vectors" / "v1" / "index.json").read_text(encoding="utf-8"))["cases"]
+    chapters, notebooks = (len(list((ROOT / folder).glob("[0-9]*.py"))) for folder in ("docs/book", "notebooks"))
+    assert f"{len(cases)} known answers" in readme
+    assert f"{chapters} chapters, {notebooks} notebooks" in readme
+
+
 def test_every_deviation_names_its_test():
     text = (DOCS / "deviations.md").read_text(encoding="utf-8")
     sections = re.split(r"^### ", text, flags=re.MULTILINE)[1:]
