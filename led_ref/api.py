@@ -10,25 +10,23 @@
 
 import difflib
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-
-from led_backends.contract import Backend, HostArray
+from led_backends.contract import Backend
+from led_ref.batches import BATCH_MEMORY, Document, Written, write_each
 from led_ref.errors import InputError, LEDError, SettingsError
+from led_ref.global_mask import GlobalAttention as GlobalAttention
+from led_ref.global_mask import global_mask as global_mask
 from led_ref.led import LEDForConditionalGeneration
 from led_ref.pretrained import LEDPreTrainedModel
 from led_ref.reading import Progress
 from led_ref.tokenizer.tokenizer import LEDTokenizer
 
 Model = TypeVar("Model", bound=LEDPreTrainedModel)
-
-# Which tokens see all and are seen by all: a name, a 0/1 array (a mask), or a list of positions.
-GlobalAttention = str | HostArray | Sequence[int]
 
 # What model.generate takes beside settings, and what a call on text has in its place.
 _OF_IDS = {
@@ -40,8 +38,12 @@ _OF_IDS = {
     "decoder_input_ids": "every text that is written starts afresh",
     "return_dict_in_generate": "it gives ids and scores, not text",
 }
-_GLOBAL_FORMS = "give 'first', 'none', 'all', a list of positions, or a 0/1 array"
-_OF_TEXT = ("global_attention", "truncation", "cross_attention", "progress", "model", "backend", "dtype", "revision")
+_OF_TEXT = (
+    "global_attention", "truncation", "cross_attention", "progress", "model", "backend", "dtype", "revision",
+    "batch_size", "batch_memory",
+)  # fmt: skip
+# Of these, what says how a text is written and not what is.
+_HOW = ("cross_attention", "progress", "batch_size", "batch_memory")
 
 # Ai2's own checkpoints that were pretrained but never taught to summarize.
 NOT_FINE_TUNED = ("allenai/led-base-16384", "allenai/led-large-16384")
@@ -73,10 +75,12 @@ class LED:
         global_attention: GlobalAttention = "first",
         truncation: bool = False,
         cross_attention: str = "cached",
+        batch_size: int = 1,
+        batch_memory: int = BATCH_MEMORY,
         progress: Progress | None = None,
         **settings: Any,
     ) -> Any:
-        """Write a text for each document. Documents are read one at a time, so none depends on what lies beside it.
+        """Write a text for each document.
 
         Args:
             text: one document or several.
@@ -84,32 +88,85 @@ class LED:
                 the tokens. Positions count from 0, the start token `<s>`.
             truncation: cut a document that is longer than the model can read, keeping its beginning; False: refuse it.
             cross_attention: "cached", or "folded" to save memory; see LEDForConditionalGeneration.generate.
+            batch_size: documents that are written together, at most. Above 1 it is faster (docs/performance.md) and takes the
+                memory of so many. The texts are the same; only the last bits of the logits may differ.
+            batch_memory: bytes that these may take beside the weights; where that is too little, fewer are together.
             progress: told after each encoder layer and each token written, for every document.
             settings: as in LEDForConditionalGeneration.generate: num_beams, max_new_tokens, ...
 
         Returns:
-            A string for one document, a list of strings for several; with num_return_sequences > 1 a list of strings in
-            the place of each string.
+            A string for one document, a list of strings for several, in their order; with num_return_sequences > 1 a list
+            of strings in the place of each string.
 
         Raises:
             InputError: if a document is empty or too long (of several, the message says which; none is read then).
             SettingsError: for a setting that does not exist or contradicts another.
         """
         check_settings(settings)
-        settings["cross_attention"] = cross_attention
         # All documents are looked at before the first is read: the last one being too long should not cost an hour.
         if isinstance(text, str):
-            ids = self.encode(text, truncation=truncation)
-            mask = global_mask(global_attention, len(ids))
-            return self._generate_one(ids, mask, progress, settings)
-        prepared = []
-        for i, document in enumerate(_listed(text)):
+            documents = [self.prepare(text, global_attention=global_attention, truncation=truncation)]
+        else:
+            documents = [
+                _named(i, self.prepare, document, global_attention=global_attention, truncation=truncation)
+                for i, document in enumerate(_listed(text))
+            ]
+        texts: list[Any] = [None] * len(documents)
+        for i, written in write_each(
+            self.model, documents, settings, batch_size=batch_size, batch_memory=batch_memory,
+            cross_attention=cross_attention, progress=progress,
+        ):  # fmt: skip
+            if isinstance(written, LEDError):
+                raise written
+            texts[i] = self._texts(written)
+        return texts[0] if isinstance(text, str) else texts
+
+    def generate_each(
+        self,
+        texts: Iterable[str],
+        *,
+        global_attention: GlobalAttention = "first",
+        truncation: bool = False,
+        cross_attention: str = "cached",
+        batch_size: int = 1,
+        batch_memory: int = BATCH_MEMORY,
+        progress: Progress | None = None,
+        **settings: Any,
+    ) -> Iterator[tuple[int, Any]]:
+        """Write a text for each document, and hand it out as soon as it is there; one bad document does not stop the rest.
+
+        The arguments are those of `generate`.
+
+        Yields:
+            (number of the document, its text), or (number, the LEDError that it is refused with). With a batch_size of 1 in
+            the order of the documents, the refused ones first; else the longest first.
+
+        Raises:
+            SettingsError: for a setting that does not exist or contradicts another.
+            InputError: if there are no documents.
+        """
+        check_settings(settings)
+        documents, places = [], []
+        for i, document in enumerate(_listed(texts)):
             try:
-                ids = self.encode(document, truncation=truncation)
-                prepared.append((ids, global_mask(global_attention, len(ids))))
+                documents.append(self.prepare(document, global_attention=global_attention, truncation=truncation))
+                places.append(i)
             except LEDError as error:
-                raise type(error)(f"texts[{i}]: {error}") from error
-        return [self._generate_one(ids, mask, progress, settings) for ids, mask in prepared]
+                yield i, error
+        for place, written in write_each(
+            self.model, documents, settings, batch_size=batch_size, batch_memory=batch_memory,
+            cross_attention=cross_attention, progress=progress,
+        ):  # fmt: skip
+            yield places[place], written if isinstance(written, LEDError) else self._texts(written)
+
+    def prepare(self, text: str, *, global_attention: GlobalAttention = "first", truncation: bool = False) -> Document:
+        """A document as the model reads it: its ids, and which of them are global.
+
+        Raises:
+            InputError: as `encode`, and for a global_attention that does not fit.
+        """
+        ids = self.encode(text, truncation=truncation)
+        return Document(ids, global_mask(global_attention, len(ids)))
 
     def encode(self, text: str, *, truncation: bool = False) -> list[int]:
         """The ids of a document, with `<s>` and `</s>`.
@@ -140,18 +197,9 @@ class LED:
             save_directory, max_shard_size=max_shard_size, overwrite=overwrite, others=self.tokenizer.save_pretrained
         )
 
-    def _generate_one(
-        self, ids: list[int], mask: list[int], progress: Progress | None, settings: Mapping[str, Any]
-    ) -> str | list[str]:
-        """The text, or with num_return_sequences > 1 the texts, for the ids of one document."""
-        sequences = self.model.generate(
-            [ids],
-            attention_mask=[[1] * len(ids)],
-            global_attention_mask=[mask],
-            progress=progress,
-            **settings,
-        )
-        texts = [self.tokenizer.decode(row, skip_special_tokens=True).strip() for row in sequences.tolist()]
+    def _texts(self, written: Written) -> str | list[str]:
+        """The text, or with num_return_sequences > 1 the texts, of one document."""
+        texts = [self.tokenizer.decode(row, skip_special_tokens=True).strip() for row in written.ids]
         return texts if len(texts) > 1 else texts[0]
 
 
@@ -253,7 +301,7 @@ def generate(
         dtype: see `load`; likewise.
         global_attention: see `LED.generate`.
         truncation: see `LED.generate`.
-        settings: see `LED.generate`; also `cross_attention` and `progress`.
+        settings: see `LED.generate`; also `cross_attention`, `batch_size`, `batch_memory` and `progress`.
 
     Returns:
         A string for one document, a list of strings for several.
@@ -261,7 +309,7 @@ def generate(
     Raises:
         LEDError: as `load` and `LED.generate`.
     """
-    check_settings(settings)
+    check_settings({name: value for name, value in settings.items() if name not in _HOW})
     if isinstance(model, LED):
         led = model
         if backend != "auto" or dtype not in ("float32", led.model.dtype):
@@ -293,58 +341,12 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     LEDForConditionalGeneration.check_settings(**settings)
 
 
-def global_mask(global_attention: GlobalAttention, length: int) -> list[int]:
-    """The global mask of one document of `length` tokens.
-
-    Args:
-        global_attention: "first", "none", "all", positions (a list of ints), or a mask (an array of 0 and 1).
-        length: T.
-
-    Raises:
-        InputError: for another name, a position outside the document or given twice, or a mask of another length.
-
-    Example:
-        >>> global_mask("first", 4), global_mask([0, 3], 4)
-        ([1, 0, 0, 0], [1, 0, 0, 1])
-    """
-    if isinstance(global_attention, str):
-        named = {"first": [0], "none": [], "all": range(length)}
-        if global_attention not in named:
-            raise InputError(f"global_attention is {global_attention!r}; {_GLOBAL_FORMS}.")
-        return _marked(named[global_attention], length)
-    if isinstance(global_attention, np.ndarray):
-        if global_attention.shape != (length,) or not np.isin(global_attention, (0, 1)).all():
-            raise InputError(
-                f"global_attention is an array of shape {global_attention.shape}; as a mask it must hold {length} values "
-                "of 0 and 1, one for each token. (A list is taken as positions.)"
-            )
-        return _marked(np.flatnonzero(global_attention).tolist(), length)
+def _named(number: int, prepare: Callable[..., Document], text: Any, **how: Any) -> Document:
+    """What `prepare` makes of one text of several; an error says which."""
     try:
-        positions = list(global_attention)
-    except TypeError:
-        raise InputError(f"global_attention is {global_attention!r}; {_GLOBAL_FORMS}.") from None
-    seen: set[int] = set()
-    for position in positions:
-        if isinstance(position, bool) or not isinstance(position, int | np.integer) or not 0 <= position < length:
-            raise InputError(
-                f"global_attention holds the position {position!r}; positions are whole numbers from 0 to {length - 1} "
-                "(the document's last token)."
-            )
-        if position in seen:
-            raise InputError(
-                f"global_attention holds the position {position} twice. A list is taken as positions; "
-                "if a mask is meant, give it as an array: numpy.array([1, 0, 0, ...])."
-            )
-        seen.add(position)
-    return _marked(positions, length)
-
-
-def _marked(positions: Iterable[int], length: int) -> list[int]:
-    """A mask with 1 at the positions."""
-    mask = [0] * length
-    for position in positions:
-        mask[position] = 1
-    return mask
+        return prepare(text, **how)
+    except LEDError as error:
+        raise type(error)(f"texts[{number}]: {error}") from error
 
 
 def _listed(texts: Any) -> list[Any]:

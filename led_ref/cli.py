@@ -15,7 +15,14 @@ try:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from led_ref.commands import asking_options, estimate_options, exercise_options, exploring_options, vectors_options
+    from led_ref.commands import (
+        asking_options,
+        estimate_options,
+        exercise_options,
+        exploring_options,
+        many_options,
+        vectors_options,
+    )
     from led_ref.commands.examples import EXAMPLES
     from led_ref.errors import LEDError
 except KeyboardInterrupt:  # Ctrl-C before `main` could begin to listen for it
@@ -105,11 +112,13 @@ def _add_text_commands(commands: Any) -> None:
     )  # fmt: skip
     _add_model_options(summarize)
     _add_writing_options(summarize)
+    many_options.add_many_options(summarize)
 
     generate = _command(commands, "generate", run_generate, "write with any setting, and show every text and its score")
     generate.add_argument("files", nargs="*", metavar="FILE", help="as for summarize")
     _add_model_options(generate)
     _add_writing_options(generate)
+    many_options.add_many_options(generate)
     generate.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", dest="settings",
         help="any generation setting, for example length_penalty=2.0; may be repeated",
@@ -295,6 +304,8 @@ def run_generate(options: argparse.Namespace) -> int:
 def _write(command: str, options: argparse.Namespace, *, settings: dict[str, Any], show_all: bool) -> int:
     if (mistaken := _need_files(command, options)) is not None:
         return mistaken
+    if (mistake := many_options.misuse(options)) is not None:
+        return _misused(command, mistake)
     from led_ref.commands.writing import write_documents
 
     return write_documents(options, settings=settings, show_all=show_all)

@@ -162,6 +162,9 @@ class SimpleModel:
         self.seen.append(global_attention_mask[0])
         return self.model.generate(ids, global_attention_mask=global_attention_mask, **rest)
 
+    def __getattr__(self, name):
+        return getattr(self.model, name)
+
 
 # ---- documents ----------------------------------------------------------------------------------------------------------
 

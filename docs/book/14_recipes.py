@@ -38,7 +38,7 @@ page = manual_page()
 print(led_ref.generate(page))
 
 # %% [markdown]
-# For many documents load once. Documents are read one at a time, so none depends on what lies beside it:
+# For many documents load once:
 
 # %%
 led = led_ref.load()
@@ -46,6 +46,39 @@ for text in led.generate(["tar packs files.", "gzip compresses files."], max_new
     print(repr(text))
 
 # %% [markdown]
+# ## Many documents
+#
+# A step of the decoder reads all weights to write one id, and can as well write one for each of several documents
+# with them. `batch_size` says how many at most; documents of about one length go together, as many as `batch_memory` lets
+# in. The texts are the same, in the same order. [What it gains](../performance.md#many-documents):
+
+# %%
+pages = [page[start : start + 400] for start in range(0, 1600, 400)]
+one_by_one = led.generate(pages, max_new_tokens=8)
+print(led.generate(pages, max_new_tokens=8, batch_size=4) == one_by_one)
+
+# %% [markdown]
+# `generate_each` hands each text out when it is done, and where a document cannot be read, the error in its place:
+
+# %%
+for number, text in led.generate_each(["tar packs files.", "", "gzip compresses files."], max_new_tokens=8):
+    print(number, repr(text))
+
+# %% [markdown]
+# From the shell, each text into a file of its own. A result is there whole or not at all, and nothing is overwritten. A run
+# that was cut off, by Ctrl-C or by the power, goes on with `--resume`, and ends with the same files as an unbroken one.
+#
+# ```sh
+# led-ref summarize papers/*.txt --out summaries --model DIR
+# led-ref summarize papers/*.txt --out summaries --model DIR --resume
+# ```
+#
+# `summaries/led-ref.json` says what made the results: the model by its digest, the settings, the documents by theirs. With
+# another model or other settings `--resume` refuses to mix. Documents that failed are named at the end, the exit code is 1
+# then, and `--resume` tries just them again.
+#
+# ## A model for papers
+#
 # With Ai2's model that was taught to write abstracts (it has to be fetched; it was not run where this site was built):
 #
 # ```python

@@ -1,6 +1,13 @@
 """The examples that `led-ref COMMAND --help` ends with; tests/test_cli.py holds that each of them parses."""
 
-from led_ref.commands import asking_options, estimate_options, exercise_options, exploring_options, vectors_options
+from led_ref.commands import (
+    asking_options,
+    estimate_options,
+    exercise_options,
+    exploring_options,
+    many_options,
+    vectors_options,
+)
 
 EXAMPLES = {
     "led-ref": """
@@ -14,7 +21,8 @@ EXAMPLES = {
   led-ref summarize a.txt b.md.gz --json
   man gzip | led-ref summarize - --quiet
   led-ref summarize book.txt --truncate --model DIR --num-beams 4 --max-new-tokens 256
-""",
+"""
+    + many_options.EXAMPLES.lstrip("\n"),
     "generate": """
   led-ref generate page.txt --set num_beams=4 --set num_return_sequences=4 --set no_repeat_ngram_size=3
   led-ref generate page.txt --global-attention none --json

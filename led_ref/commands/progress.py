@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sys
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,11 +14,13 @@ class ProgressBars:
     Args:
         label: what stands before the bar, such as the document's name.
         enabled: False: show nothing.
+        position: how many bars are above it.
     """
 
-    def __init__(self, label: str, *, enabled: bool) -> None:
+    def __init__(self, label: str, *, enabled: bool, position: int = 0) -> None:
         self.label = label
         self.enabled = enabled
+        self.position = position
         self._stage = ""
         self._bar: Any = None
 
@@ -35,6 +38,7 @@ class ProgressBars:
                 unit="layer" if stage == "read" else "token",
                 file=sys.stderr,
                 leave=False,
+                position=self.position,
                 **_size(),
             )
             self._stage = stage
@@ -54,6 +58,18 @@ class ProgressBars:
     ) -> None:
         """Close what is open."""
         self._close()
+
+
+@contextlib.contextmanager
+def count_documents(total: int, done: int, *, enabled: bool) -> Iterator[Callable[[], None]]:
+    """A bar over all documents; what it gives is called as each is done."""
+    if not enabled:
+        yield lambda: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=total, initial=done, desc="documents", file=sys.stderr, leave=False, **_size()) as bar:
+        yield lambda: bar.update() and None
 
 
 def _size() -> dict[str, int]:

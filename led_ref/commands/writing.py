@@ -4,12 +4,15 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from led_ref.api import LED, check_settings, global_mask, load
+from led_ref.api import LED, check_settings, load
+from led_ref.batches import Document, Written, write_each
 from led_ref.commands.output import print_json
 from led_ref.commands.progress import ProgressBars, say
+from led_ref.commands.writing_many import ResultsOf, write_into_folder
 from led_ref.documents import is_manual_page, manual_page_body, read_document
 from led_ref.errors import LEDError
 
@@ -31,6 +34,9 @@ def write_documents(options: argparse.Namespace, *, settings: dict[str, Any], sh
         if getattr(options, name) is not None:
             settings[name] = getattr(options, name)
     check_settings(settings)
+    results = None
+    if options.out is not None:  # before anything is read: names that collide, a folder that may not be written to
+        results = ResultsOf(options, options.files, kind="texts" if show_all else "summary")
     documents = read_all(options.files)
     failed = len(options.files) - len(documents)
     if not documents:
@@ -50,14 +56,24 @@ def write_documents(options: argparse.Namespace, *, settings: dict[str, Any], sh
             f"loaded {led.name}: {parameters:,} parameters, computing in {led.model.dtype} on {led.model.backend.name}, "
             f"{time.perf_counter() - started:.2f} s"
         )
+    prepared = []
     for file, text in documents:
         try:
-            found = {**_write_one(led, file, text, options, settings), "settings": effective}
+            prepared.append((file, text, _prepare(led, file, text, options)))
         except LEDError as error:
             complain(file, error)
             failed += 1
-            continue
-        _show(found, options, show_all, several=len(options.files) > 1)
+    if results is None:
+        several = len(options.files) > 1
+        failed += _write_to_standard_output(led, prepared, options, settings, effective, show_all, several=several)
+    elif prepared:
+        lines = partial(_lines, show_all=show_all)
+        failed += write_into_folder(led, prepared, results, options, settings, _about, lines, complain)
+        if failed:
+            say(
+                f"{failed} of {len(options.files)} documents failed; the texts of the others are in {results.folder}. "
+                "To try those again alone, run the same with --resume."
+            )
     if options.model is None and not quiet and failed < len(options.files):
         say(
             f"that was written by a {parameters / 1e6:.0f}-million-parameter model that has seen only manual pages; "
@@ -95,54 +111,72 @@ def sum_of_parameters(led: LED) -> int:
     return parameter_count(led.model.config, untied_lm_head=params.lm_head is not params.shared)
 
 
-def _write_one(led: LED, file: str, text: str, options: argparse.Namespace, settings: dict[str, Any]) -> dict[str, Any]:
-    """Everything about one document: what was read, what was written, how long it took."""
-    started = time.perf_counter()
+def _prepare(led: LED, file: str, text: str, options: argparse.Namespace) -> Document:
+    """The document as the model is to read it."""
     # Only the bundled model wants a page in the form of its training: other models were not taught on manual pages.
     is_page = options.model is None and is_manual_page(text)
-    ids = led.encode((is_page and manual_page_body(text)) or text, truncation=options.truncate)
-    mask = global_mask(options.global_attention, len(ids))
-    if not options.quiet:
-        if is_page:
-            say(
-                f"{_called(file)} is a manual page: read without title, footer and NAME, its lines joined, as in training"
+    if is_page and not options.quiet:
+        say(f"{_called(file)} is a manual page: read without title, footer and NAME, its lines joined, as in training")
+    read = (is_page and manual_page_body(text)) or text
+    return led.prepare(read, global_attention=options.global_attention, truncation=options.truncate)
+
+
+def _write_to_standard_output(
+    led: LED,
+    documents: Sequence[tuple[str, str, Document]],
+    options: argparse.Namespace,
+    settings: dict[str, Any],
+    effective: dict[str, Any],
+    show_all: bool,
+    *,
+    several: bool,
+) -> int:
+    """Write one document after the other, and print each text as it is there; how many failed."""
+    failed = 0
+    for file, _, document in documents:
+        started = time.perf_counter()
+        if not options.quiet:
+            say(f"reading {_called(file)} ({len(document.ids):,} tokens) ...")
+        with ProgressBars(Path(_called(file)).name, enabled=not options.quiet and sys.stderr.isatty()) as progress:
+            ((_, written),) = write_each(
+                led.model, [document], settings, cross_attention=options.cross_attention, progress=progress
             )
-        say(f"reading {_called(file)} ({len(ids):,} tokens) ...")
-    with ProgressBars(Path(_called(file)).name, enabled=not options.quiet and sys.stderr.isatty()) as progress:
-        result = led.model.generate(
-            [ids],
-            attention_mask=[[1] * len(ids)],
-            global_attention_mask=[mask],
-            cross_attention=options.cross_attention,
-            progress=progress,
-            **{**settings, "return_dict_in_generate": True},
-        )
-    texts = [led.tokenizer.decode(row, skip_special_tokens=True).strip() for row in result.sequences.tolist()]
-    scores = None if result.sequences_scores is None else [float(score) for score in result.sequences_scores]
+        if isinstance(written, LEDError):
+            complain(file, written)
+            failed += 1
+            continue
+        seconds = time.perf_counter() - started
+        found = _about(led, file, document, written, effective)
+        if options.json:
+            print_json({**found, "seconds": round(seconds, 3)})
+            continue
+        for line in _lines(found, show_all=show_all):
+            print(f"{file}: {line}" if several else line, flush=True)
+        if not options.quiet:
+            say(f"{_called(file)}: done in {seconds:.1f} s")
+    return failed
+
+
+def _about(led: LED, file: str, document: Document, written: Written, settings: dict[str, Any]) -> dict[str, Any]:
+    """Everything about one document: what was read, what was written, with what settings."""
+    texts = [led.tokenizer.decode(row, skip_special_tokens=True).strip() for row in written.ids]
     return {
         "file": file,
         "model": led.name,
-        "tokens": len(ids),
-        "global_tokens": sum(mask),
+        "tokens": len(document.ids),
+        "global_tokens": sum(document.global_mask),
         "text": texts[0],
         "texts": texts,
-        "scores": scores,
-        "ids": result.sequences.tolist(),
-        "seconds": round(time.perf_counter() - started, 3),
+        "scores": written.scores,
+        "ids": written.ids,
+        "settings": settings,
     }
 
 
-def _show(found: dict[str, Any], options: argparse.Namespace, show_all: bool, *, several: bool) -> None:
-    """Print what was written: as JSON, as every text with its score, or as the best text alone."""
-    if options.json:
-        print_json(found)
-        return
-    head = f"{found['file']}: " if several else ""
-    if show_all:
-        for i, text in enumerate(found["texts"]):
-            score = "" if found["scores"] is None else f"{found['scores'][i]:9.4f}  "
-            print(f"{head}{score}{text}", flush=True)
-    else:
-        print(f"{head}{found['text']}", flush=True)
-    if not options.quiet:
-        say(f"{_called(found['file'])}: done in {found['seconds']:.1f} s")
+def _lines(found: dict[str, Any], *, show_all: bool) -> list[str]:
+    """What is shown of it to a person: every text with its score, or the best text alone."""
+    if not show_all:
+        return [found["text"]]
+    scores = found["scores"] or [None] * len(found["texts"])
+    shown = ["" if score is None else f"{score:9.4f}  " for score in scores]
+    return [score + text for score, text in zip(shown, found["texts"], strict=True)]

@@ -1,0 +1,180 @@
+"""`led-ref summarize FILES --out DIR`: results whole or not at all, runs that are cut off, folders that do not fit."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from led_ref.commands.result_folder import write_whole
+
+QUICK = ("--num-beams", "1", "--max-new-tokens", "5", "--quiet")
+
+
+def write_documents(folder: Path, count: int) -> list[str]:
+    """Short texts of many lengths, each another."""
+    words = [
+        "pack",
+        "files",
+        "into",
+        "an",
+        "archive",
+        "and",
+        "list",
+        "what",
+        "it",
+        "holds",
+        "before",
+        "sending",
+        "them",
+    ]
+    folder.mkdir(exist_ok=True)
+    files = []
+    for i in range(count):
+        draw = random.Random(i)
+        path = folder / f"{i:02}.txt"
+        path.write_text(" ".join(draw.choice(words) for _ in range(draw.randrange(3, 40))) + ".\n", encoding="utf-8")
+        files.append(str(path))
+    return files
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def forty(tmp_path_factory):
+    return write_documents(tmp_path_factory.mktemp("documents") / "texts", 40)
+
+
+def start(files, out, *more):
+    words = [sys.executable, "-m", "led_ref.cli", "summarize", *files, "--out", str(out), "--resume", *QUICK, *more]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def killed_and_resumed(files, out, *more, seed):
+    """Kill a run after a drawn number of results and a drawn moment more; then run it to its end. How many results it had."""
+    draw = random.Random(seed)
+    run = start(files, out, *more)
+    for _ in range(draw.randrange(len(files) - 5)):
+        run.stdout.readline()
+    time.sleep(draw.uniform(0, 0.05))
+    os.kill(run.pid, signal.SIGKILL)
+    run.communicate()
+    assert run.returncode == -signal.SIGKILL
+    before = len(list(out.glob("[!.]*.summary.*"))) if out.exists() else 0
+    assert not before or (out / "led-ref.json").exists()
+    rest = start(files, out, *more)
+    printed, complained = rest.communicate()
+    assert (rest.returncode, complained) == (0, "")
+    assert len(printed.splitlines()) == len(files) - before
+    return before
+
+
+def test_a_run_that_is_killed_and_resumed_gives_the_files_of_an_unbroken_one(forty, tmp_path, command):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    code, printed, _ = command("summarize", *forty, "--out", whole, *QUICK)
+    assert (code, len(printed.splitlines())) == (0, 40)
+    assert killed_and_resumed(forty, broken, seed=1) < 40
+    assert contents(broken) == contents(whole)
+    assert len(contents(whole)) == 41
+
+
+def test_a_file_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "a.txt"
+    path.write_text("before", encoding="utf-8")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space"):
+            write_whole(path, "after")
+    assert contents(tmp_path) == {"a.txt": b"before"}
+    (tmp_path / ".a.txt.unfinished").write_text("of a killed run", encoding="utf-8")
+    write_whole(path, "after\n")
+    assert contents(tmp_path) == {"a.txt": b"after\n"}
+
+
+def test_one_bad_document_does_not_stop_the_rest(tmp_path, command):
+    files = write_documents(tmp_path / "texts", 3)
+    bad, long = tmp_path / "texts" / "bad.txt", tmp_path / "texts" / "long.txt"
+    bad.write_bytes(b"\xff\xfe\x00")
+    long.write_text("word " * 20000, encoding="utf-8")
+    gone = str(tmp_path / "texts" / "gone.txt")
+    out = tmp_path / "out"
+    arguments = ("summarize", files[0], bad, files[1], long, gone, files[2], "--out", out, *QUICK)
+    code, printed, said = command(*arguments)
+    assert code == 1
+    assert [Path(line).name for line in sorted(printed.splitlines())] == [f"{i:02}.summary.txt" for i in range(3)]
+    assert "3 of 6 documents failed" in said
+    assert "--resume" in said
+    assert "bad.txt" in said and "long.txt" in said and "gone.txt" in said  # noqa: PT018
+    # Once mended, they are all that is written.
+    bad.write_text("Now it is a text.", encoding="utf-8")
+    code, printed, said = command(*arguments, "--resume")
+    assert (code, [Path(line).name for line in printed.splitlines()]) == (1, ["bad.summary.txt"])
+    assert "2 of 6" in said
+
+
+def test_nothing_is_overwritten_and_what_does_not_fit_is_refused(tmp_path, command):
+    files = write_documents(tmp_path / "texts", 2)
+    out = tmp_path / "out"
+    assert command("summarize", *files, "--out", out, *QUICK)[0] == 0
+    before = contents(out)
+
+    def refused(*arguments, **changed):
+        code, printed, said = command(*arguments)
+        assert (code, printed) == (1, "")
+        assert {name: held for name, held in contents(out).items() if name not in changed} == before
+        return said
+
+    assert "holds led-ref.json already" in refused("summarize", *files, "--out", out, *QUICK)
+    said = refused("summarize", *files, "--out", out, "--resume", "--num-beams", "2", "--max-new-tokens", "5")
+    assert "was begun with settings" in said
+    assert "name another folder" in said
+    assert 'dtype "float32"' in refused("summarize", *files, "--out", out, "--resume", *QUICK, "--dtype", "float64")
+    # The same document, another text.
+    Path(files[0]).write_text("Another text.", encoding="utf-8")
+    assert "was made from another text" in refused("summarize", *files, "--out", out, "--resume", *QUICK)
+    # Removed, it is made anew.
+    (out / "00.summary.txt").unlink()
+    code, printed, _ = command("summarize", *files, "--out", out, "--resume", *QUICK)
+    assert (code, printed) == (0, f"{out / '00.summary.txt'}\n")
+    before = contents(out)
+    (out / "led-ref.json").write_text("{}", encoding="utf-8")
+    before["led-ref.json"] = b"{}"
+    assert "is not what led-ref writes there" in refused("summarize", *files, "--out", out, "--resume", *QUICK)
+    (out / "led-ref.json").unlink()
+    del before["led-ref.json"]
+    assert "no led-ref.json" in refused("summarize", *files, "--out", out, "--resume", *QUICK)
+
+
+def test_names_that_collide_are_refused_before_anything_is_read(tmp_path, command):
+    code, _, said = command("summarize", "a/page.txt", "b/Page.md.gz", "--out", tmp_path / "out")
+    assert code == 1
+    assert "a/page.txt and b/Page.md.gz would both be Page.summary.txt" in said
+    assert "no file" not in said
+    code, _, said = command("summarize", "a/page.txt", "--out", tmp_path / "none" / "out")
+    assert (code, "Make it first" in said) == (1, True)
+
+
+def test_options_of_many_documents_want_a_folder(command, forty):
+    for option in (("--resume",), ("--batch-size", "2"), ("--batch-memory", "9")):
+        code, _, said = command("summarize", forty[0], *option)
+        assert (code, f"{option[0]} is for a run" in said) == (2, True)
+
+
+def test_json_files_hold_what_standard_output_has_but_the_time(tmp_path, command):
+    (file,) = write_documents(tmp_path / "texts", 1)
+    printed = json.loads(command("generate", file, "--json", *QUICK)[1])
+    assert command("generate", file, "--json", "--out", tmp_path / "out", *QUICK)[0] == 0
+    written = json.loads((tmp_path / "out" / "00.texts.json").read_text(encoding="utf-8"))
+    assert printed.pop("seconds") >= 0
+    assert written == printed
