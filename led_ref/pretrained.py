@@ -37,7 +37,8 @@ class LEDPreTrainedModel:
         config: sizes and special ids.
         params: the weights, on the backend's device.
         backend: a name or a backend; None: "auto".
-        generation_config: what generation_config.json says, for classes that generate.
+        generation_config: what generation_config.json says, for classes that generate; None: there is no such file, and
+            config.json's own generation keys count.
     """
 
     # What config.json's `architectures` calls the class; weights/keys.py says which tensors it has beside the LED itself.
@@ -54,7 +55,7 @@ class LEDPreTrainedModel:
         self.config = config
         self.params = params
         self.backend = get_backend(backend)
-        self.generation_config = dict(generation_config or {})
+        self.generation_config = None if generation_config is None else dict(generation_config)
 
     @classmethod
     def from_pretrained(
@@ -207,13 +208,13 @@ class LEDPreTrainedModel:
         return self.params.shared.dtype.name
 
 
-def read_generation_config(folder: Path) -> dict[str, Any]:
-    """What a folder's generation_config.json says; empty if there is none.
+def read_generation_config(folder: Path) -> dict[str, Any] | None:
+    """What a folder's generation_config.json says; None if there is none.
 
     Raises:
         ConfigError: if the file is not a JSON object.
     """
     path = folder / "generation_config.json"
     if not path.is_file():
-        return {}
+        return None
     return read_json_object(path)

@@ -34,7 +34,7 @@ def save_model(
     architecture: str,
     *,
     backend: Backend,
-    generation_config: Mapping[str, Any],
+    generation_config: Mapping[str, Any] | None,
     others: Callable[[Path], object],
     max_shard_size: int | str,
     overwrite: bool,
@@ -47,7 +47,7 @@ def save_model(
         config: of the model.
         architecture: the class, as transformers calls it.
         backend: brings the weights to the host.
-        generation_config: what generation_config.json shall say; empty: no such file.
+        generation_config: what generation_config.json shall say; None: no such file.
         others: writes what else belongs there into the folder that it is given.
         max_shard_size: the most bytes in one file, such as "5GB".
         overwrite: whether weights that are there already may be replaced.
@@ -66,7 +66,7 @@ def save_model(
     config = config_to_write(config, tensors, architecture)
 
     def write_others(new: Path) -> None:
-        if generation_config:
+        if generation_config is not None:
             text = json.dumps(dict(generation_config), indent=2, sort_keys=True) + "\n"
             (new / GENERATION_CONFIG).write_text(text, encoding="utf-8")
         others(new)

@@ -5,6 +5,7 @@ be transformers' all the same. The draws are those of that file, with global tok
 """
 
 import inspect
+import json
 import random
 
 import numpy as np
@@ -109,3 +110,17 @@ def test_forward_takes_transformers_arguments_in_its_order(name):
     theirs = [p for p in inspect.signature(getattr(transformers, name).forward).parameters if p != "kwargs"]
     assert [p for p in ours if p in theirs] == [p for p in theirs if p in ours]
     assert set(theirs) - set(ours) == {"return_dict"}
+
+
+def test_without_generation_config_json_config_json_says_how(tmp_path):
+    """Older checkpoints have their settings there, Ai2's among them."""
+    from test_load_peer import make_peer
+
+    make_peer().save_pretrained(tmp_path)
+    (tmp_path / "generation_config.json").unlink()
+    path = tmp_path / "config.json"
+    said = {"num_beams": 3, "max_length": 17, "no_repeat_ngram_size": 2}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **said}))
+    theirs = TheirModel.from_pretrained(tmp_path).generation_config
+    ours = LEDForConditionalGeneration.from_pretrained(tmp_path, backend="numpy").effective_settings()
+    assert {name: getattr(ours, name) for name in said} == {name: getattr(theirs, name) for name in said} == said

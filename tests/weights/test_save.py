@@ -151,3 +151,14 @@ def test_new_ids_begin_as_the_mean_and_old_ones_stay(config, tensors, tied):
         model.resize_token_embeddings(2)
     with pytest.raises(InputError, match="new_num_tokens is 0; give"):
         model.resize_token_embeddings(0)
+
+
+def test_where_no_generation_config_was_saved_config_json_says_how(config, tensors, tmp_path):
+    says_three = replace(config, extra={"num_beams": 3})
+    LEDForConditionalGeneration.from_state_dict(says_three, tensors, backend="numpy").save_pretrained(tmp_path / "old")
+    make(LEDForConditionalGeneration, says_three, tensors).save_pretrained(tmp_path / "new")  # its file says nothing
+    beams = {}
+    for name in ("old", "new"):
+        model = LEDForConditionalGeneration.from_pretrained(tmp_path / name, backend="numpy")
+        beams[name] = ((tmp_path / name / "generation_config.json").exists(), model.effective_settings().num_beams)
+    assert beams == {"old": (False, 3), "new": (True, 1)}
