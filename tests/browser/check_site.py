@@ -39,6 +39,7 @@ BROKEN_PICTURES = "() => [...document.images].filter((i) => !i.complete || !i.na
 # KaTeX puts what it cannot read into .katex-error; a formula that it never saw has no .katex inside.
 UNSET_FORMULAS = """() => [...document.querySelectorAll('.katex-error, .arithmatex')]
   .filter((e) => e.matches('.katex-error') || !e.querySelector('.katex')).map((e) => e.textContent.trim())"""
+ALL_LOADED = "() => [...document.images].every((image) => image.complete)"
 LATE = "() => document.querySelectorAll('[loading=lazy]').forEach((e) => { e.loading = 'eager'; })"
 
 
@@ -107,7 +108,9 @@ def visit(tab, address: str, page: str) -> tuple[list[str], int]:
     tab.goto(address + page, wait_until="load")
     tab.evaluate(LATE)
     tab.evaluate("window.scrollTo(0, document.documentElement.scrollHeight)")
-    tab.wait_for_load_state("networkidle")
+    tab.wait_for_function(ALL_LOADED)
+    for frame in tab.frames:
+        frame.wait_for_load_state("load")
     here = (address, "data:", "blob:", "about:")
     faults += [f"asks another host: {url}" for url in requests if not url.startswith(here)]
     faults += [f"{what} is not shown" for what in tab.evaluate(BROKEN_PICTURES)]
