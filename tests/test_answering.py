@@ -95,6 +95,7 @@ CASES = {
     "letters of two bytes": ("Das Maß: Größe zählt.", [("Größe", 0, 5)], {}, "Größe"),
     "characters of many tokens": ("It is 日本語 here", [("日本語", 0, 5)], {}, "日本語"),
     "an emoji": ("All is well 😀 today", [("😀", 0, 5)], {}, "😀"),
+    "white space is no answer": ("tar\n\ngzip", [("\n", 0, 9), ("gzip", 0, 5)], {}, "gzip"),
     "the second of two": ("tar and tar", [("tar", 1, 5)], {}, "tar"),
     "the higher of two": ("gzip or tar", [("gzip", 0, 4), ("tar", 0, 5)], {}, "tar"),
     "no longer than it may be": (

@@ -19,7 +19,7 @@ from led_ref.cli import EXAMPLES
 from led_ref.commands.showing import coloured
 
 COMMAND = [sys.executable, "-m", "led_ref.cli"]
-COMMANDS = ["summarize", "generate", "tokenize", "inspect", "convert", "doctor", "bench"]
+COMMANDS = ["summarize", "generate", "answer", "classify", "tokenize", "inspect", "convert", "doctor", "bench"]
 QUICK = ["--num-beams", "1", "--max-new-tokens", "4"]
 PAGE = "NAME\ntar - an archiving utility\n"
 

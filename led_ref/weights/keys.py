@@ -154,7 +154,7 @@ def checkpoint_entries(config: LEDConfig, heads: Collection[str] = ()) -> tuple[
     return tuple(entry for entry in found if not heads or entry.key not in _NOT_UNDER_LED)
 
 
-def parameter_count(config: LEDConfig, *, untied_lm_head: bool = False, heads: Collection[str] = ()) -> int:
+def parameter_count(config: LEDConfig, *, untied_lm_head: bool = False) -> int:
     """How many numbers were trained. A tied table counts once; final_logits_bias, which is not trained, does not count.
 
     Example:
@@ -162,7 +162,7 @@ def parameter_count(config: LEDConfig, *, untied_lm_head: bool = False, heads: C
         459801600
     """
     left_out = {FINAL_LOGITS_BIAS} if untied_lm_head else {FINAL_LOGITS_BIAS, LM_HEAD}
-    return sum(math.prod(entry.shape) for entry in entries(config, heads) if entry.key not in left_out)
+    return sum(math.prod(entry.shape) for entry in entries(config) if entry.key not in left_out)
 
 
 def canonical_key(name: str) -> str:

@@ -175,8 +175,17 @@ def test_labels_that_do_not_count_and_large_logits():
     # log(1 + exp(2000)) is 2000, and exp(2000) is too large for a float64.
     expected = (logits[:, 0] - logits[:, 1]).mean() / 2
     assert float(on_host(several(DOCUMENTS, labels=[[0, 1], [0, 1]])).loss) == pytest.approx(expected, abs=1e-9)
-    alone = on_host(model(DOCUMENTS, labels=[-100, 1])).loss
-    assert float(alone) == pytest.approx(logits[1, 0] - logits[1, 1], abs=1e-9)
+    alone = on_host(model(DOCUMENTS, labels=[-100, 1]))
+    assert alone.past_key_values is None
+    assert float(alone.loss) == pytest.approx(logits[1, 0] - logits[1, 1], abs=1e-9)
+
+
+def test_the_first_row_of_qa_outputs_is_the_start():
+    model, case = build(draw_question)
+    out = on_host(model(DOCUMENTS, output_hidden_states=True))
+    logits = out.decoder_hidden_states[-1] @ case.weights["qa_outputs.weight"].T + case.weights["qa_outputs.bias"]
+    np.testing.assert_allclose(out.start_logits, logits[..., 0], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(out.end_logits, logits[..., 1], rtol=0, atol=1e-12)
 
 
 def test_a_position_behind_the_end_does_not_count():
