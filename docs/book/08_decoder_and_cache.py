@@ -122,10 +122,6 @@ for parents in ([0, 0, 0], [1, 1, 0], [0, 2, 0]):
     show_table(cache)
 
 # %% [markdown]
-# The store grows as the texts do: when it is full it moves to memory twice as large. With `cache_implementation="static"`
-# it is taken once, for all entries that `max_length` can come to, and never moves; `use_cache=False` keeps nothing of the
-# texts and computes all of their positions in every step. The words are the same each time.
-#
 # Row 0 ends as [1, 3, 6]: its words are entries 1, 3 and 6. Entries that are in no row belong to abandoned texts.
 # Attention takes every query to all entries of the document, and a mask made of this table hides those of the others:
 
@@ -135,6 +131,10 @@ source("led_ref.model.decoder:_own_past")
 # %% [markdown]
 # That looks like waste: W texts multiply with W times as many keys. But a step of the decoder is limited by what it
 # reads, not by what it multiplies (chapter 13), and each entry is read once for all beams.
+#
+# The store grows as the texts do: when it is full it moves to memory twice as large. With `cache_implementation="static"`
+# it is taken once, for all entries that `max_length` can come to, and never moves; `use_cache=False` keeps nothing of the
+# texts and computes all of their positions in every step. The words are the same each time.
 
 # %% alt="Nine entries as columns, three beams as rows; each row has three filled cells"
 from led_ref.model.decoder import _own_past
