@@ -209,6 +209,8 @@ def load(
     revision: str | None = None,
     backend: str | Backend = "auto",
     dtype: str = "float32",
+    quantize: str | None = None,
+    keep_stored: bool = False,
     notice: Callable[[str], None] | None = None,
 ) -> LED:
     """Load a model and its tokenizer, once for many calls.
@@ -218,10 +220,13 @@ def load(
         revision: branch, tag or commit on the Hub; only with a name on the Hub.
         backend: "auto", "numpy", or a backend object.
         dtype: what to compute in: "float32" or "float64".
+        quantize: "int8", "nf4" or "nf4-double": keep the linear maps' matrices in a quarter or a seventh of float32's memory,
+            for some of the accuracy (docs/precision.md says how much).
+        keep_stored: keep weights that are float16 or bfloat16 in the file so, in half the memory; the same text.
         notice: told in a sentence what a person may want to know.
 
     Raises:
-        InputError: for a revision of what has none, or another dtype.
+        InputError: for a revision of what has none, or another dtype or quantization.
         MissingFileError: if there is no such model or a file of it is missing.
         ConfigError: if it is no LED.
         CheckpointError: if its weights are damaged or do not cover it exactly.
@@ -232,8 +237,18 @@ def load(
             f"{model} was pretrained but not fine-tuned: it fills in masked text and does not summarize. "
             "For summaries of papers take allenai/led-large-16384-arxiv."
         )
-    kind = LEDForConditionalGeneration
-    return LED(*load_parts(kind, model, revision=revision, backend=backend, dtype=dtype, notice=notice))
+    return LED(
+        *load_parts(
+            LEDForConditionalGeneration,
+            model,
+            revision=revision,
+            backend=backend,
+            dtype=dtype,
+            quantize=quantize,
+            keep_stored=keep_stored,
+            notice=notice,
+        )
+    )
 
 
 def load_parts(
@@ -244,6 +259,8 @@ def load_parts(
     backend: str | Backend,
     dtype: str,
     notice: Callable[[str], None] | None,
+    quantize: str | None = None,
+    keep_stored: bool = False,
 ) -> tuple[Model, LEDTokenizer, str]:
     """A model of that class, its tokenizer and its name; the arguments and errors are those of `load`."""
     from led_ref.weights.hub import resolve
@@ -255,7 +272,10 @@ def load_parts(
     folder = bundled_model() if model is None else resolve(model, revision=revision, notice=notice)
     name = "the bundled model" if model is None else str(model)
     tokenizer = LEDTokenizer.from_pretrained(folder)
-    return kind.from_pretrained(folder, dtype=dtype, backend=backend, notice=notice), tokenizer, name
+    loaded = kind.from_pretrained(
+        folder, dtype=dtype, quantize=quantize, keep_stored=keep_stored, backend=backend, notice=notice
+    )
+    return loaded, tokenizer, name
 
 
 def encode_document(text: str, tokenizer: LEDTokenizer, limit: int, name: str, *, truncation: bool) -> list[int]:

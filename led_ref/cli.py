@@ -28,6 +28,8 @@ try:
 except KeyboardInterrupt:  # Ctrl-C before `main` could begin to listen for it
     raise SystemExit(130) from None
 
+QUANTIZATIONS = ("int8", "nf4", "nf4-double")  # led_ref/weights/quantize.py, which would bring in NumPy
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code."""
@@ -149,6 +151,7 @@ def _add_checkpoint_commands(commands: Any) -> None:
     convert.add_argument("destination", metavar="DST", help="the folder to make")
     convert.add_argument("--revision", help="branch, tag or commit on the Hub")
     convert.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), help="default: as it is")
+    convert.add_argument("--quantize", choices=QUANTIZATIONS, help="round the matrices; embeddings and norms stay")
     convert.add_argument("--overwrite", action="store_true", help="replace a checkpoint that is at DST")
     convert.add_argument("--from-bart", action="store_true", help="SRC is a BART: write the LED that it becomes")
     convert.add_argument("--max-positions", type=int, metavar="N", help="of that LED's encoder (default: 16384)")
@@ -233,6 +236,12 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         choices=("float32", "float64", "float16"),
         default="float32",
         help="what to compute in (float16: on a GPU)",
+    )
+    parser.add_argument(
+        "--quantize", choices=QUANTIZATIONS, help="keep the matrices in 8 or 4 bits (default: as they are)"
+    )
+    parser.add_argument(
+        "--keep-stored", action="store_true", help="keep float16 and bfloat16 weights so, in half the memory"
     )
 
 

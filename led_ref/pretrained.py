@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 import led_backends
-from led_backends.contract import Array, Backend, HostArray
+from led_backends.contract import Array, Backend, HostArray, Weight
 from led_ref.config import LEDConfig
 from led_ref.device import device_errors
 from led_ref.errors import BackendError, InputError
@@ -64,6 +64,8 @@ class LEDPreTrainedModel:
         *,
         revision: str | None = None,
         dtype: str = "float32",
+        quantize: str | None = None,
+        keep_stored: bool = False,
         backend: str | Backend = "auto",
         notice: Callable[[str], None] | None = None,
     ) -> Self:
@@ -73,6 +75,11 @@ class LEDPreTrainedModel:
             name_or_folder: a folder with config.json and weights, or a name on the Hugging Face Hub.
             revision: branch, tag or commit on the Hub.
             dtype: what to compute in, "float32" or "float64", on a GPU also "float16"; the file's own dtype may be another.
+            quantize: round the matrices of all linear maps to "int8" (a scale for each output), "nf4" (4 bits, in blocks of 64)
+                or "nf4-double" (the blocks' scales in 8 bits too), and keep them so: they become numbers a tile at a time. What
+                `led-ref convert --quantize` wrote is loaded as it is, without this.
+            keep_stored: leave tables and matrices that the file has in float16 or bfloat16 as they lie there, mapped, half as
+                large; they become numbers a tile at a time, with the same result to the last bits. False: widen them now.
             backend: "auto" (a GPU if CuPy is installed and one answers, else the CPU), "numpy", "cupy", or a backend object.
             notice: told in a sentence what a person may want to know (such as that a .bin is being read).
 
@@ -80,6 +87,7 @@ class LEDPreTrainedModel:
             MissingFileError: if there is no such model, or a file of it is missing.
             ConfigError: if config.json is not an LED's.
             CheckpointError: if the weights do not cover the model exactly, or are damaged.
+            InputError: for another dtype or quantization.
             BackendError: if the backend cannot run here.
         """
         from led_ref.weights.hub import resolve
@@ -90,8 +98,16 @@ class LEDPreTrainedModel:
         folder = resolve(name_or_folder, revision=revision, notice=notice)
         config = LEDConfig.from_pretrained(folder)
         with device_errors(device):
-            heads = heads_of(cls.architecture)
-            params = load_params(folder, config, backend=device, dtype=dtype, heads=heads, notice=notice)
+            params = load_params(
+                folder,
+                config,
+                backend=device,
+                dtype=dtype,
+                quantize=quantize,
+                keep_stored=keep_stored,
+                heads=heads_of(cls.architecture),
+                notice=notice,
+            )
         return cls(config, params, backend=device, generation_config=read_generation_config(folder))
 
     @classmethod
@@ -101,9 +117,13 @@ class LEDPreTrainedModel:
         state_dict: Mapping[str, HostArray],
         *,
         dtype: str = "float32",
+        quantize: str | None = None,
+        keep_stored: bool = False,
         backend: str | Backend | None = None,
     ) -> Self:
         """A model from arrays in memory, by checkpoint key (`led.encoder.layers.0.fc1.weight`, ...).
+
+        The other arguments are as in from_pretrained.
 
         Raises:
             CheckpointError: if the arrays do not cover the model exactly.
@@ -115,8 +135,15 @@ class LEDPreTrainedModel:
         device = get_backend(backend)
         tensors = {key: from_numpy(key, array) for key, array in state_dict.items()}
         with device_errors(device):
-            heads = heads_of(cls.architecture)
-            params = params_from_tensors(tensors, config, backend=device, dtype=dtype, heads=heads)
+            params = params_from_tensors(
+                tensors,
+                config,
+                backend=device,
+                dtype=dtype,
+                quantize=quantize,
+                keep_stored=keep_stored,
+                heads=heads_of(cls.architecture),
+            )
         return cls(config, params, backend=device)
 
     def save_pretrained(
@@ -185,8 +212,8 @@ class LEDPreTrainedModel:
         config = replace(self.config, vocab_size=new_num_tokens)
         params = self.params
 
-        def resized(table_VD: Array) -> Array:
-            old_VD = self.backend.to_host(table_VD)
+        def resized(table_VD: Weight) -> Array:
+            old_VD = self.backend.to_host(table_VD[:])
             mean_1D = old_VD.mean(axis=0, keepdims=True, dtype=np.float64).astype(old_VD.dtype)
             new_XD = np.repeat(mean_1D, max(0, new_num_tokens - len(old_VD)), axis=0)
             return self.backend.to_device(np.concatenate([old_VD[:new_num_tokens], new_XD]))

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
+import numpy as np
 import numpy.typing as npt
 
 # An array of the backend: numpy.ndarray here, cupy.ndarray on a GPU. Type checkers see NumPy's class for both.
@@ -56,6 +57,47 @@ class Band:
     local_S: Array | None
 
 
+@dataclass(frozen=True)
+class CompactWeight:
+    """A matrix that is kept smaller than it is computed with. `weight[rows]` are dense rows, as with an array.
+
+    The kinds are in compact.py. Backends multiply with one a tile at a time, so that no large matrix is ever dense as a whole.
+
+    Args:
+        shape: (out, in).
+        dtype: of the numbers that its rows become: what is computed in.
+    """
+
+    shape: tuple[int, int]
+    dtype: np.dtype[Any]
+
+    def __len__(self) -> int:
+        """How many rows."""
+        return self.shape[0]
+
+    @property
+    def size(self) -> int:
+        """How many numbers."""
+        return self.shape[0] * self.shape[1]
+
+    def tile(self, rows: Any) -> tuple[Array, Array | None]:
+        """Some rows, dense, and what each of them is still to be multiplied with; None: nothing."""
+        raise NotImplementedError
+
+    def __getitem__(self, rows: Any) -> Array:
+        """Some rows, dense."""
+        numbers, scales = self.tile(rows)
+        return numbers if scales is None else numbers * scales[..., None]
+
+    def on(self, to_device: Callable[[HostArray], Array]) -> "CompactWeight":
+        """The same with its arrays on a device."""
+        raise NotImplementedError
+
+
+# A linear map's matrix or a table: `weight[rows]` are dense rows whichever it is.
+Weight: TypeAlias = Array | CompactWeight
+
+
 class Backend(Protocol):
     """The operations. Every array argument and result lives on the backend's device and keeps its dtype."""
 
@@ -89,11 +131,14 @@ class Backend(Protocol):
         """The same values as a NumPy array. On a GPU this waits for the device."""
         ...
 
-    def linear(self, x: Array, weight: Array, bias: Array) -> Array:
-        """`x @ weight.T + bias`: x (..., in), weight (out, in), bias (out,) -> (..., out)."""
+    def linear(self, x: Array, weight: Weight, bias: Array) -> Array:
+        """`x @ weight.T + bias`: x (..., in), weight (out, in), bias (out,) -> (..., out).
+
+        Of a CompactWeight only a tile of rows is dense at a time.
+        """
         ...
 
-    def linears(self, x: Array, maps: Sequence[tuple[Array, Array]]) -> list[Array]:
+    def linears(self, x: Array, maps: Sequence[tuple[Weight, Array]]) -> list[Array]:
         """`linear` of the same x for each (weight, bias): few rows may be taken through all of them at once."""
         ...
 

@@ -20,7 +20,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from led_backends.contract import Array, BackendUnavailableError, Band, DeviceMemoryError, HostArray
+from led_backends.contract import Array, BackendUnavailableError, Band, DeviceMemoryError, HostArray, Weight
 from led_backends.cupy_plain import PlainOperations
 
 # How the kernels call the dtypes that they store.
@@ -102,7 +102,7 @@ class CupyBackend(PlainOperations):
         return on_host
 
     @explained
-    def linear(self, x: Array, weight: Array, bias: Array) -> Array:
+    def linear(self, x: Array, weight: Weight, bias: Array) -> Array:
         """`x @ weight.T + bias`, all leading axes of x taken together as rows of one product."""
         return super().linear(x, weight, bias)
 

@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from led_backends.contract import Array, Band
+from led_backends.contract import Array, Band, CompactWeight, Weight
 from led_backends.gelu_tail import CENTRE, tail_coefficients
 
 LAYER_NORM_EPS = 1e-5
@@ -20,6 +20,9 @@ LAYER_NORM_EPS = 1e-5
 # Scores that `attend` makes at a time, at most: 256 MiB of float32. With many queries to many keys they would be the
 # largest array of all, and nobody needs them at once.
 SCORES_AT_A_TIME = 1 << 26
+
+# Numbers of a CompactWeight that are there as numbers at a time: 32 MiB of float32, enough to fill a GPU with their product.
+NUMBERS_AT_A_TIME = 1 << 23
 
 
 class PlainOperations:
@@ -32,16 +35,28 @@ class PlainOperations:
     def __init__(self, xp: Any) -> None:
         self.xp = xp
 
-    def linear(self, x: Array, weight: Array, bias: Array) -> Array:
+    def linear(self, x: Array, weight: Weight, bias: Array) -> Array:
         """`x @ weight.T + bias`, all leading axes of x taken together as rows of one product.
 
         A product of two matrices takes the transposed one as it lies; only one of more axes would copy it first.
+        A CompactWeight becomes numbers a tile of rows at a time (see NUMBERS_AT_A_TIME).
         """
-        y: Array = x.reshape(-1, x.shape[-1]) @ weight.T
+        rows = x.reshape(-1, x.shape[-1])
+        y: Array
+        if isinstance(weight, CompactWeight):
+            y = self.xp.empty((len(rows), len(weight)), x.dtype)
+            step = max(1, NUMBERS_AT_A_TIME // weight.shape[1])
+            for start in range(0, len(weight), step):
+                share = slice(start, min(start + step, len(weight)))
+                tile, scales = weight.tile(share)
+                part = rows @ tile.T
+                y[:, share] = part if scales is None else part * scales
+        else:
+            y = rows @ weight.T
         y += bias
         return y.reshape(*x.shape[:-1], weight.shape[0])
 
-    def linears(self, x: Array, maps: Sequence[tuple[Array, Array]]) -> list[Array]:
+    def linears(self, x: Array, maps: Sequence[tuple[Weight, Array]]) -> list[Array]:
         """`linear` for each (weight, bias)."""
         return [self.linear(x, weight, bias) for weight, bias in maps]
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from led_backends.contract import Array, Band, HostArray
+from led_backends.contract import Array, Band, CompactWeight, HostArray, Weight
 from led_backends.gelu_tail import CENTRE, tail_coefficients
 from led_backends.threads import blas_at_one_thread, inside_a_piece, spread
 
@@ -83,14 +83,15 @@ class NumpyBackend:
         """The array itself."""
         return array
 
-    def linear(self, x: Array, weight: Array, bias: Array) -> Array:
+    def linear(self, x: Array, weight: Weight, bias: Array) -> Array:
         """`x @ weight.T + bias`, all leading axes of x taken together as rows of one product."""
         return self.linears(x, [(weight, bias)])[0]
 
-    def linears(self, x: Array, maps: Sequence[tuple[Array, Array]]) -> list[Array]:
+    def linears(self, x: Array, maps: Sequence[tuple[Weight, Array]]) -> list[Array]:
         """`linear` of the same x for each (weight, bias).
 
-        Few rows: each thread takes a share of the weights, tile by tile (see WEIGHT_ROWS). Many: a share of the rows.
+        Few rows: each thread takes a share of the weights, tile by tile (see WEIGHT_ROWS). Many: a share of the rows. A
+        CompactWeight becomes numbers as it is used, so it is shared out itself, in pieces of which each is small.
         """
         rows = x.reshape(-1, x.shape[-1])
         few = len(rows) <= FEW_ROWS
@@ -101,7 +102,14 @@ class NumpyBackend:
         def multiply(piece: tuple[int, slice]) -> None:
             n, share = piece
             (weight, bias), y = maps[n], results[n]
-            if few:
+            if isinstance(weight, CompactWeight):
+                tile, scales = weight.tile(share)
+                y = y[:, share]
+                _tiled_product(rows, tile, WEIGHT_ROWS if few else len(tile), y)
+                if scales is not None:
+                    y *= scales
+                y += bias[share]
+            elif few:
                 y = y[:, share]
                 _tiled_product(rows, weight[share], WEIGHT_ROWS, y)
                 y += bias[share]
@@ -111,9 +119,13 @@ class NumpyBackend:
 
         pieces = []
         for n, (weight, _) in enumerate(maps):
-            total = len(weight) if few else len(rows)
+            compact = isinstance(weight, CompactWeight)
+            total = len(weight) if few or compact else len(rows)
             # A share is whole tiles, of rows too: then the same numbers are multiplied together however many share them.
-            share = min(-(-total // (WEIGHT_ROWS * shares)) * WEIGHT_ROWS, total if few else BLOCK_ROWS)
+            most = total if few else BLOCK_ROWS
+            if compact:
+                most = max(1, (CHUNK if few else SMALL) // (WEIGHT_ROWS * rows.shape[-1])) * WEIGHT_ROWS
+            share = min(-(-total // (WEIGHT_ROWS * shares)) * WEIGHT_ROWS, most)
             pieces += [(n, some) for some in _slices(total, share)]
         self._spread(multiply, pieces)
         return [y.reshape(*x.shape[:-1], y.shape[-1]) for y in results]

@@ -14,7 +14,7 @@ def convert_checkpoint(options: argparse.Namespace) -> int:
     """Convert, verify, and say what was written."""
     notice = None if options.quiet else say
     folder = resolve(options.source, revision=options.revision, notice=notice)
-    common = {"dtype": options.dtype, "overwrite": options.overwrite, "notice": notice}
+    common = {"dtype": options.dtype, "quantize": options.quantize, "overwrite": options.overwrite, "notice": notice}
     if options.from_bart:
         sizes = {"max_positions": options.max_positions, "attention_window": options.attention_window}
         given = {name: value for name, value in sizes.items() if value is not None}

@@ -26,7 +26,7 @@ def folded_scores(q_HQK: Array, x_TD: Array, key: Linear) -> Array:
     """`q . (Wk x_j)` for every query and token, (H, Q, T), without the term that softmax does not see."""
     heads, queries, width = q_HQK.shape
     length, d_model = x_TD.shape
-    folded_HQD = q_HQK @ key.weight.reshape(heads, width, d_model)
+    folded_HQD = q_HQK @ key.weight[:].reshape(heads, width, d_model)
     scores_HQT: Array = (folded_HQD.reshape(heads * queries, d_model) @ x_TD.T).reshape(heads, queries, length)
     return scores_HQT
 
@@ -37,7 +37,7 @@ def folded_values(probs_HQT: Array, x_TD: Array, value: Linear) -> Array:
     d_model = x_TD.shape[-1]
     width = len(value.bias) // heads
     mixed_HQD = (probs_HQT.reshape(heads * queries, length) @ x_TD).reshape(heads, queries, d_model)
-    value_HDK = value.weight.reshape(heads, width, d_model).swapaxes(-1, -2)
+    value_HDK = value.weight[:].reshape(heads, width, d_model).swapaxes(-1, -2)
     out_HQK: Array = mixed_HQD @ value_HDK + value.bias.reshape(heads, 1, width)
     return out_HQK
 

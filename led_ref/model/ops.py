@@ -13,7 +13,7 @@ A head is a share of K = D / H columns with attention of its own.
 
 import math
 
-from led_backends.contract import Array, Backend, HostArray
+from led_backends.contract import Array, Backend, HostArray, Weight
 from led_ref.model.params import LayerNorm, Linear
 from led_ref.model.tap import SILENT, Tap
 
@@ -55,7 +55,7 @@ def feed_forward(x_BTD: Array, fc1: Linear, fc2: Linear, backend: Backend, tap: 
     x_XD = x_BTD.reshape(-1, x_BTD.shape[-1])
     update_XD = xp.empty(x_XD.shape, dtype=x_XD.dtype)
     shown = {
-        role: xp.empty((len(x_XD), len(fc1.weight)), dtype=x_XD.dtype)
+        role: xp.empty((len(x_XD), len(fc1.bias)), dtype=x_XD.dtype)
         for role in ("fc1.output", "activation_fn.output")
         if tap.wants(role)
     }
@@ -77,13 +77,13 @@ def feed_forward(x_BTD: Array, fc1: Linear, fc2: Linear, backend: Backend, tap: 
     return update_BTD
 
 
-def embed_tokens(ids_BT: HostArray, shared_VD: Array, backend: Backend) -> Array:
+def embed_tokens(ids_BT: HostArray, shared_VD: Weight, backend: Backend) -> Array:
     """Row `id` of the embedding table for every token: (B, T) -> (B, T, D). Ids were checked at the door."""
     return shared_VD[backend.to_device(ids_BT)]
 
 
 def add_positions(
-    x_BTD: Array, positions_PD: Array, norm: LayerNorm, backend: Backend, *, first: int = 0, tap: Tap = SILENT
+    x_BTD: Array, positions_PD: Weight, norm: LayerNorm, backend: Backend, *, first: int = 0, tap: Tap = SILENT
 ) -> Array:
     """`LayerNorm(x + P[first], x + P[first + 1], ...)`: positions count from 0 and ignore the mask. No sqrt(D) scale."""
     positions_TD = positions_PD[first : first + x_BTD.shape[1]]

@@ -1,19 +1,20 @@
 """The weights of an LED as frozen dataclasses, one field per tensor, in the order in which a token meets them.
 
 A linear map's weight is (out, in), as in the checkpoint, and acts as `y = x @ weight.T + bias`.
+A matrix or table may be kept smaller than it is computed with (led_backends/compact.py); `weight[rows]` are numbers either way.
 The fields are named after the checkpoint's modules; `led_ref/weights/keys.py` holds the one table between the two.
 """
 
 from dataclasses import dataclass
 
-from led_backends.contract import Array
+from led_backends.contract import Array, Weight
 
 
 @dataclass(frozen=True)
 class Linear:
     """`y = x @ weight.T + bias`."""
 
-    weight: Array  # (out, in)
+    weight: Weight  # (out, in)
     bias: Array  # (out,)
 
 
@@ -69,7 +70,7 @@ class DecoderLayerParams:
 class EncoderParams:
     """The encoder's own position table and embedding norm, and its layers."""
 
-    embed_positions: Array  # (max_encoder_position_embeddings, D)
+    embed_positions: Weight  # (max_encoder_position_embeddings, D)
     layernorm_embedding: LayerNorm
     layers: tuple[EncoderLayerParams, ...]
 
@@ -78,7 +79,7 @@ class EncoderParams:
 class DecoderParams:
     """The decoder's own position table and embedding norm, and its layers."""
 
-    embed_positions: Array  # (max_decoder_position_embeddings, D)
+    embed_positions: Weight  # (max_decoder_position_embeddings, D)
     layernorm_embedding: LayerNorm
     layers: tuple[DecoderLayerParams, ...]
 
@@ -98,10 +99,10 @@ class LEDParams:
     The last two are the heads of two other classes (led_heads.py), None in all but their own.
     """
 
-    shared: Array  # (V, D)
+    shared: Weight  # (V, D)
     encoder: EncoderParams
     decoder: DecoderParams
-    lm_head: Array  # (V, D)
+    lm_head: Weight  # (V, D)
     final_logits_bias: Array  # (1, V)
     qa_outputs: Linear | None = None  # D -> 2: is it the start of an answer, is it the end
     classification_head: ClassificationHeadParams | None = None

@@ -5,6 +5,7 @@
                         source                                  destination
     weights             pytorch_model.bin, shards, float64,     model.safetensors, float16: `led.shared.weight` once,
                         allenai/longformer's names, ...         lm_head.weight only where it is another table
+                        with quantize="nf4": matrices as in quantized.py
     config.json         allenai's attention_window is R         transformers' is 2R; `dtype` says what the weights are
     everything else     generation_config.json, tokenizer       the same bytes
 
@@ -23,7 +24,11 @@ from led_ref.config import LEDConfig
 from led_ref.errors import InputError
 from led_ref.weights.folder import GENERATION_CONFIG, TOKENIZER_FILES, Notice, find_weights, read_tensors
 from led_ref.weights.keys import FINAL_LOGITS_BIAS
+from led_ref.weights.load import finite_array
 from led_ref.weights.new_folder import DTYPE_NAMES, check_destination, config_to_write, lay_out, write_folder
+from led_ref.weights.quantize import check_kind
+from led_ref.weights.quantize import quantized as rounded
+from led_ref.weights.quantized import QuantizedTensor, quantizable, tensor_of
 from led_ref.weights.stored import StoredTensor, narrow
 
 # The dtypes that can be asked for, and safetensors' names of them.
@@ -60,6 +65,7 @@ def convert(
     destination_folder: str | Path,
     *,
     dtype: str | None = None,
+    quantize: str | None = None,
     overwrite: bool = False,
     notice: Notice | None = None,
 ) -> ConversionReport:
@@ -68,19 +74,23 @@ def convert(
     Args:
         source_folder: config.json and weights in any accepted form.
         destination_folder: made if it is not there. It may be the source itself, which then gets model.safetensors too.
-        dtype: "float32", "float16" or "bfloat16"; None: each tensor keeps its own.
+        dtype: "float32", "float16" or "bfloat16"; None: each tensor keeps its own. Matrices that are quantized in the source
+            become floats of that dtype again.
+        quantize: round the linear maps' matrices to "int8", "nf4" or "nf4-double"; dtype is for the others then.
         overwrite: whether weights that are already in the destination may be replaced.
         notice: is told in a sentence what a person may want to know.
 
     Raises:
         MissingFileError: if the source lacks a file, or the destination's parent folder is not there.
-        InputError: if `dtype` is unknown, the destination has weights already, or a finite number is too large for `dtype`.
+        InputError: if `dtype` or `quantize` is unknown, the source is quantized otherwise already, the destination has
+            weights already, or a finite number is too large for `dtype`.
         CheckpointError: if the source is not a whole LED, or reading back gives another number than was written.
     """
     source, destination = Path(source_folder), Path(destination_folder).resolve()
     check_destination(destination, overwrite=overwrite)
     config = LEDConfig.from_pretrained(source)
-    return write_converted(source, read_tensors(source, notice=notice), config, destination, dtype=dtype)
+    tensors = read_tensors(source, notice=notice)
+    return write_converted(source, tensors, config, destination, dtype=dtype, quantize=quantize)
 
 
 def write_converted(
@@ -91,6 +101,7 @@ def write_converted(
     *,
     dtype: str | None,
     architecture: str | None = None,
+    quantize: str | None = None,
     others: Callable[[Path], object] = lambda new: None,
 ) -> ConversionReport:
     """Write an LED whose tensors came from a source's files, and copy the other files.
@@ -102,18 +113,24 @@ def write_converted(
         destination: a folder that `check_destination` has let pass.
         dtype: as in `convert`.
         architecture: the class that config.json shall name; None: the one that it names.
+        quantize: as in `convert`.
         others: changes what was copied, in the folder that it is given.
 
     Raises:
-        InputError: if `dtype` is unknown, or a finite number is too large for it.
+        InputError: if `dtype` or `quantize` is unknown, or a finite number is too large for `dtype`.
         CheckpointError: if the tensors are not a whole LED, or reading back gives another number than was written.
     """
     if dtype is not None and dtype not in _STORED_NAMES:
         raise InputError(
             f"dtype is {dtype!r}; choose one of {', '.join(_STORED_NAMES)}, or none to keep each tensor's own."
         )
+    check_kind(quantize)
     files = find_weights(source)
-    tensors = {key: _as_dtype(key, tensor, dtype) for key, tensor in lay_out(tensors, config).items()}
+    matrices = quantizable(config) if quantize is not None else {}
+    tensors = {
+        key: _quantized(key, tensor, str(quantize)) if key in matrices else _as_dtype(key, tensor, dtype)
+        for key, tensor in lay_out(tensors, config).items()
+    }
     copied = tuple(name for name in (GENERATION_CONFIG, *TOKENIZER_FILES) if (source / name).is_file())
     bytes_read = sum(path.stat().st_size for path in files.paths)
 
@@ -128,7 +145,7 @@ def write_converted(
         destination=written,
         tensors=len(tensors),
         parameters=sum(math.prod(tensor.shape) for key, tensor in tensors.items() if key != FINAL_LOGITS_BIAS),
-        dtypes=tuple(sorted({DTYPE_NAMES[tensor.dtype] for tensor in tensors.values()})),
+        dtypes=tuple(sorted({DTYPE_NAMES.get(tensor.dtype, tensor.dtype) for tensor in tensors.values()})),
         bytes_read=bytes_read,
         bytes_written=written.stat().st_size,
         copied=copied,
@@ -145,3 +162,19 @@ def _as_dtype(key: str, tensor: StoredTensor, dtype: str | None) -> StoredTensor
         return tensor
     numbers = tensor.to_numpy("float64" if tensor.dtype == "F64" else "float32")  # exact; so it is rounded just once
     return StoredTensor(_STORED_NAMES[dtype], narrow(numbers, _STORED_NAMES[dtype], name=key))
+
+
+def _quantized(key: str, tensor: StoredTensor, kind: str) -> StoredTensor:
+    """A matrix rounded to codes.
+
+    Raises:
+        InputError: if it is quantized otherwise already.
+        CheckpointError: if it holds a number that is not finite.
+    """
+    if isinstance(tensor, QuantizedTensor):
+        if tensor.dtype == kind:
+            return tensor
+        raise InputError(
+            f"{key} is {tensor.dtype} already. Quantize a checkpoint of floats: to round twice costs accuracy."
+        )
+    return tensor_of(rounded(finite_array(key, tensor, "float32"), kind))

@@ -82,6 +82,7 @@ def convert_bart(
     max_positions: int = 16384,
     attention_window: int | Sequence[int] = 1024,
     dtype: str | None = None,
+    quantize: str | None = None,
     overwrite: bool = False,
     notice: Notice | None = None,
 ) -> ConversionReport:
@@ -94,6 +95,7 @@ def convert_bart(
             last copy of the positions is cut.
         attention_window: the total width 2R of the window, even: for all layers, or one number for each.
         dtype: "float32", "float16" or "bfloat16"; None: each tensor keeps its own.
+        quantize: round the matrices, as in `convert`.
         overwrite: whether weights that are already in the destination may be replaced.
         notice: is told in a sentence what a person may want to know.
 
@@ -118,7 +120,14 @@ def convert_bart(
         _set_tokenizer_length(new, max_positions)
 
     return write_converted(
-        source, tensors, config, destination, dtype=dtype, architecture=architecture, others=lengthen
+        source,
+        tensors,
+        config,
+        destination,
+        dtype=dtype,
+        quantize=quantize,
+        architecture=architecture,
+        others=lengthen,
     )
 
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from types import NoneType
 from typing import Any, get_args, get_type_hints
 
-from led_backends.contract import Array
+from led_backends.contract import Weight
 from led_ref.config import LEDConfig
 from led_ref.model.params import LEDParams
 
@@ -180,7 +180,7 @@ def canonical_key(name: str) -> str:
     return "led." + name.removeprefix("model.")
 
 
-def assemble(arrays: Mapping[str, Array], config: LEDConfig) -> LEDParams:
+def assemble(arrays: Mapping[str, Weight], config: LEDConfig) -> LEDParams:
     """Build LEDParams from arrays by field path: `arrays["encoder.layers.0.fc1.weight"]` becomes that field.
 
     Args:
@@ -206,7 +206,7 @@ def assemble(arrays: Mapping[str, Array], config: LEDConfig) -> LEDParams:
     return params
 
 
-def arrays_by_key(params: LEDParams, config: LEDConfig, heads: Collection[str] = ()) -> dict[str, Array]:
+def arrays_by_key(params: LEDParams, config: LEDConfig, heads: Collection[str] = ()) -> dict[str, Weight]:
     """Every array of the parameters by its checkpoint key: what `assemble` was given, under the other column's names."""
 
     def at(node: Any, path: str) -> Any:

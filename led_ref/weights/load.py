@@ -11,9 +11,11 @@ table's (keys.py), and then must cover it exactly. What may differ between files
     lm_head.weight unlike the embedding         kept as it is: the checkpoint is untied
     no final_logits_bias                        zeros
     float16, bfloat16, float64                  widened exactly to the dtype asked for; float64 is rounded to float32
+    quantized matrices                          kept so, as config.json says (quantized.py); what disagrees with it is refused
     a head of another LED class                 refused; by its own class it is demanded
 
-Nothing else is put up with. float32 tensors are not copied: the arrays are read-only views of the mapped file.
+Nothing else is put up with. float32 tensors are not copied: the arrays are read-only views of the mapped file. With
+`keep_stored` those in half precision are not either, and become numbers where they are used (led_backends/compact.py).
 This file does not read formats (safetensors_file.py, torch_bin.py) and does not know where folders come from (hub.py).
 """
 
@@ -25,7 +27,8 @@ from pathlib import Path
 
 import numpy as np
 
-from led_backends.contract import Backend, HostArray
+from led_backends.compact import HalfWeight
+from led_backends.contract import Backend, CompactWeight, HostArray, Weight
 from led_ref.config import LEDConfig
 from led_ref.errors import CheckpointError, InputError
 from led_ref.model.params import LEDParams
@@ -38,13 +41,16 @@ from led_ref.weights.keys import (
     POSITION_TABLES,
     SHARED,
     TIED,
+    Entry,
     assemble,
     canonical_key,
     checkpoint_entries,
     entries,
     heads_in,
 )
-from led_ref.weights.stored import FLOAT_NAMES, StoredTensor
+from led_ref.weights.quantize import check_kind, quantized
+from led_ref.weights.quantized import QuantizedTensor, is_matrix, join
+from led_ref.weights.stored import FLOAT_NAMES, HALF_NAMES, StoredTensor
 
 __all__ = [
     "complain",
@@ -68,6 +74,8 @@ _OTHER_MODELS = (
     (r"^(model\.)?layers\.\d+\.self_attn\.", "a decoder-only model (Llama, OPT or the like)"),
 )
 _EXTRA_POSITION_ROWS = 2
+# Numbers of a table in half precision that are looked at together, to see whether all are finite.
+_LOOKED_AT = 1 << 20
 
 
 def load_params(
@@ -76,6 +84,8 @@ def load_params(
     *,
     backend: Backend,
     dtype: str = "float32",
+    quantize: str | None = None,
+    keep_stored: bool = False,
     heads: Collection[str] = (),
     notice: Notice | None = None,
 ) -> LEDParams:
@@ -86,6 +96,8 @@ def load_params(
         config: gives the shape that every tensor must have.
         backend: takes each array by `to_device`.
         dtype: one of the backend's `compute_dtypes`, whatever the file's dtype.
+        quantize: see params_from_tensors.
+        keep_stored: see params_from_tensors.
         heads: modules (of `HEADS`) that must be there beside the LED itself.
         notice: is told in a sentence what a person may want to know.
 
@@ -98,7 +110,9 @@ def load_params(
         InputError: if `dtype` is another.
     """
     tensors = read_tensors(folder, notice=notice)
-    return params_from_tensors(tensors, config, backend=backend, dtype=dtype, heads=heads)
+    return params_from_tensors(
+        tensors, config, backend=backend, dtype=dtype, quantize=quantize, keep_stored=keep_stored, heads=heads
+    )
 
 
 def params_from_tensors(
@@ -107,6 +121,8 @@ def params_from_tensors(
     *,
     backend: Backend,
     dtype: str = "float32",
+    quantize: str | None = None,
+    keep_stored: bool = False,
     heads: Collection[str] = (),
 ) -> LEDParams:
     """LEDParams from tensors that are in memory already, by the same rules as `load_params`.
@@ -116,22 +132,29 @@ def params_from_tensors(
         config: gives the shape that every tensor must have.
         backend: takes each array by `to_device`.
         dtype: one of the backend's `compute_dtypes`.
+        quantize: round the linear maps' matrices to "int8", "nf4" or "nf4-double"; None: as they are. What is quantized in the
+            file stays so.
+        keep_stored: leave matrices and tables in float16 or bfloat16 as the file has them; False: widen them now.
         heads: modules (of `HEADS`) that must be there beside the LED itself.
 
     Raises:
         CheckpointError: if keys are missing or left over, a shape is another, a number is not finite.
-        InputError: if `dtype` is another.
+        InputError: if `dtype` or `quantize` is another, or the file is quantized otherwise.
     """
+    check_kind(quantize)
     if dtype not in backend.compute_dtypes:
         raise InputError(
             f"dtype is {dtype!r}; the {backend.name} backend computes in {' or '.join(backend.compute_dtypes)}. "
             "A file's own dtype may be any of them, float16 or bfloat16: it is converted."
         )
     tensors = settle_tied_tables(fit_to_config(tensors, config, heads=heads), config)
-    arrays = {}
+    arrays: dict[str, Weight] = {}
     for entry in entries(config, heads):
         if entry.key in tensors:
-            arrays[entry.field] = backend.to_device(_finite_array(entry.key, tensors[entry.key], dtype))
+            host = _weight(entry, tensors[entry.key], dtype, quantize, keep_stored=keep_stored)
+            arrays[entry.field] = (
+                host.on(backend.to_device) if isinstance(host, CompactWeight) else backend.to_device(host)
+            )
     if LM_HEAD not in tensors:
         arrays["lm_head"] = arrays["shared"]
     if FINAL_LOGITS_BIAS not in tensors:
@@ -145,7 +168,7 @@ def fit_to_config(
     """The tensors by the table's keys, if they are exactly those of this configuration. Reads no numbers.
 
     Args:
-        tensors: by their names in the file.
+        tensors: by their names in the file; the parts of quantized matrices are put together (quantized.py).
         config: gives the keys and shapes.
         heads: modules (of `HEADS`) that must be there beside the LED itself.
 
@@ -156,6 +179,7 @@ def fit_to_config(
         CheckpointError: listing all that does not fit.
     """
     _refuse_other_models(tensors)
+    tensors = join(tensors, config)
     _refuse_headless(tensors, config, heads)
     shapes = {entry.key: entry.shape for entry in checkpoint_entries(config, heads)}
     fitted: dict[str, StoredTensor] = {}
@@ -170,7 +194,7 @@ def fit_to_config(
             tensor = _without_extra_rows(tensor, shapes[key])
         if key in fitted:
             twice.append(f"{name} ({key})")
-        if tensor.dtype not in FLOAT_NAMES:
+        if tensor.dtype not in FLOAT_NAMES and not isinstance(tensor, QuantizedTensor):
             not_floats.append(f"{name} ({tensor.dtype})")
         if tensor.shape != shapes[key]:
             misshapen.append(f"{name} is {tensor.shape} in the file, {shapes[key]} by config.json")
@@ -281,7 +305,35 @@ def _without_extra_rows(tensor: StoredTensor, shape: tuple[int, ...]) -> StoredT
     return tensor
 
 
-def _finite_array(key: str, tensor: StoredTensor, dtype: str) -> HostArray:
+def _weight(
+    entry: Entry, tensor: StoredTensor, dtype: str, quantize: str | None, *, keep_stored: bool
+) -> HostArray | CompactWeight:
+    """The tensor on the host, in the form in which it is kept."""
+    if isinstance(tensor, QuantizedTensor):
+        if quantize not in (None, tensor.dtype):
+            raise InputError(
+                f"quantize is {quantize!r}, but this checkpoint's matrices are {tensor.dtype} already ({entry.key}). Leave "
+                "quantize out, or take a checkpoint of floats."
+            )
+        return dataclasses.replace(tensor.weight, dtype=np.dtype(dtype))
+    if quantize is not None and is_matrix(entry):
+        matrix = quantized(finite_array(entry.key, tensor, "float32"), quantize)
+        return dataclasses.replace(matrix, dtype=np.dtype(dtype))
+    if keep_stored and tensor.dtype in HALF_NAMES and HALF_NAMES[tensor.dtype] != dtype and len(entry.shape) == 2:
+        return _half_weight(entry.key, tensor, dtype)
+    return finite_array(entry.key, tensor, dtype)
+
+
+def _half_weight(key: str, tensor: StoredTensor, dtype: str) -> HalfWeight:
+    """A table in half precision as it lies in the file, all of it finite; it is looked at in pieces."""
+    step = max(1, _LOOKED_AT // tensor.shape[1])
+    for start in range(0, tensor.shape[0], step):
+        finite_array(key, StoredTensor(tensor.dtype, tensor.data[start : start + step]), "float32", first_row=start)
+    bits = np.require(tensor.data, requirements=["C", "A"]).view(np.uint16)
+    return HalfWeight((tensor.shape[0], tensor.shape[1]), np.dtype(dtype), bits, HALF_NAMES[tensor.dtype])
+
+
+def finite_array(key: str, tensor: StoredTensor, dtype: str, *, first_row: int = 0) -> HostArray:
     """The tensor's numbers in the dtype, all finite.
 
     Looking at each number costs a pass and an array of booleans. A sum takes a fraction of that, and is not finite if
@@ -297,8 +349,9 @@ def _finite_array(key: str, tensor: StoredTensor, dtype: str) -> HostArray:
         is_bad = ~np.isfinite(array)
         if is_bad.any():
             first = tuple(int(i) for i in np.argwhere(is_bad)[0])
+            place = (first[0] + first_row, *first[1:]) if first_row else first
             raise CheckpointError(
-                f"{key} holds {array[first]} at {first} (numbers that are not finite in all: {int(is_bad.sum())}). "
+                f"{key} holds {array[first]} at {place} (numbers that are not finite in all: {int(is_bad.sum())}). "
                 "Such a model computes nothing but NaN: its training diverged, or the file is damaged. Fetch it again."
             )
     return array

@@ -31,6 +31,7 @@ from led_ref.errors import CheckpointError, InputError, MissingFileError
 from led_ref.weights.folder import CONFIG, SAFETENSORS, SAFETENSORS_INDEX, WEIGHT_FILES
 from led_ref.weights.keys import EMBED_TOKENS, FINAL_LOGITS_BIAS, LM_HEAD, SHARED, heads_in
 from led_ref.weights.load import fit_to_config, same_bits, settle_tied_tables
+from led_ref.weights.quantized import CONFIG_KEY, QuantizedTensor, quantization_config, split
 from led_ref.weights.safetensors_file import read_safetensors, write_safetensors
 from led_ref.weights.stored import NUMPY_DTYPES, StoredTensor
 
@@ -85,7 +86,9 @@ def config_to_write(
 ) -> LEDConfig:
     """The configuration with `dtype` as the weights have it, and a class of LED as its architecture: this one, if given."""
     extra = {key: value for key, value in config.extra.items() if key not in {"dtype", "torch_dtype"}}
-    dtypes = {DTYPE_NAMES[tensor.dtype] for tensor in tensors.values()}
+    extra.pop(CONFIG_KEY, None)
+    extra |= quantization_config(tensors)
+    dtypes = {DTYPE_NAMES[tensor.dtype] for tensor in tensors.values() if not isinstance(tensor, QuantizedTensor)}
     if len(dtypes) == 1:
         extra["dtype"] = dtypes.pop()
     if architecture is not None:
@@ -124,7 +127,7 @@ def write_folder(
 
     Args:
         destination: the folder, which is made if it is not there; its parent must be (`check_destination`).
-        tensors: what the file of weights shall hold, by its names there.
+        tensors: what the file of weights shall hold, by its names there; of a quantized matrix all parts (quantized.py).
         config: what config.json shall say.
         others: writes further files into the folder that it is given, in which config.json is already.
         max_shard_size: the most bytes of tensors in one file; a single tensor that is larger has a file of its own.
@@ -137,7 +140,7 @@ def write_folder(
         InputError: if `max_shard_size` is no size.
         CheckpointError: if the disk does not take the files, or does not give them back as they were written.
     """
-    shards = _shards(tensors, math.inf if max_shard_size is None else bytes_of_size(max_shard_size))
+    shards = _shards(split(tensors), math.inf if max_shard_size is None else bytes_of_size(max_shard_size))
     try:
         staging = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", suffix=".unfinished", dir=destination.parent))
         try:

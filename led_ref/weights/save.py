@@ -10,7 +10,7 @@ belongs to which class is what transformers writes for it:
     LEDForQuestionAnswering         led.*, qa_outputs.*
     LEDForSequenceClassification    led.*, classification_head.*
 
-Numbers are written in the dtype that they have in memory; `led-ref convert --dtype` makes it another.
+Numbers are written in the dtype that they have in memory, codes as codes; `led-ref convert --dtype` makes it another.
 """
 
 import json
@@ -18,12 +18,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from led_backends.contract import Backend
+from led_backends.contract import Backend, CompactWeight
 from led_ref.config import LEDConfig
 from led_ref.model.params import LEDParams
 from led_ref.weights.folder import GENERATION_CONFIG
 from led_ref.weights.keys import FINAL_LOGITS_BIAS, LM_HEAD, arrays_by_key, heads_of
 from led_ref.weights.new_folder import check_destination, config_to_write, lay_out, write_folder
+from led_ref.weights.quantized import tensor_of
 from led_ref.weights.stored import StoredTensor, from_numpy
 
 
@@ -82,7 +83,13 @@ def _tensors(params: LEDParams, config: LEDConfig, architecture: str, backend: B
         del arrays[LM_HEAD]
     if heads:
         del arrays[FINAL_LOGITS_BIAS]
-    tensors = lay_out({key: from_numpy(key, backend.to_host(array)) for key, array in arrays.items()}, config)
+    stored = {
+        key: tensor_of(weight.on(backend.to_host))
+        if isinstance(weight, CompactWeight)
+        else from_numpy(key, backend.to_host(weight))
+        for key, weight in arrays.items()
+    }
+    tensors = lay_out(stored, config)
     if architecture == "LEDModel":
         return {key.removeprefix("led."): tensor for key, tensor in tensors.items() if key.startswith("led.")}
     return tensors

@@ -42,6 +42,8 @@ NUMPY_DTYPES: dict[str, np.dtype[np.generic]] = {
 }
 
 FLOAT_NAMES = ("F64", "F32", "F16", "BF16")
+# Those that take two bytes, by the names that people and led_backends use.
+HALF_NAMES = {"F16": "float16", "BF16": "bfloat16"}
 
 # Makes a reader's error, for one file, out of what was found there.
 Refuse: TypeAlias = Callable[[str], CheckpointError]
