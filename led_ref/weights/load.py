@@ -319,7 +319,8 @@ def _weight(
     if quantize is not None and is_matrix(entry):
         matrix = quantized(finite_array(entry.key, tensor, "float32"), quantize)
         return dataclasses.replace(matrix, dtype=np.dtype(dtype))
-    if keep_stored and tensor.dtype in HALF_NAMES and HALF_NAMES[tensor.dtype] != dtype and len(entry.shape) == 2:
+    is_table = len(entry.shape) == 2 and entry.key != FINAL_LOGITS_BIAS
+    if keep_stored and is_table and HALF_NAMES.get(tensor.dtype, dtype) != dtype:
         return _half_weight(entry.key, tensor, dtype)
     return finite_array(entry.key, tensor, dtype)
 

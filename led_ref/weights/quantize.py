@@ -7,9 +7,9 @@
 rounded, and how they lie in a file, is another matter: quantized.py.
 
     >>> import numpy as np
-    >>> weight = int8_of(np.array([[0.5, -1.0, 0.004]], np.float32))
-    >>> weight.codes.tolist(), weight[:].round(4).tolist()
-    ([[64, -127, 1]], [[0.5039, -1.0, 0.0079]])
+    >>> weight = int8_of(np.array([[0.2, -1.0, 0.5039]], np.float32) * 127 / 2)
+    >>> weight.codes.tolist(), weight[:].tolist()
+    ([[25, -127, 64]], [[12.5, -63.5, 32.0]])
 """
 
 import math
@@ -61,7 +61,7 @@ def check_kind(kind: str | None) -> None:
 def int8_of(matrix: HostArray) -> Int8Weight:
     """int8 with a scale for each row: what bitsandbytes calls vector-wise (LLM.int8() without outliers)."""
     absmax = np.abs(matrix).max(axis=1, initial=0)
-    codes = matrix * (np.float32(LARGEST_CODE) / np.where(absmax == 0, 1, absmax))[:, None]
+    codes = _scaled(matrix, absmax, LARGEST_CODE)
     np.rint(codes, out=codes)
     return Int8Weight(matrix.shape, _FLOAT32, codes.astype(np.int8), absmax)
 
@@ -110,9 +110,9 @@ def pack(codes: HostArray) -> HostArray:
     return packed
 
 
-def _scaled(blocks: HostArray, absmax: HostArray) -> HostArray:
-    """Each block brought to [-1, 1]; a block of zeros stays one."""
-    scaled: HostArray = blocks * (np.float32(1) / np.maximum(absmax, np.float32(1e-38)))[:, None]
+def _scaled(blocks: HostArray, absmax: HostArray, largest: int = 1) -> HostArray:
+    """Each row brought to [-largest, largest], rounded as torch rounds it; a row of zeros stays one."""
+    scaled: HostArray = blocks * (np.float32(1) / np.maximum(absmax, np.float32(1e-36)) * np.float32(largest))[:, None]
     return scaled
 
 

@@ -1,0 +1,90 @@
+"""Compact weights: any rows are those of the dense matrix, and a product needs only a tile of them."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from led_backends.compact import HalfWeight, widen
+from led_backends.cupy_plain import PlainOperations
+from led_backends.numpy_backend import FEW_ROWS, NumpyBackend
+from led_ref.weights.quantize import KINDS, quantized
+from led_ref.weights.stored import narrow
+
+ALL_KINDS = ("float16", "bfloat16", *KINDS)
+
+
+def compact(matrix, kind, dtype="float32"):
+    """The matrix kept in such a way."""
+    if kind in KINDS:
+        weight = quantized(matrix, kind)
+        return type(weight)(**{**vars(weight), "dtype": np.dtype(dtype)})
+    bits = narrow(matrix, {"float16": "F16", "bfloat16": "BF16"}[kind]).view(np.uint16)
+    return HalfWeight(matrix.shape, np.dtype(dtype), bits, kind)
+
+
+def test_every_float16_is_widened_to_itself():
+    bits = np.arange(1 << 16, dtype=np.uint16)
+    numbers = bits.view(np.float16)
+    finite = np.isfinite(numbers)
+    widened = widen(bits[finite], "float16")
+    assert widened.dtype == np.float32
+    np.testing.assert_array_equal(widened.view(np.uint32), numbers[finite].astype(np.float32).view(np.uint32))
+
+
+def test_every_bfloat16_is_widened_to_itself():
+    bits = np.arange(1 << 16, dtype=np.uint16)
+    np.testing.assert_array_equal(widen(bits, "bfloat16").view(np.uint32), bits.astype(np.uint32) << 16)
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS)
+@given(shape=st.tuples(st.integers(1, 300), st.integers(1, 70)), data=st.data())
+def test_any_rows_are_rows_of_the_whole(kind, shape, data):
+    start = data.draw(st.integers(0, shape[0]))
+    stop = data.draw(st.integers(start, shape[0]))
+    weight = compact(np.random.default_rng(shape[0]).standard_normal(shape).astype(np.float32), kind)
+    assert (weight.shape, len(weight), weight.size) == (shape, shape[0], shape[0] * shape[1])
+    np.testing.assert_array_equal(weight[start:stop], weight[:][start:stop], strict=True)
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS)
+@pytest.mark.parametrize("rows", [1, 4, FEW_ROWS + 61])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_product_is_that_with_the_dense_matrix(kind, rows, dtype):
+    rng = np.random.default_rng(rows)
+    dense = rng.standard_normal((1103, 389)).astype(np.float32)
+    weight = compact(dense, kind, dtype)
+    dense = weight[:]
+    assert dense.dtype == dtype
+    x, bias = rng.standard_normal((rows, 389)).astype(dtype), rng.standard_normal(1103).astype(dtype)
+    exact = x.astype(np.float64) @ dense.T.astype(np.float64) + bias
+    # n products of numbers that are rounded once each and added up: |error| <= (n + 3) eps sum |x| |w|; 3: scale, row and bias.
+    bound = (
+        (389 + 3)
+        * np.finfo(dtype).eps
+        * (np.abs(x).astype(np.float64) @ np.abs(dense.T).astype(np.float64) + np.abs(bias))
+    )
+    for operations in (NumpyBackend(threads=1), NumpyBackend(threads=3), PlainOperations(np)):
+        y = operations.linear(x, weight, bias)
+        assert y.dtype == dtype
+        assert (np.abs(y - exact) <= bound).all()
+    both = NumpyBackend().linears(x, [(weight, bias), (dense[:70], bias[:70])])
+    np.testing.assert_array_equal(both[1], NumpyBackend().linear(x, dense[:70], bias[:70]))
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS)
+@pytest.mark.parametrize("rows", [2, 64])
+def test_no_large_matrix_is_dense_as_a_whole(kind, rows):
+    weight = compact(np.ones((8192, 1024), np.float32), kind)
+    x, bias = np.ones((rows, 1024), np.float32), np.zeros(8192, np.float32)
+    backend = NumpyBackend(threads=1)
+    backend.linear(x, weight, bias)
+    tracemalloc.start()
+    try:
+        backend.linear(x, weight, bias)
+        held = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert held < 4 * weight.size / 3
