@@ -20,6 +20,7 @@ a GPU's runtime keeps for its own use. led-base, 16,384 tokens, 4 beams, 128 new
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from led_backends.compact import stored_bytes
 from led_ref.config import LEDConfig
 from led_ref.errors import InputError
 from led_ref.planning import Workload, largest_tile
@@ -73,7 +74,7 @@ def plan(config: LEDConfig, load: Workload) -> Plan:
     d, item = config.d_model, load.item
     states = load.batch * load.tokens * d * item
     parts = {
-        "weights": parameters(config) * item,
+        "weights": weight_bytes(config, load),
         "encoder states": states,
         "encoder work": max(
             ENCODER_ARRAYS * states + _tiles(config, load), FEED_FORWARD_ARRAYS * states + _blocks(config, load)
@@ -110,6 +111,45 @@ def parameters(config: LEDConfig) -> int:
     positions = (config.max_encoder_position_embeddings + config.max_decoder_position_embeddings) * d
     tables = vocabulary * d * (1 if config.tie_word_embeddings else 2) + vocabulary
     return encoder + decoder + positions + 2 * norm + tables
+
+
+def weight_bytes(config: LEDConfig, load: Workload) -> int:
+    """Bytes of the weights, kept as `load.weights` says: matrices alone in int8 or NF4, tables too in half precision.
+
+    What a tile of them becomes where it is used is not counted: at most some 4 MB for each thread.
+
+    Example:
+        >>> from led_ref.planning import LED_BASE
+        >>> kinds = (None, "bfloat16", "int8", "nf4")
+        >>> [round(weight_bytes(LED_BASE, Workload(tokens=1, weights=kind)) / 1e6) for kind in kinds]
+        [648, 324, 319, 270]
+    """
+    if load.weights is None:
+        return parameters(config) * load.item
+    kept = _matrices(config)
+    if load.weights in ("float16", "bfloat16"):
+        kept += _tables(config)
+    numbers = sum(rows * columns for rows, columns in kept)
+    return sum(stored_bytes(shape, load.weights) for shape in kept) + (parameters(config) - numbers) * load.item
+
+
+def _matrices(config: LEDConfig) -> list[tuple[int, int]]:
+    """The shapes of all linear maps' matrices."""
+    d = config.d_model
+    found = []
+    for layers, of_width, inner in (
+        (config.encoder_layers, 7, config.encoder_ffn_dim),
+        (config.decoder_layers, 8, config.decoder_ffn_dim),
+    ):
+        found += layers * ([(d, d)] * of_width + [(inner, d), (d, inner)])
+    return found
+
+
+def _tables(config: LEDConfig) -> list[tuple[int, int]]:
+    """The shapes of embeddings, positions and an output projection of its own."""
+    lengths = [config.max_encoder_position_embeddings, config.max_decoder_position_embeddings]
+    lengths += [config.vocab_size] * (1 if config.tie_word_embeddings else 2)
+    return [(length, config.d_model) for length in lengths]
 
 
 def room(load: Workload) -> int:

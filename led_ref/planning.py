@@ -30,6 +30,9 @@ ITEM_SIZES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 # What may be kept of the texts that are being written.
 CACHES = ("dynamic", "static", "none")
 
+# The ways in which weights are kept smaller than they are computed with (led_backends/compact.py).
+KEPT = ("float16", "bfloat16", "int8", "nf4", "nf4-double")
+
 # The sizes of Ai2's two models (allenai/led-base-16384, allenai/led-large-16384).
 LED_BASE = LEDConfig(
     encoder_layers=6,
@@ -71,6 +74,7 @@ class Workload:
         tiles_at_once: how many tiles, of one head each, are in memory together: on a CPU one for each thread.
         block_rows: rows of a feed-forward that are taken together.
         blocks_at_once: how many such blocks are in memory together.
+        weights: how they are kept, if not as they are computed with: one of KEPT.
 
     Raises:
         InputError: for a number that cannot be, or an unknown dtype.
@@ -88,6 +92,7 @@ class Workload:
     tiles_at_once: int = 1
     block_rows: int = 256
     blocks_at_once: int = 1
+    weights: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be, by name."""
@@ -103,6 +108,8 @@ class Workload:
             raise InputError(f"cache is {self.cache!r}; choose among {', '.join(CACHES)}.")
         if self.dtype not in ITEM_SIZES:
             raise InputError(f"dtype is {self.dtype!r}; choose among {', '.join(ITEM_SIZES)}.")
+        if self.weights is not None and self.weights not in KEPT:
+            raise InputError(f"weights is {self.weights!r}; choose among {', '.join(KEPT)}.")
 
     @property
     def rows(self) -> int:

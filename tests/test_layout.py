@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "inputs": {"led_backends", "config", "labels", "model"},
     "device": {"led_backends", "config", "memory_plan", "planning"},
     "planning": {"config"},
-    "memory_plan": {"config", "planning"},
+    "memory_plan": {"config", "led_backends", "planning"},
     "weights": {"led_backends", "config", "json_file", "model", "weights"},
     "pretrained": {"device", "led_backends", "config", "json_file", "model", "weights"},
     "batches": {"device", "config", "generation", "led", "memory_plan", "model", "planning", "reading"},

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import led_ref
+from led_backends.compact import DoubleScales
 from led_backends.numpy_backend import BLOCK_ROWS, NumpyBackend
 from led_ref import memory_plan, planning
 from led_ref.config import LEDConfig
@@ -15,7 +16,9 @@ from led_ref.model.cache import FIRST_ROOM
 from led_ref.model.masks import document_masks, window_blocks
 from led_ref.model.outputs import LEDEncoderBaseModelOutput
 from led_ref.planning import Workload
-from led_ref.weights.keys import LM_HEAD, entries, parameter_count
+from led_ref.weights.keys import LM_HEAD, arrays_by_key, entries, parameter_count
+from led_ref.weights.load import params_from_tensors
+from led_ref.weights.stored import StoredTensor, narrow
 from led_ref.writing import StepFunction
 
 # Large in D against everything that the plan does not count (masks, ids, one array of a row's width).
@@ -52,6 +55,30 @@ def model():
 def test_the_weights_are_all_counted(config):
     trained = parameter_count(config, untied_lm_head=not config.tie_word_embeddings)
     assert memory_plan.parameters(config) == trained + config.vocab_size  # the logits' bias is not trained
+
+
+@pytest.mark.parametrize("kind", [None, *planning.KEPT])
+def test_compact_weights_are_counted_to_the_byte(kind):
+    rng, config = np.random.default_rng(0), replace(CONFIG, max_encoder_position_embeddings=83)
+    drawn = {entry.key: 0.02 * rng.standard_normal(entry.shape) for entry in entries(config) if entry.key != LM_HEAD}
+    stored = {"float16": "F16", "bfloat16": "BF16"}.get(kind, "F32")
+    tensors = {key: StoredTensor(stored, narrow(array, stored)) for key, array in drawn.items()}
+    quantize = None if stored != "F32" else kind
+    params = params_from_tensors(tensors, config, backend=NumpyBackend(), quantize=quantize, keep_stored=True)
+    held = sum(bytes_of(weight) for key, weight in arrays_by_key(params, config).items() if key != LM_HEAD)
+    # Biases and norms in half precision become float32: they are few, and nobody would wait for them in a product.
+    assert held == memory_plan.weight_bytes(config, Workload(tokens=1, weights=kind))
+
+
+def bytes_of(weight):
+    """Bytes of what a weight holds for itself; code books are there once for all."""
+    if isinstance(weight, np.ndarray):
+        return weight.nbytes
+    parts = [weight, weight.absmax] if isinstance(getattr(weight, "absmax", None), DoubleScales) else [weight]
+    books = ("pairs", "book")
+    return sum(
+        a.nbytes for part in parts for k, a in vars(part).items() if isinstance(a, np.ndarray) and k not in books
+    )
 
 
 @pytest.mark.parametrize("queries", [7, 128, 512])
@@ -136,6 +163,7 @@ def test_the_decoder_holds_what_was_planned(model, beams, new_tokens, folded, ca
         ({"tokens": 5, "globals_": 6}, "6 global tokens among 5; give at most 5"),
         ({"tokens": 5, "cache": "offloaded"}, "cache is 'offloaded'; choose among dynamic, static, none"),
         ({"tokens": 5, "dtype": "int8"}, "dtype is 'int8'; choose among float64"),
+        ({"tokens": 5, "weights": "int4"}, "weights is 'int4'; choose among float16"),
     ],
 )
 def test_what_cannot_be_is_refused(numbers, message):

@@ -7,6 +7,7 @@ from typing import Any
 EXAMPLES = """
   led-ref estimate led-base --tokens 16384 --beams 4 --new-tokens 128
   led-ref estimate ./my-model --tokens 4096 --batch 2 --json
+  led-ref estimate led-large --tokens 16384 --weights int8
   led-ref estimate led-large --tokens 16384 --beams 4 --new-tokens 256 --cross-attention folded
 """
 
@@ -28,6 +29,11 @@ def add_estimate_command(commands: Any, command: Callable[..., argparse.Argument
     estimate.add_argument("--new-tokens", type=int, default=128, metavar="M", help="0: reading alone (default: 128)")
     estimate.add_argument("--global-tokens", type=int, default=1, metavar="G", help="of each document (default: 1)")
     estimate.add_argument("--dtype", help="what is computed in (default: float32)", default="float32")
+    estimate.add_argument(
+        "--weights",
+        metavar="KIND",
+        help="kept smaller: float16, bfloat16, int8, nf4, nf4-double (default: in that dtype)",
+    )
     estimate.add_argument("--backend", choices=("numpy", "cupy"), default="numpy", help="cupy: memory only")
     estimate.add_argument(
         "--cross-attention", choices=("cached", "folded"), default="cached",

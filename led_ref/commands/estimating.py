@@ -32,6 +32,9 @@ ASSUMES = (
     "every new token is written: no text ends early",
     "a step of the decoder waits for memory alone, at the speed of a plain read: a real one takes up to twice as long",
 )
+ASSUMES_DENSE = (
+    "weights are used as fast as if they were not kept smaller: docs/precision.md says how much slower they are"
+)
 
 
 def estimate(options: argparse.Namespace) -> int:
@@ -44,7 +47,7 @@ def estimate(options: argparse.Namespace) -> int:
         speeds = measure_speeds(config, load)
         report["seconds"] = {name: round(value, 3) for name, value in seconds(config, load, speeds).items()}
         report["speeds"] = {name: float(f"{value:.4g}") for name, value in speeds.items()}
-        report["assumes"] = list(ASSUMES)
+        report["assumes"] = [*ASSUMES, *([ASSUMES_DENSE] if load.weights else [])]
     process = resident_memory() if options.backend == "numpy" else 0
     report["memory"] = {
         **memory.parts,
@@ -63,7 +66,7 @@ def estimate(options: argparse.Namespace) -> int:
         return 0
     _print("time", {name: f"{value:.3f} s " for name, value in report["seconds"].items()})
     _print("measured just now, a second", {name: f"{value / 1e9:.2f} billion" for name, value in speeds.items()})
-    _print("assumed", dict.fromkeys(ASSUMES, ""))
+    _print("assumed", dict.fromkeys(report["assumes"], ""))
     return 0
 
 
@@ -114,6 +117,7 @@ def workload(config: LEDConfig, options: argparse.Namespace) -> Workload:
         new_tokens=options.new_tokens,
         globals_=options.global_tokens,
         dtype=options.dtype,
+        weights=options.weights,
         folded=options.cross_attention == "folded",
         cache=options.cache_implementation,
     )

@@ -23,7 +23,15 @@ def record_trace(options: argparse.Namespace) -> int:
     settings = {name: value for name, value in given.items() if value is not None}
     check_settings(settings)
     notice = None if options.quiet else say
-    led = load(options.model, revision=options.revision, backend=options.backend, dtype=options.dtype, notice=notice)
+    led = load(
+        options.model,
+        revision=options.revision,
+        backend=options.backend,
+        dtype=options.dtype,
+        quantize=options.quantize,
+        keep_stored=options.keep_stored,
+        notice=notice,
+    )
     ids = led.encode(text, truncation=options.truncate)
     document: dict[str, Any] = {
         "input_ids": [ids],

@@ -47,6 +47,8 @@ def write_documents(options: argparse.Namespace, *, settings: dict[str, Any], sh
         revision=options.revision,
         backend=options.backend,
         dtype=options.dtype,
+        quantize=options.quantize,
+        keep_stored=options.keep_stored,
         notice=None if quiet else say,
     )
     effective = led.model.effective_settings(**settings).to_dict()
