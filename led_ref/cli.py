@@ -24,11 +24,10 @@ try:
         vectors_options,
     )
     from led_ref.commands.examples import EXAMPLES
+    from led_ref.commands.model_options import QUANTIZATIONS, add_model_options
     from led_ref.errors import LEDError
 except KeyboardInterrupt:  # Ctrl-C before `main` could begin to listen for it
     raise SystemExit(130) from None
-
-QUANTIZATIONS = ("int8", "nf4", "nf4-double")  # led_ref/weights/quantize.py, which would bring in NumPy
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -112,13 +111,13 @@ def _add_text_commands(commands: Any) -> None:
         "files", nargs="*", metavar="FILE",
         help="text, Markdown, .gz, a rendered manual page; - or nothing: what comes through a pipe",
     )  # fmt: skip
-    _add_model_options(summarize)
+    add_model_options(summarize)
     _add_writing_options(summarize)
     many_options.add_many_options(summarize)
 
     generate = _command(commands, "generate", run_generate, "write with any setting, and show every text and its score")
     generate.add_argument("files", nargs="*", metavar="FILE", help="as for summarize")
-    _add_model_options(generate)
+    add_model_options(generate)
     _add_writing_options(generate)
     many_options.add_many_options(generate)
     generate.add_argument(
@@ -171,7 +170,7 @@ def _add_trace_commands(commands: Any) -> None:
     trace.add_argument("--layer", type=int, metavar="N", help="only what is inside the layers of this number")
     trace.add_argument("--generate", action="store_true", help="a whole generation, not one step of the decoder")
     trace.add_argument("--overwrite", action="store_true", help="replace a file that is there")
-    _add_model_options(trace)
+    add_model_options(trace)
     _add_writing_options(trace)
 
     steps = _command(commands, "steps", run_steps, "list all steps with equation, shape and line of code")
@@ -225,24 +224,6 @@ def _command(
     )
     parser.set_defaults(run=run)
     return parser
-
-
-def _add_model_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", metavar="NAME|DIR", help="a folder or Hub name (default: the small bundled model)")
-    parser.add_argument("--revision", help="branch, tag or commit on the Hub")
-    parser.add_argument("--backend", default="auto", help="auto, numpy or cupy")
-    parser.add_argument(
-        "--dtype",
-        choices=("float32", "float64", "float16"),
-        default="float32",
-        help="what to compute in (float16: on a GPU)",
-    )
-    parser.add_argument(
-        "--quantize", choices=QUANTIZATIONS, help="keep the matrices in 8 or 4 bits (default: as they are)"
-    )
-    parser.add_argument(
-        "--keep-stored", action="store_true", help="keep float16 and bfloat16 weights so, in half the memory"
-    )
 
 
 def _add_writing_options(parser: argparse.ArgumentParser) -> None:
