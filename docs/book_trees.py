@@ -14,6 +14,7 @@ import numpy as np
 from book_tools import BAND, GLOBAL
 
 DROPPED = "#808080"
+INK = "#3f4a50"  # of docs/matplotlibrc; the global colour is too light for letters
 LABEL_AT = 0.84  # where on an edge its number stands: near its end, because many edges have the same beginning
 LEFT, RIGHT = 0.2, 0.75  # where between two columns an edge begins and ends
 
@@ -45,7 +46,7 @@ def draw_beam_tree(axes: Any, told: Any, decode: Callable[[Sequence[int]], str],
             before = told[f"beam.step.{n - 1}.running.scores"][0, beam] if n else 0.0
             _edge(axes, n, -beam if n else 0, -row, f"{score - before:+.2f}", color, width)
             label = f"{decode([word])!r}\n{score:.2f}"
-            axes.text(n + 1, -row, label, ha="center", va="center", fontsize=9, color=color)
+            axes.text(n + 1, -row, label, ha="center", va="center", fontsize=9, color=INK if color == GLOBAL else color)
     axes.set(xlim=(-0.3, steps + 0.4), ylim=(-len(running) - 1.9, 0.7))
     axes.axis("off")
 
@@ -67,4 +68,4 @@ def _edge(axes: Any, column: int, y_from: float, y_to: float, label: str, color:
     """A line from one column to the next with a number on it."""
     axes.plot([column + LEFT, column + RIGHT], [y_from, y_to], color=color, lw=width)
     x, y = np.array([column + LEFT, y_from]) + LABEL_AT * np.array([RIGHT - LEFT, y_to - y_from])
-    axes.text(x, y, label, fontsize=8, color=color, ha="center", va="bottom")
+    axes.text(x, y, label, fontsize=8, color=INK if color == GLOBAL else color, ha="center", va="bottom")
