@@ -221,7 +221,7 @@ def load(
         backend: "auto", "numpy", or a backend object.
         dtype: what to compute in: "float32" or "float64".
         quantize: "int8", "nf4" or "nf4-double": keep the linear maps' matrices in a quarter or a seventh of float32's memory,
-            for some of the accuracy (docs/precision.md says how much).
+            for some of the accuracy and of the speed (docs/precision.md).
         keep_stored: keep weights that are float16 or bfloat16 in the file so, in half the memory; the same text.
         notice: told in a sentence what a person may want to know.
 

@@ -32,9 +32,7 @@ ASSUMES = (
     "every new token is written: no text ends early",
     "a step of the decoder waits for memory alone, at the speed of a plain read: a real one takes up to twice as long",
 )
-ASSUMES_DENSE = (
-    "weights are used as fast as if they were not kept smaller: docs/precision.md says how much slower they are"
-)
+ASSUMES_DENSE = "weights are used as fast as if they were not kept smaller: they are slower (docs/precision.md)"
 
 
 def estimate(options: argparse.Namespace) -> int:
