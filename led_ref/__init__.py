@@ -18,7 +18,7 @@ The files in reading order:
     model/cache.py, decoder.py   what is written so far, looking back and across
     model/heads.py               logits and loss
     model/tap.py, outputs.py     how one listens in, and what is returned; pictures.py: made only to be looked at
-    generation/                  greedy and beam search over a step function; knows no model
+    generation/                  greedy search, beams and sampling over a step function; knows no model
     reading.py, writing.py       the encoder behind its checks; where model and search meet
     led.py, pretrained.py        the classes with transformers' names; inputs.py checks what they are given
     led_heads.py, labels.py      two more classes: one points at an answer, one gives labels
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from led_ref.generation.step import SearchResult
     from led_ref.led import LEDForConditionalGeneration, LEDModel
     from led_ref.led_heads import LEDForQuestionAnswering, LEDForSequenceClassification
+    from led_ref.model.generate_outputs import GenerateBeamEncoderDecoderOutput, GenerateEncoderDecoderOutput
     from led_ref.model.outputs import (
         LEDEncoderBaseModelOutput,
         LEDSeq2SeqLMOutput,
@@ -81,6 +82,7 @@ _WHERE = {
     ),
     "generation.settings": ("GenerationSettings",),
     "generation.step": ("SearchResult",),
+    "model.generate_outputs": ("GenerateBeamEncoderDecoderOutput", "GenerateEncoderDecoderOutput"),
     "led": ("LEDForConditionalGeneration", "LEDModel"),
     "led_heads": ("LEDForQuestionAnswering", "LEDForSequenceClassification"),
     "model.outputs": (
@@ -101,6 +103,8 @@ __all__ = [
     "CheckpointError",
     "Classifier",
     "ConfigError",
+    "GenerateBeamEncoderDecoderOutput",
+    "GenerateEncoderDecoderOutput",
     "GenerationSettings",
     "InputError",
     "LEDConfig",

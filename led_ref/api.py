@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from led_backends.contract import Backend
-from led_ref.batches import BATCH_MEMORY, Document, Written, write_each
+from led_ref.batches import BATCH_MEMORY, Document, Written, listed, write_each
 from led_ref.errors import InputError, LEDError, SettingsError
 from led_ref.global_mask import GlobalAttention as GlobalAttention
 from led_ref.global_mask import global_mask as global_mask
 from led_ref.led import LEDForConditionalGeneration
 from led_ref.pretrained import LEDPreTrainedModel
 from led_ref.reading import Progress
+from led_ref.tokenizer.pieces import text_pieces
 from led_ref.tokenizer.tokenizer import LEDTokenizer
 
 Model = TypeVar("Model", bound=LEDPreTrainedModel)
@@ -36,6 +37,10 @@ _OF_IDS = {
     "encoder_outputs": "give the text itself",
     "inputs_embeds": "give the text itself",
     "decoder_input_ids": "every text that is written starts afresh",
+    "tokenizer": "it has its own",
+    "logits_processor": "rules that are functions work on ids",
+    "stopping_criteria": "rules that are functions work on ids",
+    "prefix_allowed_tokens_fn": "rules that are functions work on ids",
     "return_dict_in_generate": "it gives ids and scores, not text",
 }
 _OF_TEXT = (
@@ -92,7 +97,8 @@ class LED:
                 memory of so many. The texts are the same; only the last bits of the logits may differ.
             batch_memory: bytes that these may take beside the weights; where that is too little, fewer are together.
             progress: told after each encoder layer and each token written, for every document.
-            settings: as in LEDForConditionalGeneration.generate: num_beams, max_new_tokens, ...
+            settings: as in LEDForConditionalGeneration.generate: num_beams, max_new_tokens, ... A `seed` that is a list has
+                one number for each document.
 
         Returns:
             A string for one document, a list of strings for several, in their order; with num_return_sequences > 1 a list
@@ -109,12 +115,12 @@ class LED:
         else:
             documents = [
                 _named(i, self.prepare, document, global_attention=global_attention, truncation=truncation)
-                for i, document in enumerate(_listed(text))
+                for i, document in enumerate(listed(text))
             ]
         texts: list[Any] = [None] * len(documents)
         for i, written in write_each(
             self.model, documents, settings, batch_size=batch_size, batch_memory=batch_memory,
-            cross_attention=cross_attention, progress=progress,
+            cross_attention=cross_attention, progress=progress, tokenizer=self.tokenizer,
         ):  # fmt: skip
             if isinstance(written, LEDError):
                 raise written
@@ -147,7 +153,7 @@ class LED:
         """
         check_settings(settings)
         documents, places = [], []
-        for i, document in enumerate(_listed(texts)):
+        for i, document in enumerate(listed(texts)):
             try:
                 documents.append(self.prepare(document, global_attention=global_attention, truncation=truncation))
                 places.append(i)
@@ -155,7 +161,7 @@ class LED:
                 yield i, error
         for place, written in write_each(
             self.model, documents, settings, batch_size=batch_size, batch_memory=batch_memory,
-            cross_attention=cross_attention, progress=progress,
+            cross_attention=cross_attention, progress=progress, tokenizer=self.tokenizer,
         ):  # fmt: skip
             yield places[place], written if isinstance(written, LEDError) else self._texts(written)
 
@@ -167,6 +173,51 @@ class LED:
         """
         ids = self.encode(text, truncation=truncation)
         return Document(ids, global_mask(global_attention, len(ids)))
+
+    def stream(
+        self,
+        text: str,
+        *,
+        global_attention: GlobalAttention = "first",
+        truncation: bool = False,
+        cross_attention: str = "cached",
+        progress: Progress | None = None,
+        **settings: Any,
+    ) -> Iterator[str]:
+        """Write a text for a document, and give it out as it is written: pieces that together are what `generate` returns.
+
+        No piece ends inside a character. The document is read before this returns; each piece is written when asked for.
+
+        Args:
+            text: one document.
+            global_attention: see `generate`, as for all the others.
+            truncation: see there.
+            cross_attention: see there.
+            progress: see there.
+            settings: see there. Beams decide at their end, so num_beams must be 1 (greedy search), or do_sample=True with it.
+
+        Raises:
+            InputError: as `generate`.
+            SettingsError: if num_beams or num_return_sequences is above 1; else as `generate`.
+        """
+        check_settings(settings)
+        document = self.prepare(text, global_attention=global_attention, truncation=truncation)
+        return self.stream_prepared(document, cross_attention=cross_attention, progress=progress, **settings)
+
+    def stream_prepared(self, document: Document, **settings: Any) -> Iterator[str]:
+        """As `stream`, of what `prepare` made of a text."""
+        found = {name: value for name, value in settings.items() if name not in _HOW}
+        texts = self.model.effective_settings(**found).num_return_sequences
+        if texts > 1:
+            raise SettingsError(f"num_return_sequences is {texts}, but one text is streamed at a time. Leave it out.")
+        writing = self.model.stream(
+            [document.ids],
+            attention_mask=[[1] * len(document.ids)],
+            global_attention_mask=[document.global_mask],
+            tokenizer=self.tokenizer,
+            **settings,
+        )
+        return text_pieces(self.tokenizer, (int(token_id) for (token_id,) in writing))
 
     def encode(self, text: str, *, truncation: bool = False) -> list[int]:
         """The ids of a document, with `<s>` and `</s>`.
@@ -367,16 +418,3 @@ def _named(number: int, prepare: Callable[..., Document], text: Any, **how: Any)
         return prepare(text, **how)
     except LEDError as error:
         raise type(error)(f"texts[{number}]: {error}") from error
-
-
-def _listed(texts: Any) -> list[Any]:
-    """The documents as a list, or an error that says what was given instead."""
-    if isinstance(texts, bytes | bytearray | Mapping | Path) or not isinstance(texts, Iterable):
-        remedy = (
-            "of a file, pass its text: path.read_text()" if isinstance(texts, Path) else "decode or take out the text"
-        )
-        raise InputError(f"A document is {type(texts).__name__}, not str. Give a text or a list of texts ({remedy}).")
-    listed = list(texts)
-    if not listed:
-        raise InputError("There are no documents: the list is empty. Give at least one text.")
-    return listed

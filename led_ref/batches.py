@@ -14,23 +14,27 @@ What a document gets does not depend on its batch: its states are made alone, pa
 documents apart. Only the last bits of the logits may differ, because a product of more rows adds up in another order.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from led_ref import memory_plan
 from led_ref.device import device_errors
-from led_ref.errors import LEDError, SettingsError
+from led_ref.errors import InputError, LEDError, SettingsError
 from led_ref.generation.settings import GenerationSettings
-from led_ref.generation.step import SearchResult
+from led_ref.model.generate_outputs import GenerateBeamEncoderDecoderOutput, GenerateEncoderDecoderOutput
 from led_ref.model.outputs import LEDEncoderBaseModelOutput
 from led_ref.planning import Workload
 from led_ref.reading import Progress
+from led_ref.tokenizer.tokenizer import LEDTokenizer
 
 if TYPE_CHECKING:
     from led_ref.led import LEDForConditionalGeneration
+
+Generated = GenerateEncoderDecoderOutput | GenerateBeamEncoderDecoderOutput
 
 # Bytes that what is written together may take beside the weights, unless the caller says otherwise.
 BATCH_MEMORY = 1 << 30
@@ -84,6 +88,7 @@ def write_each(
     batch_memory: int = BATCH_MEMORY,
     cross_attention: str = "cached",
     progress: Progress | None = None,
+    tokenizer: LEDTokenizer | None = None,
     skip: Collection[int] = (),
 ) -> Iterator[tuple[int, Written | LEDError]]:
     """What is written for each document, with its number, as it is done; an error if it could not be.
@@ -99,6 +104,7 @@ def write_each(
         batch_memory: bytes that a batch may take beside the weights; one document may take more.
         cross_attention: see LEDForConditionalGeneration.generate.
         progress: told after each encoder layer and each token, of all documents that are written together.
+        tokenizer: what stop_strings need.
         skip: numbers of documents that are not wanted. The batches are those of all documents nevertheless, so that none is
             computed in other company than without `skip`.
 
@@ -114,18 +120,24 @@ def write_each(
     def fits(longest: int, count: int) -> bool:
         new = resolved.max_length - 1
         folded = cross_attention == "folded"
-        load = Workload(longest, count, resolved.num_beams, new, dtype=model.dtype, folded=folded)
+        load = Workload(longest, count, resolved.rows_per_document, new, dtype=model.dtype, folded=folded)
         return memory_plan.plan(model.config, load).writing <= batch_memory
 
     if batch_size == 1 or looks_at_source:
         batches = [[i] for i in range(len(documents))]
     else:
         batches = plan_batches([len(document.ids) for document in documents], most=batch_size, fits=fits)
-    given = {**settings, "cross_attention": cross_attention, "return_dict_in_generate": True}
+    given = {**settings, "cross_attention": cross_attention, "return_dict_in_generate": True, "tokenizer": tokenizer}
+    seeds = resolved.seed
+    if isinstance(seeds, tuple) and len(seeds) != len(documents):
+        raise SettingsError(
+            f"seed holds {len(seeds)} numbers, but there are {len(documents)} documents. Give one seed, or one for each."
+        )
 
     def attempt(batch: Sequence[int]) -> list[tuple[int, Written | LEDError]]:
         try:
-            found = write_together(model, [documents[i] for i in batch], given, progress)
+            own = {"seed": [seeds[i] for i in batch]} if isinstance(seeds, tuple) else {}
+            found = write_together(model, [documents[i] for i in batch], {**given, **own}, progress)
         except LEDError as error:
             if len(batch) == 1:
                 return [(batch[0], error)]
@@ -143,11 +155,11 @@ def write_together(
     documents: Sequence[Document],
     settings: Mapping[str, Any],
     progress: Progress | None = None,
-) -> SearchResult:
+) -> Generated:
     """Read the documents one after the other, and write for all of them at once."""
     if len(documents) == 1:
         ids = documents[0].ids
-        found: SearchResult = model.generate(
+        found: Generated = model.generate(
             [ids],
             attention_mask=[[1] * len(ids)],
             global_attention_mask=[documents[0].global_mask],
@@ -173,9 +185,7 @@ def write_together(
         states_BTD[b, :length] = read[0]
     assert states_BTD is not None
     states = LEDEncoderBaseModelOutput(last_hidden_state=states_BTD)
-    written: SearchResult = model.generate(
-        encoder_outputs=states, attention_mask=mask_BT, progress=progress, **settings
-    )
+    written: Generated = model.generate(encoder_outputs=states, attention_mask=mask_BT, progress=progress, **settings)
     return written
 
 
@@ -184,7 +194,7 @@ def _part(progress: Progress, place: int, parts: int) -> Progress:
     return lambda stage, done, total: progress(stage, place * total + done, parts * total)
 
 
-def _of_one(found: SearchResult, place: int, settings: GenerationSettings) -> Written:
+def _of_one(found: Generated, place: int, settings: GenerationSettings) -> Written:
     """What of a result is one document's, without what fills its rows up to the length of others."""
     R = settings.num_return_sequences
     texts = []
@@ -195,6 +205,19 @@ def _of_one(found: SearchResult, place: int, settings: GenerationSettings) -> Wr
         # Where an end also fills up, the first of them is text.
         is_end = settings.fill_token_id in settings.eos_token_ids and length < len(row)
         texts.append(row[: length + is_end])
-    if found.sequences_scores is None:
+    if not isinstance(found, GenerateBeamEncoderDecoderOutput) or found.sequences_scores is None:
         return Written(texts, None)
     return Written(texts, [float(score) for score in found.sequences_scores[place * R : (place + 1) * R]])
+
+
+def listed(texts: Any) -> list[Any]:
+    """The documents as a list, or an error that says what was given instead."""
+    if isinstance(texts, bytes | bytearray | Mapping | Path) or not isinstance(texts, Iterable):
+        remedy = (
+            "of a file, pass its text: path.read_text()" if isinstance(texts, Path) else "decode or take out the text"
+        )
+        raise InputError(f"A document is {type(texts).__name__}, not str. Give a text or a list of texts ({remedy}).")
+    listed = list(texts)
+    if not listed:
+        raise InputError("There are no documents: the list is empty. Give at least one text.")
+    return listed

@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 
 from led_backends.contract import Backend, HostArray
-from led_ref.api import GlobalAttention, encode_document, global_mask, load_parts
+from led_ref.api import encode_document, load_parts
+from led_ref.global_mask import GlobalAttention, global_mask
 from led_ref.labels import MULTI_LABEL, REGRESSION
 from led_ref.led_heads import LEDForSequenceClassification
 from led_ref.reading import Progress

@@ -21,6 +21,7 @@ try:
         exercise_options,
         exploring_options,
         many_options,
+        sampling_options,
         vectors_options,
     )
     from led_ref.commands.examples import EXAMPLES
@@ -111,19 +112,18 @@ def _add_text_commands(commands: Any) -> None:
         "files", nargs="*", metavar="FILE",
         help="text, Markdown, .gz, a rendered manual page; - or nothing: what comes through a pipe",
     )  # fmt: skip
-    add_model_options(summarize)
-    _add_writing_options(summarize)
-    many_options.add_many_options(summarize)
 
     generate = _command(commands, "generate", run_generate, "write with any setting, and show every text and its score")
     generate.add_argument("files", nargs="*", metavar="FILE", help="as for summarize")
-    add_model_options(generate)
-    _add_writing_options(generate)
-    many_options.add_many_options(generate)
     generate.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", dest="settings",
         help="any generation setting, for example length_penalty=2.0; may be repeated",
     )  # fmt: skip
+    for command in (summarize, generate):
+        add_model_options(command)
+        _add_writing_options(command)
+        many_options.add_many_options(command)
+        sampling_options.add_sampling_options(command)
 
     tokenize = _command(commands, "tokenize", run_tokenize, "show the ids, pieces and offsets of a text")
     tokenize.add_argument("file", nargs="?", metavar="FILE", help="a file; - or nothing: what comes through a pipe")

@@ -18,6 +18,7 @@ from led_ref import inputs
 from led_ref.config import LEDConfig
 from led_ref.device import device_errors
 from led_ref.errors import InputError
+from led_ref.generating import GenerationMixin
 from led_ref.model.cache import FIRST_ROOM, DecoderCache
 from led_ref.model.decoder import decode, decoder_masks, source_memory
 from led_ref.model.heads import IGNORED_LABEL, cross_entropy, lm_logits, shift_tokens_right
@@ -26,7 +27,7 @@ from led_ref.model.outputs import LEDEncoderBaseModelOutput, LEDSeq2SeqLMOutput,
 from led_ref.model.params import LEDParams
 from led_ref.model.tap import SILENT, Tap, keep
 from led_ref.pretrained import LEDPreTrainedModel
-from led_ref.reading import STATES, LEDEncoder, Progress, asked_for, those
+from led_ref.reading import STATES, LEDEncoder, asked_for, those
 
 
 class LEDModel(LEDPreTrainedModel):
@@ -184,7 +185,7 @@ class LEDModel(LEDPreTrainedModel):
         return embed_tokens(ids_NU, self.params.shared, self.backend)
 
 
-class LEDForConditionalGeneration(LEDPreTrainedModel):
+class LEDForConditionalGeneration(GenerationMixin, LEDPreTrainedModel):
     """LED with its language-model head: the class that writes.
 
     `self.led` is the LEDModel inside, as in the checkpoint's keys.
@@ -289,78 +290,3 @@ class LEDForConditionalGeneration(LEDPreTrainedModel):
                 "config.json names no pad_token_id, so labels of -100 have no input id; pass decoder_input_ids."
             )
         return shift_tokens_right(labels_NU, self.config.decoder_start_token_id, pad)
-
-    def generate(
-        self,
-        input_ids: Any = None,
-        *,
-        attention_mask: Any = None,
-        global_attention_mask: Any = None,
-        encoder_outputs: Any = None,
-        decoder_input_ids: Any = None,
-        cross_attention: str = "cached",
-        progress: Progress | None = None,
-        tap: Tap = SILENT,
-        **settings: Any,
-    ) -> Any:
-        """Write a target for each document: greedy search, or beam search if num_beams is more than 1.
-
-        Args:
-            input_ids: (B, T) ids of the documents. With encoder_outputs they are optional, and serve only
-                encoder_no_repeat_ngram_size and encoder_repetition_penalty.
-            attention_mask: (B, T), 1 for tokens, 0 for padding; None: all are tokens.
-            global_attention_mask: (B, T), 1 for global tokens. LED was trained with one on the first token of a document
-                to summarize; None: none. (The text-level calls of api.py set it.)
-            encoder_outputs: what `model.encoder(...)` returned, instead of reading the documents again.
-            decoder_input_ids: (B, P) a prompt to go on from; None: decoder_start_token_id.
-            cross_attention: "cached" keeps each layer's keys and values of the document; "folded" keeps the encoder's states
-                alone, 1 / (2 * decoder_layers) of that memory, and takes longer for each id (model/folding.py). Same numbers.
-            progress: told after each encoder layer and each id written.
-            tap: listens to the named intermediates (model/tap.py): the encoder's, then under `step.N` those of each call
-                of the decoder, and under `greedy` or `beam` what the search makes of them.
-            settings: num_beams, max_new_tokens, ...: generation/settings.py lists and explains them. What is not given
-                comes from generation_config.json, else from config.json.
-
-        Returns:
-            (B * num_return_sequences, U) int64 ids, prompt first, filled up with pad; or, with
-            return_dict_in_generate=True, a SearchResult.
-
-        Raises:
-            SettingsError: for a setting that does not exist or contradicts another.
-            InputError: for documents or prompts that do not fit the model.
-        """
-        from led_ref.writing import write
-
-        return write(
-            self,
-            input_ids,
-            attention_mask,
-            global_attention_mask,
-            encoder_outputs,
-            decoder_input_ids,
-            progress,
-            settings,
-            tap,
-            cross_attention,
-        )
-
-    def effective_settings(self, **settings: Any) -> Any:
-        """The GenerationSettings that `generate` would work with, given these: complete, and checked.
-
-        Raises:
-            SettingsError: as `generate`.
-        """
-        from led_ref.writing import effective_settings
-
-        return effective_settings(self, settings)
-
-    @staticmethod
-    def check_settings(**settings: Any) -> None:
-        """Refuse settings that no model could follow; it takes none to know that.
-
-        Raises:
-            SettingsError: for a name that does not exist, and a value that cannot be.
-        """
-        from led_ref.writing import check_call
-
-        check_call(settings)

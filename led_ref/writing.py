@@ -7,31 +7,37 @@ generation/ knows no model and model/ knows no search; all that passes between t
 One step embeds the new ids, runs the decoder after what the cache remembers, and turns the last position into logits.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from led_backends.contract import HostArray
+from led_backends.contract import Array, HostArray
 from led_ref import inputs
 from led_ref.device import check_room, device_errors
 from led_ref.errors import InputError, SettingsError
 from led_ref.generation.checks import Found, check_value
-from led_ref.generation.search import make_prompt, search
+from led_ref.generation.search import make_prompt, search, stream
 from led_ref.generation.settings import GenerationSettings, decoder_start_id, resolve_settings
-from led_ref.generation.step import SearchResult
+from led_ref.generation.step import OwnRules, SearchResult
 from led_ref.model.cache import FIRST_ROOM, DecoderCache
 from led_ref.model.decoder import decode, decoder_masks
+from led_ref.model.generate_outputs import GenerateBeamEncoderDecoderOutput, GenerateEncoderDecoderOutput
 from led_ref.model.heads import lm_logits
 from led_ref.model.ops import embed_tokens
 from led_ref.model.outputs import LEDEncoderBaseModelOutput
-from led_ref.model.tap import SILENT, Tap
+from led_ref.model.tap import SILENT, Tap, keep
 from led_ref.planning import Workload
+from led_ref.reading import STATES, asked_for, those
 
 if TYPE_CHECKING:
     from led_ref.led import LEDForConditionalGeneration
     from led_ref.reading import Progress
 
+
+# Settings that say what is to be returned beside the ids.
+_OUTPUTS = ("output_scores", "output_logits", "output_attentions", "output_hidden_states")
 
 # What the decoder keeps of a document: each layer's keys and values, or the encoder's states alone.
 CROSS_ATTENTION = ("cached", "folded")
@@ -47,6 +53,7 @@ class StepFunction:
         use_cache: False: forget what was computed of the texts after every step, and compute all of their positions in
             each. The ids are the same; only the documents' keys and values stay.
         tap: listens to each call, as step.0, step.1, ...
+        kept: the ends of the names of what is kept of each call, in `self.calls`.
     """
 
     def __init__(
@@ -57,6 +64,7 @@ class StepFunction:
         tap: Tap = SILENT,
         *,
         use_cache: bool = True,
+        kept: tuple[str, ...] = (),
     ) -> None:
         self.model = model
         self.cache = cache
@@ -64,7 +72,8 @@ class StepFunction:
         self.tap = tap
         self.use_cache = use_cache
         self.written_NU: HostArray | None = None  # what the rows say so far, where no cache knows it
-        self.calls = 0
+        self.kept = kept
+        self.calls: list[dict[str, Array]] = []
 
     def __call__(self, token_ids_NU: HostArray, parents_N: HostArray | None) -> HostArray:
         """Logits (N, V) of what follows; row n goes on from row parents_N[n] of the call before."""
@@ -77,9 +86,9 @@ class StepFunction:
             self.written_NU = token_ids_NU
         new = token_ids_NU.shape[1]
         masks = decoder_masks(new, self.cache, None, self.attention_mask_BT, backend)
-        tap = self.tap.at(f"step.{self.calls}")
-        self.calls += 1
-        inner = tap.at("led.decoder")
+        tap = self.tap.at(f"step.{len(self.calls)}")
+        self.calls.append({})
+        inner = keep(self.kept, self.calls[-1], tap).at("led.decoder")
         inner("input_ids", token_ids_NU)
         embeds_NUD = embed_tokens(token_ids_NU, model.params.shared, backend)
         inner("embed_tokens.output", embeds_NUD)
@@ -91,7 +100,21 @@ class StepFunction:
         return backend.to_host(logits_N1V[:, 0])
 
 
-def write(
+@dataclass(frozen=True)
+class Task:
+    """All that is known before the first id is written: what a search needs, checked, and the documents read."""
+
+    step: StepFunction
+    prompt_BP: HostArray
+    settings: GenerationSettings
+    source_BT: HostArray | None
+    own: OwnRules
+    encoder_outputs: LEDEncoderBaseModelOutput
+    progress: Callable[[int, int], None] | None
+    tap: Tap
+
+
+def prepare(
     model: "LEDForConditionalGeneration",
     input_ids: Any,
     attention_mask: Any,
@@ -100,10 +123,11 @@ def write(
     decoder_input_ids: Any,
     progress: "Progress | None",
     settings: dict[str, Any],
-    tap: Tap = SILENT,
-    cross_attention: str = "cached",
-) -> "SearchResult | HostArray":
-    """Read the documents, then search for what to write. The arguments are those of LEDForConditionalGeneration.generate."""
+    tap: Tap,
+    cross_attention: str,
+    own: OwnRules,
+) -> Task:
+    """Check everything, then read the documents. The arguments are those of LEDForConditionalGeneration.generate."""
     config = model.config
     if cross_attention not in CROSS_ATTENTION:
         raise SettingsError(
@@ -121,29 +145,82 @@ def write(
     prompt_BP = make_prompt(prompt, documents=documents, start_token_id=start)
     # Settings are resolved before the documents are read: a mistyped one should not cost a minute first.
     resolved = effective_settings(model, settings, prompt_length=prompt_BP.shape[1])
+    _refuse_outputs_for_nobody(settings, resolved)
     folded, new_tokens = cross_attention == "folded", resolved.max_length - prompt_BP.shape[1]
     kind = resolved.cache_implementation if resolved.use_cache else "none"
-    load = Workload(length, documents, resolved.num_beams, new_tokens, dtype=model.dtype, folded=folded, cache=kind)
+    side_by_side = resolved.rows_per_document
+    load = Workload(length, documents, side_by_side, new_tokens, dtype=model.dtype, folded=folded, cache=kind)
     check_room(model.backend, config, load, is_read=encoder_outputs is not None)
+    shown = {"output_attentions": resolved.output_attentions, "output_hidden_states": resolved.output_hidden_states}
     if encoder_outputs is None:
-        encoder_outputs = model.encoder(input_ids, attention_mask, global_attention_mask, tap=tap, progress=progress)
+        source = (input_ids, attention_mask, global_attention_mask)
+        encoder_outputs = model.encoder(*source, tap=tap, progress=progress, **shown)
     mask_BT = None
     if attention_mask is not None:
         mask_BT = inputs.checked_mask("attention_mask", attention_mask, (documents, length))
-    rows = documents * resolved.num_beams
+    rows = documents * side_by_side
     with device_errors(model.backend):
         # The last id of a text is never read. Without a cache each step takes what it needs.
-        room = {"static": resolved.num_beams * (resolved.max_length - 1), "dynamic": FIRST_ROOM, "none": 0}[kind]
+        room = {"static": side_by_side * (resolved.max_length - 1), "dynamic": FIRST_ROOM, "none": 0}[kind]
         cache = model.led.source_memory(encoder_outputs, rows, tap.at("led.decoder"), folded=folded, room=room)
+    step = StepFunction(model, cache, mask_BT, tap, use_cache=resolved.use_cache, kept=asked_for(**shown))
+    told = None if progress is None else _of_new_ids(progress, prompt_BP.shape[1])
+    return Task(step, prompt_BP, resolved, source_BT, own, encoder_outputs, told, tap)
+
+
+def write(task: Task) -> "GenerateEncoderDecoderOutput | GenerateBeamEncoderDecoderOutput | HostArray":
+    """Search for what to write."""
+    with device_errors(task.step.model.backend):
         found = search(
-            StepFunction(model, cache, mask_BT, tap, use_cache=resolved.use_cache),
-            prompt_BP,
-            resolved,
-            source_ids=source_BT,
-            progress=None if progress is None else _of_new_ids(progress, prompt_BP.shape[1]),
-            tell=None if tap is SILENT else tap,
+            task.step,
+            task.prompt_BP,
+            task.settings,
+            source_ids=task.source_BT,
+            own=task.own,
+            progress=task.progress,
+            tell=None if task.tap is SILENT else task.tap,
         )
-    return found if resolved.return_dict_in_generate else found.sequences
+    return _output(task, found) if task.settings.return_dict_in_generate else found.sequences
+
+
+def stream_ids(task: Task) -> Iterator[HostArray]:
+    """The ids of each step as they are written: all that can be wrong with the call is said before the first is asked for."""
+    own = task.own
+    writing = stream(
+        task.step, task.prompt_BP, task.settings, source_ids=task.source_BT, own=own, progress=task.progress
+    )
+
+    def one_by_one() -> Iterator[HostArray]:
+        with device_errors(task.step.model.backend):
+            yield from writing
+
+    return one_by_one()
+
+
+def _output(task: Task, found: SearchResult) -> GenerateEncoderDecoderOutput | GenerateBeamEncoderDecoderOutput:
+    """What the search found, and what was kept of the model's calls, under transformers' names."""
+    settings, calls = task.settings, task.step.calls
+    rest: dict[str, Any] = {"past_key_values": task.step.cache if settings.use_cache else None}
+    if settings.output_attentions:
+        rest["encoder_attentions"] = task.encoder_outputs.attentions
+        rest["decoder_attentions"] = tuple(those(call, "self_attn.probs") for call in calls)
+        rest["cross_attentions"] = tuple(those(call, "encoder_attn.probs") for call in calls)
+    if settings.output_hidden_states:
+        rest["encoder_hidden_states"] = task.encoder_outputs.hidden_states
+        rest["decoder_hidden_states"] = tuple(those(call, STATES) for call in calls)
+    of_search = {f.name: getattr(found, f.name) for f in fields(found)}
+    if settings.num_beams > 1:
+        return GenerateBeamEncoderDecoderOutput(**of_search, **rest)
+    return GenerateEncoderDecoderOutput(found.sequences, found.scores, found.logits, **rest)
+
+
+def _refuse_outputs_for_nobody(settings: dict[str, Any], resolved: GenerationSettings) -> None:
+    for name in _OUTPUTS:
+        if settings.get(name) and not resolved.return_dict_in_generate:
+            raise SettingsError(
+                f"{name} is True (from the call), but return_dict_in_generate is False, so the ids alone are returned. "
+                f"Pass return_dict_in_generate=True, or leave {name} out."
+            )
 
 
 def effective_settings(

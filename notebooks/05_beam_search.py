@@ -241,9 +241,7 @@ for beams in (1, 2, 4, 8, 16):
         return_dict_in_generate=True,
         early_stopping=beams > 1,
     )
-    score = (
-        "" if wide.sequences_scores is None else f"{wide.sequences_scores[0]:7.3f}"
-    )
+    score = "" if beams == 1 else f"{wide.sequences_scores[0]:7.3f}"
     print(
         f"{beams:2} beams {score:8} {led.tokenizer.decode(wide.sequences[0], skip_special_tokens=True)}"
     )

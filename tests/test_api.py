@@ -10,11 +10,13 @@ import pytest
 import led_ref
 from led_backends.contract import DeviceMemoryError
 from led_backends.numpy_backend import NumpyBackend
-from led_ref.api import check_settings, global_mask
+from led_ref.api import check_settings
 from led_ref.errors import BackendError, InputError, MissingFileError, SettingsError
 from led_ref.generation.settings import GenerationSettings
+from led_ref.global_mask import global_mask
 from led_ref.led import LEDModel
 from led_ref.tokenizer import LEDTokenizer
+from led_ref.tokenizer.pieces import text_pieces
 
 QUICK = {"num_beams": 1, "max_new_tokens": 5}
 PAGES = ["NAME\ntar - an archiving utility", "SYNOPSIS\nls [OPTION]... [FILE]...\nDESCRIPTION\nList information"]
@@ -237,7 +239,9 @@ def test_what_is_no_document(bundled, documents, found, remedy):
         ({"input_ids": [[1]]}, "give the text itself"),
         ({"decoder_input_ids": [[2]]}, "LEDForConditionalGeneration.generate"),
         ({"return_dict_in_generate": True}, "not text"),
-        ({"do_sample": True}, "Leave do_sample out"),
+        ({"penalty_alpha": 0.6}, "Leave penalty_alpha out"),
+        ({"logits_processor": [len]}, "rules that are functions work on ids"),
+        ({"output_scores": True}, "Pass return_dict_in_generate=True"),
     ],
     ids=str,
 )
@@ -254,7 +258,7 @@ def test_a_mistyped_setting_costs_no_loading():
     for wrong, found in (
         ({"nm_beams": 4}, "no generation setting 'nm_beams'"),
         ({"num_beams": 0}, "num_beams is 0"),
-        ({"temperature": 0.7}, "temperature is 0.7"),
+        ({"temperature": -0.7}, "temperature is -0.7"),
         ({"decoder_start_token_id": -1}, "decoder_start_token_id is -1"),
     ):
         with pytest.raises(SettingsError, match=found):
@@ -301,3 +305,56 @@ def test_a_device_without_memory_is_an_error_of_led_ref(bundled, monkeypatch):
     ):
         with pytest.raises(BackendError, match="lower num_beams"):
             attempt()
+
+
+# ---- text that comes as it is written -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", [{}, {"do_sample": True, "seed": 3, "temperature": 1.4}], ids=["greedy", "sampled"])
+def test_streamed_pieces_are_the_text_and_come_one_by_one(bundled, manual_page, how):
+    calls = {"num_beams": 1, "early_stopping": False, "max_new_tokens": 9, **how}
+    told = []
+    pieces = bundled.stream(manual_page, progress=lambda stage, done, total: told.append(stage), **calls)
+    assert told == ["read"] * 2  # nothing is written before somebody asks
+    first = next(pieces)
+    assert told.count("write") < 9
+    assert "".join([first, *pieces]) == bundled.generate(manual_page, **calls)
+
+
+def test_a_character_of_several_ids_comes_whole(bundled):
+    text = " caf\u00e9 \U0001f600\u2615 \u4e2d\u6587 !  \n"
+    ids = bundled.tokenizer(text)["input_ids"]
+    for end in range(len(ids) + 1):
+        pieces = list(text_pieces(bundled.tokenizer, ids[:end]))
+        assert "".join(pieces) == bundled.tokenizer.decode(ids[:end], skip_special_tokens=True).strip()
+        assert end < len(ids) or not any("\ufffd" in piece for piece in pieces)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({}, r"num_beams is 4, and beams decide only at their end .*Pass num_beams=1"),
+        ({"num_beams": 1, "do_sample": True, "num_return_sequences": 2}, "num_return_sequences is 2, but one text"),
+    ],
+)
+def test_what_cannot_be_streamed_is_refused_before_reading(bundled, settings, words):
+    with pytest.raises(SettingsError, match=words):
+        bundled.stream("a page", **settings)
+
+
+def test_a_seed_is_for_all_documents_or_each_has_its_own(bundled):
+    draw = {"num_beams": 1, "do_sample": True, "max_new_tokens": 6, "temperature": 2.0}
+    a, b = bundled.generate([PAGES[0], PAGES[0]], seed=[1, 2], **draw)
+    assert a != b
+    assert bundled.generate([PAGES[0], PAGES[0]], seed=1, **draw) == [a, a]
+    with pytest.raises(SettingsError, match="seed holds 3 numbers, but there are 2 documents"):
+        bundled.generate(PAGES[:2], seed=[1, 2, 3], **draw)
+
+
+def test_a_stop_string_ends_a_text(bundled, manual_page):
+    whole = bundled.generate(manual_page, num_beams=1, max_new_tokens=12)
+    word = whole.split()[2]
+    cut = bundled.generate(manual_page, num_beams=1, max_new_tokens=12, stop_strings=word)
+    assert whole.startswith(cut)
+    assert word in cut
+    assert len(cut) < len(whole)

@@ -162,7 +162,7 @@ def test_what_needs_no_model_is_refused_before_one_is_loaded(command, page, monk
     monkeypatch.setattr("led_ref.commands.writing.load", lambda *_, **__: pytest.fail("a model was loaded"))
     for wrong, found in (
         (["generate", page, "--set", "nm_beams=4"], "no generation setting 'nm_beams'"),
-        (["generate", page, "--set", "temperature=0.7"], "temperature is 0.7"),
+        (["generate", page, "--set", "temperature=-0.7"], "temperature is -0.7"),
         (["summarize", page, "--num-beams", "0"], "num_beams is 0"),
         (["summarize", "nowhere.txt", "nor-here.txt"], "no file nowhere.txt"),
     ):
@@ -230,8 +230,37 @@ def test_generate_shows_every_text_with_its_score(command, page, bundled):
     scores, shown = zip(*(each.strip().split("  ", 1) for each in out.splitlines()), strict=True)
     assert list(shown) == texts
     assert [float(score) for score in scores] == sorted(map(float, scores), reverse=True)
-    code, out, _ = command("generate", page, "--set", "early_stopping=None", "--set", "length_penalty=0.5", *QUICK)
+    code, out, _ = command("generate", page, "--set", "early_stopping=None", *QUICK)
     assert (code, len(out.splitlines())) == (0, 1)  # greedy search has no scores
+
+
+def test_drawn_text_comes_again_with_its_seed_and_streams(command, page, bundled):
+    draw = ["--sample", "--seed", "5", "--temperature", "1.5", "--top-p", "0.9", "--max-new-tokens", "6"]
+    text = bundled.generate(
+        PAGE, do_sample=True, num_beams=1, seed=5, temperature=1.5, top_p=0.9, max_new_tokens=6
+    )  # fmt: skip
+    assert command("summarize", page, *draw, "--quiet") == (0, f"{text}\n", "")
+    assert command("summarize", page, *draw, "--quiet", "--stream") == (0, f"{text}\n", "")
+    _, out, err = command("generate", page, "--sample", "--json", *draw[-2:])
+    seed = json.loads(out)["settings"]["seed"]
+    assert f"--seed {seed} draws the same again" in err
+    again = command("summarize", page, "--sample", "--seed", seed, *draw[-2:], "--quiet")
+    assert again == (0, f"{json.loads(out)['text']}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--stream"], r"num_beams is 4, and beams decide only at their end.*Pass num_beams=1"),
+        (["--stream", "--json", "--sample"], "--stream prints a text as it is written, --json an object"),
+        (["--seed", "3"], r"seed is 3 .*do_sample is False"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_streamed_or_drawn_is_refused(command, page, options, words):
+    code, out, err = command("summarize", page, "--quiet", *options)
+    assert (code, out) == (1, "")
+    assert re.search(words, err)
 
 
 def test_truncate(command, page, tmp_path):

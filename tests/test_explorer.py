@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 import led_ref
-from led_ref.api import global_mask
 from led_ref.cli import main
 from led_ref.errors import InputError
 from led_ref.explorer.fates import search_record
@@ -20,6 +19,7 @@ from led_ref.explorer.page import FOLDER, page
 from led_ref.explorer.record import BUDGET, Listener, Plan, Record, plan_of, record
 from led_ref.generation.beam import beam_search
 from led_ref.generation.settings import GenerationSettings
+from led_ref.global_mask import global_mask
 
 ROOT = Path(__file__).parent.parent
 ROUNDED = {"rtol": 2.0 ** (1 / 4096) - 1 + 1e-9, "atol": 2.0**-31.9}  # half a step of the codes; what is below is 0

@@ -195,6 +195,72 @@ for beams in (2, 3, 4, 8):
     print(f"{beams} beams: value {found.sequences_scores[0]:.4f}  {text}")
 
 # %% [markdown]
+# ## Drawing words instead
+#
+# A search looks for the likeliest text. People do not write the likeliest text, and where variety is wanted the next
+# word is **drawn** by its probability: a word of 0.3 comes three times in ten. But 8,192 words share what is left, and
+# a draw among the unlikely ones ruins a text. So filters cut them off first; each has its own idea of what is too
+# unlikely. Here is what the model would write after its first words, and what five of them leave of it:
+
+# %%
+from led_ref.generation.warpers import build_warpers, probabilities
+
+begun = led.tokenizer("led-ref - print", add_special_tokens=False)["input_ids"]
+out = led.model(encoder_outputs=once, decoder_input_ids=[[2, 0, *begun]])
+logits = out.logits[:, -1]
+filters = {
+    "no filter": {"top_k": 0},
+    "temperature 2": {"top_k": 0, "temperature": 2.0},
+    "top_k 5": {"top_k": 5},
+    "top_p 0.7": {"top_k": 0, "top_p": 0.7},
+    "min_p 0.2": {"top_k": 0, "min_p": 0.2},
+    "typical_p 0.5": {"top_k": 0, "typical_p": 0.5},
+}
+left = {}
+for name, given in filters.items():
+    scores = logits
+    for warper in build_warpers(led_ref.GenerationSettings(do_sample=True, **given)):
+        scores = warper(np.array([[2]]), scores)
+    left[name] = probabilities(scores)[0]
+
+# %% alt="Six panels of the twelve likeliest words: each filter leaves another number of bars, and they add up to one"
+likeliest = np.argsort(-left["no filter"])[:12]
+figure, panels = plt.subplots(2, 3, figsize=(10, 5), sharex=True, sharey=True)
+for panel, (name, probs) in zip(panels.flat, left.items(), strict=True):
+    panel.bar(range(12), left["no filter"][likeliest], color=QUIET)
+    panel.bar(range(12), probs[likeliest], color=BAND, width=0.5)
+    panel.set_title(f"{name}: {np.count_nonzero(probs)} words")
+    panel.set_xticks(range(12), [led.tokenizer.decode([word]).strip() for word in likeliest], rotation=60, ha="right")
+figure.suptitle("wide: before the filter; narrow: what is drawn from")
+figure.tight_layout()
+plt.show()
+
+# %% [markdown]
+# What is left keeps its proportions and adds up to 1 again. `top_k` asks how many, `top_p` how much of the whole,
+# `min_p` how much beside the best; `typical_p` takes those whose surprise is near the mean, and may leave out the best.
+# A filter of each kind is a few lines:
+
+# %%
+source("led_ref.generation.warpers:top_p")
+
+# %% [markdown]
+# Drawn texts, three of each. The same seed draws the same text again, on every machine and in any batch, because each
+# text has random numbers of its own:
+
+# %%
+drawing = {"num_beams": 1, "do_sample": True, "max_new_tokens": 12, "num_return_sequences": 3}
+for name, given in (
+    ("all words", {"top_k": 0}),
+    ("top_p 0.7", {"top_k": 0, "top_p": 0.7}),
+    ("hot", {"temperature": 3.0}),
+):
+    ids = led.model.generate(encoder_outputs=once, seed=1, **drawing, **given)
+    again = led.model.generate(encoder_outputs=once, seed=1, **drawing, **given)
+    assert np.array_equal(ids, again)
+    for text in led.tokenizer.batch_decode(ids.tolist(), skip_special_tokens=True):
+        print(f"{name:10} {text.strip()}")
+
+# %% [markdown]
 # ## What goes wrong when one thing is changed
 #
 # The planted bug `all-beams-begin` gives all W copies of the prompt a score of 0 at the start, and not only the

@@ -3,12 +3,13 @@
 import argparse
 from pathlib import Path
 
-from led_ref.api import check_settings, global_mask, load
+from led_ref.api import check_settings, load
 from led_ref.commands.output import megabytes
 from led_ref.commands.progress import say
 from led_ref.documents import is_manual_page, manual_page_body, read_document
 from led_ref.explorer.page import page
 from led_ref.explorer.record import record
+from led_ref.global_mask import global_mask
 from led_ref.oracle.trace import check_target
 
 

@@ -4,11 +4,12 @@ import argparse
 import sys
 from typing import Any
 
-from led_ref.api import check_settings, global_mask, load
+from led_ref.api import check_settings, load
 from led_ref.commands.output import megabytes, print_json
 from led_ref.commands.progress import say
 from led_ref.documents import read_document
 from led_ref.errors import LEDError
+from led_ref.global_mask import global_mask
 from led_ref.led import LEDForConditionalGeneration
 from led_ref.oracle.diff import diff
 from led_ref.oracle.trace import Step, Trace, check_target, trace
@@ -73,7 +74,8 @@ def all_steps(model: LEDForConditionalGeneration) -> dict[str, Step]:
         "global_attention_mask": [[1, 0, 0, 0]],
     }
     runs: list[Trace] = [trace(model, **document, labels=[[5, 6, 2]], decoder_attention_mask=[[1, 1, 1]])]
-    runs += [trace(model.generate, **document, num_beams=beams, max_new_tokens=2) for beams in (1, 2)]
+    kinds: list[dict[str, Any]] = [{"num_beams": 1}, {"num_beams": 1, "do_sample": True}, {"num_beams": 2}]
+    runs += [trace(model.generate, **document, max_new_tokens=2, **kind) for kind in kinds]
     told: dict[str, Step] = {}
     for run in runs:
         for name, step in run.steps.items():

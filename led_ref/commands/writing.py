@@ -12,9 +12,10 @@ from led_ref.api import LED, check_settings, load
 from led_ref.batches import Document, Written, write_each
 from led_ref.commands.output import print_json
 from led_ref.commands.progress import ProgressBars, say
+from led_ref.commands.sampling_options import fresh_seed, sampling_settings
 from led_ref.commands.writing_many import ResultsOf, write_into_folder
 from led_ref.documents import is_manual_page, manual_page_body, read_document
-from led_ref.errors import LEDError
+from led_ref.errors import LEDError, SettingsError
 
 
 def write_documents(options: argparse.Namespace, *, settings: dict[str, Any], show_all: bool) -> int:
@@ -33,7 +34,12 @@ def write_documents(options: argparse.Namespace, *, settings: dict[str, Any], sh
     for name in ("num_beams", "max_new_tokens"):
         if getattr(options, name) is not None:
             settings[name] = getattr(options, name)
+    settings |= sampling_settings(options)
     check_settings(settings)
+    if options.stream and (options.json or options.out is not None):
+        raise SettingsError(
+            "--stream prints a text as it is written, --json and --out are for texts that are whole. Leave one out."
+        )
     results = None
     if options.out is not None:  # before anything is read: names that collide, a folder that may not be written to
         results = ResultsOf(options, options.files, kind="texts" if show_all else "summary")
@@ -52,6 +58,10 @@ def write_documents(options: argparse.Namespace, *, settings: dict[str, Any], sh
         notice=None if quiet else say,
     )
     effective = led.model.effective_settings(**settings).to_dict()
+    if effective["do_sample"] and effective["seed"] is None:
+        effective["seed"] = settings["seed"] = fresh_seed()
+        if not quiet:
+            say(f"drawing with a new seed; --seed {settings['seed']} draws the same again")
     parameters = sum_of_parameters(led)
     if not quiet:
         say(
@@ -65,7 +75,9 @@ def write_documents(options: argparse.Namespace, *, settings: dict[str, Any], sh
         except LEDError as error:
             complain(file, error)
             failed += 1
-    if results is None:
+    if options.stream:
+        failed += sum(not _stream_one(led, file, document, options, settings) for file, _, document in prepared)
+    elif results is None:
         several = len(options.files) > 1
         failed += _write_to_standard_output(led, prepared, options, settings, effective, show_all, several=several)
     elif prepared:
@@ -123,6 +135,27 @@ def _prepare(led: LED, file: str, text: str, options: argparse.Namespace) -> Doc
     return led.prepare(read, global_attention=options.global_attention, truncation=options.truncate)
 
 
+def _stream_one(led: LED, file: str, document: Document, options: argparse.Namespace, settings: dict[str, Any]) -> bool:
+    """Print the text of one document as it is written; a bar shows only the reading. Whether it could be written."""
+    try:
+        with ProgressBars(Path(_called(file)).name, enabled=not options.quiet and sys.stderr.isatty()) as bars:
+            pieces = led.stream_prepared(
+                document,
+                cross_attention=options.cross_attention,
+                progress=lambda stage, done, total: bars(stage, done, total) if stage == "read" else None,
+                **settings,
+            )
+        if len(options.files) > 1:
+            print(f"{file}: ", end="")
+        for piece in pieces:
+            print(piece, end="", flush=True)
+        print(flush=True)
+    except LEDError as error:
+        complain(file, error)
+        return False
+    return True
+
+
 def _write_to_standard_output(
     led: LED,
     documents: Sequence[tuple[str, str, Document]],
@@ -141,7 +174,12 @@ def _write_to_standard_output(
             say(f"reading {_called(file)} ({len(document.ids):,} tokens) ...")
         with ProgressBars(Path(_called(file)).name, enabled=not options.quiet and sys.stderr.isatty()) as progress:
             ((_, written),) = write_each(
-                led.model, [document], settings, cross_attention=options.cross_attention, progress=progress
+                led.model,
+                [document],
+                settings,
+                cross_attention=options.cross_attention,
+                progress=progress,
+                tokenizer=led.tokenizer,
             )
         if isinstance(written, LEDError):
             complain(file, written)

@@ -85,7 +85,7 @@ def write_into_folder(
     ):
         for i, written in write_each(
             led.model, [document for _, _, document in documents], settings, batch_size=size, batch_memory=memory,
-            cross_attention=options.cross_attention, progress=progress,
+            cross_attention=options.cross_attention, progress=progress, tokenizer=led.tokenizer,
             skip={i for i, name in enumerate(names) if name in done},
         ):  # fmt: skip
             file, _, document = documents[i]

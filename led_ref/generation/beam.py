@@ -21,12 +21,13 @@ B documents, W beams, L max_length, P ids of the prompt, C candidates kept in a 
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from led_ref.generation.sampling import Stream, draw_without_replacement, streams
 from led_ref.generation.settings import GenerationSettings
 from led_ref.generation.step import (
     Ids,
@@ -34,9 +35,12 @@ from led_ref.generation.step import (
     Progress,
     SearchResult,
     StepFunction,
+    StoppingCriterion,
     Tell,
     apply_processors,
     call_step,
+    hits_a_criterion,
+    log_softmax,
 )
 
 Bools = npt.NDArray[np.bool_]
@@ -80,11 +84,13 @@ def beam_search(
     settings: GenerationSettings,
     processors: Sequence[Processor] = (),
     *,
+    stopping: Sequence[StoppingCriterion] = (),
     progress: Progress | None = None,
     tell: Tell | None = None,
 ) -> SearchResult:
     """The texts of highest `sum of log-probabilities / length ** length_penalty` that W beams find.
 
+    With do_sample the candidates of each step are drawn by their scores, instead of being the best ones.
     Source: transformers 5.23, GenerationMixin._beam_search; `length` counts neither the prompt nor the padding.
 
     Args:
@@ -92,27 +98,40 @@ def beam_search(
         prompt_ids: (B, P) int64, each row beginning with the start id.
         settings: resolved settings; num_beams is W.
         processors: from `build_processors`; they see log-probabilities, and what they return is not normalised again.
+        stopping: from `build_stopping`; they see the candidates.
         progress: called once a step with (ids written, max_length).
         tell: called with what each step decides, under `beam.step.N`; see `tell_step`.
 
     Returns:
-        sequences, sequences_scores, beam_indices, and with output_scores the processed log-probabilities of each step.
+        sequences, sequences_scores, beam_indices, and with output_scores the processed log-probabilities of each step,
+        with output_logits the model's logits.
 
     Raises:
-        InputError: if the model's logits contain NaN.
+        SettingsError: if there are several seeds, and not one for each document.
+        InputError: if the model's logits contain NaN, or nothing is left to draw.
     """
     prompt_length = prompt_ids.shape[1]
     beams = start_beams(prompt_ids, settings)
     new_ids, parents = np.repeat(prompt_ids, settings.num_beams, axis=0), None
-    all_scores = []
+    all_scores: list[Floats] = []
+    all_logits: list[Floats] = []
+    # A document's candidates come out of one lottery, and so of one stream.
+    draws = streams(settings, len(prompt_ids), 1) if settings.do_sample else None
     goes_on = True
     while goes_on:
         written_NU = _as_rows(beams.running_ids_BWL[:, :, : beams.length])
-        logprobs_NV = log_softmax(call_step(step, new_ids, parents))
+        logits_NV = call_step(step, new_ids, parents, may_be_invalid=settings.remove_invalid_values)
+        logprobs_NV = log_softmax(logits_NV)
         scores_NV = apply_processors(processors, written_NU, logprobs_NV)
+        if settings.output_logits:
+            all_logits.append(logits_NV.copy())  # the model may write its next ones into the same array
         if settings.output_scores:
             all_scores.append(scores_NV.astype(np.float32))
-        candidates = best_candidates(beams, scores_NV, settings, prompt_length)
+        candidates = best_candidates(beams, scores_NV, settings, prompt_length, draws)
+        if stopping:
+            candidates = stop_more(
+                candidates, stopping, beams.length + 1, all_scores if settings.output_scores else None
+            )
         beams = advance(beams, candidates, settings, prompt_length)
         if tell is not None:
             tell_step(tell, logprobs_NV, scores_NV, candidates, beams, prompt_length)
@@ -121,7 +140,11 @@ def beam_search(
         goes_on = search_goes_on(beams, candidates, settings)
         if progress is not None:
             progress(beams.length, settings.max_length)
-    result = _result(beams, settings, prompt_length, tuple(all_scores) if settings.output_scores else None)
+    result = replace(
+        _result(beams, settings, prompt_length),
+        scores=tuple(all_scores) if settings.output_scores else None,
+        logits=tuple(all_logits) if settings.output_logits else None,
+    )
     if tell is not None:
         tell("beam.sequences", result.sequences)
         tell("beam.sequences_scores", beams.finished_scores_BW[:, : settings.num_return_sequences])
@@ -151,17 +174,27 @@ def start_beams(prompt_ids_BP: Ids, settings: GenerationSettings) -> Beams:
     )
 
 
-def best_candidates(beams: Beams, scores_NV: Floats, settings: GenerationSettings, prompt_length: int) -> Candidates:
+def best_candidates(
+    beams: Beams,
+    scores_NV: Floats,
+    settings: GenerationSettings,
+    prompt_length: int,
+    draws: Sequence[Stream] | None = None,
+) -> Candidates:
     """Steps 2 and 3a. Of the W * V continuations of each document, the best C, and whether each of them ends its text.
 
     C is W for going on plus W for each id that may end a text (and at least 2 W): even if every beam's best
-    continuations are ends, W remain that go on.
+    continuations are ends, W remain that go on. With `draws`, a stream for each document, they are drawn from the softmax
+    of their scores, none twice, and stand in the order in which they were drawn.
     """
     B, W = beams.running_scores_BW.shape
     V = scores_NV.shape[-1]
     kept = max(2, 1 + len(settings.eos_token_ids)) * W
     sums_BX = (scores_NV.reshape(B, W, V) + beams.running_scores_BW[:, :, None]).reshape(B, W * V)
-    best_BC = np.stack([best_of_many(sums_X, kept) for sums_X in sums_BX])
+    if draws is None:
+        best_BC = np.stack([best_of_many(sums_X, kept) for sums_X in sums_BX])
+    else:
+        best_BC = np.stack([draw_without_replacement(sums_BX[b], kept, stream) for b, stream in enumerate(draws)])
     beam_BC, token_BC = best_BC // V, best_BC % V
 
     ids_BCL, rows_BCL = _pick(beams.running_ids_BWL, beam_BC), _pick(beams.running_rows_BWL, beam_BC)
@@ -171,6 +204,15 @@ def best_candidates(beams: Beams, scores_NV: Floats, settings: GenerationSetting
     at_the_end = beams.length + 1 >= settings.max_length
     stops_BC = np.isin(token_BC, settings.eos_token_ids) | at_the_end
     return Candidates(ids_BCL, rows_BCL, _pick(sums_BX, best_BC), stops_BC)
+
+
+def stop_more(
+    candidates: Candidates, stopping: Sequence[StoppingCriterion], length: int, scores: Sequence[Floats] | None
+) -> Candidates:
+    """The candidates, and also those stop that meet a criterion."""
+    texts_NU = _as_rows(candidates.ids_BCL[:, :, :length])
+    stops_N = hits_a_criterion(stopping, texts_NU, None if scores is None else tuple(scores))
+    return replace(candidates, stops_BC=candidates.stops_BC | stops_N.reshape(candidates.stops_BC.shape))
 
 
 def advance(beams: Beams, candidates: Candidates, settings: GenerationSettings, prompt_length: int) -> Beams:
@@ -280,9 +322,7 @@ def tell_step(
     tell(f"{now}.is_open", beams.is_open_B)
 
 
-def _result(
-    beams: Beams, settings: GenerationSettings, prompt_length: int, scores: tuple[Floats, ...] | None
-) -> SearchResult:
+def _result(beams: Beams, settings: GenerationSettings, prompt_length: int) -> SearchResult:
     """The best R finished texts of each document, cut to the longest of them."""
     R = settings.num_return_sequences
     rows = _as_rows(beams.finished_rows_BWL[:, :R])
@@ -290,19 +330,11 @@ def _result(
     return SearchResult(
         sequences=_as_rows(beams.finished_ids_BWL[:, :R])[:, : prompt_length + written],
         sequences_scores=_as_rows(beams.finished_scores_BW[:, :R]),
-        scores=scores,
         beam_indices=rows[:, :written],
     )
 
 
 # ---- arrays ---------------------------------------------------------------------------------------------------------
-
-
-def log_softmax(logits_NV: Floats) -> Floats:
-    """`x - max - log(sum(exp(x - max)))` over the last axis; the maximum is taken out so that exp cannot overflow."""
-    shifted_NV: Floats = logits_NV - logits_NV.max(axis=-1, keepdims=True)
-    shifted_NV -= np.log(np.exp(shifted_NV).sum(axis=-1, keepdims=True))
-    return shifted_NV
 
 
 def best_of_many(scores_X: Floats, count: int) -> npt.NDArray[np.intp]:

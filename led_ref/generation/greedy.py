@@ -8,10 +8,15 @@ With a model that likes 7 most and, once a 7 is there, the end:
     >>> greedy_search(step, np.array([[2]]), settings).sequences.tolist()
     [[2, 7, 2]]
 
-It looks one id ahead; `beam.py` looks further. It draws nothing at random.
+It looks one id ahead; `beam.py` looks further. It draws nothing at random; `sampling.py` does, and shares the loop here,
+`write_id_by_id`, which gives each id out as soon as it is written:
+
+    >>> [ids.tolist() for ids in write_id_by_id("greedy", best_ids, step, np.array([[2]]), settings)]
+    [[7], [2]]
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
+from typing import TypeAlias
 
 import numpy as np
 
@@ -21,12 +26,18 @@ from led_ref.generation.step import (
     Ids,
     Processor,
     Progress,
+    Scores,
     SearchResult,
     StepFunction,
+    StoppingCriterion,
     Tell,
     apply_processors,
     call_step,
+    hits_a_criterion,
 )
+
+# Yields the ids (N,) of each step, and returns the whole.
+IdById: TypeAlias = Generator[Ids, None, SearchResult]
 
 
 def greedy_search(
@@ -35,6 +46,7 @@ def greedy_search(
     settings: GenerationSettings,
     processors: Sequence[Processor] = (),
     *,
+    stopping: Sequence[StoppingCriterion] = (),
     progress: Progress | None = None,
     tell: Tell | None = None,
 ) -> SearchResult:
@@ -47,11 +59,12 @@ def greedy_search(
         prompt_ids: (B, P) int64, each row beginning with the start id.
         settings: resolved settings.
         processors: from `build_processors`; they see raw logits.
+        stopping: from `build_stopping`; they see the ids, the new one included.
         progress: called once a step with (ids written, max_length).
         tell: called with what each step decides, under `greedy.step.N`.
 
     Returns:
-        sequences (B, U), and with output_scores the processed logits of each step.
+        sequences (B, U), and with output_scores the processed logits of each step, with output_logits those before.
 
     Raises:
         SettingsError: if more than one sequence a document is asked for: greedy search finds one.
@@ -62,28 +75,74 @@ def greedy_search(
             f"num_return_sequences is {settings.num_return_sequences}, but greedy search (num_beams 1) finds one text. "
             f"Pass num_beams={settings.num_return_sequences} or more, or leave num_return_sequences out."
         )
-    ids_BU, new_ids = prompt_ids, prompt_ids
+    writing = write_id_by_id(
+        "greedy", best_ids, step, prompt_ids, settings, processors, stopping=stopping, progress=progress, tell=tell
+    )
+    return run_to_end(writing)
+
+
+def write_id_by_id(
+    kind: str,
+    pick: Callable[[Scores], Ids],
+    step: StepFunction,
+    prompt_ids: Ids,
+    settings: GenerationSettings,
+    processors: Sequence[Processor] = (),
+    *,
+    stopping: Sequence[StoppingCriterion] = (),
+    progress: Progress | None = None,
+    tell: Tell | None = None,
+) -> IdById:
+    """One id a row and step, chosen by `pick` (N, V) -> (N,) and never taken back: greedy search and sampling.
+
+    The arguments are those of `greedy_search`; `kind` is the name under which `tell` hears of it.
+    """
+    ids_NU, new_ids = prompt_ids, prompt_ids
     parents: Ids | None = None
-    running_B = np.ones(len(prompt_ids), dtype=bool)
-    all_scores = []
-    while running_B.any() and ids_BU.shape[1] < settings.max_length:
-        scores_BV = apply_processors(processors, ids_BU, call_step(step, new_ids, parents))
+    running_N = np.ones(len(prompt_ids), dtype=bool)
+    all_scores: list[Scores] = []
+    all_logits: list[Scores] = []
+    while running_N.any() and ids_NU.shape[1] < settings.max_length:
+        logits_NV = call_step(step, new_ids, parents, may_be_invalid=settings.remove_invalid_values)
+        scores_NV = apply_processors(processors, ids_NU, logits_NV)
+        if settings.output_logits:
+            all_logits.append(logits_NV.copy())  # the model may write its next ones into the same array
         if settings.output_scores:
-            all_scores.append(scores_BV.astype(np.float32))
-        next_B = scores_BV.argmax(axis=-1)
-        if settings.eos_token_ids:
-            next_B = np.where(running_B, next_B, settings.fill_token_id)
-            running_B = running_B & ~np.isin(next_B, settings.eos_token_ids)
+            all_scores.append(scores_NV.astype(np.float32))
+        next_N = np.where(running_N, pick(scores_NV), settings.fill_token_id)
+        ids_NU = np.concatenate([ids_NU, next_N[:, None]], axis=1)
+        running_N = running_N & ~np.isin(next_N, settings.eos_token_ids)
+        running_N &= ~hits_a_criterion(stopping, ids_NU, tuple(all_scores) if settings.output_scores else None)
         if tell is not None:
-            now = f"greedy.step.{ids_BU.shape[1] - prompt_ids.shape[1]}"
-            tell(f"{now}.scores", scores_BV)
-            tell(f"{now}.tokens", next_B)
-            tell(f"{now}.is_running", running_B)
-        new_ids = next_B[:, None]
-        ids_BU = np.concatenate([ids_BU, new_ids], axis=1)
-        parents = np.arange(len(ids_BU))
+            now = f"{kind}.step.{ids_NU.shape[1] - 1 - prompt_ids.shape[1]}"
+            tell(f"{now}.scores", scores_NV)
+            tell(f"{now}.tokens", next_N)
+            tell(f"{now}.is_running", running_N)
+        new_ids = next_N[:, None]
+        parents = np.arange(len(ids_NU))
         if progress is not None:
-            progress(ids_BU.shape[1], settings.max_length)
+            progress(ids_NU.shape[1], settings.max_length)
+        yield next_N
     if tell is not None:
-        tell("greedy.sequences", ids_BU)
-    return SearchResult(sequences=ids_BU, scores=tuple(all_scores) if settings.output_scores else None)
+        tell(f"{kind}.sequences", ids_NU)
+    return SearchResult(
+        sequences=ids_NU,
+        scores=tuple(all_scores) if settings.output_scores else None,
+        logits=tuple(all_logits) if settings.output_logits else None,
+    )
+
+
+def best_ids(scores_NV: Scores) -> Ids:
+    """The id of the highest score in each row; of equal ones the lower id."""
+    best_N: Ids = scores_NV.argmax(axis=-1)
+    return best_N
+
+
+def run_to_end(writing: IdById) -> SearchResult:
+    """What a generator of ids returns when all are written."""
+    while True:
+        try:
+            next(writing)
+        except StopIteration as end:
+            result: SearchResult = end.value
+            return result

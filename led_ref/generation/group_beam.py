@@ -29,7 +29,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from led_ref.generation.beam import NO_SCORE, Floats, best_of_many, log_softmax
+from led_ref.generation.beam import NO_SCORE, Floats, best_of_many
 from led_ref.generation.settings import GenerationSettings
 from led_ref.generation.step import (
     Ids,
@@ -40,6 +40,7 @@ from led_ref.generation.step import (
     Tell,
     apply_processors,
     call_step,
+    log_softmax,
 )
 
 
@@ -88,7 +89,8 @@ def group_beam_search(
 
     Returns:
         sequences, sequences_scores, beam_indices, and with output_scores the processed log-probabilities of each step,
-        the diversity penalty taken off. (Rows of a group that is done go on for nothing.)
+        the diversity penalty taken off, and with output_logits the model's logits. (Rows of a group that is done go on
+        for nothing.)
 
     Raises:
         InputError: if the model's logits contain NaN.
@@ -98,9 +100,10 @@ def group_beam_search(
     documents = [start_groups(tuple(prompt_ids[b].tolist()), settings) for b in range(B)]
     written_NU, parents = np.repeat(prompt_ids, W, axis=0), None
     new_ids = written_NU
-    all_scores = []
+    all_scores, all_logits = [], []
     while written_NU.shape[1] < settings.max_length and not all(g.is_done for groups in documents for g in groups):
-        logprobs_NV = log_softmax(call_step(step, new_ids, parents))
+        logits_NV = call_step(step, new_ids, parents, may_be_invalid=settings.remove_invalid_values)
+        logprobs_NV = log_softmax(logits_NV)
         scores_NV = np.array(apply_processors(processors, written_NU, logprobs_NV), np.float32)
         for b, groups in enumerate(documents):
             documents[b] = advance_document(groups, scores_NV[b * W : (b + 1) * W], settings, b * W, P)
@@ -109,11 +112,17 @@ def group_beam_search(
         new_ids, parents = written_NU[:, -1:], np.array([text.rows[-1] for text in running], np.int64)
         if settings.output_scores:
             all_scores.append(scores_NV)
+        if settings.output_logits:
+            all_logits.append(logits_NV.copy())
         if tell is not None:
             _tell_step(tell, logprobs_NV, scores_NV, running, (B, W), f"beam.step.{written_NU.shape[1] - P - 1}")
         if progress is not None:
             progress(written_NU.shape[1], settings.max_length)
-    result = _result(documents, settings, P, tuple(all_scores) if settings.output_scores else None)
+    result = replace(
+        _result(documents, settings, P),
+        scores=tuple(all_scores) if settings.output_scores else None,
+        logits=tuple(all_logits) if settings.output_logits else None,
+    )
     if tell is not None:
         tell("beam.sequences", result.sequences)
         tell("beam.sequences_scores", np.asarray(result.sequences_scores).reshape(B, -1))
@@ -226,9 +235,7 @@ def _mark_time(group: Group, fill: int, first_row: int) -> Group:
     return replace(group, running=running)
 
 
-def _result(
-    documents: list[list[Group]], settings: GenerationSettings, prompt_length: int, scores: tuple[Floats, ...] | None
-) -> SearchResult:
+def _result(documents: list[list[Group]], settings: GenerationSettings, prompt_length: int) -> SearchResult:
     """The best R texts of each document, whichever groups they are from, filled up to the longest of them."""
     best = [text for groups in documents for text in _best_of_all(groups, settings)]
     longest = max(len(text.rows) for text in best)
@@ -239,7 +246,7 @@ def _result(
         if text.ids[-1] in settings.eos_token_ids:
             sequences[r, len(text.ids) - 1] = settings.eos_token_ids[0]  # as there: whichever end it was
     values = np.array([text.score for text in best], np.float32)
-    return SearchResult(sequences=sequences, sequences_scores=values, scores=scores, beam_indices=rows)
+    return SearchResult(sequences=sequences, sequences_scores=values, beam_indices=rows)
 
 
 def _best_of_all(groups: list[Group], settings: GenerationSettings) -> list[Text]:

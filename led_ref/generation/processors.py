@@ -14,8 +14,10 @@ that leaves its arguments as they are. A forbidden id gets -inf. Two ids in a ro
 in which transformers applies them (docs/semantics.md, generate). Greedy search hands in raw logits, beam search
 log-probabilities: a penalty that scales scores therefore means something else in each.
 
+Here are the rules about repetition, length and forced ids; those that name ids are in `biases.py`, and the filters for
+sampling (temperature, top-k, ...) in `warpers.py`.
+
 N rows, U ids written so far, V vocabulary, B documents, T source positions. Rows of one document are neighbours.
-Nothing here samples: temperature, top-k and their like are not part of this version.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,15 +27,25 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from led_ref.errors import SettingsError
+from led_ref.generation.biases import (
+    add_biases,
+    allow_by_prefix,
+    bias_table,
+    checked,
+    favour_the_end,
+    remove_invalid,
+    suppress,
+)
 from led_ref.generation.settings import GenerationSettings
-from led_ref.generation.step import Ids, Processor, Scores
+from led_ref.generation.step import NO_OWN_RULES, Ids, OwnRules, Processor, Scores, log_softmax
+from led_ref.generation.warpers import build_warpers
 
 # For each document: the first n - 1 ids of an n-gram -> every id that ends one that begins so.
 NgramTable = Mapping[tuple[int, ...], Sequence[int]]
 
 
 def build_processors(
-    settings: GenerationSettings, *, prompt_length: int, source_ids: Ids | None = None
+    settings: GenerationSettings, *, prompt_length: int, source_ids: Ids | None = None, own: OwnRules = NO_OWN_RULES
 ) -> tuple[Processor, ...]:
     """The processors that the settings ask for, in transformers' order.
 
@@ -42,10 +54,50 @@ def build_processors(
         prompt_length: P, the ids that are there before the first is written.
         source_ids: (B, T) int64, the ids that the encoder read, padding included, as in transformers. The two encoder
             settings need them; what they need of them is worked out here, once for each document.
+        own: the caller's own rules.
 
     Raises:
         SettingsError: if a setting looks at the source's ids and there are none.
     """
+    chosen: list[Processor] = []
+    if settings.sequence_bias:
+        chosen.append(partial(add_biases, biases=bias_table(settings.sequence_bias)))
+    chosen += _against_repetition(settings, source_ids)
+    # An end by itself may stand among the bad words; it stays allowed, or no text could end.
+    bad = [run for run in settings.bad_words_ids if run not in [(token,) for token in settings.eos_token_ids]]
+    if bad:
+        chosen.append(partial(add_biases, biases=bias_table((run, -np.inf) for run in dict.fromkeys(bad))))
+    chosen += _about_length(settings, prompt_length)
+    if own.prefix_allowed_tokens_fn is not None:
+        rows, beams = settings.rows_per_document, settings.num_beams
+        allowed = own.prefix_allowed_tokens_fn
+        chosen.append(partial(allow_by_prefix, allowed=allowed, rows_per_document=rows, beams=beams))
+    if settings.forced_bos_token_id is not None:
+        # Not prompt_length: a longer prompt has its second id already.
+        chosen.append(partial(force_ids, token_ids=(settings.forced_bos_token_id,), at_length=1))
+    if settings.forced_eos_token_ids:
+        at_length = settings.max_length - 1
+        chosen.append(partial(force_ids, token_ids=settings.forced_eos_token_ids, at_length=at_length))
+    if settings.remove_invalid_values:
+        chosen.append(remove_invalid)
+    if settings.exponential_decay_length_penalty is not None:
+        start, factor = settings.exponential_decay_length_penalty
+        ends, after = settings.eos_token_ids, prompt_length + start
+        chosen.append(partial(favour_the_end, eos_token_ids=ends, after_length=after, factor=factor))
+    if settings.suppress_tokens:
+        chosen.append(partial(suppress, token_ids=settings.suppress_tokens))
+    if settings.begin_suppress_tokens:
+        # Where the first id is forced, it is the second that a text begins with.
+        begin = prompt_length + (prompt_length == 1 and settings.forced_bos_token_id is not None)
+        chosen.append(partial(suppress, token_ids=settings.begin_suppress_tokens, at_length=begin))
+    chosen += [checked(processor) for processor in own.logits_processor]
+    chosen += build_warpers(settings)
+    if settings.renormalize_logits:
+        chosen.append(renormalize)
+    return tuple(chosen)
+
+
+def _against_repetition(settings: GenerationSettings, source_ids: Ids | None) -> list[Processor]:
     chosen: list[Processor] = []
     if settings.encoder_repetition_penalty != 1.0:
         source = _source(source_ids, "encoder_repetition_penalty", settings.encoder_repetition_penalty)
@@ -61,19 +113,18 @@ def build_processors(
         source = _source(source_ids, "encoder_no_repeat_ngram_size", size)
         tables = [ngram_table(row, size=size) for row in source]
         chosen.append(partial(forbid_source_ngrams, tables=tables, size=size))
+    return chosen
+
+
+def _about_length(settings: GenerationSettings, prompt_length: int) -> list[Processor]:
+    chosen: list[Processor] = []
     eos = settings.eos_token_ids
     if eos and settings.min_length > 0:
         chosen.append(partial(forbid_early_end, eos_token_ids=eos, least_length=settings.min_length))
     if eos and settings.min_new_tokens:
         least = prompt_length + settings.min_new_tokens
         chosen.append(partial(forbid_early_end, eos_token_ids=eos, least_length=least))
-    if settings.forced_bos_token_id is not None:
-        # Not prompt_length: a longer prompt has its second id already.
-        chosen.append(partial(force_ids, token_ids=(settings.forced_bos_token_id,), at_length=1))
-    if settings.forced_eos_token_ids:
-        at_length = settings.max_length - 1
-        chosen.append(partial(force_ids, token_ids=settings.forced_eos_token_ids, at_length=at_length))
-    return tuple(chosen)
+    return chosen
 
 
 def penalise_repetition(ids_NU: Ids, scores_NV: Scores, *, penalty: float) -> Scores:
@@ -183,6 +234,15 @@ def force_ids(ids_NU: Ids, scores_NV: Scores, *, token_ids: Sequence[int], at_le
     scores_NV = np.full_like(scores_NV, -np.inf)
     scores_NV[:, list(token_ids)] = 0
     return scores_NV
+
+
+def renormalize(ids_NU: Ids, scores_NV: Scores) -> Scores:
+    """Scores as log-probabilities again, after rules that changed some of them. Rows in which all is forbidden stay so.
+
+    Source: transformers' LogitNormalization.
+    """
+    usable_N1 = scores_NV.max(axis=-1, keepdims=True) > -np.inf
+    return np.where(usable_N1, log_softmax(np.where(usable_N1, scores_NV, 0)), scores_NV)
 
 
 def _rescale(scores: Scores, penalty: float) -> Scores:

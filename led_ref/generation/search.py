@@ -6,22 +6,23 @@
     >>> search(step, make_prompt(None, documents=1, start_token_id=2), settings).sequences.tolist()
     [[2, 5, 5, 5]]
 
-The searches themselves are in greedy.py, beam.py and group_beam.py, what a step function is in step.py. Nothing here draws
-at random.
+The searches themselves are in greedy.py, sampling.py, beam.py and group_beam.py, what a step function is in step.py.
 """
 
 import numpy as np
 import numpy.typing as npt
 
-from led_ref.errors import InputError
+from led_ref.errors import InputError, SettingsError
 from led_ref.generation.beam import beam_search
-from led_ref.generation.greedy import greedy_search
+from led_ref.generation.greedy import IdById, best_ids, greedy_search, write_id_by_id
 from led_ref.generation.group_beam import group_beam_search
 from led_ref.generation.processors import build_processors
+from led_ref.generation.sampling import sample, sample_id_by_id
 from led_ref.generation.settings import GenerationSettings
-from led_ref.generation.step import Ids, Progress, SearchResult, StepFunction, Tell
+from led_ref.generation.step import NO_OWN_RULES, Ids, OwnRules, Progress, SearchResult, StepFunction, Tell
+from led_ref.generation.stopping import build_stopping
 
-__all__ = ["beam_search", "greedy_search", "group_beam_search", "make_prompt", "search"]
+__all__ = ["beam_search", "greedy_search", "group_beam_search", "make_prompt", "sample", "search", "stream"]
 
 
 def search(
@@ -30,29 +31,68 @@ def search(
     settings: GenerationSettings,
     *,
     source_ids: Ids | None = None,
+    own: OwnRules = NO_OWN_RULES,
     progress: Progress | None = None,
     tell: Tell | None = None,
 ) -> SearchResult:
-    """Search greedily if num_beams is 1, else with beams, in groups if num_beam_groups is more than 1.
+    """Search with beams if num_beams is more than 1, in groups if num_beam_groups is; else draw, or search greedily.
 
     Args:
-        step: the model; see step.py. It gets B * num_beams rows.
+        step: the model; see step.py. It gets B * settings.rows_per_document rows.
         prompt_ids: (B, P) int64, from `make_prompt`.
         settings: from `resolve_settings`.
         source_ids: (B, T) int64, what the encoder read; needed by the two encoder settings only.
+        own: the caller's own rules.
         progress: called once a step with (ids written, max_length).
         tell: called with each thing that the search decides, by name: `greedy.step.N.tokens`, `beam.step.N.running.beams`.
 
     Raises:
-        SettingsError: if the settings need source ids that are not there, or greedy search is to find several texts.
+        SettingsError: if the settings need source ids or a tokenizer that are not there, or greedy search is to find
+            several texts.
         InputError: if the model's logits contain NaN.
     """
-    processors = build_processors(settings, prompt_length=prompt_ids.shape[1], source_ids=source_ids)
-    if settings.num_beams == 1:
-        find = greedy_search
+    processors = build_processors(settings, prompt_length=prompt_ids.shape[1], source_ids=source_ids, own=own)
+    stopping = build_stopping(settings, own)
+    if settings.num_beam_groups > 1:
+        if stopping:
+            raise SettingsError(
+                f"num_beam_groups is {settings.num_beam_groups}: groups of beams know no stop_strings, max_time or "
+                "stopping_criteria. Leave these out, or pass num_beam_groups=1."
+            )
+        return group_beam_search(step, prompt_ids, settings, processors, progress=progress, tell=tell)
+    if settings.num_beams > 1:
+        find = beam_search
     else:
-        find = beam_search if settings.num_beam_groups == 1 else group_beam_search
-    return find(step, prompt_ids, settings, processors, progress=progress, tell=tell)
+        find = sample if settings.do_sample else greedy_search
+    return find(step, prompt_ids, settings, processors, stopping=stopping, progress=progress, tell=tell)
+
+
+def stream(
+    step: StepFunction,
+    prompt_ids: Ids,
+    settings: GenerationSettings,
+    *,
+    source_ids: Ids | None = None,
+    own: OwnRules = NO_OWN_RULES,
+    progress: Progress | None = None,
+) -> IdById:
+    """As `search`, and gives out the ids (N,) of each step as they are written. The arguments are those of `search`.
+
+    Raises:
+        SettingsError: if there are beams, which decide at their end what they wrote; else as `search`.
+    """
+    if settings.num_beams > 1:
+        raise SettingsError(
+            f"num_beams is {settings.num_beams}, and beams decide only at their end which text they wrote, so there is "
+            "nothing to stream. Pass num_beams=1 (greedy search, or sampling with do_sample=True), or do not stream."
+        )
+    processors = build_processors(settings, prompt_length=prompt_ids.shape[1], source_ids=source_ids, own=own)
+    stopping = build_stopping(settings, own)
+    if settings.do_sample:
+        return sample_id_by_id(step, prompt_ids, settings, processors, stopping=stopping, progress=progress)
+    return write_id_by_id(
+        "greedy", best_ids, step, prompt_ids, settings, processors, stopping=stopping, progress=progress
+    )
 
 
 def make_prompt(decoder_input_ids: npt.NDArray[np.integer] | None, *, documents: int, start_token_id: int) -> Ids:

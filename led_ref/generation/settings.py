@@ -11,8 +11,9 @@ generation keys altogether. Only the special ids are looked up in config.json on
     (2, 64, (2,))
 
 A name that does not exist is refused, and so is one that exists in transformers but is not part of this version, if its
-value would change the result: nothing is dropped silently. Sampling (do_sample, temperature, ...) is such a case.
-How each value is checked is in `checks.py`.
+value would change the result: nothing is dropped silently. Nor may a call set what has no effect beside its other
+settings, such as a temperature without do_sample; in a file, such values are read past. How each value is checked is in
+`checks.py` and `values.py`.
 """
 
 import difflib
@@ -21,7 +22,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from led_ref.errors import SettingsError
-from led_ref.generation.checks import Found, check_against_model, check_together, check_value
+from led_ref.generation.checks import SAMPLING_ONLY, Found, check_against_model, check_together, check_value
 
 DEFAULT_NEW_TOKENS = 20
 
@@ -29,24 +30,20 @@ _SPECIAL_IDS = ("eos_token_id", "pad_token_id", "bos_token_id", "decoder_start_t
 
 # Settings of transformers that this version does not have, and that change which ids come out wherever they are set.
 _CHANGES_THE_IDS = frozenset({
-    "assistant_early_exit", "bad_words_ids", "begin_suppress_tokens", "constraints", "do_sample",
-    "dola_layers", "exponential_decay_length_penalty", "force_words_ids", "guidance_scale", "low_memory", "max_time",
-    "penalty_alpha", "prompt_lookup_num_tokens", "remove_invalid_values", "renormalize_logits",
-    "sequence_bias", "stop_strings", "suppress_tokens", "token_healing", "watermarking_config",
+    "assistant_early_exit", "constraints", "dola_layers", "force_words_ids", "guidance_scale", "low_memory", "penalty_alpha",
+    "prompt_lookup_num_tokens", "token_healing", "watermarking_config",
 })  # fmt: skip
 
-# Those that change nothing in a file: they work through another setting (temperature through do_sample), or on speed,
-# or on what else is returned. In a call they are a wish that is not met, and refused.
+# Those that change nothing in a file: they work on speed, or through another setting that is refused. In a call they are
+# a wish that is not met, and refused.
 _CHANGES_NOTHING_IN_A_FILE = frozenset({
     "assistant_confidence_threshold", "assistant_lookbehind", "cache_config", "compile_config",
-    "disable_compile", "epsilon_cutoff", "eta_cutoff", "is_assistant", "max_cache_len", "max_matching_ngram_size",
-    "min_p", "num_assistant_tokens", "num_assistant_tokens_schedule", "output_attentions",
-    "output_hidden_states", "output_logits", "prefill_chunk_size", "target_lookbehind",
-    "temperature", "top_h", "top_k", "top_p", "typical_p", "use_mtp",
+    "disable_compile", "is_assistant", "max_cache_len", "max_matching_ngram_size", "num_assistant_tokens",
+    "num_assistant_tokens_schedule", "prefill_chunk_size", "target_lookbehind", "use_mtp",
 })  # fmt: skip
 
 # The values with which they change nothing (besides None, False, 0 and empty lists).
-_NEUTRAL = {"guidance_scale": 1, "temperature": 1, "top_k": 50, "top_p": 1, "typical_p": 1}
+_NEUTRAL = {"guidance_scale": 1}
 
 
 @dataclass(frozen=True)
@@ -57,11 +54,11 @@ class GenerationSettings:
     included; "new tokens" are those that the model writes.
 
     Args:
-        num_beams: W; 1 is greedy search.
+        num_beams: W; 1 is greedy search, or with do_sample one drawn text.
         num_beam_groups: above 1, the beams search in so many groups, and each shuns what those before it write
             (group_beam.py); num_beams is a multiple of it.
         diversity_penalty: groups only. What an id costs for each beam of an earlier group that wrote it in the same step.
-        num_return_sequences: texts returned for each document, at most num_beams.
+        num_return_sequences: texts returned for each document; with beams at most num_beams, and 1 for greedy search.
         length_penalty: beams only. A finished text's score is divided by its new tokens ** length_penalty: above 0
             favours long texts (scores are negative).
         early_stopping: beams only. True: stop at num_beams finished texts; False: stop when a better one is unlikely;
@@ -80,12 +77,36 @@ class GenerationSettings:
         pad_token_id: fills up short rows; the first eos id if there is none.
         bos_token_id: the start id, where decoder_start_token_id is missing.
         decoder_start_token_id: the id that every target begins with.
+        do_sample: draw each id by its probability, instead of taking the best (with beams: draw the candidates).
+        seed: sampling only. The same seed gives a document the same text, whatever lies beside it; a tuple has one for each
+            document; None: another text each time (sampling.py).
+        temperature: sampling only, as are the next seven, which cut the distribution in this order (warpers.py). Above 1
+            evens the probabilities out, below 1 sharpens them.
+        top_h: ids from the likeliest on, until they hold this share of the entropy; None is off.
+        top_k: the k likeliest ids; 0 is off.
+        top_p: the fewest likeliest ids that hold this share of the probability.
+        min_p: ids of at least this share of the likeliest one's probability; 0 is off.
+        typical_p: the ids whose surprise is nearest to the mean surprise, until they hold this share of the probability.
+        epsilon_cutoff: ids of at least this probability; 0 is off.
+        eta_cutoff: the same, and less where the distribution is flat; 0 is off.
+        sequence_bias: pairs (ids, bias): the bias is added to the score of the last id where the others stand before it.
+        bad_words_ids: ids that may not come in a row.
+        suppress_tokens: ids that never come.
+        begin_suppress_tokens: ids that do not come first.
+        exponential_decay_length_penalty: (start, factor): from `start` new tokens on the end becomes ever more likely.
+        remove_invalid_values: NaN becomes 0 and infinity the largest number, instead of an error.
+        renormalize_logits: scores are made log-probabilities again after all rules.
+        stop_strings: a text ends where one of these stands in it.
+        max_time: seconds from the first id on after which no more are written.
         use_cache: whether the model keeps keys and values of what is written; False: each step computes them anew, for
             the same ids. The search does not look at it.
         cache_implementation: "dynamic", memory for what is written grows; "static": it is taken once, for max_length. Nor
             does it look at this.
         return_dict_in_generate: whether generate returns scores and indices beside the ids. Nor at this.
         output_scores: whether the processed scores of each step are kept.
+        output_logits: whether the model's own logits of each step are kept.
+        output_attentions: whether generate returns all attention probabilities. The search does not look at it.
+        output_hidden_states: whether generate returns all hidden states. Nor at this.
     """
 
     num_beams: int = 1
@@ -108,10 +129,32 @@ class GenerationSettings:
     pad_token_id: int | None = None
     bos_token_id: int | None = None
     decoder_start_token_id: int | None = None
+    do_sample: bool = False
+    seed: int | tuple[int, ...] | None = None
+    temperature: float = 1.0
+    top_h: float | None = None
+    top_k: int = 50
+    top_p: float = 1.0
+    min_p: float = 0.0
+    typical_p: float = 1.0
+    epsilon_cutoff: float = 0.0
+    eta_cutoff: float = 0.0
+    sequence_bias: tuple[tuple[tuple[int, ...], float], ...] = ()
+    bad_words_ids: tuple[tuple[int, ...], ...] = ()
+    suppress_tokens: tuple[int, ...] = ()
+    begin_suppress_tokens: tuple[int, ...] = ()
+    exponential_decay_length_penalty: tuple[int, float] | None = None
+    remove_invalid_values: bool = False
+    renormalize_logits: bool = False
+    stop_strings: tuple[str, ...] = ()
+    max_time: float | None = None
     use_cache: bool = True
     cache_implementation: str = "dynamic"
     return_dict_in_generate: bool = False
     output_scores: bool = False
+    output_logits: bool = False
+    output_attentions: bool = False
+    output_hidden_states: bool = False
 
     def __post_init__(self) -> None:
         """Several ids may come as a list; they are kept as a tuple, which is what the searches count."""
@@ -134,14 +177,21 @@ class GenerationSettings:
         """What short rows are filled up with: pad, else the first eos. Without either no row is short (-1)."""
         return self.pad_token_id if self.pad_token_id is not None else (*self.eos_token_ids, -1)[0]
 
+    @property
+    def rows_per_document(self) -> int:
+        """Texts of one document that are written side by side: its beams, or the texts that are drawn for it."""
+        return self.num_beams if self.num_beams > 1 else self.num_return_sequences
+
     def to_dict(self) -> dict[str, Any]:
         """The settings in effect, JSON-ready: what a run should print or keep beside its result."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        return {f.name: _as_lists(getattr(self, f.name)) for f in fields(self)}
+
+
+def _as_lists(value: Any) -> Any:
+    return [_as_lists(part) for part in value] if isinstance(value, tuple) else value
 
 
 _NAMES = tuple(f.name for f in fields(GenerationSettings))
-_DEFAULTS = GenerationSettings().to_dict()
 
 
 def resolve_settings(
@@ -231,6 +281,9 @@ def _find(
             found[name] = Found(file[name], place)
         elif name in _SPECIAL_IDS and config_values.get(name) is not None:
             found[name] = Found(config_values[name], "config.json")
+    if "do_sample" not in found or found["do_sample"].value is False:
+        # A file may keep a temperature, any temperature, for the day when somebody samples.
+        found = {name: f for name, f in found.items() if name not in SAMPLING_ONLY or f.place == "the call"}
     return found
 
 
@@ -256,7 +309,7 @@ def _refuse_missing_features(values: Mapping[str, Any], place: str, names: froze
         remedy = f"Leave {name} out" if place == "the call" else f"Pass {name}=None to generate without it"
         raise SettingsError(
             f"{name} is {value!r} (from {place}), which is not part of this version: it writes texts by greedy "
-            f"search and beam search, without sampling. {remedy}."
+            f"search, beam search and sampling. {remedy}."
         )
 
 

@@ -21,7 +21,7 @@ The smallest step function there is, one that likes id 7 whatever was written be
 This file holds no search; `greedy.py` and `beam.py` do.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -35,6 +35,12 @@ Scores: TypeAlias = npt.NDArray[np.floating[Any]]
 
 # (ids written so far (N, U), scores (N, V)) -> scores (N, V), the given arrays untouched: see processors.py.
 Processor: TypeAlias = Callable[[Ids, Scores], Scores]
+
+# (ids so far (N, U), the scores of each step or None) -> which rows stop here (N,): see stopping.py.
+StoppingCriterion: TypeAlias = Callable[[Ids, tuple[Scores, ...] | None], Any]
+
+# (which document, ids so far (U,)) -> the ids that may come next.
+PrefixAllowedTokens: TypeAlias = Callable[[int, Ids], Iterable[int]]
 
 # (ids written so far, max_length), called once a step.
 Progress: TypeAlias = Callable[[int, int], None]
@@ -52,34 +58,62 @@ class StepFunction(Protocol):
 
 
 @dataclass(frozen=True)
-class SearchResult:
-    """What a search found. R = num_return_sequences rows for each document, the best first.
+class OwnRules:
+    """What a caller brings along besides settings: rules that are functions.
 
-    Fields of the same name in transformers' GenerateEncoderDecoderOutput (greedy) and GenerateBeamEncoderDecoderOutput
+    Args:
+        logits_processor: functions (ids (N, U), scores (N, V)) -> scores (N, V), applied after all rules of ours and before
+            the filters of sampling.
+        prefix_allowed_tokens_fn: (which document, ids so far (U,)) -> the ids that may come next.
+        stopping_criteria: functions (ids (N, U), scores so far or None) -> which rows stop here: (N,), or one bool for all.
+        token_bytes: id -> the bytes that it stands for; stop_strings need it.
+    """
+
+    logits_processor: Sequence[Processor] = ()
+    prefix_allowed_tokens_fn: PrefixAllowedTokens | None = None
+    stopping_criteria: Sequence[StoppingCriterion] = ()
+    token_bytes: Callable[[int], bytes] | None = None
+
+
+NO_OWN_RULES = OwnRules()
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search found. R = num_return_sequences rows for each document, with beams the best first.
+
+    Fields of the same name in transformers' GenerateEncoderDecoderOutput (one beam) and GenerateBeamEncoderDecoderOutput
     hold the same, with one difference: there, `sequences_scores` is None unless output_scores is set.
 
     Args:
         sequences: (B * R, U) int64, prompt first, filled up with pad to the longest row.
-        sequences_scores: (B * R,) float32, sum of log-probabilities / length ** length_penalty; None for greedy search.
+        sequences_scores: (B * R,) float32, sum of log-probabilities / length ** length_penalty; None without beams.
         scores: with output_scores, one (N, V) float32 array for each step: what the processors made of the
-            logits (greedy) or of the log-probabilities (beams, running score not added). None without.
+            logits (one beam) or of the log-probabilities (beams, running score not added). None without.
+        logits: with output_logits, one (N, V) float32 array for each step: the model's own. None without.
         beam_indices: (B * R, U - P) int32: the row n of the step function that wrote each id after the prompt's P,
-            -1 after the row's end. None for greedy search.
+            -1 after the row's end. None without beams.
     """
 
     sequences: Ids
     sequences_scores: npt.NDArray[np.float32] | None = None
     scores: tuple[npt.NDArray[np.float32], ...] | None = None
+    logits: tuple[npt.NDArray[np.float32], ...] | None = None
     beam_indices: npt.NDArray[np.int32] | None = None
 
 
-def call_step(step: StepFunction, token_ids: Ids, parents: Ids | None) -> npt.NDArray[np.float32]:
+def call_step(
+    step: StepFunction, token_ids: Ids, parents: Ids | None, *, may_be_invalid: bool = False
+) -> npt.NDArray[np.float32]:
     """Logits (N, V) of one step, as float32: all arithmetic of a search is float32, whatever the model computes in.
 
     Raises:
-        InputError: if a logit is NaN or +inf. There is no best id then, and anything picked would look like a result.
+        InputError: if a logit is NaN or +inf, unless that is what remove_invalid_values is there for. There is no best id
+            then, and anything picked would look like a result.
     """
     logits_NV = np.asarray(step(token_ids, parents)).astype(np.float32, copy=False)
+    if may_be_invalid:
+        return logits_NV
     # The largest of a row is NaN if any of its logits is: one pass, and no array of booleans the size of the logits.
     largest_N = logits_NV.max(axis=-1)
     usable_N = largest_N < np.inf  # False for NaN as well
@@ -97,3 +131,31 @@ def apply_processors(processors: Sequence[Processor], ids_NU: Ids, scores_NV: Sc
     for processor in processors:
         scores_NV = processor(ids_NU, scores_NV)
     return scores_NV
+
+
+def hits_a_criterion(
+    criteria: Sequence[StoppingCriterion], ids_NU: Ids, scores: tuple[Scores, ...] | None
+) -> npt.NDArray[np.bool_]:
+    """Which rows (N,) any of the criteria stops.
+
+    Raises:
+        InputError: if one returns neither a bool for each row nor one for all.
+    """
+    stops_N = np.zeros(len(ids_NU), dtype=bool)
+    for criterion in criteria:
+        found = np.asarray(criterion(ids_NU, scores))
+        if found.dtype != bool or found.shape not in ((), stops_N.shape):
+            name = getattr(criterion, "__name__", type(criterion).__name__)
+            raise InputError(
+                f"stopping_criteria {name} returned {found.dtype} of shape {found.shape}. "
+                f"Return one bool, or an array of {len(ids_NU)}: one for each row."
+            )
+        stops_N |= found
+    return stops_N
+
+
+def log_softmax(logits_NV: Scores) -> Scores:
+    """`x - max - log(sum(exp(x - max)))` over the last axis; the maximum is taken out so that exp cannot overflow."""
+    shifted_NV: Scores = logits_NV - logits_NV.max(axis=-1, keepdims=True)
+    shifted_NV -= np.log(np.exp(shifted_NV).sum(axis=-1, keepdims=True))
+    return shifted_NV

@@ -130,6 +130,12 @@ _GREEDY_STEP = {
     "greedy.step.n.is_running": ("whether the row has not ended", "N"),
 }
 
+_SAMPLE_STEP = {
+    "sample.step.n.scores": ("processors(logits), what is unlikely cut off", "N V"),
+    "sample.step.n.tokens": ("drawn from softmax(scores); pad in rows that have ended", "N"),
+    "sample.step.n.is_running": ("whether the row has not ended", "N"),
+}
+
 _BEAM_STEP = {
     "beam.step.n.logprobs": ("log softmax(logits)", "N V"),
     "beam.step.n.scores": ("processors(logprobs)", "N V"),
@@ -149,6 +155,7 @@ _BEAM_STEP = {
 # Rows of the results: num_return_sequences of each document.
 _RESULT = {
     "greedy.sequences": ("what was written, prompt first", "N U"),
+    "sample.sequences": ("what was drawn, prompt first", "N U"),
     "beam.sequences": ("the best finished texts, prompt first", "N U"),
     "beam.sequences_scores": ("their scores", "B W"),
 }
@@ -168,6 +175,7 @@ _SECTIONS = (
     _in_layers("led.decoder", _DECODER_LAYER),
     _HEAD,
     _GREEDY_STEP,
+    _SAMPLE_STEP,
     _BEAM_STEP,
     _RESULT,
 )

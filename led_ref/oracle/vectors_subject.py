@@ -295,6 +295,6 @@ def _numbered(**lists: tuple[Array, ...] | None) -> dict[str, Array]:
 def _found(result: Any) -> dict[str, Array]:
     """Of a SearchResult what a case asks for."""
     found = {"sequences": result.sequences}
-    if result.sequences_scores is not None:
+    if getattr(result, "sequences_scores", None) is not None:  # with beams
         found["sequences_scores"] = result.sequences_scores
     return found

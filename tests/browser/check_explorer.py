@@ -19,9 +19,9 @@ import numpy as np
 from chromium import launch
 
 import led_ref
-from led_ref.api import global_mask
 from led_ref.explorer.page import page
 from led_ref.explorer.record import record
+from led_ref.global_mask import global_mask
 from led_ref.model.masks import document_masks, window_blocks
 from led_ref.oracle.dense import who_sees_whom
 

@@ -124,14 +124,7 @@ def test_files_of_transformers_are_read_past_what_changes_nothing():
     assert resolved(config={**file, "dropout": 0.1, "task_specific_params": {"num_beams": 9}}).num_beams == 4
 
 
-FEATURES = {
-    "do_sample": True,
-    "penalty_alpha": 0.6,
-    "bad_words_ids": [[5]],
-    "suppress_tokens": [0],
-    "renormalize_logits": True,
-    "stop_strings": "x",
-}
+FEATURES = {"penalty_alpha": 0.6, "guidance_scale": 1.5, "force_words_ids": [[5]], "low_memory": True}
 
 
 @pytest.mark.parametrize(("name", "value"), FEATURES.items())
@@ -147,12 +140,31 @@ def test_what_would_change_the_result_and_is_not_here_is_refused_wherever_it_is(
         assert resolved({name: None}, **given).num_beams == 1
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), {"temperature": 0.7, "top_k": 5, "top_p": 0.9, "output_logits": True}.items()
-)
+@pytest.mark.parametrize(("name", "value"), {"compile_config": {"mode": "fast"}, "prefill_chunk_size": 5}.items())
 def test_a_call_may_not_wish_for_what_is_not_here(name, value):
-    with pytest.raises(SettingsError, match=f"{name} is {value!r} .from the call., which is not part of this version"):
+    with pytest.raises(SettingsError, match=f"{name} is .*from the call., which is not part of this version"):
         resolved({name: value})
+
+
+IDLE = [
+    ({"temperature": 0.7}, {"do_sample": True}, "do_sample is False: nothing is drawn"),
+    ({"top_k": 5}, {"do_sample": True}, "Pass do_sample=True, or leave top_k out"),
+    ({"seed": 7}, {"do_sample": True}, "do_sample is False"),
+    ({"length_penalty": 2.0}, {"num_beams": 2}, "num_beams is 1: there are no beams"),
+    ({"early_stopping": True}, {"num_beams": 2}, "leave early_stopping out"),
+    ({"exponential_decay_length_penalty": (2, 1.5), "eos_token_id": None}, {"eos_token_id": 2}, "no end to favour"),
+]
+
+
+@pytest.mark.parametrize(("call", "with_effect", "words"), IDLE, ids=[next(iter(call)) for call, *_ in IDLE])
+def test_a_call_may_not_set_what_has_no_effect(call, with_effect, words):
+    name, value = next(iter(call.items()))
+    with pytest.raises(SettingsError, match=rf"{name} is .* \(from the call\), but .*{words}"):
+        resolved(call)
+    assert getattr(resolved({**call, **with_effect}), name) == value
+    in_a_file = {name: value, "eos_token_id": call.get("eos_token_id", 2)}
+    assert resolved(file=in_a_file).num_beams == 1
+    assert resolved({name: getattr(GenerationSettings(), name)}).num_beams == 1  # what it is anyway may be said
 
 
 # ---- what is refused ------------------------------------------------------------------------------------------------
@@ -164,7 +176,7 @@ def test_a_call_may_not_wish_for_what_is_not_here(name, value):
         ("num_beam", "num_beams"),
         ("max_new_token", "max_new_tokens"),
         ("lenght_penalty", "length_penalty"),
-        ("Eos", "eos_token_id"),
+        ("eos_token", "eos_token_id"),
     ],
 )
 def test_a_name_that_does_not_exist_gets_the_nearest_one(wrong, nearest):
@@ -218,6 +230,42 @@ BAD_VALUES = [
     ),
     ({"min_new_tokens": 21}, "min_new_tokens is 21 (from the call), but max_length is 21 (the default)"),
     ({"max_length": 1}, "max_length is 1 (from the call), but 1 id is there before the first one is written"),
+    ({"do_sample": 1}, "do_sample is 1 (from the call); it must be True or False"),
+    (
+        {"temperature": 0},
+        "temperature is 0 (from the call); it must be a number above 0; 1 switches it off, and do_sample",
+    ),
+    ({"top_k": -1}, "top_k is -1 (from the call); it must be a whole number of at least 0"),
+    ({"top_p": 1.5}, "top_p is 1.5 (from the call); it must be a number from 0 to 1; 1 switches it off"),
+    ({"top_h": 0}, "top_h is 0 (from the call); it must be a number above 0 and at most 1"),
+    ({"min_p": float("nan")}, "min_p is nan (from the call); it must be a number from 0 to 1"),
+    ({"typical_p": 0}, "typical_p is 0 (from the call); it must be a number above 0 and at most 1"),
+    ({"epsilon_cutoff": 1}, "epsilon_cutoff is 1 (from the call); it must be a number from 0 to below 1"),
+    ({"eta_cutoff": "0.1"}, "eta_cutoff is '0.1' (from the call); it must be a number from 0 to below 1"),
+    ({"seed": -3}, "seed is -3 (from the call); it must be a whole number of at least 0, or one for each document"),
+    ({"seed": [1, 2.0]}, "seed is [1, 2.0] (from the call); it must be"),
+    ({"max_time": 0}, "max_time is 0 (from the call); it must be a number of seconds above 0"),
+    ({"bad_words_ids": [5]}, "bad_words_ids is [5] (from the call); it must be a list of lists of ids"),
+    ({"bad_words_ids": [[]]}, "bad_words_ids is [[]] (from the call); it must be a list of lists of ids"),
+    ({"bad_words_ids": [[5, 99]]}, "bad_words_ids is ((5, 99),) (from the call), but ids lie in 0 ... 98"),
+    ({"sequence_bias": {(5,): "much"}}, "sequence_bias is {(5,): 'much'} (from the call); it must be a dict such as"),
+    ({"sequence_bias": [[[5, 200], 1.0]]}, "(from the call), but ids lie in 0 ... 98"),
+    ({"suppress_tokens": 5}, "suppress_tokens is 5 (from the call); it must be a list of ids"),
+    ({"begin_suppress_tokens": [100]}, "begin_suppress_tokens is (100,) (from the call), but ids lie in 0 ... 98"),
+    (
+        {"exponential_decay_length_penalty": (1.5, 2)},
+        "exponential_decay_length_penalty is (1.5, 2) (from the call); it must be (new tokens after which it begins, factor",
+    ),
+    ({"stop_strings": ["x", ""]}, "stop_strings is ['x', ''] (from the call); it must be a text, or a list of texts"),
+    (
+        {"stop_strings": "x", "eos_token_id": None, "pad_token_id": None},
+        "stop_strings is ('x',) (from the call), so texts differ in length, but there is no pad_token_id",
+    ),
+    (
+        {"do_sample": True, "num_beams": 2, "num_return_sequences": 3},
+        "Pass num_beams=3 or more, or ask for fewer texts",
+    ),
+    ({"num_return_sequences": 3}, "Pass num_beams=3 or more, or ask for fewer texts; or draw them: do_sample=True."),
     ({"eos_token_id": list(range(99)), "num_beams": 2}, "nothing is left that a beam could go on with"),
 ]
 

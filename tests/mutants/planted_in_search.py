@@ -81,7 +81,7 @@ PLANTED = [
         "A document that was closed can open again.",
     ),
     (
-        "no-log-softmax", BEAM, "log_softmax(call_step(step, new_ids, parents))", "call_step(step, new_ids, parents)",
+        "no-log-softmax", BEAM, "logprobs_NV = log_softmax(logits_NV)", "logprobs_NV = logits_NV",
         "Beams add up logits instead of log-probabilities.",
     ),
     (
@@ -101,16 +101,16 @@ PLANTED = [
     ),
     # ---- greedy search ----
     (
-        "greedy-ties-to-the-higher", GREEDY, "scores_BV.argmax(axis=-1)",
-        "scores_BV.shape[1] - 1 - scores_BV[:, ::-1].argmax(axis=-1)",
+        "greedy-ties-to-the-higher", GREEDY, "scores_NV.argmax(axis=-1)",
+        "scores_NV.shape[1] - 1 - scores_NV[:, ::-1].argmax(axis=-1)",
         "Of equal ids the higher one is written.", TIES,
     ),
     (
-        "greedy-one-too-long", GREEDY, "ids_BU.shape[1] < settings.max_length", "ids_BU.shape[1] <= settings.max_length",
+        "greedy-one-too-long", GREEDY, "ids_NU.shape[1] < settings.max_length", "ids_NU.shape[1] <= settings.max_length",
         "Greedy search writes one id more than max_length.",
     ),
     (
-        "written-after-the-end", GREEDY, "np.where(running_B, next_B, settings.fill_token_id)", "next_B",
+        "written-after-the-end", GREEDY, "np.where(running_N, pick(scores_NV), settings.fill_token_id)", "pick(scores_NV)",
         "A row that has ended goes on with words instead of pad.",
     ),
     # ---- rules about the next id ----
