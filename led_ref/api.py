@@ -24,7 +24,7 @@ from led_ref.global_mask import global_mask as global_mask
 from led_ref.led import LEDForConditionalGeneration
 from led_ref.pretrained import LEDPreTrainedModel
 from led_ref.reading import Progress
-from led_ref.tokenizer.pieces import text_pieces
+from led_ref.streaming import StreamsText
 from led_ref.tokenizer.tokenizer import LEDTokenizer
 
 Model = TypeVar("Model", bound=LEDPreTrainedModel)
@@ -60,7 +60,7 @@ def bundled_model() -> Path:
 
 
 @dataclass(frozen=True)
-class LED:
+class LED(StreamsText):
     """A model and its tokenizer, loaded: text in, text out.
 
     Args:
@@ -173,51 +173,6 @@ class LED:
         """
         ids = self.encode(text, truncation=truncation)
         return Document(ids, global_mask(global_attention, len(ids)))
-
-    def stream(
-        self,
-        text: str,
-        *,
-        global_attention: GlobalAttention = "first",
-        truncation: bool = False,
-        cross_attention: str = "cached",
-        progress: Progress | None = None,
-        **settings: Any,
-    ) -> Iterator[str]:
-        """Write a text for a document, and give it out as it is written: pieces that together are what `generate` returns.
-
-        No piece ends inside a character. The document is read before this returns; each piece is written when asked for.
-
-        Args:
-            text: one document.
-            global_attention: see `generate`, as for all the others.
-            truncation: see there.
-            cross_attention: see there.
-            progress: see there.
-            settings: see there. Beams decide at their end, so num_beams must be 1 (greedy search), or do_sample=True with it.
-
-        Raises:
-            InputError: as `generate`.
-            SettingsError: if num_beams or num_return_sequences is above 1; else as `generate`.
-        """
-        check_settings(settings)
-        document = self.prepare(text, global_attention=global_attention, truncation=truncation)
-        return self.stream_prepared(document, cross_attention=cross_attention, progress=progress, **settings)
-
-    def stream_prepared(self, document: Document, **settings: Any) -> Iterator[str]:
-        """As `stream`, of what `prepare` made of a text."""
-        found = {name: value for name, value in settings.items() if name not in _HOW}
-        texts = self.model.effective_settings(**found).num_return_sequences
-        if texts > 1:
-            raise SettingsError(f"num_return_sequences is {texts}, but one text is streamed at a time. Leave it out.")
-        writing = self.model.stream(
-            [document.ids],
-            attention_mask=[[1] * len(document.ids)],
-            global_attention_mask=[document.global_mask],
-            tokenizer=self.tokenizer,
-            **settings,
-        )
-        return text_pieces(self.tokenizer, (int(token_id) for (token_id,) in writing))
 
     def encode(self, text: str, *, truncation: bool = False) -> list[int]:
         """The ids of a document, with `<s>` and `</s>`.

@@ -241,7 +241,6 @@ def test_what_is_no_document(bundled, documents, found, remedy):
         ({"return_dict_in_generate": True}, "not text"),
         ({"penalty_alpha": 0.6}, "Leave penalty_alpha out"),
         ({"logits_processor": [len]}, "rules that are functions work on ids"),
-        ({"output_scores": True}, "Pass return_dict_in_generate=True"),
     ],
     ids=str,
 )

@@ -252,7 +252,7 @@ def test_drawn_text_comes_again_with_its_seed_and_streams(command, page, bundled
     ("options", "words"),
     [
         (["--stream"], r"num_beams is 4, and beams decide only at their end.*Pass num_beams=1"),
-        (["--stream", "--json", "--sample"], "--stream prints a text as it is written, --json an object"),
+        (["--stream", "--json", "--sample"], "--stream prints a text as it is written, --json and --out"),
         (["--seed", "3"], r"seed is 3 .*do_sample is False"),
     ],
     ids=str,

@@ -52,7 +52,9 @@ MAY_IMPORT = {
     },
     "led_heads": {"led_backends", "config", "inputs", "labels", "led", "model", "pretrained", "reading"},
     "global_mask": {"led_backends"},
+    "streaming": {"api", "batches", "global_mask", "reading", "tokenizer"},
     "api": {
+        "streaming",
         "batches",
         "global_mask",
         "led_backends",

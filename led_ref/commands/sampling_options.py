@@ -4,6 +4,9 @@ import argparse
 import secrets
 from typing import Any
 
+from led_ref.commands.progress import say
+from led_ref.errors import SettingsError
+
 
 def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     """--sample, --seed, --temperature, --top-p, --stream."""
@@ -25,7 +28,15 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
 
 
 def sampling_settings(options: argparse.Namespace) -> dict[str, Any]:
-    """What these options set."""
+    """What these options set.
+
+    Raises:
+        SettingsError: if a text is to be shown as it is written, and also whole.
+    """
+    if options.stream and (options.json or options.out is not None):
+        raise SettingsError(
+            "--stream prints a text as it is written, --json and --out are for texts that are whole. Leave one out."
+        )
     named = {name: getattr(options, name) for name in ("seed", "temperature", "top_p")}
     settings = {name: value for name, value in named.items() if value is not None}
     if options.sample:
@@ -35,6 +46,11 @@ def sampling_settings(options: argparse.Namespace) -> dict[str, Any]:
     return settings
 
 
-def fresh_seed() -> int:
-    """A seed for a text that nobody has given one, short enough to be typed again."""
-    return secrets.randbits(32)
+def take_seed(effective: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
+    """The seed as a setting, where ids are drawn and nobody has given one: short enough to be typed again."""
+    if not effective["do_sample"] or effective["seed"] is not None:
+        return {}
+    effective["seed"] = secrets.randbits(32)
+    if not quiet:
+        say(f"drawing with a new seed; --seed {effective['seed']} draws the same again")
+    return {"seed": effective["seed"]}

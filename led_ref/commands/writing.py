@@ -12,10 +12,10 @@ from led_ref.api import LED, check_settings, load
 from led_ref.batches import Document, Written, write_each
 from led_ref.commands.output import print_json
 from led_ref.commands.progress import ProgressBars, say
-from led_ref.commands.sampling_options import fresh_seed, sampling_settings
+from led_ref.commands.sampling_options import sampling_settings, take_seed
 from led_ref.commands.writing_many import ResultsOf, write_into_folder
 from led_ref.documents import is_manual_page, manual_page_body, read_document
-from led_ref.errors import LEDError, SettingsError
+from led_ref.errors import LEDError
 
 
 def write_documents(options: argparse.Namespace, *, settings: dict[str, Any], show_all: bool) -> int:
@@ -36,10 +36,6 @@ def write_documents(options: argparse.Namespace, *, settings: dict[str, Any], sh
             settings[name] = getattr(options, name)
     settings |= sampling_settings(options)
     check_settings(settings)
-    if options.stream and (options.json or options.out is not None):
-        raise SettingsError(
-            "--stream prints a text as it is written, --json and --out are for texts that are whole. Leave one out."
-        )
     results = None
     if options.out is not None:  # before anything is read: names that collide, a folder that may not be written to
         results = ResultsOf(options, options.files, kind="texts" if show_all else "summary")
@@ -58,10 +54,7 @@ def write_documents(options: argparse.Namespace, *, settings: dict[str, Any], sh
         notice=None if quiet else say,
     )
     effective = led.model.effective_settings(**settings).to_dict()
-    if effective["do_sample"] and effective["seed"] is None:
-        effective["seed"] = settings["seed"] = fresh_seed()
-        if not quiet:
-            say(f"drawing with a new seed; --seed {settings['seed']} draws the same again")
+    settings |= take_seed(effective, quiet=quiet)
     parameters = sum_of_parameters(led)
     if not quiet:
         say(
