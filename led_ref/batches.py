@@ -99,8 +99,8 @@ def write_each(
         model: what reads and writes.
         documents: as it reads them.
         settings: of generate.
-        batch_size: documents written together, at most. Rules that look at the ids of the source count padding as text,
-            so with one of them each document is written alone.
+        batch_size: documents written together, at most. Rules that look at the ids of the source count padding as text, and
+            max_time counts what all of them take: with one of these each document is written alone.
         batch_memory: bytes that a batch may take beside the weights; one document may take more.
         cross_attention: see LEDForConditionalGeneration.generate.
         progress: told after each encoder layer and each token, of all documents that are written together.
@@ -120,10 +120,11 @@ def write_each(
     def fits(longest: int, count: int) -> bool:
         new = resolved.max_length - 1
         folded = cross_attention == "folded"
-        load = Workload(longest, count, resolved.rows_per_document, new, dtype=model.dtype, folded=folded)
+        cache = resolved.cache_implementation if resolved.use_cache else "none"
+        load = Workload(longest, count, resolved.rows_per_document, new, dtype=model.dtype, folded=folded, cache=cache)
         return memory_plan.plan(model.config, load).writing <= batch_memory
 
-    if batch_size == 1 or looks_at_source:
+    if batch_size == 1 or looks_at_source or resolved.max_time is not None:
         batches = [[i] for i in range(len(documents))]
     else:
         batches = plan_batches([len(document.ids) for document in documents], most=batch_size, fits=fits)

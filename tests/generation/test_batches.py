@@ -38,6 +38,7 @@ def test_a_plan_has_every_document_once_and_keeps_to_its_limits(lengths, most, r
             "num_return_sequences": 3,
             "max_new_tokens": 9,
         },
+        {"do_sample": True, "temperature": 2.0, "seed": 5, "num_return_sequences": 2, "max_new_tokens": 8},
         {"num_beams": 2, "encoder_no_repeat_ngram_size": 2, "encoder_repetition_penalty": 1.4, "max_new_tokens": 8},
     ],
 )
