@@ -8,6 +8,7 @@ import doctest
 import json
 import pydoc
 import re
+import runpy
 import shlex
 from pathlib import Path
 
@@ -238,3 +239,16 @@ def test_accuracy_tables_are_the_measured_figures():
     assert set(shown) <= set(rows)
     for row in report["rows"]:  # what the page says of them
         assert row["led_ref float32"]["rms"] <= row["transformers float32"]["rms"]
+
+
+def test_the_precision_tables_are_the_measured_figures():
+    measure = runpy.run_path(str(DOCS / "measure_precision.py"))
+    report = json.loads(measure["DATA"].read_text(encoding="utf-8"))
+    page = (DOCS / "precision.md").read_text(encoding="utf-8")
+    for table in measure["tables"](report):
+        assert "\n\n" + "\n".join(table) + "\n\n" in page
+    assert report["date"] in page
+    assert report["machine"]["processor"] in page
+    assert list(report["rows"]) == list(measure["KINDS"])
+    for kind, most in (("float16", 0.5), ("bfloat16", 0.5), ("int8", 0.30), ("nf4", 0.20), ("nf4-double", 0.20)):
+        assert report["rows"][kind]["of_float32"] <= most

@@ -232,6 +232,33 @@ with tempfile.TemporaryDirectory() as scratch:
     print(led_ref.generate(page, Path(scratch) / "half"))
 
 # %% [markdown]
+# ## Keep the weights smaller
+#
+# `quantize="int8"` rounds the matrices of all linear maps to 8 bits, `"nf4"` to 4. They stay so in memory, and become numbers
+# a tile at a time inside a product. `led-ref convert SRC DST --quantize int8` writes such a folder. Embeddings, positions and
+# norms stay as they are; in the bundled model positions alone are half of all numbers, so its file shrinks little:
+
+# %%
+from led_ref.weights.folder import read_tensors
+from led_ref.weights.quantized import quantizable
+
+sizes = {key: tensor.data.size for key, tensor in read_tensors(led_ref.bundled_model()).items()}
+rounded = sum(sizes[key] for key in quantizable(led.model.config))
+print(f"{rounded:,} of {sum(sizes.values()):,} numbers are in those matrices")
+before = led.generate(page, max_new_tokens=24)
+print(repr(before))
+with tempfile.TemporaryDirectory() as scratch:
+    for dtype, kind in (("float32", None), ("float32", "int8"), ("float32", "nf4")):
+        folder = Path(scratch) / (kind or dtype)
+        convert(led_ref.bundled_model(), folder, dtype=dtype, quantize=kind)
+        text = led_ref.generate(page, folder, max_new_tokens=24)
+        size = (folder / "model.safetensors").stat().st_size
+        print(f"{folder.name:<8} {size / 1e6:5.1f} MB  {'the same text' if text == before else repr(text)}")
+
+# %% [markdown]
+# A model this small has little to spare: here one rounding in 8 bits may already change the words. What it costs in speed and
+# accuracy, and on how many pages the words change, measured also at led-base's size: [Precision and size](../precision.md).
+#
 # ## Make a checkpoint
 #
 # From a BART, `led-ref convert --from-bart facebook/bart-base my-led` makes the LED that Ai2 began theirs with: what is
