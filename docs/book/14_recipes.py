@@ -256,8 +256,8 @@ with tempfile.TemporaryDirectory() as scratch:
         print(f"{folder.name:<8} {size / 1e6:5.1f} MB  {'the same text' if text == before else repr(text)}")
 
 # %% [markdown]
-# A model this small has little to spare: here one rounding in 8 bits may already change the words. What it costs in speed and
-# accuracy, and on how many pages the words change, measured also at led-base's size: [Precision and size](../precision.md).
+# A model this small has little to spare: one rounding may already change the words. On how many of 40 pages it does, and what
+# it costs in memory, speed and accuracy at led-base's size: [Precision and size](../precision.md).
 #
 # ## Make a checkpoint
 #
