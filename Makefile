@@ -22,8 +22,8 @@ demo: $(VENV)/base.done
 	@$(BIN)/led-ref summarize led_ref/bundled/led-ref.1.txt
 
 test: $(VENV)/dev.done
-	$(BIN)/pytest --ignore=tests/peer -m "not real_vocabulary and not nvrtc"
-	LED_REF_HYPOTHESIS=few $(BIN)/pytest --backend stand-in tests/model tests/generation tests/oracle # in place of a GPU
+	$(BIN)/pytest -n 2 --dist loadfile --ignore=tests/peer -m "not real_vocabulary and not nvrtc"
+	LED_REF_HYPOTHESIS=few $(BIN)/pytest -n 2 --dist loadfile --backend stand-in tests/model tests/generation tests/oracle # in place of a GPU
 
 check: $(VENV)/dev.done $(VENV)/docs.done
 	$(BIN)/ruff format --check .
