@@ -73,9 +73,7 @@ class LEDWithHead(LEDPreTrainedModel):
         if decoder_input_ids is None and decoder_inputs_embeds is None:
             decoder_input_ids = self._one_place_late(input_ids)
         return self.led(
-            None
-            if encoder_outputs is not None
-            else input_ids,  # beside encoder_outputs they were for the decoder alone
+            input_ids if encoder_outputs is None else None,  # beside encoder_outputs they were for the decoder alone
             decoder_input_ids=decoder_input_ids,
             encoder_outputs=encoder_outputs,
             decoder_inputs_embeds=decoder_inputs_embeds,

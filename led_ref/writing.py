@@ -191,8 +191,13 @@ def stream_ids(task: Task) -> Iterator[HostArray]:
     )
 
     def one_by_one() -> Iterator[HostArray]:
-        with device_errors(task.step.model.backend):
-            yield from writing
+        while True:
+            # Not around the whole loop: whoever asks for ids does as he likes between them, and may never ask again.
+            with device_errors(task.step.model.backend):
+                ids_N = next(writing, None)
+            if ids_N is None:
+                return
+            yield ids_N
 
     return one_by_one()
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import led_ref
 from led_backends.contract import DeviceMemoryError
@@ -357,3 +358,12 @@ def test_a_stop_string_ends_a_text(bundled, manual_page):
     assert whole.startswith(cut)
     assert word in cut
     assert len(cut) < len(whole)
+
+
+def test_between_two_pieces_blas_is_the_callers(bundled):
+    """Who streams may compute with the pieces, or stop asking: BLAS is held to one thread while an id is written, no longer."""
+    with threadpool_limits(3, user_api="blas"):
+        before = {library["filepath"]: library["num_threads"] for library in threadpool_info()}
+        ids = bundled.model.stream([[0, 5, 2]], num_beams=1, early_stopping=False, max_new_tokens=3)
+        next(ids)
+        assert {library["filepath"]: library["num_threads"] for library in threadpool_info()} == before
