@@ -153,6 +153,14 @@ class Backend(Protocol):
         """`x * (1 + erf(x / sqrt 2)) / 2`. May overwrite x."""
         ...
 
+    def split_heads(self, x_BTD: Array, heads: int, queries: int = 0) -> Array:
+        """(B, T, D) -> (B, H, T, K), a copy: head h takes columns h K to (h + 1) K of each row.
+
+        Each head's rows are dense, so that a tile of them is one block of memory. But keys and values that `attend` will read
+        often, for so many `queries` of a document at a time, may lie as suits the machine.
+        """
+        ...
+
     def hide(self, scores: Array, may_look: Array) -> None:
         """Set scores to minus infinity, in place, where `may_look` is False. `may_look` broadcasts against scores."""
         ...
@@ -185,7 +193,7 @@ class Backend(Protocol):
         Made for few queries and many keys, as in a decoding step: each key and value is read once for all queries.
         `may_look_BQS` is bool and broadcasts over B and Q; None: every query sees every key. A query that sees nothing
         gets zeros. Keys and values may be views of arrays with room for more positions: a head's rows are dense, but
-        the next head does not begin where the last one ends.
+        the next head does not begin where the last one ends. Or they lie as `split_heads` made them.
         """
         ...
 

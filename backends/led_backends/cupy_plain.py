@@ -80,6 +80,13 @@ class PlainOperations:
         x[...] = xp.maximum(y, 0) - a * ratio * xp.exp(a * a * -0.5)
         return x
 
+    def split_heads(self, x_BTD: Array, heads: int, queries: int = 0) -> Array:
+        """A dense copy, for however many queries."""
+        batch, length, d_model = x_BTD.shape
+        x_BTHK = x_BTD.reshape(batch, length, heads, d_model // heads)
+        x_BHTK: Array = self.xp.ascontiguousarray(x_BTHK.swapaxes(1, 2))
+        return x_BHTK
+
     def hide(self, scores: Array, may_look: Array) -> None:
         """Minus infinity where `may_look` is False, in place."""
         self.xp.copyto(scores, -math.inf, where=~may_look)

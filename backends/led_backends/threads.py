@@ -12,7 +12,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
 Piece = TypeVar("Piece")
@@ -48,12 +48,12 @@ def spread(work: Callable[[Piece], None], pieces: Sequence[Piece], threads: int,
         Exception: the first that a piece raised; the pieces after it may not have been begun.
     """
     helpers = min(threads, len(pieces)) - 1
-    if inside_a_piece():
+    if inside_a_piece() or (helpers < 1 and not products):
         for piece in pieces:
             work(piece)
         return
     if helpers < 1:
-        with BLAS.at_one_thread() if products else nullcontext():
+        with BLAS.at_one_thread():
             for piece in pieces:
                 work(piece)
         return

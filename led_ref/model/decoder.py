@@ -20,7 +20,7 @@ from led_backends.contract import Array, Backend, HostArray
 from led_ref.config import LEDConfig
 from led_ref.model.cache import FIRST_ROOM, DecoderCache, Growing, LayerCache
 from led_ref.model.folding import folded_attention
-from led_ref.model.ops import add_and_norm, add_positions, feed_forward, linear, scale_and_split, split_heads
+from led_ref.model.ops import add_and_norm, add_positions, feed_forward, linear, scale_and_split
 from led_ref.model.params import AttentionParams, DecoderLayerParams, DecoderParams
 from led_ref.model.pictures import rows_of, tell_attention
 from led_ref.model.tap import SILENT, Tap
@@ -106,6 +106,7 @@ def source_memory(
     """
     documents, length, d_model = states_BTD.shape
     own_shape = (documents, heads, room, d_model // heads)
+    queries = rows // documents  # of a document in each step
     layers = []
     for i, layer in enumerate(params.layers):
         k_BHTK = v_BHTK = None
@@ -113,12 +114,12 @@ def source_memory(
         if not folded or any(inner.wants(role) for role in ("k_proj.output", "v_proj.output", "k", "v")):
             k_BTD = linear(states_BTD, layer.encoder_attn.k_proj, backend)
             inner("k_proj.output", k_BTD)
-            k_BHTK = split_heads(k_BTD, heads, backend)
+            k_BHTK = backend.split_heads(k_BTD, heads, queries)
             inner("k", k_BHTK)
             del k_BTD  # or it would be there beside the values
             v_BTD = linear(states_BTD, layer.encoder_attn.v_proj, backend)
             inner("v_proj.output", v_BTD)
-            v_BHTK = split_heads(v_BTD, heads, backend)
+            v_BHTK = backend.split_heads(v_BTD, heads, queries)
             inner("v", v_BHTK)
             del v_BTD
         if folded:  # made to be shown, if at all
@@ -208,7 +209,7 @@ def self_attention(
     grown = []
     for role, before, new_NUD in (("k", memory.self_k, k_NUD), ("v", memory.self_v, v_NUD)):
         new_BQD = new_NUD.reshape(documents, -1, new_NUD.shape[-1])  # the texts of a document, one after the other
-        after = before.append(split_heads(new_BQD, heads, backend), backend)
+        after = before.append(backend.split_heads(new_BQD, heads), backend)
         if tap.wants(role):  # shown text by text, position by position
             tap(role, _own_entries(after.array, masks.entries_NS, backend))
         grown.append(after)
@@ -251,7 +252,7 @@ def cross_attention(
     else:
         assert states_BTD is not None
         if tap.wants("scores") or tap.wants("probs"):
-            shown_BHTK = split_heads(linear(states_BTD, params.k_proj, backend), heads, backend)
+            shown_BHTK = backend.split_heads(linear(states_BTD, params.k_proj, backend), heads)
             tell_attention(q_BHQK, shown_BHTK, masks.source_B1T, len(x_NUD), None, backend, tap)
         out_BHQK = folded_attention(q_BHQK, states_BTD, params.k_proj, params.v_proj, masks.source_B1T, backend)
     return _project_out(out_BHQK, x_NUD.shape, params, backend, tap)

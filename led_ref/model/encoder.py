@@ -14,7 +14,7 @@ from led_backends.contract import Array, Backend, HostArray
 from led_ref.config import LEDConfig
 from led_ref.model.global_attention import global_attention
 from led_ref.model.masks import Block, DocumentMask, document_masks, window_blocks
-from led_ref.model.ops import add_and_norm, add_positions, feed_forward, linear, scale_and_split, split_heads
+from led_ref.model.ops import add_and_norm, add_positions, feed_forward, linear, scale_and_split
 from led_ref.model.params import EncoderLayerParams, EncoderParams, Linear
 from led_ref.model.pictures import together, window_pictures
 from led_ref.model.sliding_window import sliding_window_attention
@@ -110,9 +110,9 @@ def longformer_self_attention(
     # One after the other, so that a projection is gone when the next is made: it stays as its copy by heads.
     q_BHTK = scale_and_split(_project(x_BTD, "query", params.query, backend, tap), heads, backend)
     tap("q", q_BHTK)
-    k_BHTK = split_heads(_project(x_BTD, "key", params.key, backend, tap), heads, backend)
+    k_BHTK = backend.split_heads(_project(x_BTD, "key", params.key, backend, tap), heads)
     tap("k", k_BHTK)
-    v_BHTK = split_heads(_project(x_BTD, "value", params.value, backend, tap), heads, backend)
+    v_BHTK = backend.split_heads(_project(x_BTD, "value", params.value, backend, tap), heads)
     tap("v", v_BHTK)
 
     for role in ("scores", "probs"):

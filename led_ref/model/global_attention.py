@@ -14,7 +14,7 @@ as long as G < K = D / H, the width of a head. That is the rule below.
 from led_backends.contract import Array, Backend
 from led_ref.model.folding import folded_scores, folded_values
 from led_ref.model.masks import DocumentMask
-from led_ref.model.ops import linear, scale_and_split, split_heads
+from led_ref.model.ops import linear, scale_and_split
 from led_ref.model.params import EncoderLayerParams
 from led_ref.model.tap import SILENT, Tap
 
@@ -74,8 +74,8 @@ def _by_projecting(
 ) -> Array:
     """Many global tokens: ordinary attention, with keys and values of every token."""
     heads = len(q_HGK)
-    k_HTK = split_heads(linear(x_TD, params.key_global, backend)[None], heads, backend)[0]
-    v_HTK = split_heads(linear(x_TD, params.value_global, backend)[None], heads, backend)[0]
+    k_HTK = backend.split_heads(linear(x_TD, params.key_global, backend)[None], heads)[0]
+    v_HTK = backend.split_heads(linear(x_TD, params.value_global, backend)[None], heads)[0]
     if tap.wants("global_scores") or tap.wants("global_probs"):  # made to be shown
         scores_HGT = q_HGK @ k_HTK.swapaxes(-1, -2)
         if may_look_T is not None:

@@ -32,18 +32,10 @@ def add_and_norm(x: Array, update: Array, params: LayerNorm, backend: Backend, t
     return y
 
 
-def split_heads(x_BTD: Array, heads: int, backend: Backend) -> Array:
-    """(B, T, D) -> (B, H, T, K), dense: each head's rows lie together, so that a tile of them is one block of memory."""
-    batch, length, width = x_BTD.shape
-    x_BTHK = x_BTD.reshape(batch, length, heads, width // heads)
-    x_BHTK: Array = backend.xp.ascontiguousarray(x_BTHK.swapaxes(1, 2))
-    return x_BHTK
-
-
 def scale_and_split(q_BTD: Array, heads: int, backend: Backend) -> Array:
     """Queries `q / sqrt(K)`, split into heads: (B, T, D) -> (B, H, T, K). The scale comes after the bias. Overwrites q."""
     q_BTD *= q_BTD.dtype.type(1 / math.sqrt(q_BTD.shape[-1] // heads))
-    return split_heads(q_BTD, heads, backend)
+    return backend.split_heads(q_BTD, heads)
 
 
 def feed_forward(x_BTD: Array, fc1: Linear, fc2: Linear, backend: Backend, tap: Tap = SILENT) -> Array:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from led_backends.compact import HalfWeight, widen
 from led_backends.cupy_plain import PlainOperations
-from led_backends.numpy_backend import FEW_ROWS, NumpyBackend
+from led_backends.numpy_backend import NumpyBackend
+from led_backends.numpy_tiles import FEW_ROWS
 from led_ref.weights.quantize import KINDS, quantized
 from led_ref.weights.stored import narrow
 

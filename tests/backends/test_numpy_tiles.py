@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from led_backends.contract import Band
-from led_backends.numpy_backend import BLOCK_ROWS, FEW_ROWS, KEYS, WEIGHT_ROWS, NumpyBackend
+from led_backends.numpy_backend import BLOCK_ROWS, CHUNK, NumpyBackend
+from led_backends.numpy_tiles import FEW_ROWS, KEYS, WEIGHT_ROWS, shares
 
 # A few roundings of sums of some hundred products of numbers of about 1.
 CLOSE = {"float32": 2e-4, "float64": 2e-13}
@@ -49,10 +50,51 @@ def test_attention_over_any_number_of_keys(rng, queries, keys):
             room_k, room_v = (np.full((2, 3, keys + 11, 5), np.nan, dtype) for _ in "kv")
             room_k[:, :, :keys], room_v[:, :, :keys] = k, v
             views = room_k[:, :, :keys], room_v[:, :, :keys]  # as the decoder's store hands them over
-            found = [NumpyBackend(threads).attend(q.astype(dtype), *views, may_look) for threads in (1, 3)]
-            assert found[0].dtype == dtype
-            np.testing.assert_allclose(found[0], expected, rtol=0, atol=CLOSE[dtype])
-            assert np.array_equal(found[0], found[1])
+            columns = [
+                np.ascontiguousarray(x.swapaxes(2, 3)).swapaxes(2, 3) for x in views
+            ]  # as split_heads for one query
+            for lie in (views, columns):
+                found = [NumpyBackend(threads).attend(q.astype(dtype), *lie, may_look) for threads in (1, 3)]
+                assert found[0].dtype == dtype
+                np.testing.assert_allclose(found[0], expected, rtol=0, atol=CLOSE[dtype])
+                assert np.array_equal(found[0], found[1])
+
+
+@pytest.mark.parametrize("rows", [1, 4])
+def test_several_maps_of_the_same_rows_are_what_each_is_alone(rng, rows):
+    """Dealt to threads together, with heights that are no whole tiles: each row of each map once, and no bit differs."""
+    x = rng.standard_normal((rows, 1361)).astype(np.float32)
+    maps = [(rng.standard_normal((height, 1361)).astype(np.float32), np.zeros(height, np.float32))
+            for height in (WEIGHT_ROWS + 3, 1, 5 * WEIGHT_ROWS, 197)]  # fmt: skip
+    alone = [NumpyBackend(1).linear(x, *one) for one in maps]
+    for threads in (1, 2, 3, 7):
+        for found, expected in zip(NumpyBackend(threads).linears(x, maps), alone, strict=True):
+            assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 7])
+def test_shares_are_whole_tiles_and_cover_each_row_once(threads):
+    lengths = (0, WEIGHT_ROWS + 3, 1, 5 * WEIGHT_ROWS, 197)
+    dealt = shares(lengths, threads)
+    assert 1 <= len(dealt) <= threads
+    seen = [np.zeros(length, int) for length in lengths]
+    for n, part in (one for parts in dealt for one in parts):
+        assert part.start % WEIGHT_ROWS == 0
+        assert part.stop % WEIGHT_ROWS == 0 or part.stop == lengths[n]
+        seen[n][part] += 1
+    assert all((counts == 1).all() for counts in seen)
+
+
+@pytest.mark.parametrize("queries", [0, 1, 4])
+@pytest.mark.parametrize("length", [1, 7, 2 * CHUNK // 15])
+def test_heads_are_shares_of_the_columns(rng, queries, length):
+    x = rng.standard_normal((2, length, 15)).astype(np.float32)
+    for threads in (1, 3):
+        found = NumpyBackend(threads).split_heads(x, 3, queries)
+        assert found.shape == (2, 3, length, 5)
+        assert found.strides[-1 if queries != 1 else -2] == x.itemsize
+        for h in range(3):
+            assert np.array_equal(found[:, h], x[:, :, 5 * h : 5 * h + 5])
 
 
 @pytest.mark.parametrize("radius", [0, 2, 5, 40])

@@ -108,17 +108,17 @@ PLANTED = [
     (
         "scaled-before-the-bias", ENCODER, '_project(x_BTD, "query", params.query, backend, tap), heads, backend)',
         '_project(x_BTD, "query", params.query, backend, tap) - params.query.bias, heads, backend)'
-        " + split_heads(params.query.bias[None, None], heads, backend)",
+        " + backend.split_heads(params.query.bias[None, None], heads)",
         "The encoder's queries are scaled before their bias is added.",
     ),
     (
         "global-query-not-scaled", GLOBAL, "q_HGK = scale_and_split(q_GD[None], heads, backend)[0]",
-        "q_HGK = split_heads(q_GD[None], heads, backend)[0]",
+        "q_HGK = backend.split_heads(q_GD[None], heads)[0]",
         "Global queries are not scaled.",
     ),
     (
         "decoder-not-scaled", DECODER, "scale_and_split(q_NUD.reshape(documents, -1, q_NUD.shape[-1]), heads, backend)",
-        "split_heads(q_NUD.reshape(documents, -1, q_NUD.shape[-1]), heads, backend)",
+        "backend.split_heads(q_NUD.reshape(documents, -1, q_NUD.shape[-1]), heads)",
         "The decoder's queries are not scaled.",
     ),
     # ---- global attention ----
@@ -191,8 +191,8 @@ PLANTED = [
         "The residual is added after the LayerNorm instead of before it.",
     ),
     (
-        "heads-cut-across-positions", OPS, "x_BTD.reshape(batch, length, heads, width // heads)",
-        "x_BTD.reshape(batch, heads, length, width // heads).swapaxes(1, 2)",
+        "heads-cut-across-positions", BACKEND, "x_BTD.reshape(batch, length, heads, d_model // heads).swapaxes(1, 2)",
+        "x_BTD.reshape(batch, heads, length, d_model // heads)",
         "A row-major reshape cuts heads across positions.",
     ),
     (
