@@ -16,6 +16,7 @@ from book_tools import BAND, GLOBAL
 DROPPED = "#808080"
 INK = "#3f4a50"  # of docs/matplotlibrc; the global colour is too light for letters
 LABEL_AT = 0.84  # where on an edge its number stands: near its end, because many edges have the same beginning
+GAP = 0.1  # half the height of a number, in rows
 LEFT, RIGHT = 0.2, 0.75  # where between two columns an edge begins and ends
 
 
@@ -47,7 +48,8 @@ def draw_beam_tree(axes: Any, told: Any, decode: Callable[[Sequence[int]], str],
             _edge(axes, n, -beam if n else 0, -row, f"{score - before:+.2f}", color, width)
             label = f"{decode([word])!r}\n{score:.2f}"
             axes.text(n + 1, -row, label, ha="center", va="center", fontsize=9, color=INK if color == GLOBAL else color)
-    axes.set(xlim=(-0.3, steps + 0.4), ylim=(-len(running) - 1.9, 0.7))
+    lowest = len(running) + 0.75 * max(0, candidates - len(running) - 1)
+    axes.set(xlim=(-0.3, steps + 0.4), ylim=(-lowest - 0.4, 0.4))
     axes.axis("off")
 
 
@@ -65,7 +67,12 @@ def chosen_beams(told: Any, steps: int) -> list[int | None]:
 
 
 def _edge(axes: Any, column: int, y_from: float, y_to: float, label: str, color: str, width: float) -> None:
-    """A line from one column to the next with a number on it."""
-    axes.plot([column + LEFT, column + RIGHT], [y_from, y_to], color=color, lw=width)
-    x, y = np.array([column + LEFT, y_from]) + LABEL_AT * np.array([RIGHT - LEFT, y_to - y_from])
-    axes.text(x, y, label, fontsize=8, color=INK if color == GLOBAL else color, ha="center", va="bottom")
+    """A line from one column to the next with a number: above a level line, in a gap of one that rises or falls."""
+    begin, way = np.array([column + LEFT, y_from]), np.array([RIGHT - LEFT, y_to - y_from])
+    level = y_to == y_from
+    gap = 0 if level else GAP / abs(y_to - y_from)
+    for part in ((0, LABEL_AT - gap), (LABEL_AT + gap, 1)):
+        axes.plot(*zip(*(begin + share * way for share in part), strict=True), color=color, lw=width)
+    x, y = begin + LABEL_AT * way
+    ink = INK if color == GLOBAL else color
+    axes.text(x, y, label, fontsize=8, color=ink, ha="center", va="bottom" if level else "center")

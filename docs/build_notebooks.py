@@ -144,7 +144,7 @@ def build(source: Path) -> None:
     """Execute one notebook and write its page, pictures and all, and its .ipynb.
 
     Raises:
-        NotebookError: if a cell fails, or a picture has no text in its place.
+        NotebookError: if a cell fails or warns, or a picture has no text in its place.
     """
     import jupytext
     import nbformat
@@ -155,6 +155,7 @@ def build(source: Path) -> None:
     notebook = jupytext.read(source)
     execute(notebook, source)
     check_pictures(notebook, source)
+    check_silence(notebook, source)
 
     # Left alone, it would put drawings into files of their own.
     settings = Config({"ExtractOutputPreprocessor": {"enabled": False}})
@@ -211,6 +212,18 @@ def check_pictures(notebook: Any, source: Path) -> None:
         draws = any(DRAWING in output.get("data", {}) for output in cell.get("outputs", ()))
         if draws and not cell.metadata.get("alt"):
             raise NotebookError(f'{where(notebook, index, source)} draws; say what: # %% alt="..."')
+
+
+def check_silence(notebook: Any, source: Path) -> None:
+    """No warning, nor anything else from standard error, belongs on a page.
+
+    Raises:
+        NotebookError: naming the first cell that wrote there, and what.
+    """
+    for index, cell in enumerate(notebook.cells):
+        for output in cell.get("outputs", ()):
+            if output.get("name") == "stderr":
+                raise NotebookError(f"{where(notebook, index, source)} warns: {output.text.strip()}")
 
 
 def drawing(svg: str, alt: str) -> str:

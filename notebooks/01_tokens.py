@@ -75,15 +75,9 @@ for word in (" word", " café", " 寿司", "🙂"):
 
 # %%
 merges = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()
-pairs = [
-    tuple(line.split(" "))
-    for line in merges
-    if line and not line.startswith("#version")
-]
+pairs = [tuple(line.split(" ")) for line in merges if line and not line.startswith("#version")]
 rank = {pair: place for place, pair in enumerate(pairs)}
-print(
-    f"{len(pairs):,} pairs; the first ten: {'  '.join('+'.join(pair) for pair in pairs[:10])}"
-)
+print(f"{len(pairs):,} pairs; the first ten: {'  '.join('+'.join(pair) for pair in pairs[:10])}")
 
 
 def join_by_rank(word):
@@ -91,9 +85,7 @@ def join_by_rank(word):
     pieces = list(to_printable(word))
     states = [pieces]
     while True:
-        found = [
-            (rank[pair], i) for i, pair in enumerate(pairwise(pieces)) if pair in rank
-        ]
+        found = [(rank[pair], i) for i, pair in enumerate(pairwise(pieces)) if pair in rank]
         if not found:
             return states
         _, i = min(found)
@@ -108,50 +100,18 @@ def draw_ladder(axes, word):
     before = []
     for row, pieces in enumerate(states):
         x = 0
-        fresh = (
-            next((p for p in pieces if pieces.count(p) > before.count(p)), None)
-            if before
-            else None
-        )
+        fresh = next((p for p in pieces if pieces.count(p) > before.count(p)), None) if before else None
         for piece in pieces:
-            box = {
-                "boxstyle": "round,pad=0,rounding_size=0.15",
-                "edgecolor": "#2a9d8f",
-                "linewidth": 1,
-            }
+            box = {"boxstyle": "round,pad=0,rounding_size=0.15", "edgecolor": "#2a9d8f", "linewidth": 1}
             fill = "#2a9d8f66" if piece == fresh else "none"
-            axes.add_patch(
-                FancyBboxPatch(
-                    (x + 0.08, row + 0.12),
-                    len(piece) - 0.16,
-                    0.76,
-                    facecolor=fill,
-                    **box,
-                )
-            )
-            axes.text(
-                x + len(piece) / 2,
-                row + 0.5,
-                piece,
-                ha="center",
-                va="center",
-                family="monospace",
-                fontsize=9,
-            )
+            axes.add_patch(FancyBboxPatch((x + 0.08, row + 0.12), len(piece) - 0.16, 0.76, facecolor=fill, **box))
+            axes.text(x + len(piece) / 2, row + 0.5, piece, ha="center", va="center", family="monospace", fontsize=9)
             x += len(piece)
         if fresh:
-            place = rank[
-                next(pair for pair in pairwise(before) if "".join(pair) == fresh)
-            ]
-            axes.text(
-                x + 0.3, row + 0.5, f"pair no. {place + 1:,}", va="center", fontsize=8
-            )
+            place = rank[next(pair for pair in pairwise(before) if "".join(pair) == fresh)]
+            axes.text(x + 0.3, row + 0.5, f"pair no. {place + 1:,}", va="center", fontsize=8)
         before = pieces
-    axes.set(
-        xlim=(0, len(to_printable(word)) + 4.5),
-        ylim=(len(states), 0),
-        title=repr(word),
-    )
+    axes.set(xlim=(0, len(to_printable(word)) + 4.5), ylim=(len(states), 0), title=repr(word))
     axes.set_axis_off()
 
 
@@ -176,18 +136,12 @@ vocabulary = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
 def encode(text, pieces_of=lambda word: join_by_rank(word)[-1]):
     """Text to ids, as built above."""
     pieces = [piece for word in split(text) for piece in pieces_of(word)]
-    return [
-        vocabulary["<s>"],
-        *(vocabulary[piece] for piece in pieces),
-        vocabulary["</s>"],
-    ]
+    return [vocabulary["<s>"], *(vocabulary[piece] for piece in pieces), vocabulary["</s>"]]
 
 
 by_hand = encode(page)
 assert by_hand == led.encode(page)
-print(
-    f"{len(page):,} characters, {len(split(page)):,} words, {len(by_hand):,} tokens: equal to led_ref's"
-)
+print(f"{len(page):,} characters, {len(split(page)):,} words, {len(by_hand):,} tokens: equal to led_ref's")
 
 # %% [markdown]
 # And back again is simpler still: join the pieces, and read their signs as bytes. A token need not be a whole character, so
@@ -198,9 +152,7 @@ piece_of = {i: piece for piece, i in vocabulary.items()}
 assert b"".join(from_printable(piece_of[i]) for i in by_hand[1:-1]).decode() == page
 
 sushi = led.tokenizer("寿司", add_special_tokens=False).input_ids
-print(
-    f"寿司 is {len(sushi)} tokens; the first alone is {led.tokenizer.decode(sushi[:1])!r}"
-)
+print(f"寿司 is {len(sushi)} tokens; the first alone is {led.tokenizer.decode(sushi[:1])!r}")
 print(f"all together they are {led.tokenizer.decode(sushi)!r}")
 
 # %% [markdown]
@@ -219,9 +171,7 @@ samples = {
     "Japanese": "吾輩は猫である。名前はまだ無い。",
 }
 each = [len(join_by_rank(word)[-1]) for word in split(page)]
-density = {
-    name: len(text) / (len(encode(text)) - 2) for name, text in samples.items()
-}
+density = {name: len(text) / (len(encode(text)) - 2) for name, text in samples.items()}
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3))
 left.bar(*np.unique(each, return_counts=True), color="#2a9d8f")
@@ -251,21 +201,11 @@ def join_left_to_right(word):
 
 
 wrong = encode(page, join_left_to_right)
-assert (
-    led.tokenizer.decode(wrong, skip_special_tokens=True) == page
-)  # the round trip is blind to it
-other = [
-    word
-    for word in dict.fromkeys(split(page))
-    if join_left_to_right(word) != join_by_rank(word)[-1]
-]
-print(
-    f"{len(wrong):,} tokens instead of {len(by_hand):,}; {len(other)} different words are cut otherwise, such as"
-)
+assert led.tokenizer.decode(wrong, skip_special_tokens=True) == page  # the round trip is blind to it
+other = [word for word in dict.fromkeys(split(page)) if join_left_to_right(word) != join_by_rank(word)[-1]]
+print(f"{len(wrong):,} tokens instead of {len(by_hand):,}; {len(other)} different words are cut otherwise, such as")
 for word in other[:4]:
-    print(
-        f"  {word!r:15} {'|'.join(join_by_rank(word)[-1]):20} became {'|'.join(join_left_to_right(word))}"
-    )
+    print(f"  {word!r:15} {'|'.join(join_by_rank(word)[-1]):20} became {'|'.join(join_left_to_right(word))}")
 
 
 def line(document):

@@ -77,12 +77,8 @@ def table_of(strip_HTZ, global_HT):
     table_HTT = np.zeros((heads, T, T))
     for i in range(1, T):
         low, high = max(0, i - R), min(T, i + R + 1)
-        table_HTT[:, i, low:high] = strip_HTZ[
-            :, i, 1 + R + low - i : 1 + R + high - i
-        ]
-        table_HTT[:, i, 0] = strip_HTZ[
-            :, i, 0
-        ]  # the global column: everybody sees token 0
+        table_HTT[:, i, low:high] = strip_HTZ[:, i, 1 + R + low - i : 1 + R + high - i]
+        table_HTT[:, i, 0] = strip_HTZ[:, i, 0]  # the global column: everybody sees token 0
     table_HTT[:, 0] = global_HT  # the global row: token 0 sees everybody
     return table_HTT
 
@@ -101,23 +97,15 @@ def show_table(axes, table_TT, title, first=8):
     wide[0] = first
     cells = np.ma.masked_equal(table_TT.repeat(wide, axis=0).repeat(wide, axis=1), 0)
     extent = (0.5 - first, len(wide) - 0.5, len(wide) - 0.5, 0.5 - first)
-    scale = {
-        "norm": LogNorm(1e-4, 1e-1),
-        "cmap": "viridis",
-        "interpolation": "nearest",
-    }
+    scale = {"norm": LogNorm(1e-4, 1e-1), "cmap": "viridis", "interpolation": "nearest"}
     image = axes.imshow(cells, extent=extent, **scale)
-    axes.set(
-        title=title, xlabel="key j: what is looked at", ylabel="query i: who looks"
-    )
+    axes.set(title=title, xlabel="key j: what is looked at", ylabel="query i: who looks")
     return image
 
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4.4))
 show_table(left, table_HTT[HEAD], f"layer 2, head {HEAD + 1}: the whole page")
-image = show_table(
-    right, table_HTT[HEAD, :160, :160], "its upper left corner", first=3
-)
+image = show_table(right, table_HTT[HEAD, :160, :160], "its upper left corner", first=3)
 figure.colorbar(image, ax=[left, right], shrink=0.8, label="probability")
 plt.show()
 
@@ -140,13 +128,9 @@ for best in np.argsort(-weights)[:6]:
     axes.text(offsets[best], weights[best] + 0.003, text, ha="center", fontsize=9)
 axes.margins(y=0.12)
 axes.axvline(0, linestyle=":", color="#808080")
-axes.set(
-    title=f"what {pieces[i]!r} looks at", xlabel="offset j - i", ylabel="probability"
-)
+axes.set(title=f"what {pieces[i]!r} looks at", xlabel="offset j - i", ylabel="probability")
 plt.show()
-print(
-    f"the global token <s> gets {strip_HTZ[HEAD, i, 0]:.3f}; all 130 alike would get {1 / 130:.3f}"
-)
+print(f"the global token <s> gets {strip_HTZ[HEAD, i, 0]:.3f}; all 130 alike would get {1 / 130:.3f}")
 
 # %% [markdown]
 # And the other direction: the global token reads the whole page, through weights of its own. In the first layer its heads
@@ -192,9 +176,7 @@ def attention_by_definition(may_look_TT):
 i_T1, j_T = np.arange(T)[:, None], np.arange(T)
 may_look_TT = (abs(i_T1 - j_T) <= R) | (j_T == 0)
 probs_HTT, out_TD = attention_by_definition(may_look_TT)
-print(
-    f"{may_look_TT.sum():,} of {T * T:,} cells are needed: {may_look_TT.mean():.0%}"
-)
+print(f"{may_look_TT.sum():,} of {T * T:,} cells are needed: {may_look_TT.mean():.0%}")
 
 # %% [markdown]
 # ## The same in blocks
@@ -218,18 +200,12 @@ for width, height in ((8, T + 8), (T + 8, 8)):  # the global column and row, wid
 for n, block in enumerate(blocks):
     width, height = block.high - block.low, block.stop - block.start
     corner = (block.low - 0.5, block.start - 0.5)
-    axes.add_patch(
-        Rectangle(corner, width, height, fill=False, edgecolor="#2a9d8f", lw=1.8)
-    )
+    axes.add_patch(Rectangle(corner, width, height, fill=False, edgecolor="#2a9d8f", lw=1.8))
     size = f"{height} × {width}"
     if n == 0:
-        axes.text(
-            block.high - 5, block.start + 5, size, ha="right", va="top", fontsize=8
-        )
+        axes.text(block.high - 5, block.start + 5, size, ha="right", va="top", fontsize=8)
     else:
-        axes.text(
-            block.low + 5, block.stop - 5, size, ha="left", va="bottom", fontsize=8
-        )
+        axes.text(block.low + 5, block.stop - 5, size, ha="left", va="bottom", fontsize=8)
 axes.set(xlim=(-8, T), ylim=(T, -8), xlabel="key j", ylabel="query i")
 axes.set_title("one tile for each block of queries")
 plt.show()
@@ -237,15 +213,11 @@ plt.show()
 
 def cells_in(blocks):
     """Cells of all tiles, the global column's included."""
-    return sum(
-        (block.stop - block.start) * (1 + block.high - block.low) for block in blocks
-    )
+    return sum((block.stop - block.start) * (1 + block.high - block.low) for block in blocks)
 
 
 in_tiles = cells_in(blocks)
-print(
-    f"{len(blocks)} tiles hold {in_tiles:,} cells, {in_tiles / T**2:.0%} of the whole table"
-)
+print(f"{len(blocks)} tiles hold {in_tiles:,} cells, {in_tiles / T**2:.0%} of the whole table")
 
 # %% [markdown]
 # ## They agree
@@ -259,18 +231,14 @@ from led_ref.model.sliding_window import sliding_window_attention
 
 q_HTK, k_HTK, v_HTK = (heads_of(x_TD, linear) for linear in projections)
 q_HTK /= math.sqrt(K)
-windowed_TD = sliding_window_attention(
-    q_HTK, k_HTK, v_HTK, mask, blocks, led.model.backend
-)
+windowed_TD = sliding_window_attention(q_HTK, k_HTK, v_HTK, mask, blocks, led.model.backend)
 
 local = slice(1, T)  # row 0 is the global token's: it is computed elsewhere
 by_blocks = abs(windowed_TD[local] - out_TD[local]).max()
 print(f"one layer, blocks against the table by hand: at most {by_blocks:.1e} apart")
 assert by_blocks < 1e-13
 
-first_layer_HTT = table_of(
-    read.attentions[0][0], read.global_attentions[0][0, :, :, 0]
-)
+first_layer_HTT = table_of(read.attentions[0][0], read.global_attentions[0][0, :, :, 0])
 assert abs(first_layer_HTT[:, local] - probs_HTT[:, local]).max() < 1e-13
 
 # %%
@@ -279,14 +247,10 @@ from led_ref.weights.folder import read_tensors
 
 stored = read_tensors(led_ref.bundled_model())
 weights = {name: tensor.to_numpy("float64") for name, tensor in stored.items()}
-by_oracle = dense.encode(
-    weights, led.model.config, [ids], global_attention_mask=mark_first
-)
+by_oracle = dense.encode(weights, led.model.config, [ids], global_attention_mask=mark_first)
 whole = abs(read.last_hidden_state - by_oracle.hidden_states[-1]).max()
 largest = abs(read.last_hidden_state).max()
-print(
-    f"the whole encoder against the oracle: at most {whole:.1e} apart; largest state {largest:.1f}"
-)
+print(f"the whole encoder against the oracle: at most {whole:.1e} apart; largest state {largest:.1f}")
 assert whole < 1e-11
 
 # %% [markdown]

@@ -81,26 +81,15 @@ grouped = padded.reshape(len(rows_UT), -1, GROUP).sum(axis=-1)
 figure, axes = plt.subplots(figsize=(9, 0.32 * len(rows_UT) + 1))
 scale = {"norm": LogNorm(1e-3, 1), "cmap": "viridis", "interpolation": "nearest"}
 image = axes.imshow(grouped, aspect="auto", extent=(0, T, len(rows_UT), 0), **scale)
-axes.set(
-    yticks=np.arange(len(rows_UT)) + 0.5,
-    yticklabels=[repr(tokenizer.decode([i])) for i in written[1:]],
-)
-axes.set(
-    xlabel="token of the document",
-    title="cross-attention of layer 2, mean of its heads",
-)
+axes.set(yticks=np.arange(len(rows_UT)) + 0.5, yticklabels=[repr(tokenizer.decode([i])) for i in written[1:]])
+axes.set(xlabel="token of the document", title="cross-attention of layer 2, mean of its heads")
 figure.colorbar(image, label="share")
 plt.show()
 
 for u in range(min(5, len(rows_UT))):
     best = np.argsort(-rows_UT[u])[:4]
-    shares = ", ".join(
-        f"{tokenizer.decode([ids[t]]).strip() or '↵'!r} {rows_UT[u, t]:.2f}"
-        for t in best
-    )
-    print(
-        f"writing {tokenizer.decode([written[u + 1]])!r:12} it looked most at {shares}"
-    )
+    shares = ", ".join(f"{tokenizer.decode([ids[t]]).strip() or '↵'!r} {rows_UT[u, t]:.2f}" for t in best)
+    print(f"writing {tokenizer.decode([written[u + 1]])!r:12} it looked most at {shares}")
 
 # %% [markdown]
 # To write the page's name the model copies: it looks at that name in the document, piece by piece. The words after it come
@@ -121,17 +110,11 @@ K = e_TD.shape[1] // H
 
 def heads_of(x_XD, linear):
     """A linear map, cut into heads: (X, D) -> (H, X, K)."""
-    return (
-        (x_XD @ linear.weight.T + linear.bias).reshape(len(x_XD), H, K).swapaxes(0, 1)
-    )
+    return (x_XD @ linear.weight.T + linear.bias).reshape(len(x_XD), H, K).swapaxes(0, 1)
 
 
 x_UD = trace["led.decoder.layers.0.self_attn_layer_norm.output"][0]
-scores_HUT = (
-    heads_of(x_UD, weights.q_proj)
-    @ heads_of(e_TD, weights.k_proj).swapaxes(-1, -2)
-    / math.sqrt(K)
-)
+scores_HUT = heads_of(x_UD, weights.q_proj) @ heads_of(e_TD, weights.k_proj).swapaxes(-1, -2) / math.sqrt(K)
 probs_HUT = np.exp(scores_HUT - scores_HUT.max(axis=-1, keepdims=True))
 probs_HUT /= probs_HUT.sum(axis=-1, keepdims=True)
 difference = abs(probs_HUT - trace[f"{name}.probs"][0]).max()
@@ -152,11 +135,7 @@ assert difference < 1e-13
 # %%
 logits_UV, cache = [], None
 for i in written:
-    step = model(
-        encoder_outputs=None if cache else read,
-        decoder_input_ids=[[i]],
-        past_key_values=cache,
-    )
+    step = model(encoder_outputs=None if cache else read, decoder_input_ids=[[i]], past_key_values=cache)
     cache = step.past_key_values
     logits_UV.append(step.logits[0, -1])
 
@@ -174,10 +153,7 @@ fast = led_ref.load().model
 states = fast.encoder([ids], global_attention_mask=first)
 lengths = [1, 28, 56, 84, 112]
 text = (written * 16)[: max(lengths) + 1]
-pasts = {
-    n: fast(encoder_outputs=states, decoder_input_ids=[text[:n]]).past_key_values
-    for n in lengths
-}
+pasts = {n: fast(encoder_outputs=states, decoder_input_ids=[text[:n]]).past_key_values for n in lengths}
 
 
 def again(n):
@@ -199,9 +175,7 @@ def milliseconds(work, n):
 
 # The fastest of 12 rounds: what else the machine does makes a run slower, never faster.
 plain = np.min([[milliseconds(again, n) for n in lengths] for _ in range(12)], axis=0)
-cached = np.min(
-    [[milliseconds(goes_on, n) for n in lengths] for _ in range(12)], axis=0
-)
+cached = np.min([[milliseconds(goes_on, n) for n in lengths] for _ in range(12)], axis=0)
 
 figure, axes = plt.subplots(figsize=(8, 3.2))
 axes.plot(lengths, plain, "o-", color="#808080", label="everything again")
@@ -223,9 +197,7 @@ plt.show()
 print("document tokens   kept once   a copy for each of 4 beams")
 for tokens in (1024, 4096, 16384):
     numbers = 2 * 6 * tokens * 768  # keys and values of 6 layers, D = 768
-    print(
-        f"{tokens:15,} {4 * numbers / 1e6:8,.0f} MB {4 * 4 * numbers / 1e6:19,.0f} MB"
-    )
+    print(f"{tokens:15,} {4 * numbers / 1e6:8,.0f} MB {4 * 4 * numbers / 1e6:19,.0f} MB")
 
 # %% [markdown]
 # When a beam is dropped and another one is continued twice, the cache must follow: row n goes on from what row `parents[n]`
@@ -255,21 +227,12 @@ right = decoder_file.add_positions
 
 def always_from_zero(*arguments, first=0, tap=None):
     """As add_positions, but it forgets how much was written before."""
-    return (
-        right(*arguments, first=0)
-        if tap is None
-        else right(*arguments, first=0, tap=tap)
-    )
+    return right(*arguments, first=0) if tap is None else right(*arguments, first=0, tap=tap)
 
 
 def write_greedily():
     """What `generate` writes with one beam."""
-    (row,) = model.generate(
-        encoder_outputs=read,
-        num_beams=1,
-        max_new_tokens=STEPS,
-        no_repeat_ngram_size=0,
-    )
+    (row,) = model.generate(encoder_outputs=read, num_beams=1, max_new_tokens=STEPS, no_repeat_ngram_size=0)
     return " | ".join(tokenizer.decode([i]) for i in row)
 
 
@@ -278,27 +241,16 @@ with patch.object(decoder_file, "add_positions", always_from_zero):
     print("wrong:", write_greedily())
     wrong, cache = [], None
     for i in written:
-        step = model(
-            encoder_outputs=None if cache else read,
-            decoder_input_ids=[[i]],
-            past_key_values=cache,
-        )
+        step = model(encoder_outputs=None if cache else read, decoder_input_ids=[[i]], past_key_values=cache)
         cache = step.past_key_values
         wrong.append(step.logits[0, -1])
 
 # %% alt="Difference of the logits by position: rounding for the right cache; for the wrong one large from position 1 on"
 figure, axes = plt.subplots(figsize=(8, 3))
-for logits, label, colour in (
-    (logits_UV, "the cache", "#2a9d8f"),
-    (wrong, "positions from 0", "#e76f51"),
-):
+for logits, label, colour in ((logits_UV, "the cache", "#2a9d8f"), (wrong, "positions from 0", "#e76f51")):
     by_position = abs(np.array(logits) - out.logits[0]).max(axis=-1)
     axes.semilogy(np.maximum(by_position, 1e-16), "o-", color=colour, label=label)
-axes.set(
-    xlabel="position",
-    ylabel="largest difference",
-    title="logits, step by step against all at once",
-)
+axes.set(xlabel="position", ylabel="largest difference", title="logits, step by step against all at once")
 axes.legend()
 plt.show()
 

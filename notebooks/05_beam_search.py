@@ -46,9 +46,7 @@ FOLLOWS = {
     "cat": {"<end>": 1.0},
     "dog": {"<end>": 1.0},
 }
-probability_VV = np.array(
-    [[FOLLOWS.get(word, {}).get(after, 0.0) for after in WORDS] for word in WORDS]
-)
+probability_VV = np.array([[FOLLOWS.get(word, {}).get(after, 0.0) for after in WORDS] for word in WORDS])
 
 
 def all_texts(beginning=("<start>",), probability=1.0):
@@ -76,21 +74,13 @@ def step(token_ids, parents):
     return np.log(np.maximum(probability_VV[token_ids[:, -1]], 1e-30))
 
 
-settings = {
-    "max_length": 5,
-    "eos_token_id": 0,
-    "pad_token_id": 0,
-    "length_penalty": 0.0,
-}
+settings = {"max_length": 5, "eos_token_id": 0, "pad_token_id": 0, "length_penalty": 0.0}
 start = np.array([[WORDS.index("<start>")]])
 greedy = greedy_search(step, start, GenerationSettings(**settings)).sequences[0]
 print("greedy: ", " ".join(WORDS[i] for i in greedy))
 for beams in (2, 3):
     found = beam_search(step, start, GenerationSettings(num_beams=beams, **settings))
-    words, score = (
-        " ".join(WORDS[i] for i in found.sequences[0]),
-        found.sequences_scores[0],
-    )
+    words, score = (" ".join(WORDS[i] for i in found.sequences[0]), found.sequences_scores[0])
     print(f"{beams} beams: {words}, probability {math.exp(score):.3f}")
 
 # %% [markdown]
@@ -106,13 +96,7 @@ ids = led.encode(page)
 W = 4
 read = led.model.encoder([ids], global_attention_mask=[[1] + [0] * (len(ids) - 1)])
 options = {"num_beams": W, "num_return_sequences": W, "return_dict_in_generate": True}
-trace = led_ref.trace(
-    led.model.generate,
-    encoder_outputs=read,
-    input_ids=[ids],
-    only="beam.*",
-    **options,
-)
+trace = led_ref.trace(led.model.generate, encoder_outputs=read, input_ids=[ids], only="beam.*", **options)
 found = led.model.generate([ids], encoder_outputs=read, **options)
 steps = sum(name.endswith(".running.tokens") for name in trace)
 
@@ -123,15 +107,10 @@ def shown(i):
 
 
 for n in range(3):
-    table = [
-        trace[f"beam.step.{n}.candidates.{what}"][0]
-        for what in ("beams", "tokens", "scores", "stops")
-    ]
+    table = [trace[f"beam.step.{n}.candidates.{what}"][0] for what in ("beams", "tokens", "scores", "stops")]
     print(f"step {n}")
     for beam, token, score, stops in list(zip(*table, strict=True))[:W]:
-        print(
-            f"    beam {beam} + {shown(token)!r:10} sum {score:7.3f} {'(ends)' if stops else ''}"
-        )
+        print(f"    beam {beam} + {shown(token)!r:10} sum {score:7.3f} {'(ends)' if stops else ''}")
 
 # %% [markdown]
 # In the first step there is one beginning, and its four best continuations become the beams. (The model was trained to
@@ -149,9 +128,7 @@ FIRST = 3  # the steps before it are left out
 figure, axes = plt.subplots(figsize=(9, 4.4))
 for n in range(FIRST, steps):
     here = f"beam.step.{n}"
-    tokens, parents, scores = (
-        trace[f"{here}.running.{what}"][0] for what in ("tokens", "beams", "scores")
-    )
+    tokens, parents, scores = (trace[f"{here}.running.{what}"][0] for what in ("tokens", "beams", "scores"))
     for w in range(W):
         if scores[w] < -1e8:
             continue
@@ -159,39 +136,15 @@ for n in range(FIRST, steps):
         colour = teal if lives else grey
         if n > FIRST:
             width = 2 if lives else 0.8
-            axes.plot(
-                [n - 0.66, n - 0.34], [parents[w], w], color=colour, linewidth=width
-            )
-        axes.text(
-            n, w, shown(tokens[w]), ha="center", va="bottom", fontsize=8, color=colour
-        )
-        axes.text(
-            n,
-            w + 0.04,
-            f"{scores[w]:.2f}",
-            ha="center",
-            va="top",
-            fontsize=6.5,
-            color=colour,
-        )
+            axes.plot([n - 0.66, n - 0.34], [parents[w], w], color=colour, linewidth=width)
+        axes.text(n, w, shown(tokens[w]), ha="center", va="bottom", fontsize=8, color=colour)
+        axes.text(n, w + 0.04, f"{scores[w]:.2f}", ha="center", va="top", fontsize=6.5, color=colour)
     ends = trace[f"{here}.candidates.stops"][0][:W]
     for c in np.flatnonzero(ends):
-        before, total = (
-            trace[f"{here}.candidates.beams"][0][c],
-            trace[f"{here}.candidates.scores"][0][c],
-        )
+        before, total = (trace[f"{here}.candidates.beams"][0][c], trace[f"{here}.candidates.scores"][0][c])
         value = total / (n + 1)
-        axes.plot(
-            [n - 0.68, n - 0.45], [before, before + 0.42], color=orange, linewidth=1.2
-        )
-        axes.text(
-            n - 0.42,
-            before + 0.45,
-            f"end {value:.3f}",
-            fontsize=6.5,
-            color=orange,
-            va="center",
-        )
+        axes.plot([n - 0.68, n - 0.45], [before, before + 0.42], color=orange, linewidth=1.2)
+        axes.text(n - 0.42, before + 0.45, f"end {value:.3f}", fontsize=6.5, color=orange, va="center")
 axes.set(xlim=(FIRST - 0.5, steps - 0.5), xticks=range(FIRST, steps), xlabel="step")
 axes.set(ylim=(W - 0.2, -0.6), yticks=range(W), ylabel="beam, best first")
 axes.set(title="the search: sums of log-probabilities; in orange, texts that end")
@@ -213,20 +166,15 @@ for row, score in zip(found.sequences, found.sequences_scores, strict=True):
 
 # %%
 best = [int(i) for i in found.sequences[0] if i != led.model.config.pad_token_id]
-logits_UV = (
-    led.model(encoder_outputs=read, decoder_input_ids=[best[:-1]])
-    .logits[0]
-    .astype("float64")
-)
+logits_UV = led.model(encoder_outputs=read, decoder_input_ids=[best[:-1]]).logits[0].astype("float64")
 shifted_UV = logits_UV - logits_UV.max(axis=-1, keepdims=True)
 logprobs_UV = shifted_UV - np.log(np.exp(shifted_UV).sum(axis=-1, keepdims=True))
 each = [logprobs_UV[u, i] for u, i in enumerate(best[1:])]
 for i, logprob in zip(best[1:], each, strict=True):
     print(f"{shown(i)!r:12} p = {math.exp(logprob):.3f}   log p = {logprob:7.3f}")
-print(
-    f"sum {sum(each):.4f} / {len(each)} tokens = {sum(each) / len(each):.4f}; the search said {found.sequences_scores[0]:.4f}"
-)
-assert abs(sum(each) / len(each) - found.sequences_scores[0]) < 1e-4
+mean, told = sum(each) / len(each), found.sequences_scores[0]
+print(f"sum {sum(each):.4f} / {len(each)} tokens = {mean:.4f}; the search said {told:.4f}")
+assert abs(mean - told) < 1e-4
 
 # %% [markdown]
 # `length_penalty` is a misleading name: the higher it is, the more it **lifts** long texts. 0 compares plain sums, 1 means.
@@ -235,21 +183,13 @@ assert abs(sum(each) / len(each) - found.sequences_scores[0]) < 1e-4
 # %%
 for beams in (1, 2, 4, 8, 16):
     wide = led.model.generate(
-        [ids],
-        encoder_outputs=read,
-        num_beams=beams,
-        return_dict_in_generate=True,
-        early_stopping=beams > 1,
+        [ids], encoder_outputs=read, num_beams=beams, return_dict_in_generate=True, early_stopping=beams > 1
     )
     score = "" if beams == 1 else f"{wide.sequences_scores[0]:7.3f}"
-    print(
-        f"{beams:2} beams {score:8} {led.tokenizer.decode(wide.sequences[0], skip_special_tokens=True)}"
-    )
+    print(f"{beams:2} beams {score:8} {led.tokenizer.decode(wide.sequences[0], skip_special_tokens=True)}")
 print()
 for penalty in (0.0, 1.0, 2.0):
-    text = led.generate(
-        page, num_beams=4, length_penalty=penalty, early_stopping=False
-    )
+    text = led.generate(page, num_beams=4, length_penalty=penalty, early_stopping=False)
     print(f"length_penalty {penalty}: {text}")
 
 # %% [markdown]
@@ -267,9 +207,7 @@ from led_ref.writing import StepFunction
 def search_with(step):
     """The same search with another step function: its four best texts."""
     resolved = led.model.effective_settings(num_beams=W, num_return_sequences=W)
-    prompt = make_prompt(
-        None, documents=1, start_token_id=led.model.config.decoder_start_token_id
-    )
+    prompt = make_prompt(None, documents=1, start_token_id=led.model.config.decoder_start_token_id)
     return search(step, prompt, resolved, source_ids=np.array([ids]))
 
 
@@ -286,16 +224,10 @@ def read_as_a_whole(sequence):
 
 right = search_with(new_step())
 model_step = new_step()
-wrong = search_with(
-    lambda token_ids, parents: model_step(
-        token_ids, None if parents is None else np.arange(W)
-    )
-)
+wrong = search_with(lambda token_ids, parents: model_step(token_ids, None if parents is None else np.arange(W)))
 for name, result in (("right", right), ("parents ignored", wrong)):
     print(f"{name}\n claims  as a whole")
-    for sequence, claimed in zip(
-        result.sequences, result.sequences_scores, strict=True
-    ):
+    for sequence, claimed in zip(result.sequences, result.sequences_scores, strict=True):
         text = led.tokenizer.decode(sequence, skip_special_tokens=True)
         print(f"{claimed:7.3f}  {read_as_a_whole(sequence):10.3f}  {text}")
 

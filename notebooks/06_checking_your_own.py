@@ -35,13 +35,8 @@ led = led_ref.load(dtype="float64")
 page = (led_ref.bundled_model() / "led-ref.1.txt").read_text(encoding="utf-8")
 ids = led.encode(page)[:300]
 T, first = len(ids), [[1] + [0] * 299]
-weights = {
-    name: tensor.to_numpy("float64")
-    for name, tensor in read_tensors(led_ref.bundled_model()).items()
-}
-print(
-    f"{len(weights)} tensors, such as {next(name for name in weights if 'query_global' in name)}"
-)
+weights = {name: tensor.to_numpy("float64") for name, tensor in read_tensors(led_ref.bundled_model()).items()}
+print(f"{len(weights)} tensors, such as {next(name for name in weights if 'query_global' in name)}")
 
 # %% [markdown]
 # ## Your encoder
@@ -63,9 +58,7 @@ def layer_norm(name, x):
     """Mean 0 and variance 1 over the last axis; then weight and bias."""
     centred = x - x.mean(axis=-1, keepdims=True)
     return (
-        centred
-        / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + 1e-5)
-        * weights[f"{name}.weight"]
+        centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + 1e-5) * weights[f"{name}.weight"]
         + weights[f"{name}.bias"]
     )
 
@@ -96,10 +89,7 @@ def attention(name, x_TD, seen_TT, wrote):
         return y_TD.reshape(len(y_TD), H, -1).swapaxes(0, 1)
 
     out_THK = np.empty((len(x_TD), H, x_TD.shape[1] // H))
-    for suffix, rows, seen in (
-        ("", slice(None), seen_TT),
-        ("_global", slice(0, 1), True),
-    ):
+    for suffix, rows, seen in (("", slice(None), seen_TT), ("_global", slice(0, 1), True)):
         q, k, v = (heads(part + suffix) for part in ("query", "key", "value"))
         scores_HTT = q / math.sqrt(q.shape[-1]) @ k.swapaxes(-1, -2)
         probs_HTT = softmax(np.where(seen, scores_HTT, -np.inf))
@@ -110,33 +100,18 @@ def attention(name, x_TD, seen_TT, wrote):
 def encoder(ids, window=may_look, activation=gelu):
     """All intermediates, by name."""
     wrote, name = {}, "led.encoder"
-    x = (
-        weights["led.shared.weight"][ids]
-        + weights[f"{name}.embed_positions.weight"][: len(ids)]
-    )
-    x = wrote[f"{name}.layernorm_embedding.output"] = layer_norm(
-        f"{name}.layernorm_embedding", x
-    )
+    x = weights["led.shared.weight"][ids] + weights[f"{name}.embed_positions.weight"][: len(ids)]
+    x = wrote[f"{name}.layernorm_embedding.output"] = layer_norm(f"{name}.layernorm_embedding", x)
     for n in range(2):
         name = f"led.encoder.layers.{n}"
-        attended = attention(
-            f"{name}.self_attn.longformer_self_attn", x, window(len(ids), R), wrote
-        )
-        update = wrote[f"{name}.self_attn.output.output"] = linear(
-            f"{name}.self_attn.output", attended
-        )
-        x = wrote[f"{name}.self_attn_layer_norm.output"] = layer_norm(
-            f"{name}.self_attn_layer_norm", x + update
-        )
+        attended = attention(f"{name}.self_attn.longformer_self_attn", x, window(len(ids), R), wrote)
+        update = wrote[f"{name}.self_attn.output.output"] = linear(f"{name}.self_attn.output", attended)
+        x = wrote[f"{name}.self_attn_layer_norm.output"] = layer_norm(f"{name}.self_attn_layer_norm", x + update)
         inner = wrote[f"{name}.fc1.output"] = linear(f"{name}.fc1", x)
         inner = wrote[f"{name}.activation_fn.output"] = activation(inner)
         update = wrote[f"{name}.fc2.output"] = linear(f"{name}.fc2", inner)
-        x = wrote[f"{name}.final_layer_norm.output"] = layer_norm(
-            f"{name}.final_layer_norm", x + update
-        )
-    return {
-        key: value if value.ndim == 3 else value[None] for key, value in wrote.items()
-    }
+        x = wrote[f"{name}.final_layer_norm.output"] = layer_norm(f"{name}.final_layer_norm", x + update)
+    return {key: value if value.ndim == 3 else value[None] for key, value in wrote.items()}
 
 
 # %% [markdown]
@@ -147,12 +122,9 @@ def encoder(ids, window=may_look, activation=gelu):
 # %%
 yours = encoder(ids)
 read = led.model.encoder([ids], global_attention_mask=first)
-end = abs(
-    yours["led.encoder.layers.1.final_layer_norm.output"] - read.last_hidden_state
-)
-print(
-    f"mean difference {end.mean():.4f}, largest {end.max():.2f}; states are up to {abs(read.last_hidden_state).max():.1f}"
-)
+end = abs(yours["led.encoder.layers.1.final_layer_norm.output"] - read.last_hidden_state)
+largest = abs(read.last_hidden_state).max()
+print(f"mean difference {end.mean():.4f}, largest {end.max():.2f}; states are up to {largest:.1f}")
 
 # %% [markdown]
 # ## The right question: where first?
@@ -164,12 +136,8 @@ print(
 ours = led_ref.trace(led.model.encoder, [ids], global_attention_mask=first)
 found = diff(yours, ours)
 print(found.first.name)
-print(
-    f"equal before it: {len(found.equal_before)} steps, the last is {found.equal_before[-1]}"
-)
-print(
-    f"largest difference {found.first.max_error:.3g} at {found.first.worst}, hint: {found.hint or 'none'}"
-)
+print(f"equal before it: {len(found.equal_before)} steps, the last is {found.equal_before[-1]}")
+print(f"largest difference {found.first.max_error:.3g} at {found.first.worst}, hint: {found.hint or 'none'}")
 
 # %% [markdown]
 # Queries, keys and values are right, and the output of the attention is not: the fault lies between them. `worst` says where
@@ -192,22 +160,12 @@ def may_look_mended(length, radius):
 
 mended = encoder(ids, may_look_mended)
 figure, axes = plt.subplots(1, 2, figsize=(9, 3), sharey=True)
-for axis, run, title in (
-    (axes[0], yours, "distance < R"),
-    (axes[1], mended, "distance <= R"),
-):
-    axis.semilogy(
-        error_by_token(run),
-        ".",
-        markersize=3,
-        color="#e76f51" if run is yours else "#2a9d8f",
-    )
+for axis, run, title in ((axes[0], yours, "distance < R"), (axes[1], mended, "distance <= R")):
+    axis.semilogy(error_by_token(run), ".", markersize=3, color="#e76f51" if run is yours else "#2a9d8f")
     axis.set(title=title, xlabel="token")
 axes[0].set(ylabel="largest difference")
 plt.show()
-print(
-    "wrong rows before mending:", int((error_by_token(yours) > 1e-10).sum()), "of", T
-)
+print("wrong rows before mending:", int((error_by_token(yours) > 1e-10).sum()), "of", T)
 
 # %% [markdown]
 # Every row is wrong but the first: that one is the global token's, and it has no window. So the window was one token too
@@ -216,9 +174,7 @@ print(
 # %%
 found = diff(mended, ours)
 print(found.first.name)
-print(
-    f"equal before it: {len(found.equal_before)} steps, the last is {found.equal_before[-1]}"
-)
+print(f"equal before it: {len(found.equal_before)} steps, the last is {found.equal_before[-1]}")
 print(f"largest difference {found.first.max_error:.3g}, hint: {found.hint or 'none'}")
 
 # %% [markdown]
@@ -251,17 +207,8 @@ versions = (
 )
 for run, label, colour in versions:
     steps = diff(run, ours).compared
-    axes.semilogy(
-        [max(step.max_error, 1e-17) for step in steps],
-        "o-",
-        markersize=4,
-        color=colour,
-        label=label,
-    )
-short = [
-    step.name.removeprefix("led.encoder.").replace("longformer_self_attn.", "")
-    for step in steps
-]
+    axes.semilogy([max(step.max_error, 1e-17) for step in steps], "o-", markersize=4, color=colour, label=label)
+short = [step.name.removeprefix("led.encoder.").replace("longformer_self_attn.", "") for step in steps]
 axes.set_xticks(range(len(short)), short, rotation=90, fontsize=6)
 axes.set(ylabel="largest difference")
 axes.legend()
@@ -289,11 +236,7 @@ from led_ref.oracle.vectors import Answer, read_suite
 from led_ref.oracle.vectors_check import judge
 
 folder = Path(led_ref.__file__).parent.parent / "tests" / "vectors" / "v1"
-cases = [
-    case
-    for case in read_suite(folder, levels=["L2"]).cases
-    if case.operation == "window"
-]
+cases = [case for case in read_suite(folder, levels=["L2"]).cases if case.operation == "window"]
 
 
 def my_window(case, narrow=0):

@@ -50,12 +50,7 @@ class Watched:
     """A backend that notes how often each operation is asked for, and the seconds that it takes by itself."""
 
     def __init__(self, inner):
-        self.inner, self.calls, self.seconds, self.inside = (
-            inner,
-            Counter(),
-            Counter(),
-            [0.0],
-        )
+        self.inner, self.calls, self.seconds, self.inside = (inner, Counter(), Counter(), [0.0])
 
     def __getattr__(self, name):
         """What the other backend has, with a watch around it if it can be called."""
@@ -81,9 +76,7 @@ long_ids = (tokenizer(page).input_ids * 23)[:16384]
 
 def read(model, tokens):
     """The encoder over so many tokens, the first one global."""
-    return model.encoder(
-        [long_ids[:tokens]], global_attention_mask=[[1] + [0] * (tokens - 1)]
-    ).last_hidden_state
+    return model.encoder([long_ids[:tokens]], global_attention_mask=[[1] + [0] * (tokens - 1)]).last_hidden_state
 
 
 watched = Watched(NumpyBackend(threads=1))
@@ -96,9 +89,7 @@ with threadpool_limits(1):
     whole = time.perf_counter() - started
 print(f"2,048 tokens, one thread: {whole:.2f} s")
 for name, seconds in watched.seconds.most_common(6):
-    print(
-        f"    {name:15} {watched.calls[name]:5} calls {seconds:7.3f} s  {seconds / whole:4.0%}"
-    )
+    print(f"    {name:15} {watched.calls[name]:5} calls {seconds:7.3f} s  {seconds / whole:4.0%}")
 
 # %% [markdown]
 # `for_each_tile` by itself is what happens inside a tile between the calls: the two products of attention, queries with keys
@@ -120,9 +111,7 @@ lengths = [256, 512, 1024, 2048, 4096]
 def encoder_operations(tokens, *, radius=None):
     """Operations of the encoder; with a radius of the whole document, those of ordinary attention."""
     load = planning.Workload(tokens=tokens)
-    layers = [
-        planning.encoder_layer_work(config, load, radius or r) for r in config.radii
-    ]
+    layers = [planning.encoder_layer_work(config, load, radius or r) for r in config.radii]
     return sum(work.operations for layer in layers for work in layer)
 
 
@@ -141,40 +130,21 @@ def fastest(works, rounds=3):
 plain = led_ref.load(backend=NumpyBackend(threads=1)).model
 measured = fastest([lambda n=n: read(plain, n) for n in lengths])
 window = np.array([encoder_operations(n) for n in lengths], dtype=float)
-whole_table = np.array(
-    [encoder_operations(n, radius=n) for n in lengths], dtype=float
-)
+whole_table = np.array([encoder_operations(n, radius=n) for n in lengths], dtype=float)
 speed = (window / measured).max()
 
 figure, axes = plt.subplots(figsize=(8, 3.6))
 axes.loglog(lengths, measured, "o", color="#2a9d8f", label="measured, one thread")
-axes.loglog(
-    lengths,
-    window / speed,
-    "-",
-    color="#2a9d8f",
-    label="operations of the window, at the best speed seen",
-)
-axes.loglog(
-    lengths,
-    whole_table / speed,
-    "--",
-    color="#e76f51",
-    label="operations of the whole table, at that speed",
-)
-axes.set(
-    xlabel="tokens",
-    ylabel="seconds",
-    xticks=lengths,
-    xticklabels=[f"{n:,}" for n in lengths],
-)
+axes.loglog(lengths, window / speed, "-", color="#2a9d8f", label="operations of the window, at the best speed seen")
+axes.loglog(lengths, whole_table / speed, "--", color="#e76f51", label="operations of the whole table, at that speed")
+axes.set(xlabel="tokens", ylabel="seconds", xticks=lengths, xticklabels=[f"{n:,}" for n in lengths])
 axes.minorticks_off()
 axes.legend()
 plt.show()
 for n, seconds, count in zip(lengths, measured, window, strict=True):
-    print(
-        f"{n:6,} tokens: {seconds:6.3f} s, {count / 1e9:6.2f} billion operations, {count / seconds / 1e9:5.1f} billion a second"
-    )
+    billions = count / 1e9
+    print(f"{n:6,} tokens: {seconds:6.3f} s, {billions:6.2f} billion operations, ", end="")
+    print(f"{billions / seconds:5.1f} billion a second")
 
 # %% [markdown]
 # ## How large a tile?
@@ -198,29 +168,16 @@ def read_in_blocks(size):
 by_size = fastest([lambda size=size: read_in_blocks(size) for size in sizes])
 del plain.backend.queries_per_block  # back to the class's own
 in_band = sum(keys for _, keys in planning.tiles(1024, R, 1))
-in_tiles = [
-    sum(queries * keys for queries, keys in planning.tiles(1024, R, size))
-    for size in sizes
-]
+in_tiles = [sum(queries * keys for queries, keys in planning.tiles(1024, R, size)) for size in sizes]
 waste = [1 - in_band / cells for cells in in_tiles]
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3))
 left.semilogx(sizes, by_size, "o-", color="#2a9d8f", base=2)
 left.set(
-    xlabel="queries in a block",
-    ylabel="seconds for 1,024 tokens",
-    ylim=(0, None),
-    xticks=sizes,
-    xticklabels=sizes,
+    xlabel="queries in a block", ylabel="seconds for 1,024 tokens", ylim=(0, None), xticks=sizes, xticklabels=sizes
 )
 right.semilogx(sizes, waste, "o-", color="#808080", base=2)
-right.set(
-    xlabel="queries in a block",
-    ylabel="cells outside the band",
-    ylim=(0, 1),
-    xticks=sizes,
-    xticklabels=sizes,
-)
+right.set(xlabel="queries in a block", ylabel="cells outside the band", ylim=(0, 1), xticks=sizes, xticklabels=sizes)
 plt.show()
 
 # %% [markdown]
@@ -237,9 +194,7 @@ for threads in (1, 2):
         backend.queries_per_block = size
         found = read(led_ref.load(backend=backend).model, 1024)
         error = np.sqrt(((found - exact) ** 2).mean() / (exact**2).mean())
-        print(
-            f"float32, {threads} thread{'s' * (threads > 1)}, blocks of {size:3}: {error:.1e} from float64"
-        )
+        print(f"float32, {threads} thread{'s' * (threads > 1)}, blocks of {size:3}: {error:.1e} from float64")
 
 # %% [markdown]
 # A mistake stands out against that. Here is a backend whose softmax forgets the corners of a tile, so that the first query of
@@ -256,9 +211,7 @@ class WithoutCorners(NumpyBackend):
 
 
 found = read(led_ref.load(backend=WithoutCorners()).model, 1024)
-print(
-    f"without the corners: {np.sqrt(((found - exact) ** 2).mean() / (exact**2).mean()):.1e} from float64"
-)
+print(f"without the corners: {np.sqrt(((found - exact) ** 2).mean() / (exact**2).mean()):.1e} from float64")
 
 # %% [markdown]
 # ## A GPU
@@ -281,17 +234,10 @@ from led_ref.commands.gpu_page import CARDS, floor_seconds
 
 config, load = planning.LED_BASE, planning.Workload(tokens=16384)
 load = planning.on_gpu(config, load)
-print(
-    "work           operations      bytes  launches "
-    + "".join(f"  {card.name:>10}" for card in CARDS)
-)
+print("work           operations      bytes  launches " + "".join(f"  {card.name:>10}" for card in CARDS))
 for work in planning.encode_work(config, load):
-    times = "".join(
-        f"  {1000 * floor_seconds(work, card, 'float32'):7.1f} ms" for card in CARDS
-    )
-    print(
-        f"{work.name:13} {work.operations / 1e9:8,.0f} G {work.bytes / 1e9:8.1f} G {work.launches:9,} {times}"
-    )
+    times = "".join(f"  {1000 * floor_seconds(work, card, 'float32'):7.1f} ms" for card in CARDS)
+    print(f"{work.name:13} {work.operations / 1e9:8,.0f} G {work.bytes / 1e9:8.1f} G {work.launches:9,} {times}")
 
 # %% [markdown]
 # The rows differ in kind. Projections and feed-forward are products: they want operations. Norms do next to none: they want

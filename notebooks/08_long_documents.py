@@ -34,13 +34,9 @@ from huggingface_hub import try_to_load_from_cache
 CHECKPOINT = "allenai/led-large-16384-arxiv"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
-is_here = any(
-    isinstance(try_to_load_from_cache(CHECKPOINT, name), str) for name in WEIGHTS
-)
+is_here = any(isinstance(try_to_load_from_cache(CHECKPOINT, name), str) for name in WEIGHTS)
 led = led_ref.load(CHECKPOINT if is_here else None)
-print(
-    f"{CHECKPOINT} is {'on this machine' if is_here else 'not on this machine'}: this page was made with {led.name}"
-)
+print(f"{CHECKPOINT} is {'on this machine' if is_here else 'not on this machine'}: this page was made with {led.name}")
 
 # %% [markdown]
 # To fetch it once, run `led-ref summarize paper.txt --model allenai/led-large-16384-arxiv`, or put the files into a folder and
@@ -56,9 +52,7 @@ page = (led_ref.bundled_model() / "led-ref.1.txt").read_text(encoding="utf-8")
 document = page
 ids = led.encode(document)
 limit = led.model.config.max_encoder_position_embeddings
-print(
-    f"{len(document.split()):,} words are {len(ids):,} tokens; the model reads at most {limit:,}"
-)
+print(f"{len(document.split()):,} words are {len(ids):,} tokens; the model reads at most {limit:,}")
 
 # %% [markdown]
 # A document need not be a multiple of the window, and padding is not needed. How much memory will it take? That can be known
@@ -71,14 +65,8 @@ from led_ref.memory_plan import plan
 print("tokens      led-base    led-large    led-large, folded")
 for tokens in (1024, 4096, 16384):
     sizes = []
-    for config, folded in (
-        (planning.LED_BASE, False),
-        (planning.LED_LARGE, False),
-        (planning.LED_LARGE, True),
-    ):
-        load = planning.Workload(
-            tokens=tokens, beams=4, new_tokens=256, folded=folded
-        )
+    for config, folded in ((planning.LED_BASE, False), (planning.LED_LARGE, False), (planning.LED_LARGE, True)):
+        load = planning.Workload(tokens=tokens, beams=4, new_tokens=256, folded=folded)
         sizes.append(plan(config, load).peak / 1e9)
     print(f"{tokens:6,} {sizes[0]:10.2f} GB {sizes[1]:9.2f} GB {sizes[2]:9.2f} GB")
 
@@ -90,17 +78,7 @@ for tokens in (1024, 4096, 16384):
 
 # %%
 settings = led.model.effective_settings()
-print(
-    {
-        name: getattr(settings, name)
-        for name in (
-            "num_beams",
-            "max_length",
-            "no_repeat_ngram_size",
-            "length_penalty",
-        )
-    }
-)
+print({name: getattr(settings, name) for name in ("num_beams", "max_length", "no_repeat_ngram_size", "length_penalty")})
 for text in led.generate(document, num_beams=4, num_return_sequences=3):
     print("-", text)
 
@@ -136,9 +114,7 @@ print(f"its beginning: {len(led.encode(very_long, truncation=True)):,} tokens")
 # %% alt="Mean log-probability of the right line against the number of tokens read, and below it each of its words by itself"
 reference = "led-ref - summarize long documents"
 labels = led.tokenizer(reference).input_ids
-lengths = [
-    n for n in (12, 20, 40, 60, 80, 120, 160, 240, 320, 480, 640) if n < len(ids)
-] + [len(ids)]
+lengths = [n for n in (12, 20, 40, 60, 80, 120, 160, 240, 320, 480, 640) if n < len(ids)] + [len(ids)]
 
 
 def surprise(source, first=1):
@@ -152,25 +128,14 @@ def surprise(source, first=1):
 
 
 curves_NU = np.array([surprise([*ids[: n - 1], ids[-1]]) for n in lengths])
-figure, (upper, lower) = plt.subplots(
-    2, 1, figsize=(9, 5.2), sharex=True, height_ratios=(1, 1.4)
-)
+figure, (upper, lower) = plt.subplots(2, 1, figsize=(9, 5.2), sharex=True, height_ratios=(1, 1.4))
 upper.plot(lengths, curves_NU.mean(axis=1), "o-", color="#2a9d8f")
 upper.set(ylabel="mean log p", title=f"how likely the model finds {reference!r}")
 image = lower.pcolormesh(
-    [*lengths, lengths[-1] * 1.1],
-    np.arange(len(labels) + 1),
-    np.exp(curves_NU.T),
-    cmap="viridis",
-    vmin=0,
-    vmax=1,
+    [*lengths, lengths[-1] * 1.1], np.arange(len(labels) + 1), np.exp(curves_NU.T), cmap="viridis", vmin=0, vmax=1
 )
 pieces = [led.tokenizer.decode([i]) for i in labels]
-lower.set(
-    yticks=np.arange(len(labels)) + 0.5,
-    yticklabels=map(repr, pieces),
-    ylim=(len(labels), 0),
-)
+lower.set(yticks=np.arange(len(labels)) + 0.5, yticklabels=map(repr, pieces), ylim=(len(labels), 0))
 lower.set(xlabel="tokens read", xscale="log", xticks=lengths, xticklabels=lengths)
 lower.minorticks_off()
 figure.colorbar(image, ax=lower, label="p")
@@ -199,10 +164,7 @@ def common_subsequence(a, b):
     for x in a:
         before = 0
         for j, y in enumerate(b):
-            row[j + 1], before = (
-                (before + 1 if x == y else max(row[j], row[j + 1])),
-                row[j + 1],
-            )
+            row[j + 1], before = ((before + 1 if x == y else max(row[j], row[j + 1])), row[j + 1])
     return row[-1]
 
 
@@ -214,11 +176,7 @@ def rouge_l(summary, reference):
 
 
 assert common_subsequence(["a", "b", "c", "d"], ["b", "x", "d"]) == 2
-for text in (
-    led.generate(document),
-    "led-ref - summarize long texts",
-    "documents long summarize - led-ref",
-):
+for text in (led.generate(document), "led-ref - summarize long texts", "documents long summarize - led-ref"):
     print(f"ROUGE-L {rouge_l(text, reference):.3f}  {text}")
 
 # %% [markdown]
@@ -234,13 +192,9 @@ for text in (
 
 # %%
 for name, first in (("first token global", 1), ("global mask lost", 0)):
-    print(
-        f"{name:20} mean log p of the right line {surprise(ids, first).mean():7.3f}"
-    )
+    print(f"{name:20} mean log p of the right line {surprise(ids, first).mean():7.3f}")
 for choice in ("first", "none"):
-    print(
-        f"global_attention={choice!r:8} {led.generate(document, global_attention=choice)}"
-    )
+    print(f"global_attention={choice!r:8} {led.generate(document, global_attention=choice)}")
 
 # %% [markdown]
 # With the bundled model on its own page: the numbers move a little, and the line not at all. A test that looks at the text

@@ -111,7 +111,8 @@ for T in (512, 1024, 4096, 16384):
 #
 # Counting is one thing, a clock another. Here is one head of width 64, in NumPy, on the machine that built this page.
 # Beside the whole table it runs LED's way, which the coming chapters explain: a token looks only at its 64 neighbours
-# to each side. The code that is timed is the model's own:
+# to each side. The code that is timed is the model's own. You need not read it yet: [chapter 4](04_the_sliding_window.md)
+# explains it.
 
 # %%
 source("led_ref.model.sliding_window:sliding_window_attention")

@@ -149,13 +149,13 @@ with mock.patch("led_ref.model.encoder.add_positions", bug.add_positions):
     wrong = led.model.encoder(ids_BT, output_hidden_states=True).hidden_states
 
 figure, axes = plt.subplots(figsize=(8, 2.8))
-for layer, style in ((0, ":"), (-1, "-")):
+for layer, strength in ((-1, 0.4), (0, 1)):
     off_T = np.linalg.norm(wrong[layer][0] - right[layer][0], axis=1) / np.linalg.norm(right[layer][0], axis=1)
     name = "after the embedding" if layer == 0 else "after the encoder"
-    axes.plot(off_T, style, color=WRONG, label=name, linewidth=1)
+    axes.plot(off_T, color=WRONG, alpha=strength, label=name, linewidth=1)
     print(f"{name}: off by {off_T.mean():.0%} of a state's length on average")
 axes.set(xlabel="token", ylabel="how far off", ylim=(0, None))
-axes.legend()
+axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
 plt.show()
 
 # %% [markdown]

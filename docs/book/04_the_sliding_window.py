@@ -62,7 +62,8 @@ print("out", (probs_TT @ v_T).round(3))
 # comes out is (10 + 2 · 20 + 30) / 4 = 20. Row 0 has no neighbour on its left: it sees two keys, and its shares still
 # add up to one.
 #
-# The zeros outside the band were never looked at: no score was computed and then thrown away. How does one arrange that?
+# In these lines the whole table was made, and what lies outside the band set to zero. That is right and saves nothing. For
+# a long document the cells outside must not be computed in the first place. How does one arrange that?
 #
 # ## Blocks
 #
@@ -74,6 +75,9 @@ print("out", (probs_TT @ v_T).round(3))
 source("led_ref.model.masks:window_blocks")
 
 # %% [markdown]
+# `low` and `high` say which keys belong to the queries from `start` to `stop`. `local_T` is False for padding and for global
+# tokens, which have no window; here it is True for all tokens.
+#
 # For 20 tokens, R = 3 and blocks of 5 these are the tiles. A tile is a bit larger than what is needed: two corners of
 # it lie outside the band. They are hidden by the softmax.
 
@@ -120,7 +124,8 @@ source("led_ref.model.sliding_window:sliding_window_attention")
 
 # %% [markdown]
 # Read it with the letters: `q_HTK[h, block.start : block.stop]` has Q rows, `k_hZK` has Z, which is S and the G global
-# tokens. Queries times keys gives the tile `scores_hQZ`; its softmax times the values gives the Q rows of the result.
+# tokens that `with_globals` puts in front. Queries times keys gives the tile `scores_hQZ`. `band_attend` hides the two corners,
+# takes the softmax, and multiplies it with the values: that gives the Q rows of the result.
 # Documents need not be a multiple of anything long: the last block is just shorter.
 #
 # Does it give what the whole table gives? Random queries, keys and values of 300 tokens, one head of width 16, R = 37:

@@ -128,14 +128,14 @@ all_axes[-1].set(xlabel="token")
 plt.show()
 
 # %% [markdown]
-# And the other direction: how much of its attention does each local token give to `<s>`? With 130 tokens in view, an
-# even share would be 1/130.
+# And the other direction: how much of its attention does each local token give to `<s>`? The model's R is 64. So a token
+# sees 129 tokens through its window, and `<s>`: an even share would be 1/130.
 
 # %% alt="For both layers, the share that each local token gives the global one, averaged over heads, with the even share"
 figure, axes = plt.subplots(figsize=(8, 2.6))
-for layer, style in ((0, ":"), (1, "-")):
+for layer, strength in ((0, 0.4), (1, 1)):
     to_global_T = read.attentions[layer][0, :, 1:, 0].mean(axis=0)
-    axes.plot(range(1, T), to_global_T, style, color=GLOBAL, linewidth=1, label=f"layer {layer + 1}")
+    axes.plot(range(1, T), to_global_T, color=GLOBAL, alpha=strength, linewidth=1, label=f"layer {layer + 1}")
     print(f"layer {layer + 1}: {to_global_T.mean():.3f} on average, even would be {1 / 130:.3f}")
 axes.axhline(1 / 130, color=QUIET, linewidth=0.8)
 axes.set(xlabel="token", ylabel="share for <s>", ylim=(0, None))
@@ -161,9 +161,9 @@ with mock.patch("led_ref.model.encoder.sliding_window_attention", bug.sliding_wi
     dropped_TD = led.model.encoder(ids_BT, global_attention_mask=first).last_hidden_state[0]
 
 figure, axes = plt.subplots(figsize=(8, 2.8))
-for name, wrong_TD, style in (("no global token", lost_TD, "-"), ("column dropped", dropped_TD, ":")):
+for name, wrong_TD, color in (("no global token", lost_TD, WRONG), ("column dropped", dropped_TD, GLOBAL)):
     off_T = np.linalg.norm(wrong_TD - right_TD, axis=1) / np.linalg.norm(right_TD, axis=1)
-    axes.semilogy(off_T, style, color=WRONG, linewidth=1, label=name)
+    axes.semilogy(off_T, color=color, alpha=0.8, linewidth=1, label=name)
     print(f"{name}: states are off by {off_T.mean():.1%} of their length on average, at worst by {off_T.max():.0%}")
 axes.set(xlabel="token", ylabel="how far off", ylim=(1e-4, 10))
 axes.legend()

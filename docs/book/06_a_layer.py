@@ -26,7 +26,7 @@
 # \end{aligned}
 # $$
 #
-# output, fc₁ and fc₂ are linear maps: a matrix product and a bias. fc₁ goes from D to F numbers (512 from 128 here,
+# Here output, fc₁ and fc₂ are linear maps: a matrix product and a bias. fc₁ goes from D to F numbers (512 from 128 here,
 # 3,072 from 768 in led-base), fc₂ back to D. Adding to what was there is called a **residual connection**: a layer
 # makes a change, not a new vector.
 
@@ -120,7 +120,7 @@ source("led_ref.model.ops:add_and_norm")
 trace = led_ref.trace(led.model.encoder, [led.encode("Pack files with tar.")], only="led.encoder.layers.0.*")
 for name, step in trace.steps.items():
     short = name.removeprefix("led.encoder.layers.0.").removeprefix("self_attn.longformer_")
-    print(f"{short:32} {step.letters:12} {step.value.shape!s:16} {step.equation[:30]}")
+    print(f"{short:32} {step.letters:12} {step.value.shape!s:16} {step.equation[:48]}")
 
 # %% [markdown]
 # Check the last steps yourself, from the numbers before them:
@@ -134,7 +134,8 @@ centred_BTD = y_BTD - y_BTD.mean(axis=-1, keepdims=True)
 deviation_BT1 = np.sqrt((centred_BTD**2).mean(axis=-1, keepdims=True) + 1e-5)
 norm = layer.final_layer_norm
 by_hand_BTD = centred_BTD / deviation_BT1 * norm.weight + norm.bias
-print("apart:", abs(by_hand_BTD - trace["led.encoder.layers.0.final_layer_norm.output"]).max())
+apart = abs(by_hand_BTD - trace["led.encoder.layers.0.final_layer_norm.output"]).max()
+print(f"at most {apart:.1e} apart")
 assert np.allclose(update_BTD, feed_forward(x_BTD, layer.fc1, layer.fc2, backend), atol=1e-12)
 
 # %% [markdown]
@@ -168,13 +169,16 @@ for number, axes in enumerate(all_axes):
     }
     for name, (shares_T, color) in parts.items():
         axes.hist(shares_T, bins=np.geomspace(0.1, 100, 50), color=color, alpha=0.6, label=name)
-        print(f"layer {number + 1}, {name}: {np.median(shares_T):.2f} in the middle")
+        print(f"layer {number + 1}, {name}: {np.median(shares_T):.2f} (the median)")
     axes.set(title=f"layer {number + 1}", xlabel="length of the change / length of x", xscale="log")
     axes.legend()
 all_axes[0].set(ylabel="tokens")
 plt.show()
 
 # %% [markdown]
+# Attention changes a token by less than its own length. The feed-forward changes it more, in the second layer by several
+# times its length; then the norm brings it back to size.
+#
 # ## What goes wrong: the norm in another place
 #
 # Many models, GPT-2 among them, normalise before each half and add afterwards ("pre-norm"). LED does as BART: it adds,

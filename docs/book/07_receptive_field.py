@@ -54,7 +54,8 @@ print("one layer\n", one_layer, "\n\ntwo layers\n", two_layers, sep="")
 
 # %% [markdown]
 # Row 3 of the second table is 0 1 2 3 2 1 0: from token 3 to itself there are three ways (through 2, through 3,
-# through 4), to tokens 1 and 5 one each, to 0 and 6 none. What is not zero is the receptive field: 3 - 2 to 3 + 2.
+# through 4), to tokens 2 and 4 two each, to 1 and 5 one each, to 0 and 6 none. What is not zero is the receptive
+# field: 3 - 2 to 3 + 2.
 #
 # ## The code
 #
@@ -135,9 +136,8 @@ plt.show()
 
 # %%
 for n, (alone, helped) in enumerate(zip(without, with_global, strict=True)):
-    print(
-        f"after layer {n}: {np.count_nonzero(alone):3} tokens have moved, with a global token {np.count_nonzero(helped):3}"
-    )
+    counts = np.count_nonzero(alone), np.count_nonzero(helped)
+    print(f"after layer {n}: {counts[0]:3} tokens have moved, with a global token {counts[1]:3}")
 assert np.count_nonzero(with_global[1]) == 2 * R + 2  # the window, and the global token
 assert np.count_nonzero(with_global[2]) == T
 

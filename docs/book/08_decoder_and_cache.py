@@ -21,7 +21,7 @@
 # - **back at itself**: each position of the text sees itself and those before it (causal attention);
 # - **across at the document**: every position sees all states that the encoder made (cross-attention).
 #
-# Both are the attention of chapter 4, without a window. They differ in where keys and values come from:
+# Both are the attention of chapter 1, over everything that may be seen. They differ in where keys and values come from:
 #
 # $$\text{self: } q(x_u) \cdot k(x_s),\ s \le u \qquad\qquad \text{cross: } q(x_u) \cdot k(e_j),\ \text{all } j$$
 #
@@ -72,8 +72,8 @@ for u in range(1, 6):
     print(f"after {words[u]!r} it looks at", ", ".join(repr(led.tokenizer.decode([ids[j]])) for j in best))
 
 # %% [markdown]
-# Above the diagonal of the left picture there is nothing: a word cannot look at a word that is not written yet. The
-# diagonal itself is there: a position sees itself.
+# The first row is `</s>`: that is the id with which LED begins to write. Above the diagonal of the left picture there is
+# nothing: a word cannot look at a word that is not written yet. The diagonal itself is there: a position sees itself.
 #
 # ## Why a cache
 #
@@ -91,7 +91,7 @@ print(f"the logits of the first four positions, alone and with what follows: at 
 assert apart < 1e-11
 
 # %% [markdown]
-# The cache is the reason why this matters, and here is what it holds:
+# So what was computed once can be kept. This is what the cache holds:
 
 # %%
 source("led_ref.model.cache:DecoderCache")
@@ -157,9 +157,9 @@ plt.show()
 load = Workload(tokens=16384, beams=4)
 kept = 2 * LED_BASE.decoder_layers * load.tokens * LED_BASE.d_model * 4
 states = load.tokens * LED_BASE.d_model * 4
-print(f"keys and values of the document, all layers:  {kept / 2**20:6.0f} MiB")
-print(f"if each of 4 beams had its own:               {4 * kept / 2**20:6.0f} MiB")
-print(f"the encoder's states alone:                   {states / 2**20:6.0f} MiB")
+print(f"keys and values of the document, all layers:  {kept / 2**20:6,.0f} MiB")
+print(f"if each of 4 beams had its own:               {4 * kept / 2**20:6,.0f} MiB")
+print(f"the encoder's states alone:                   {states / 2**20:6,.0f} MiB")
 
 # %% [markdown]
 # The last line is what `cross_attention="folded"` keeps. A key is a linear map of a state, and a matrix can be moved

@@ -95,8 +95,8 @@ source("led_ref.generation.beam:best_candidates")
 # The bundled model writes the first words about led_ref's manual page with three beams. `led_ref.trace` keeps what
 # every step decided: the candidates, the text that each goes on from, and the scores. On each edge of the tree stands
 # what the new word adds; in each node, what the text has come to. Where a line goes on, the text was among the best
-# three; where it ends, it was
-# not. ([book_trees.py](../book_trees.py) draws it.)
+# three; grey texts were not. The thick line is the text that was chosen in the end. ([book_trees.py](../book_trees.py)
+# draws it.)
 
 # %%
 page = manual_page()
@@ -229,10 +229,9 @@ figure, panels = plt.subplots(2, 3, figsize=(10, 5), sharex=True, sharey=True)
 for panel, (name, probs) in zip(panels.flat, left.items(), strict=True):
     panel.bar(range(12), left["no filter"][likeliest], color=QUIET)
     panel.bar(range(12), probs[likeliest], color=BAND, width=0.5)
-    panel.set_title(f"{name}: {np.count_nonzero(probs)} words")
+    panel.set_title(f"{name}: {np.count_nonzero(probs):,} words")
     panel.set_xticks(range(12), [led.tokenizer.decode([word]).strip() for word in likeliest], rotation=60, ha="right")
 figure.suptitle("wide: before the filter; narrow: what is drawn from")
-figure.tight_layout()
 plt.show()
 
 # %% [markdown]

@@ -20,10 +20,9 @@
 # namespace (`xp`) and those operations in which machines really differ: linear maps, norms, activations, softmax over
 # a band, attention of a few queries. All other code is written once.
 #
-# There are two: NumPy on a CPU, and CuPy on a GPU. **The CuPy backend has never run on a GPU.** Its kernels are
-# compiled by NVIDIA's compiler and executed on the CPU, and the model runs on a strict stand-in for CuPy; [Use, and
-# the cost on paper](../gpu.md) says what that shows and what it does not. All that is printed on this page was
-# computed on a CPU.
+# There are two: NumPy on a CPU, and CuPy on a GPU. Where there is no GPU the second one's kernels are compiled by
+# NVIDIA's compiler and executed on the CPU, and the model runs on a strict stand-in for CuPy. [On a GPU](../gpu.md) says
+# what that shows, and when it last ran on a real one. All that is printed on this page was computed on a CPU.
 
 # %%
 import math

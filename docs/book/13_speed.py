@@ -125,10 +125,8 @@ axes.set(xscale="log", xlabel="operations for a byte")
 axes.invert_yaxis()
 plt.show()
 for name, work in cases.items():
-    share = work.operations / work.bytes
-    print(
-        f"{name:18} {work.operations / 1e9:7.2f} billion operations, {work.bytes / 1e6:8.0f} MB, {share:6.1f} for a byte"
-    )
+    operations, share = work.operations / 1e9, work.operations / work.bytes
+    print(f"{name:18} {operations:7.2f} billion operations, {work.bytes / 1e6:8.0f} MB, {share:6.1f} for a byte")
 
 # %% [markdown]
 # ## Measured

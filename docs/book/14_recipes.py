@@ -285,8 +285,8 @@ print(len(told), "arrays; one of them:", step.name, step.value.shape, "=", step.
 # %% [markdown]
 # ## On a GPU
 #
-# `led_ref.load(backend="cupy")`, or `--backend cupy`. **This has never been run on a GPU**; on a machine that has one,
-# `led-ref doctor --gpu` checks and measures it. What is known of it: [Use, and the cost on paper](../gpu.md).
+# `led_ref.load(backend="cupy")`, or `--backend cupy`. `led-ref doctor --gpu` checks and measures it on your machine.
+# [On a GPU](../gpu.md) says on which one it last ran, and what was found.
 #
 # ## What goes wrong when one thing is changed
 #

@@ -88,9 +88,9 @@ scores, right = softmax.inputs["scores"].astype("float64"), softmax.answers[0]["
 row = tuple([0] * (scores.ndim - 1))
 probs = np.exp(scores - scores.max(axis=-1, keepdims=True))
 probs /= probs.sum(axis=-1, keepdims=True)
-print("first row of the scores", scores[row].round(3).tolist())
-print("my softmax             ", probs[row].round(6).tolist())
-print("the answer             ", right[row].round(6).tolist())
+print("a row of scores", scores[row].round(3).tolist())
+print("my softmax     ", probs[row].round(4).tolist())
+print("the answer     ", right[row].round(4).tolist())
 print(f"all rows: at most {abs(probs - right).max():.1e} off; {softmax.tolerance['y']['float64']:.1e} is allowed")
 
 # %% [markdown]

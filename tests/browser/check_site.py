@@ -6,7 +6,7 @@
 A server on this machine hands out site/ as it lies there. Each page is opened 1280 and 400 pixels wide, light and dark, and
 scrolled to its end, so that all that is loaded late is loaded. Checked: no request to another host, none that fails, no
 complaint on the console, every picture loaded, every formula set, and nothing that makes the page wider than the screen
-(what is wide scrolls inside itself). Pictures (--shots) are for eyes.
+(what is wide scrolls inside itself; code does so on a phone only). Pictures (--shots) are for eyes.
 """
 
 import argparse
@@ -37,6 +37,10 @@ TOO_WIDE = """() => {
   if (document.documentElement.scrollWidth > edge) found.push(`the page is ${document.documentElement.scrollWidth} wide`);
   return found.slice(0, 3);
 }"""
+# Code that a reader with a wide screen has to push sideways. What is folded away is no part of the page yet.
+SCROLLING_CODE = """() => [...document.querySelectorAll('article pre > code')]
+  .filter((e) => e.scrollWidth > e.clientWidth + 1 && !e.closest('details:not([open])'))
+  .map((e) => `${e.textContent.split('\\n').sort((a, b) => b.length - a.length)[0].trim().slice(0, 60)} ...`)"""
 BROKEN_PICTURES = "() => [...document.images].filter((i) => !i.complete || !i.naturalWidth).map((i) => i.src)"
 # KaTeX puts what it cannot read into .katex-error; a formula that it never saw has no .katex inside.
 UNSET_FORMULAS = """() => [...document.querySelectorAll('.katex-error, .arithmatex')]
@@ -118,6 +122,8 @@ def visit(tab, address: str, page: str) -> tuple[list[str], int]:
     faults += [f"{what} is not shown" for what in tab.evaluate(BROKEN_PICTURES)]
     faults += [f"a formula is not set: {what[:60]}" for what in tab.evaluate(UNSET_FORMULAS)]
     faults += [f"wider than the screen: {what}" for what in tab.evaluate(TOO_WIDE)]
+    if tab.viewport_size["width"] == max(WIDTHS):
+        faults += [f"code is wider than its column: {what}" for what in tab.evaluate(SCROLLING_CODE)]
     return faults, len(requests)
 
 

@@ -79,8 +79,10 @@ def fonts_conf() -> str:
 
     ours = (FOLDER / "fonts", Path(matplotlib.get_data_path()) / "fonts" / "ttf")
     folders = "".join(f"  <dir>{folder}</dir>\n" for folder in ("/usr/share/fonts", *ours))
+    # Without this line code would be set in letters of unequal width, and lines be measured shorter than they are.
+    fixed = "  <alias><family>monospace</family><prefer><family>DejaVu Sans Mono</family></prefer></alias>\n"
     head = '<?xml version="1.0"?>\n<!DOCTYPE fontconfig SYSTEM "fonts.dtd">\n'
-    return f"{head}<fontconfig>\n{folders}  <cachedir>{FOLDER / 'font-cache'}</cachedir>\n</fontconfig>\n"
+    return f"{head}<fontconfig>\n{folders}{fixed}  <cachedir>{FOLDER / 'font-cache'}</cachedir>\n</fontconfig>\n"
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ whatever else nobody sees is an error. A barrier may not stand there.
 """
 
 import argparse
+import html
 import json
 import re
 import resource
@@ -216,11 +217,13 @@ def write_table(rows: list[dict[str, Any]]) -> None:
         "name is the case's.\n\n| kernel | line | instead | seen by |\n|---|---|---|---|\n"
     )
     for row in rows:
-        # In a code span of a Markdown table, only the bar needs care.
-        line, old, new = (str(row[name]).replace("|", "\\|") for name in ("line", "old", "new"))
-        instead = "no barrier" if row["kind"] == "barrier" else f"`{old}` → `{new}`"
+        # As HTML: a bar in a code span of a table is shown by some readers of Markdown with its backslash.
+        line, old, new = (
+            f"<code>{html.escape(str(row[name])).replace('|', '&#124;')}</code>" for name in ("line", "old", "new")
+        )
+        instead = "no barrier" if row["kind"] == "barrier" else f"{old} → {new}"
         said = row["seen"] or f"*nobody: {row['why']}*"
-        text += f"| {row['kernel'] or 'all'} | `{line}` | {instead} | {said.replace('|', chr(92) + '|')} |\n"
+        text += f"| {row['kernel'] or 'all'} | {line} | {instead} | {said.replace('|', chr(92) + '|')} |\n"
     TABLE.write_text(text, "utf-8")
 
 
