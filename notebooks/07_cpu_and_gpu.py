@@ -15,7 +15,7 @@
 #
 # The model's files (`led_ref/model/`) hold no word about machines. What a machine does in its own way stands behind one small
 # contract: a softmax over a tile, a LayerNorm, GELU, a linear map, how tiles are spread. NumPy keeps that contract on a CPU,
-# CuPy on an NVIDIA GPU. **The CuPy backend has never been run on a GPU**; nothing on this page ran on one either.
+# CuPy on an NVIDIA GPU. [On a GPU](../gpu.md) says when it last ran on one; nothing on this page did.
 #
 # This notebook listens to what the model asks of its machine, measures where a CPU's time goes, and works out on paper what
 # a GPU would have to do.

@@ -90,10 +90,11 @@ plt.show()
 # A cell costs K multiplications for the score and K more for its share of the value. Each layer has such a table in
 # each of its H heads, so one layer takes
 #
-# $$ 2 \cdot T^2 \cdot H \cdot K = 2\,T^2 D \quad\text{multiplications, and } T^2 \text{ numbers for each head to keep.} $$
+# $$ 2 \cdot T^2 \cdot H \cdot K = 2\,T^2 D \quad\text{multiplications,} $$
 #
-# $D = H K$ is the width of the model. What the layer does with each token by itself (projections and feed-forward, in
-# [chapter 6](06_a_layer.md)) grows only with $T$. With the sizes of led-base, $D = 768$ and $F = 3072$:
+# and each head has $T^2$ numbers to keep. $D = H K$ is the width of the model. What the layer does with each token by
+# itself (projections and feed-forward, in [chapter 6](06_a_layer.md)) grows only with $T$. With
+# the sizes of led-base, $D = 768$ and $F = 3072$:
 
 # %%
 D, F = 768, 3072

@@ -47,8 +47,10 @@ print(led.tokenizer.convert_ids_to_tokens(ids))
 # To tokenize a word:
 #
 # $$
-# \text{join the neighbours } (a, b) \text{ with the lowest } \operatorname{rank}(a, b);
-# \text{ repeat until no pair is in the list}
+# \begin{gathered}
+# \text{join the neighbours } (a, b) \text{ with the lowest } \operatorname{rank}(a, b); \\
+# \text{repeat until no pair is in the list}
+# \end{gathered}
 # $$
 #
 # In code it is hardly longer:

@@ -30,7 +30,8 @@
 # %%
 import matplotlib.pyplot as plt
 import numpy as np
-from book_tools import bundled, manual_page, source
+from book_tools import BAND, bundled, manual_page, source
+from matplotlib.colors import ListedColormap
 
 from led_ref.model.cache import DecoderCache
 from led_ref.planning import LED_BASE, Workload, cross_work, source_work
@@ -142,7 +143,7 @@ from led_ref.model.decoder import _own_past
 seen_QE = _own_past(cache.entries_BWS, np.ones_like(cache.entries_BWS, bool), new=1)[0]
 print(seen_QE.astype(int))
 figure, axes = plt.subplots(figsize=(6, 1.8))
-axes.imshow(seen_QE, cmap="Greens", vmax=1.6)
+axes.imshow(np.where(seen_QE, 1.0, np.nan), cmap=ListedColormap([BAND]))
 axes.set(xticks=range(9), yticks=range(3), yticklabels=[f"beam {w}" for w in range(3)], xlabel="entry of the store")
 axes.set_title("whose past is whose")
 plt.show()

@@ -3,10 +3,10 @@
     make docs browser                                                 builds the site, fetches a Chromium, runs this
     python tests/browser/check_site.py [--chromium /usr/bin/chromium] [--shots FOLDER] [PAGE ...]
 
-A server on this machine hands out site/ as it lies there. Each page is opened 1280 and 400 pixels wide, light and dark, and
-scrolled to its end, so that all that is loaded late is loaded. Checked: no request to another host, none that fails, no
-complaint on the console, every picture loaded, every formula set, and nothing that makes the page wider than the screen
-(what is wide scrolls inside itself; code does so on a phone only). Pictures (--shots) are for eyes.
+A server on this machine hands out site/ as it lies there. Each page is opened light and dark, scrolled to its end, so that all
+that is loaded late is loaded, and looked at 1280 pixels wide and then 400. Checked: no request to another host, none that
+fails, no complaint on the console, every picture loaded, every formula set, and nothing that makes the page wider than the
+screen (what is wide scrolls inside itself; code does so on a phone only). Pictures (--shots) are for eyes.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from chromium import launch
 SITE = Path(__file__).parents[2] / "site"
 WIDTHS = (1280, 400)
 SCHEMES = ("light", "dark")
+IN_PAGE = ("data:", "blob:", "about:")  # addresses of what a page holds itself
 PATIENCE = 120_000  # milliseconds; for a machine that has other things to do
 # What reaches over the right edge of the screen, though no box around it can be scrolled: it widens the page, or is cut off.
 TOO_WIDE = """() => {
@@ -81,19 +82,22 @@ def main() -> int:
     faults, asked = [], 0
     with served(SITE) as address, sync_playwright() as play:
         browser = launch(play, options.chromium)
-        for width in WIDTHS:
-            for scheme in SCHEMES:
-                context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-                for page in pages:
-                    tab = context.new_page()
-                    found, requests = visit(tab, address, page)
-                    faults += [f"{page} ({width} pixels, {scheme}): {fault}" for fault in found]
-                    asked += requests
+        for scheme in SCHEMES:
+            context = browser.new_context(viewport={"width": WIDTHS[0], "height": 900}, color_scheme=scheme)
+            for page in pages:
+                tab = context.new_page()
+                found, requests = visit(tab, address, page)
+                for width in WIDTHS:
+                    tab.set_viewport_size({"width": width, "height": 900})
+                    found += [f"{fault} ({width} pixels)" for fault in look(tab, width)]
                     if options.shots:
                         name = page.removesuffix(".html").replace("/", "_")
                         tab.screenshot(path=options.shots / f"{name}_{width}_{scheme}.png", full_page=True)
-                    tab.close()
-                context.close()
+                found += [f"asks another host: {url}" for url in requests if not url.startswith((address, *IN_PAGE))]
+                faults += [f"{page} ({scheme}): {fault}" for fault in found]
+                asked += len(requests)
+                tab.close()
+            context.close()
         browser.close()
     for fault in dict.fromkeys(faults):
         print(fault, file=sys.stderr)
@@ -102,8 +106,8 @@ def main() -> int:
     return 1 if faults else 0
 
 
-def visit(tab, address: str, page: str) -> tuple[list[str], int]:
-    """Open one page and look around. Returns what is amiss, and the number of requests."""
+def visit(tab, address: str, page: str) -> tuple[list[str], list[str]]:
+    """Open one page. Returns what is amiss, and what was asked for; both lists grow as long as the page is open."""
     tab.set_default_timeout(PATIENCE)
     faults, requests = [], []
     tab.on("console", lambda message: faults.append(f"on the console: {message.text}"))
@@ -117,14 +121,18 @@ def visit(tab, address: str, page: str) -> tuple[list[str], int]:
     tab.wait_for_function(ALL_LOADED)
     for frame in tab.frames:
         frame.wait_for_load_state("load")
-    here = (address, "data:", "blob:", "about:")
-    faults += [f"asks another host: {url}" for url in requests if not url.startswith(here)]
-    faults += [f"{what} is not shown" for what in tab.evaluate(BROKEN_PICTURES)]
+    return faults, requests
+
+
+def look(tab, width: int) -> list[str]:
+    """What is amiss with the page as it is shown now, so wide."""
+    tab.wait_for_function(ALL_LOADED)
+    faults = [f"{what} is not shown" for what in tab.evaluate(BROKEN_PICTURES)]
     faults += [f"a formula is not set: {what[:60]}" for what in tab.evaluate(UNSET_FORMULAS)]
     faults += [f"wider than the screen: {what}" for what in tab.evaluate(TOO_WIDE)]
-    if tab.viewport_size["width"] == max(WIDTHS):
+    if width == max(WIDTHS):
         faults += [f"code is wider than its column: {what}" for what in tab.evaluate(SCROLLING_CODE)]
-    return faults, len(requests)
+    return faults
 
 
 if __name__ == "__main__":
