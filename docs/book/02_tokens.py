@@ -48,7 +48,8 @@ print(led.tokenizer.convert_ids_to_tokens(ids))
 #
 # $$
 # \begin{gathered}
-# \text{join the neighbours } (a, b) \text{ with the lowest } \operatorname{rank}(a, b); \\
+# \text{join the neighbours } (a, b) \\
+# \text{with the lowest } \operatorname{rank}(a, b); \\
 # \text{repeat until no pair is in the list}
 # \end{gathered}
 # $$

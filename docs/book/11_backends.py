@@ -70,7 +70,7 @@ print("\n".join("".join(".x"[seen] for seen in row) for row in seen_in_tile(bloc
 # fetch Q times, and waste more. A tile inside the document has $S = Q + 2R$ keys, of which each query sees $2R + 1$:
 #
 # $$\text{multiplications for each key fetched} = Q, \qquad
-# \text{share that is thrown away} = 1 - \frac{2R + 1}{Q + 2R} = \frac{Q - 1}{Q + 2R}.$$
+# \text{thrown away} = 1 - \frac{2R + 1}{Q + 2R} = \frac{Q - 1}{Q + 2R}.$$
 #
 # In the tile above that is (5 - 1) / (5 + 6), four dots of eleven in every row. Counted for led-base, one layer of a
 # document of 4,096 tokens:
