@@ -1,6 +1,7 @@
 """The page of docs/data/performance.json, which `led-ref bench --json` wrote: its table, its conditions, its picture.
 
     led-ref bench --against transformers --json > docs/data/performance.json
+    python docs/measure_batches.py                       writes docs/data/batches.json, for the page's second table
     python docs/build_performance.py                     writes docs/performance.md; to be committed with the JSON
     python docs/build_performance.py --picture           draws docs/notebooks/performance.svg; part of `make docs`
     python docs/build_picture.py                         draws the README's picture of it; to be committed, too
@@ -18,6 +19,7 @@ from led_ref.commands import bench_plot, bench_report
 
 DOCS = Path(__file__).parent
 DATA = DOCS / "data" / "performance.json"
+BATCHES = DOCS / "data" / "batches.json"
 WORDS = DOCS / "performance.md.in"
 PAGE = DOCS / "performance.md"
 PICTURE = DOCS / "notebooks" / "performance.svg"  # where all that `make docs` makes is
@@ -40,15 +42,19 @@ def main() -> int:
         PICTURE.parent.mkdir(exist_ok=True)
         bench_plot.save(report, PICTURE)
     else:
-        PAGE.write_text(page(report, WORDS.read_text(encoding="utf-8")), encoding="utf-8")
+        batches = json.loads(BATCHES.read_text(encoding="utf-8"))
+        PAGE.write_text(page(report, batches, WORDS.read_text(encoding="utf-8")), encoding="utf-8")
     return 0
 
 
-def page(report: dict, words: str) -> str:
-    """The words with the report's table and conditions in their places."""
+def page(report: dict, batches: dict, words: str) -> str:
+    """The words with the reports' tables and conditions in their places."""
     parts = {
         "table": bench_report.as_markdown(report),
         "conditions": "\n".join(f"- {line}" for line in bench_report.conditions(report)),
+        "batches": batches_table(batches),
+        "batches conditions": f"{batches['date']}, {batches['machine']['processors']} processors of "
+        f"{batches['machine']['processor']}",
     }
     for name, part in parts.items():
         before, mark, after = words.partition(f"{{{{ {name} }}}}")
@@ -56,6 +62,17 @@ def page(report: dict, words: str) -> str:
             raise SystemExit(f"{WORDS.name} has no place for the {name}. Put {{{{ {name} }}}} into it.")
         words = before + part + after
     return words
+
+
+def batches_table(batches: dict) -> str:
+    """What a step takes for each of the documents that are written together: a step's time by their number."""
+    sizes = list(batches["rows"][0]["step_ms"])
+    lines = [f"| tokens | beams | {' | '.join(f'{n} together' if n != '1' else 'one alone' for n in sizes)} |"]
+    lines.append("|" + "---:|" * (2 + len(sizes)))
+    for row in batches["rows"]:
+        each = " | ".join(f"{row['step_ms'][n] / int(n):.0f} ms" for n in sizes)
+        lines.append(f"| {row['tokens']:,} | {row['beams']} | {each} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

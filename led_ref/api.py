@@ -42,6 +42,10 @@ _OF_IDS = {
     "stopping_criteria": "rules that are functions work on ids",
     "prefix_allowed_tokens_fn": "rules that are functions work on ids",
     "return_dict_in_generate": "it gives ids and scores, not text",
+    "output_scores": "the text alone is given",
+    "output_logits": "the text alone is given",
+    "output_attentions": "the text alone is given",
+    "output_hidden_states": "the text alone is given",
 }
 _OF_TEXT = (
     "global_attention", "truncation", "cross_attention", "progress", "model", "backend", "dtype", "revision",
@@ -355,7 +359,7 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         SettingsError: naming what to pass instead.
     """
     for name, value in settings.items():
-        if name in _OF_IDS and not (name == "return_dict_in_generate" and value is False):
+        if name in _OF_IDS and not (value is False and name.startswith(("return_", "output_"))):
             raise SettingsError(
                 f"{name} is for LEDForConditionalGeneration.generate, which takes ids. Here, {_OF_IDS[name]}."
             )

@@ -240,6 +240,8 @@ def test_what_is_no_document(bundled, documents, found, remedy):
         ({"input_ids": [[1]]}, "give the text itself"),
         ({"decoder_input_ids": [[2]]}, "LEDForConditionalGeneration.generate"),
         ({"return_dict_in_generate": True}, "not text"),
+        ({"output_scores": True}, "the text alone"),
+        ({"output_attentions": True}, "the text alone is given"),
         ({"penalty_alpha": 0.6}, "Leave penalty_alpha out"),
         ({"logits_processor": [len]}, "rules that are functions work on ids"),
     ],

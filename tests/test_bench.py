@@ -294,17 +294,26 @@ def test_the_picture_is_drawn_on_logarithmic_axes_and_whole_or_not_at_all(tmp_pa
 
 
 def test_the_page_says_what_was_measured():
-    """docs/performance.md is docs/performance.md.in with the figures of docs/data/performance.json, or both are not there."""
+    """docs/performance.md is docs/performance.md.in with the figures of the two files of JSON, or they are not there."""
     build, words = page_builder(), (DOCS / "performance.md.in").read_text(encoding="utf-8")
-    made_up = build.page(report_of({"transformers"}), words)
+    made_up_batches = {
+        "date": "2001-02-04",
+        "machine": {"processor": "abacus", "processors": 3},
+        "rows": [{"tokens": 1000, "beams": 5, "step_ms": {"1": 70, "4": 120}}],
+    }
+    made_up = build.page(report_of({"transformers"}), made_up_batches, words)
+    assert "| 1,000 | 5 | 70 ms | 30 ms |" in made_up
+    assert "2001-02-04, 3 processors of abacus" in made_up
     assert "| decode-4k-4beams | 2.00 s a step | 1.00 s to 6.00 s |" in made_up
     assert "- 2001-02-03: abacus, 2 processors" in made_up
     assert "{{" not in made_up
-    assert build.PAGE.exists() == build.DATA.exists()
+    assert build.PAGE.exists() == build.DATA.exists() == build.BATCHES.exists()
     if build.PAGE.exists():
         report = json.loads(build.DATA.read_text(encoding="utf-8"))
         assert set(report) == KEYS[""]
-        assert build.PAGE.read_text(encoding="utf-8") == build.page(report, words)
+        assert build.PAGE.read_text(encoding="utf-8") == build.page(
+            report, json.loads(build.BATCHES.read_text(encoding="utf-8")), words
+        )
 
 
 def page_builder():
