@@ -45,6 +45,7 @@ peer: $(VENV)/peer.done
 # The file's name is not one that pytest collects by itself, so that make test passes where there is no GPU.
 gpu: $(VENV)/dev.done
 	$(BIN)/pytest tests/gpu/on_gpu.py
+	LED_REF_HYPOTHESIS=few $(BIN)/pytest --backend cupy tests/model tests/generation tests/oracle
 
 docs: $(VENV)/docs.done
 	$(BIN)/python docs/fetch_katex.py

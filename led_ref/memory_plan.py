@@ -174,10 +174,13 @@ def room(load: Workload) -> int:
 
 
 def _tiles(config: LEDConfig, load: Workload) -> int:
-    """Bytes of the tiles in work at a time, each with its keys and values."""
+    """Bytes of the tiles in work at a time, each with its keys twice (as they are, and turned) and its queries.
+
+    Or, afterwards, with its values and its result, which is less.
+    """
     queries, reach = largest_tile(config, load)
-    tile = (queries + 2 * config.d_model // config.encoder_attention_heads) * (reach + load.globals_)
-    return load.tiles_at_once * tile * load.item
+    columns, width = reach + load.globals_, config.d_model // config.encoder_attention_heads
+    return load.tiles_at_once * (queries * columns + 2 * columns * width + queries * width) * load.item
 
 
 def _blocks(config: LEDConfig, load: Workload) -> int:

@@ -47,14 +47,15 @@ LED_BASE = LEDConfig(
 LED_LARGE = LEDConfig(attention_window=(1024,) * 12)
 
 # How the CuPy backend cuts a document (docs/gpu.md says why): queries in a tile, rows in a block of the feed-forward.
-GPU_QUERIES, GPU_ROWS = 512, 4096
+GPU_QUERIES, GPU_ROWS = 1024, 4096
 
-# Kernels that one operation is on a GPU: a linear map is a product and a bias; attention of few queries is made in parts
-# that are then combined; a tile is two copies (keys, values), the queries' copy, two products, a softmax and the way out.
-LINEAR, ATTEND, TILE = 2, 2, 7
+# Kernels that one operation is on a GPU: a linear map is a product and a bias, of a step's few rows one; attention of few
+# queries is made in parts that are then combined; a tile is keys and values side by side, the queries' copy, the keys
+# turned (float16 needs neither), two products, a softmax and the way out.
+LINEAR, LINEAR_FEW, ATTEND, TILE = 2, 1, 2, 8
 # The global rows of a layer: their projection, the folding, two products, softmax, the way back; and a decoder's layer in
-# a step: eight linear maps, scaling and heads of q twice, heads of k and v, two ways out, GELU, three norms.
-GLOBAL_ROWS, STEP_LAYER = 12, 8 * LINEAR + 2 * 2 + 2 + 2 + 1 + 3
+# a step: eight linear maps, scaling and heads of q twice, the feed-forward's way out, GELU, three norms.
+GLOBAL_ROWS, STEP_LAYER = 12, 8 * LINEAR_FEW + 2 * 2 + 1 + 1 + 3
 
 
 @dataclass(frozen=True)
@@ -288,7 +289,7 @@ def step_work(config: LEDConfig, load: Workload, written: int) -> list[Work]:
         # Every beam multiplies with all entries of its document, and a mask hides those of the others.
         Work("own past", layers * 4 * load.beams * entries * d, layers * 2 * entries * d * item, layers * (ATTEND + 2)),
         cross_work(config, load),
-        products("logits", n, [(d, config.vocab_size)], item, launches=LINEAR + 2, passes=0),
+        products("logits", n, [(d, config.vocab_size)], item, launches=LINEAR_FEW + 2, passes=0),
     ]
 
 

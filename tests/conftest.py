@@ -7,7 +7,8 @@ Property tests (hypothesis) run in one of three profiles, named by LED_REF_HYPOT
     mutants   as ci, but a failure is not made smaller: tests/mutants/run.py wants to know only that there is one
     few       10 examples: for a second run of the same properties on another machine
 
-`--backend stand-in` runs the suites with the model on a strict stand-in for CuPy (tests/stand_in/).
+`--backend stand-in` runs the suites with the model on a strict stand-in for CuPy (tests/stand_in/), `--backend cupy` with it
+on a GPU.
 """
 
 import os
@@ -31,21 +32,21 @@ sys.path += [str(Path(__file__).parent / folder) for folder in ("weights", "mode
 
 
 def pytest_addoption(parser):
-    parser.addoption("--backend", choices=("numpy", "stand-in"), default="numpy", help="what the model runs on")
+    parser.addoption("--backend", choices=("numpy", "stand-in", "cupy"), default="numpy", help="what the model runs on")
 
 
 def pytest_configure(config):
-    if config.getoption("--backend") == "stand-in":
-        from stand_in.running import on_the_stand_in
+    if config.getoption("--backend") != "numpy":
+        from stand_in.running import on_cupy, on_the_stand_in
 
-        running = on_the_stand_in()
+        running = on_cupy() if config.getoption("--backend") == "cupy" else on_the_stand_in()
         running.__enter__()
         config.add_cleanup(lambda: running.__exit__(None, None, None))
 
 
 def pytest_collection_modifyitems(config, items):
-    """On the stand-in, what is about the CPU is not chosen; pytest says how many tests that are."""
-    if config.getoption("--backend") == "stand-in":
+    """On another machine, what is about the CPU is not chosen; pytest says how many tests that are."""
+    if config.getoption("--backend") != "numpy":
         from stand_in.running import OF_THE_CPU
 
         left_out = [item for item in items if any(part in item.nodeid for part in OF_THE_CPU)]

@@ -25,10 +25,10 @@ def test_the_top_says_when_it_last_ran():
     top = (DOCS / "gpu.md").read_text(encoding="utf-8").splitlines()[:6]
     assert gpu_page.last_run(REPORT) in top
     assert "never" in gpu_page.last_run({"date": None})
-    gpu = {"name": "H100", "cupy": "14.2.0", "runtime": 13000, "driver": 13010}
+    gpu = {"name": "H100", "cupy": "14.2.0", "runtime": "13.0", "driver": "13.1"}
     line = gpu_page.last_run({"date": "2030-01-02", "ok": False, "gpu": gpu})
     assert "never" not in line
-    assert all(word in line for word in ("2030-01-02", "H100", "14.2.0", "13010", "some checks failed"))
+    assert all(word in line for word in ("2030-01-02", "H100", "14.2.0", "driver 13.1", "some checks failed"))
 
 
 def test_floor_and_reached_follow_from_the_card():
@@ -50,8 +50,8 @@ def test_what_the_page_says_of_its_tables(card, dtype):
     }
     times = {queries: design_seconds([work], card, dtype)[0] for queries, work in blocks.items()}
     best = min(times, key=times.get)
-    assert 256 <= best <= 1024
-    assert times[512] < 2 * times[best]
+    assert 512 <= best <= 2048
+    assert times[1024] < 2 * times[best]
     for config in MODELS.values():
         for tokens in LENGTHS:
             load = Workload(tokens=tokens, beams=BEAMS, new_tokens=256, dtype=dtype)

@@ -1,7 +1,7 @@
 """The machines that led_ref runs on, behind one small contract (contract.py). This package never imports led_ref.
 
 get("numpy")  the CPU (numpy_backend.py)
-get("cupy")   an NVIDIA GPU (cupy_backend.py); never run on one so far
+get("cupy")   an NVIDIA GPU (cupy_backend.py); run on one kind so far, an H100
 get("auto")   the GPU where CuPy is installed and one answers, else the CPU; the backend's `name` says which it is
 """
 

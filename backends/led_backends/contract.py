@@ -105,6 +105,8 @@ class Backend(Protocol):
     xp: Any
     # How many queries the encoder's tiles have (led_ref/model/masks.py): what fits a core's cache, or fills a GPU.
     queries_per_block: int
+    # Its tiles have a multiple of so many columns, where the document has the keys for it: what a GPU reads at once.
+    columns_multiple: int
     # The dtypes that it computes in. A checkpoint's own may be others.
     compute_dtypes: tuple[str, ...]
 
@@ -170,6 +172,10 @@ class Backend(Protocol):
 
         May overwrite scores.
         """
+        ...
+
+    def scores(self, q_hQK: Array, k_hZK: Array) -> Array:
+        """`q @ k.T` for each head: what each query has in common with each key, (h, Q, Z)."""
         ...
 
     def band_softmax(self, scores_hQZ: Array, globals_: int, band: Band) -> Array:

@@ -1,8 +1,8 @@
 """An NVIDIA GPU: CuPy for arrays and products, kernels of our own (kernels.cu) where one trip through memory does.
 
-**Never run on a GPU so far**: the machines that build and test this project have none. What is shown without one: the
-kernels compile for GPUs and are executed on a CPU, thread by thread (tests/kernels), and the model runs on a strict
-stand-in for CuPy (tests/stand_in). docs/gpu.md says more.
+**Run on one kind of GPU so far**, an NVIDIA H100: docs/gpu_report.md says when and what came out. Most machines that build
+and test this project have none. What is shown without one: the kernels compile for GPUs and are executed on a CPU, thread
+by thread (tests/kernels), and the model runs on a strict stand-in for CuPy (tests/stand_in). docs/gpu.md says more.
 
 Computes in float32, float64 and float16; whatever adds up adds up in float32 (or float64). The kernels take bfloat16,
 too, but the model's products of more than two axes are CuPy's, and CuPy 14.2 has none of those for bfloat16.
@@ -11,26 +11,40 @@ A GPU runs behind Python: a call only queues work. Only `to_host` waits for it. 
 What is not here: the arithmetic in array notation (cupy_plain.py, on which this is made), several GPUs, a plan of memory.
 """
 
+import importlib
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import wraps
+from functools import lru_cache, wraps
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from led_backends.contract import Array, BackendUnavailableError, Band, DeviceMemoryError, HostArray, Weight
+from led_backends.contract import (
+    Array,
+    BackendUnavailableError,
+    Band,
+    CompactWeight,
+    DeviceMemoryError,
+    HostArray,
+    Weight,
+)
 from led_backends.cupy_plain import PlainOperations
+from led_backends.cupy_products import float16_products
 
-# How the kernels call the dtypes that they store.
-STORED_AS = {"float32": "float", "float16": "__half", "bfloat16": "__nv_bfloat16"}
+# How the kernels call the dtypes that they store, by `dtype.char` (E: bfloat16), since NumPy is slow to say a dtype's name.
+STORED_AS = {"f": "float", "e": "__half", "E": "__nv_bfloat16"}
 
 # What kernels.cu says of the same names.
+WARP = 32
 CHUNK = 256
 MAX_HEAD_WIDTH = 128
 MAX_NORM_WIDTH = 1024
 MAX_QUERIES = 16
+
+# Rows that linear_few takes at most; more are a product for cuBLAS.
+FEW_ROWS = 16
 
 # Rows of a feed-forward taken through both products at a time: enough for any GPU to be full, and at F = 4096 their
 # hidden numbers are 64 MiB of float32, not 256 MiB as at 16,384 rows.
@@ -45,12 +59,18 @@ Operation = TypeVar("Operation", bound=Callable[..., Any])
 
 
 def explained(operation: Operation) -> Operation:
-    """The same operation; if memory runs out in it, the error says what to do (CupyBackend.at_work)."""
+    """The same operation; if memory runs out in it, the error says what to do.
+
+    A step of the decoder is some hundred of these calls, and the GPU waits for Python between them: so this is a plain
+    try, which costs nothing, and not `with self.at_work()`.
+    """
 
     @wraps(operation)
     def with_explanation(self: "CupyBackend", *args: Any, **options: Any) -> Any:
-        with self.at_work():
+        try:
             return operation(self, *args, **options)
+        except self.xp.cuda.memory.OutOfMemoryError as error:
+            raise self._what_to_lower(error) from error
 
     return cast(Operation, with_explanation)
 
@@ -69,16 +89,20 @@ class CupyBackend(PlainOperations):
     name = "cupy"
     compute_dtypes: tuple[str, ...] = ("float32", "float64", "float16")
 
-    # What a tile costs for each query grows with its S = Q + 2R keys, so small blocks waste least; but a product needs some
-    # hundred pieces of 128 x 128 scores to fill a large GPU, and each tile costs some eight launches. For R = 512 and 12
-    # heads, Q = 512 makes 12 x 4 x 12 = 576 pieces and 32 tiles of 16,384 tokens, and computes 1.5 times the band. Q = 128
-    # makes 108 pieces and 128 tiles; Q = 1024 computes twice the band.
-    queries_per_block = 512
+    # What a tile costs for each query grows with its S = Q + 2R keys, so small blocks waste least; but each tile costs some
+    # nine launches, and that is Python's time. Measured on an H100 (docs/gpu.md): 1024 was never slower than 512, which
+    # computes less, nor than 2048, which launches less.
+    queries_per_block = 1024
+
+    # A GPU reads memory in pieces of 16 bytes, and a row of a float16 tile begins at one only if the row before has whole
+    # ones: with an odd number of columns cuBLAS takes its slowest product.
+    columns_multiple = 8
 
     def __init__(self, *, tf32: bool = False) -> None:
         super().__init__(_cupy_that_works())
+        self._cublas = importlib.import_module("cupy_backends.cuda.libs.cublas")
         self._source = Path(__file__).with_name("kernels.cu").read_text(encoding="utf-8")
-        self._kernels: dict[str, Callable[..., None]] = {}
+        self._kernels: dict[tuple[str, str, int], Callable[..., None]] = {}  # by kernel, dtype.char, rows or queries
         self._no_mask = self.xp.zeros(1, bool)  # stands where a kernel is told not to look
         if tf32:
             _allow_tf32(self.xp)
@@ -103,14 +127,22 @@ class CupyBackend(PlainOperations):
 
     @explained
     def linear(self, x: Array, weight: Weight, bias: Array) -> Array:
-        """`x @ weight.T + bias`, all leading axes of x taken together as rows of one product."""
-        return super().linear(x, weight, bias)
+        """`x @ weight.T + bias`, all leading axes of x taken together as rows of one product. Few: one launch."""
+        rows = x.size // x.shape[-1]
+        if not 0 < rows <= FEW_ROWS or x.dtype.char not in STORED_AS or isinstance(weight, CompactWeight):
+            return super().linear(x, weight, bias)
+        outputs, width = weight.shape
+        out: Array = self.xp.empty((*x.shape[:-1], outputs), x.dtype)
+        arguments = (self._dense(x), self._dense(weight), self._dense(bias), out, *_ints(rows, width, outputs))
+        most = 1 << (rows - 1).bit_length()  # compiled for 1, 2, 4, 8 and 16 rows
+        self._launch("linear_few", x, outputs * WARP, 256, *arguments, of=most)
+        return out
 
     @explained
     def layer_norm(self, x: Array, weight: Array, bias: Array, update: Array | None = None) -> Array:
         """LayerNorm of x, or of x + update, in one pass over each row. Leaves both alone."""
         width = x.shape[-1]
-        if x.dtype.name not in STORED_AS or width > MAX_NORM_WIDTH or not x.size:
+        if x.dtype.char not in STORED_AS or width > MAX_NORM_WIDTH or not x.size:
             return super().layer_norm(x, weight, bias, update)
         x, update_rows, updates = self._dense(x), 0, x
         if update is not None:
@@ -122,13 +154,13 @@ class CupyBackend(PlainOperations):
         out: Array = self.xp.empty(x.shape, x.dtype)
         rows = x.size // width
         arguments = (x, updates, self._dense(weight), self._dense(bias), out)
-        self._launch("layer_norm", x, rows * 32, 128, *arguments, *_ints(rows, width, update_rows))
+        self._launch("layer_norm", x, rows * WARP, 128, *arguments, *_ints(rows, width, update_rows))
         return out
 
     @explained
     def gelu(self, x: Array) -> Array:
         """`x Phi(x)` in place, a thread for each number."""
-        if x.dtype.name not in STORED_AS or not x.size:
+        if x.dtype.char not in STORED_AS or not x.size:
             return super().gelu(x)
         if not x.flags.c_contiguous:
             raise ValueError("gelu works in place and needs a contiguous array.")
@@ -143,14 +175,30 @@ class CupyBackend(PlainOperations):
     @explained
     def softmax(self, scores: Array) -> Array:
         """Softmax over the last axis, in place if the scores are dense: a band_softmax without a band."""
-        if scores.dtype.name not in STORED_AS or not scores.size:
+        if scores.dtype.char not in STORED_AS or not scores.size:
             return super().softmax(scores)
         return self._softmax_of_rows(self._dense(scores), 1, scores.shape[-1], Band(0, 0, None))
 
     @explained
+    def scores(self, q_hQK: Array, k_hZK: Array) -> Array:
+        """`q @ k.T` for each head."""
+        return super().scores(q_hQK, k_hZK)
+
+    @explained
+    def band_attend(self, scores_hQZ: Array, v_hZK: Array, globals_: int, band: Band) -> Array:
+        """`band_softmax(scores) @ v`."""
+        return super().band_attend(scores_hQZ, v_hZK, globals_, band)
+
+    def _products(self, a: Array, b: Array) -> Array:
+        """`a @ b` of stacks of matrices; float16 by tensor cores, which `@` does not use (cupy_products.py)."""
+        if a.dtype.char != "e" or not (a.size and b.size):
+            return super()._products(a, b)
+        return float16_products(self.xp, self._cublas, a, b)
+
+    @explained
     def band_softmax(self, scores_hQZ: Array, globals_: int, band: Band) -> Array:
         """Softmax over the rows of a tile in place; the kernel knows the band, and no mask is made."""
-        if scores_hQZ.dtype.name not in STORED_AS or not scores_hQZ.size:
+        if scores_hQZ.dtype.char not in STORED_AS or not scores_hQZ.size:
             return super().band_softmax(scores_hQZ, globals_, band)
         return self._softmax_of_rows(self._dense(scores_hQZ), scores_hQZ.shape[1], globals_, band)
 
@@ -167,7 +215,7 @@ class CupyBackend(PlainOperations):
         """Few queries: the positions in chunks over the whole GPU (kernels.cu says how). Many: products, as it is written."""
         documents, heads, queries, width = q_BHQK.shape
         positions = k_BHSK.shape[2]
-        few = queries <= MAX_QUERIES and width <= MAX_HEAD_WIDTH and q_BHQK.dtype.name in STORED_AS
+        few = queries <= MAX_QUERIES and width <= MAX_HEAD_WIDTH and q_BHQK.dtype.char in STORED_AS
         if not (few and q_BHQK.size and positions):
             return super().attend(q_BHQK, k_BHSK, v_BHSK, may_look_BQS)
         xp, chunks = self.xp, math.ceil(positions / CHUNK)
@@ -182,13 +230,21 @@ class CupyBackend(PlainOperations):
         highest, total = xp.empty(of_chunk, "float32"), xp.empty(of_chunk, "float32")
         sums = xp.empty((*of_chunk, width), "float32")
         sizes = _ints(may_look_BQS is not None, heads, positions, width)
-        strides = [np.int64(n) for n in (key_stride, value_stride, look_document, look_query)]
         q_BHQK = self._dense(q_BHQK)
+        strides = (
+            key_stride,
+            value_stride,
+            look_document,
+            look_query,
+        )  # 8 bytes each, as Python's numbers go to a kernel
         arguments = (q_BHQK, keys, values, mask, highest, total, sums, *sizes, *strides)
         self._launch("attend_chunk", q_BHQK, documents * heads * chunks * CHUNK, CHUNK, *arguments, of=queries)
-        out_BHQK: Array = xp.empty(q_BHQK.shape, q_BHQK.dtype)
-        sizes = _ints(documents * heads * queries, chunks, queries, width)
-        self._launch("attend_combine", out_BHQK, out_BHQK.size, 256, highest, total, sums, out_BHQK, *sizes)
+        out_BQHK: Array = xp.empty(
+            (documents, queries, heads, width), q_BHQK.dtype
+        )  # as it will be read: heads side by side
+        sizes = _ints(documents * heads * queries, chunks, queries, heads, width)
+        self._launch("attend_combine", out_BQHK, out_BQHK.size, 256, highest, total, sums, out_BQHK, *sizes)
+        out_BHQK: Array = out_BQHK.swapaxes(1, 2)
         return out_BHQK
 
     @explained
@@ -217,30 +273,34 @@ class CupyBackend(PlainOperations):
         Raises:
             DeviceMemoryError: in place of cupy.cuda.memory.OutOfMemoryError.
         """
-        cuda = self.xp.cuda
         try:
             yield
-        except cuda.memory.OutOfMemoryError as error:
-            free, all_of_it = cuda.runtime.memGetInfo()
-            pool = self.xp.get_default_memory_pool()
-            limit = f"{pool.get_limit():,} bytes" if pool.get_limit() else "none"
-            raise DeviceMemoryError(
-                f"{error} Of the GPU's {all_of_it:,} bytes {free:,} are free; CuPy's pool holds {pool.total_bytes():,}, of "
-                f"which {pool.free_bytes():,} are unused; its limit: {limit}. Give fewer tokens, beams or documents at a time, "
-                "dtype='float16', or cross_attention='folded', which keeps no keys and values of the document."
-            ) from error
+        except self.xp.cuda.memory.OutOfMemoryError as error:
+            raise self._what_to_lower(error) from error
+
+    def _what_to_lower(self, error: Exception) -> DeviceMemoryError:
+        free, all_of_it = self.xp.cuda.runtime.memGetInfo()
+        pool = self.xp.get_default_memory_pool()
+        limit = f"{pool.get_limit():,} bytes" if pool.get_limit() else "none"
+        return DeviceMemoryError(
+            f"{error} Of the GPU's {all_of_it:,} bytes {free:,} are free; CuPy's pool holds {pool.total_bytes():,}, of "
+            f"which {pool.free_bytes():,} are unused; its limit: {limit}. Give fewer tokens, beams or documents at a time, "
+            "dtype='float16', or cross_attention='folded', which keeps no keys and values of the document."
+        )
 
     def _launch(self, kernel: str, stored: Array, threads: int, of_block: int, *arguments: Any, of: int = 0) -> None:
-        """Queue a kernel for the dtype of `stored` (and `of` queries), on as many blocks as hold `threads` threads."""
-        name = f"{kernel}<{STORED_AS[stored.dtype.name]}{f', {of}' if of else ''}>"
-        if name not in self._kernels:  # compiled now, and kept by CuPy on disk
+        """Queue a kernel for the dtype of `stored` (and `of` rows or queries), on as many blocks as hold `threads` threads."""
+        key = kernel, stored.dtype.char, of
+        launch = self._kernels.get(key)
+        if launch is None:  # compiled now, and kept by CuPy on disk
+            name = f"{kernel}<{STORED_AS[stored.dtype.char]}{f', {of}' if of else ''}>"
             module = self.xp.RawModule(code=self._source, options=("-std=c++17",), name_expressions=(name,))
-            self._kernels[name] = module.get_function(name)
-        self._kernels[name]((math.ceil(threads / of_block),), (of_block,), arguments)
+            launch = self._kernels[key] = module.get_function(name)
+        launch((math.ceil(threads / of_block),), (of_block,), arguments)
 
     def _dense(self, x: Array) -> Array:
         """x, copied only if it does not lie in memory as its axes run: a kernel gets a pointer and knows no strides."""
-        dense: Array = self.xp.ascontiguousarray(x)
+        dense: Array = x if x.flags.c_contiguous else self.xp.ascontiguousarray(x)
         return dense
 
     def _store(self, x_BHSK: Array) -> tuple[Array, int]:
@@ -256,9 +316,10 @@ class CupyBackend(PlainOperations):
         return x_BHSK, of_head // size
 
 
-def _ints(*numbers: int) -> list[np.int32]:
+@lru_cache(maxsize=1024)  # the layers of a model ask for the same ones
+def _ints(*numbers: int) -> tuple[np.int32, ...]:
     """Numbers as a kernel's `int`: CuPy would hand over Python's in 8 bytes."""
-    return [np.int32(n) for n in numbers]
+    return tuple(np.int32(n) for n in numbers)
 
 
 def _cupy_that_works() -> Any:

@@ -101,6 +101,10 @@ class PlainOperations:
         total = weights.sum(-1, keepdims=True)
         return self._like(weights / xp.where(total == 0, 1, total), scores)
 
+    def scores(self, q_hQK: Array, k_hZK: Array) -> Array:
+        """`q @ k.T` for each head."""
+        return self._products(q_hQK, k_hZK.swapaxes(-1, -2))
+
     def band_softmax(self, scores_hQZ: Array, globals_: int, band: Band) -> Array:
         """`hide` what the band does not show, then `softmax`."""
         scores_hQS = scores_hQZ[:, :, globals_:]
@@ -112,8 +116,7 @@ class PlainOperations:
 
     def band_attend(self, scores_hQZ: Array, v_hZK: Array, globals_: int, band: Band) -> Array:
         """`band_softmax(scores) @ v`."""
-        out_hQK: Array = self.band_softmax(scores_hQZ, globals_, band) @ v_hZK
-        return out_hQK
+        return self._products(self.band_softmax(scores_hQZ, globals_, band), v_hZK)
 
     def attend(self, q_BHQK: Array, k_BHSK: Array, v_BHSK: Array, may_look_BQS: Array | None) -> Array:
         """Scores, softmax, weighted sum, for blocks of queries (see SCORES_AT_A_TIME)."""
@@ -125,12 +128,17 @@ class PlainOperations:
         step = max(1, SCORES_AT_A_TIME // max(1, documents * heads * k_BHSK.shape[2]))
         for start in range(0, queries, step):
             block = slice(start, start + step)
-            scores_BHQS = q_BHQK[:, :, block] @ k_BHKS
+            scores_BHQS = self._products(q_BHQK[:, :, block], k_BHKS)
             if may_look_BQS is not None:
                 rows = block if may_look_BQS.shape[1] > 1 else slice(None)
                 self.hide(scores_BHQS, may_look_BQS[:, None, rows])
-            out_BHQK[:, :, block] = self.softmax(scores_BHQS) @ v_BHSK
+            out_BHQK[:, :, block] = self._products(self.softmax(scores_BHQS), v_BHSK)
         return out_BHQK
+
+    def _products(self, a: Array, b: Array) -> Array:
+        """`a @ b` of stacks of matrices."""
+        product: Array = a @ b
+        return product
 
     def _wide(self, x: Array) -> Array:
         """The same numbers in the precision to compute in: float64 as it is, all else in float32."""

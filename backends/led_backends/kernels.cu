@@ -10,7 +10,7 @@
 // same text on a CPU, thread by thread (tests/kernels), so its dialect is small: blocks of one dimension, static shared
 // arrays, __syncthreads, __shfl_xor_sync. No pointer is null, since CuPy cannot pass one: where there is no mask or no
 // update, a number says so, and the pointer is any.
-// cupy_plain.py has the same operations in array notation. Never run on a GPU so far.
+// cupy_plain.py has the same operations in array notation. Run on one kind of GPU so far, an H100 (docs/gpu_report.md).
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -239,15 +239,18 @@ attend_chunk(const T* q, const T* keys, const T* values, const bool* may_look, f
     }
 }
 
-// The chunks of each head brought together: out (heads, Q, width), a thread for each number; rows = heads * Q.
+// The chunks of each head brought together, a thread for each number of out (documents, Q, heads_each, width): a query's
+// heads side by side, which is how the next linear map reads them. rows = documents * Q * heads_each.
 template <typename T>
 __global__ void __launch_bounds__(256)
 attend_combine(const float* highest, const float* total, const float* sums, T* out, int rows, int chunks, int queries,
-               int width) {
+               int heads_each, int width) {
     const long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= (long long)rows * width) return;
     const int row = i / width;
-    const long long first = (long long)(row / queries) * chunks * queries + row % queries;
+    const int query = row / heads_each % queries;
+    const int head = row / heads_each / queries * heads_each + row % heads_each;  // of all documents'
+    const long long first = (long long)head * chunks * queries + query;
     Softmax all = {LOWEST, 0.0f};
     float sum = 0.0f;
     for (int chunk = 0; chunk < chunks; ++chunk) {
@@ -257,4 +260,33 @@ attend_combine(const float* highest, const float* total, const float* sums, T* o
         sum = sum * expf(before.highest - all.highest) + sums[part * width + i % width] * expf(highest[part] - all.highest);
     }
     out[i] = static_cast<T>(all.total == 0.0f ? 0.0f : sum / all.total);
+}
+
+// ---- linear maps of few rows --------------------------------------------------------------------------------------------
+
+// x @ weight^T + bias for as few rows as a decoding step has: x (rows, width), weight (outputs, width), out (rows,
+// outputs), rows <= N. The weights are nearly all that is read, and each is read once, for all rows: a warp takes one row
+// of them, its lanes side by side, and multiplies it with every row of x, which stay near (in L1). One launch, where a
+// product by cuBLAS and the bias are two, and for so few rows it is Python's launches that a step waits for.
+template <typename T, int N>
+__global__ void __launch_bounds__(256)
+linear_few(const T* x, const T* weight, const T* bias, T* out, int rows, int width, int outputs) {
+    const int output = (blockIdx.x * blockDim.x + threadIdx.x) / WARP;
+    const int lane = threadIdx.x % WARP;
+    if (output >= outputs) return;  // the whole warp
+    weight += (size_t)output * width;
+    float sum[N] = {};
+#pragma unroll 4  // so that several reads of weights are on their way at a time
+    for (int column = lane; column < width; column += WARP) {
+        const float number = static_cast<float>(weight[column]);
+#pragma unroll  // as in layer_norm: sum is to lie in registers
+        for (int i = 0; i < N; ++i)
+            if (i < rows) sum[i] += number * static_cast<float>(x[(size_t)i * width + column]);
+    }
+#pragma unroll
+    for (int row = 0; row < N; ++row) {
+        if (row >= rows) continue;
+        const float dot = sum_over_warp(sum[row]);
+        if (lane == 0) out[(size_t)row * outputs + output] = static_cast<T>(dot + static_cast<float>(bias[output]));
+    }
 }

@@ -66,6 +66,7 @@ class NumpyBackend:
     name = "numpy"
     xp: Any = np
     queries_per_block = 128
+    columns_multiple = 1
     compute_dtypes: tuple[str, ...] = ("float32", "float64")  # NumPy has no fast product for half-precision types
 
     def __init__(self, threads: int | None = None) -> None:
@@ -214,6 +215,11 @@ class NumpyBackend:
         total = _exponentials(scores)
         scores /= total
         return scores
+
+    def scores(self, q_hQK: Array, k_hZK: Array) -> Array:
+        """`q @ k.T` for each head."""
+        scores_hQZ: Array = q_hQK @ k_hZK.swapaxes(-1, -2)
+        return scores_hQZ
 
     def band_softmax(self, scores_hQZ: Array, globals_: int, band: Band) -> Array:
         """Hide what the band does not show, then softmax."""

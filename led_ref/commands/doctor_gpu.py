@@ -1,7 +1,7 @@
 """`led-ref doctor --gpu`: everything that is to be known of a GPU, on the day one is there, in one command and one file.
 
-It checks (gpu_checks.py), measures (gpu_measures.py), and writes one JSON report and a page made from it. Nobody has run
-it on a GPU yet; its code runs in the tests, on the stand-in for CuPy.
+It checks (gpu_checks.py), measures (gpu_measures.py), and writes one JSON report and a page made from it:
+docs/gpu_report.md is that of the last run. Its code runs in the tests, too, on the stand-in for CuPy.
 """
 
 import argparse
@@ -101,9 +101,9 @@ def collect(backend: Backend, size: Size, tell: Callable[[str], None]) -> dict[s
     speeds = gpu_measures.measure_speeds(backend, [name for name in dtypes if name != "float64"], size=size.matrix)
     card = gpu_measures.as_card(gpu, speeds)
     report["speeds"] = speeds
-    report["times"] = gpu_measures.measure_times(ours, card, speeds["launch"], size.lengths, size.new_tokens)
+    report["times"] = gpu_measures.measure_times(ours, card, size.lengths, size.new_tokens)
     if "float16" in dtypes:
-        report["times"] += gpu_measures.measure_times(half, card, speeds["launch"], size.lengths, size.new_tokens)
+        report["times"] += gpu_measures.measure_times(half, card, size.lengths, size.new_tokens)
         del half
     del ours
     backend.xp.get_default_memory_pool().free_all_blocks()
@@ -141,9 +141,9 @@ def page(report: Mapping[str, Any]) -> str:
         _values(report["waits"]),
         "## Memory beside the weights, 4 beams",
         gpu_page.table(
-            "tokens | planned, MB | held, MB | held / planned",
+            "tokens | planned, MB | in use at the peak, MB | in use / planned | CuPy's pool grew by, MB",
             (
-                (f"{r['tokens']:,}", _mb(r["planned"]), _mb(r["held"]), r["held / planned"])
+                (f"{r['tokens']:,}", _mb(r["planned"]), _mb(r["in use"]), r["in use / planned"], _mb(r["pool"]))
                 for r in report["memory"]["rows"]
             ),
         ),
@@ -154,7 +154,7 @@ def page(report: Mapping[str, Any]) -> str:
                 "memory, GB/s": f"{speeds['memory'] / 1e9:.0f}",
                 "to the host, GB/s": f"{speeds['to the host'] / 1e9:.1f}",
             }
-            | {"a launch, µs": f"{1e6 * speeds['launch']:.1f}"}
+            | {"the shortest launch, µs": f"{1e6 * speeds['launch']:.1f}"}
         ),
         "## Times, and what the sizes and these speeds predict",
         _rows_table(report["times"]),

@@ -6,7 +6,8 @@ same code runs on the stand-in for CuPy, where the numbers say nothing.
 
 import importlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from statistics import median
 from typing import Any
@@ -20,8 +21,9 @@ from led_ref.config import LEDConfig
 from led_ref.led import LEDForConditionalGeneration
 from led_ref.planning import Workload
 
-# What a plan may be wrong by: it is asked before a run, and must not promise room that is not there.
-ALLOWED_OVER_PLAN = 1.25
+# What a plan may be wrong by: it is asked before a run, and must not promise room that is not there. CuPy hands memory out
+# in pieces of 512 bytes, and there are masks, ids and positions.
+ALLOWED_OVER_PLAN = 1.05
 BEAMS = 4
 
 
@@ -36,9 +38,14 @@ def describe(backend: Backend) -> dict[str, Any]:
         "memory": int(properties["totalGlobalMem"]),
         "free": int(runtime.memGetInfo()[0]),
         "cupy": cupy.__version__,
-        "driver": runtime.driverGetVersion(),
-        "runtime": runtime.runtimeGetVersion(),
+        "driver": _version(runtime.driverGetVersion()),
+        "runtime": _version(runtime.runtimeGetVersion()),
     }
+
+
+def _version(number: int) -> str:
+    """As people write CUDA's versions: 13020 is 13.2."""
+    return f"{number // 1000}.{number % 1000 // 10}"
 
 
 def synchronize(backend: Backend) -> None:
@@ -100,28 +107,58 @@ def random_ids(config: LEDConfig, tokens: int) -> dict[str, Any]:
     return {"input_ids": ids, "global_attention_mask": (np.arange(tokens) == 0).astype(np.int64)[None]}
 
 
+@contextmanager
+def most_in_use(backend: Backend) -> Iterator[list[int]]:
+    """The most bytes of the device that arrays made meanwhile have in use at a time: a list of one number, kept up to date.
+
+    CuPy's pool holds more than that: what was freed, and what it cannot use again because it lies in pieces.
+    """
+    peak, in_use = [0], dict[int, int]()
+
+    hook: Any = backend.xp.cuda.MemoryHook
+
+    class Listening(hook):  # type: ignore[misc]
+        name = "most_in_use"
+
+        def malloc_postprocess(self, *, mem_size: int, pmem_id: int, **_: Any) -> None:
+            in_use[pmem_id] = mem_size
+            peak[0] = max(peak[0], sum(in_use.values()))
+
+        def free_postprocess(self, *, pmem_id: int, **_: Any) -> None:
+            in_use.pop(pmem_id, None)  # none of ours: it was there before
+
+    with Listening():
+        yield peak
+
+
 def check_memory(model: LEDForConditionalGeneration, tokens: int, new_tokens: int) -> dict[str, Any]:
-    """What CuPy's pool came to hold for a generation of 4 beams, against the plan; the weights are there before."""
+    """What a generation of 4 beams has in use at its peak, against the plan, and what CuPy's pool came to hold for it.
+
+    The weights are there before.
+    """
     backend, config = model.backend, model.config
     load = Workload(tokens=tokens, beams=BEAMS, new_tokens=new_tokens, dtype=model.dtype)
     plan = memory_plan.plan(config, planning.on_gpu(config, load))
     pool = backend.xp.get_default_memory_pool()
     pool.free_all_blocks()
-    before = pool.used_bytes()
-    model.generate(**random_ids(config, tokens), num_beams=BEAMS, max_new_tokens=new_tokens, min_new_tokens=new_tokens)
-    held = pool.total_bytes() - before  # a pool gives nothing back by itself: this is the most that was in use
+    before = pool.total_bytes()  # of which some is free, but lies between weights
+    with most_in_use(backend) as peak:
+        model.generate(
+            **random_ids(config, tokens), num_beams=BEAMS, max_new_tokens=new_tokens, min_new_tokens=new_tokens
+        )
     planned = plan.peak - plan.weights
     return {
-        "ok": held <= ALLOWED_OVER_PLAN * planned,
+        "ok": peak[0] <= ALLOWED_OVER_PLAN * planned,
         "tokens": tokens,
         "planned": planned,
-        "held": int(held),
-        "held / planned": round(held / planned, 3),
+        "in use": peak[0],
+        "in use / planned": round(peak[0] / planned, 3),
+        "pool": int(pool.total_bytes() - before),
     }
 
 
 def measure_times(
-    model: LEDForConditionalGeneration, card: Card, launch: float, lengths: Sequence[int], new_tokens: int
+    model: LEDForConditionalGeneration, card: Card, lengths: Sequence[int], new_tokens: int
 ) -> list[dict[str, Any]]:
     """Reading and one step of 4 beams, measured, beside what the model on paper makes of this card's measured speeds."""
     backend, config, rows = model.backend, model.config, []
@@ -131,8 +168,8 @@ def measure_times(
         reading = seconds(backend, partial(model.encoder, **batch), runs=3)
         encoded = model.encoder(**batch)
         step = step_seconds(model, encoded, new_tokens)
-        read_s, read_by = design_seconds(planning.encode_work(config, load), card, model.dtype, launch)
-        step_s, step_by = design_seconds(planning.step_work(config, load, new_tokens // 2), card, model.dtype, launch)
+        read_s, read_by = design_seconds(planning.encode_work(config, load), card, model.dtype)
+        step_s, step_by = design_seconds(planning.step_work(config, load, new_tokens // 2), card, model.dtype)
         rows.append(
             {
                 "tokens": tokens, "dtype": model.dtype,

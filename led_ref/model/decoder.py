@@ -20,7 +20,7 @@ from led_backends.contract import Array, Backend, HostArray
 from led_ref.config import LEDConfig
 from led_ref.model.cache import FIRST_ROOM, DecoderCache, Growing, LayerCache
 from led_ref.model.folding import folded_attention
-from led_ref.model.ops import add_and_norm, add_positions, feed_forward, linear, scale_and_split
+from led_ref.model.ops import add_and_norm, add_positions, by_heads, feed_forward, linear, scale_and_split
 from led_ref.model.params import AttentionParams, DecoderLayerParams, DecoderParams
 from led_ref.model.pictures import rows_of, tell_attention
 from led_ref.model.tap import SILENT, Tap
@@ -209,7 +209,7 @@ def self_attention(
     grown = []
     for role, before, new_NUD in (("k", memory.self_k, k_NUD), ("v", memory.self_v, v_NUD)):
         new_BQD = new_NUD.reshape(documents, -1, new_NUD.shape[-1])  # the texts of a document, one after the other
-        after = before.append(backend.split_heads(new_BQD, heads), backend)
+        after = before.append(by_heads(new_BQD, heads), backend)
         if tap.wants(role):  # shown text by text, position by position
             tap(role, _own_entries(after.array, masks.entries_NS, backend))
         grown.append(after)

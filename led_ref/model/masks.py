@@ -94,6 +94,10 @@ def window_blocks(mask: DocumentMask, radius: int, backend: Backend, *, queries:
         if not mask.local_T[start:stop].any():
             continue
         low, high = max(0, start - radius), min(length, stop + radius)
+        # More keys than are in reach change nothing: the band hides them.
+        more = -(len(mask.global_positions_G) + high - low) % backend.columns_multiple
+        low = max(0, low - max(0, high + more - length))
+        high = min(length, high + more)
         all_local = mask.local_T[low:high].all()
         local_S = None if all_local else backend.to_device(mask.local_T[low:high])
         blocks.append(Block(start, stop, low, high, Band(start - low, radius, local_S)))

@@ -32,6 +32,13 @@ def add_and_norm(x: Array, update: Array, params: LayerNorm, backend: Backend, t
     return y
 
 
+def by_heads(x_BTD: Array, heads: int) -> Array:
+    """(B, T, D) -> (B, H, T, K): the same numbers in the same places, seen head by head."""
+    batch, length, width = x_BTD.shape
+    x_BHTK: Array = x_BTD.reshape(batch, length, heads, width // heads).swapaxes(1, 2)
+    return x_BHTK
+
+
 def scale_and_split(q_BTD: Array, heads: int, backend: Backend) -> Array:
     """Queries `q / sqrt(K)`, split into heads: (B, T, D) -> (B, H, T, K). The scale comes after the bias. Overwrites q."""
     q_BTD *= q_BTD.dtype.type(1 / math.sqrt(q_BTD.shape[-1] // heads))

@@ -57,13 +57,16 @@ def sliding_window_attention(
     globals_G = backend.to_device(mask.global_positions_G)
     k_HGK, v_HGK = k_HTK[:, globals_G], v_HTK[:, globals_G]
 
+    def one_tile(h: slice, block: Block) -> Array:
+        k_hZK = with_globals(k_HGK[h], k_HTK[h], block, backend)
+        scores_hQZ = backend.scores(q_HTK[h, block.start : block.stop], k_hZK)
+        del k_hZK  # or it would be there beside the values
+        v_hZK = with_globals(v_HGK[h], v_HTK[h], block, backend)
+        return backend.band_attend(scores_hQZ, v_hZK, len(globals_G), block.band)
+
     def attend(h: slice) -> None:
-        for block in blocks:
-            k_hZK = with_globals(k_HGK[h], k_HTK[h], block, backend)
-            v_hZK = with_globals(v_HGK[h], v_HTK[h], block, backend)
-            scores_hQZ = q_HTK[h, block.start : block.stop] @ k_hZK.swapaxes(-1, -2)
-            out_hQK = backend.band_attend(scores_hQZ, v_hZK, len(globals_G), block.band)
-            out_THK[block.start : block.stop, h] = out_hQK.swapaxes(0, 1)
+        for block in blocks:  # a tile is gone when its function returns: two of them are never there together
+            out_THK[block.start : block.stop, h] = one_tile(h, block).swapaxes(0, 1)
 
     backend.for_each_tile(attend, heads)
     out_THK[backend.to_device((~mask.local_T).nonzero()[0])] = 0

@@ -40,7 +40,7 @@ class KernelOnTheCpu(raw_kernels.RawKernel):
 @pytest.fixture(scope="module")
 def backend():
     names = [f"{k}<{t}>" for t in ("float", "__half") for k in ("band_softmax", "gelu", "layer_norm", "attend_combine")]
-    names += [f"attend_chunk<{t}, {QUERIES}>" for t in ("float", "__half")]
+    names += [f"{k}<{t}, {n}>" for t in ("float", "__half") for k, n in (("attend_chunk", QUERIES), ("linear_few", 16))]
     KernelOnTheCpu.compiled = Kernels(KERNELS_CU.read_text("utf-8"), names)
 
     class Module(raw_kernels.RawModule):
@@ -106,8 +106,9 @@ def test_every_operation_has_the_contracts_arguments(backend):
     assert backend.describe() == "CuPy 14.2.0 on stand-in (24 GiB)"
 
 
-def test_linear(check, rng):
-    check("linear", rng.normal(size=(2, 5, 7)), rng.normal(size=(11, 7)), rng.normal(size=11))
+@pytest.mark.parametrize(("shape", "launches"), [((2, 5, 7), ["linear_few"]), ((17, 7), []), ((0, 7), [])])
+def test_linear(check, rng, shape, launches):
+    check("linear", rng.normal(size=shape), rng.normal(size=(11, 7)), rng.normal(size=11), launches=launches)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,8 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 KERNELS_CU = HERE.parents[1] / "backends" / "led_backends" / "kernels.cu"
 TYPES = ("float", "__half", "__nv_bfloat16")
-QUERIES = (1, 3, 8)  # the number of queries, for which attend_chunk is compiled anew each time
+# For each of them attend_chunk (queries) and linear_few (rows) are compiled anew.
+QUERIES, ROWS = (1, 3, 8), (1, 4, 16)
 SCHEDULES = ("natural", "reversed", "shuffled")
 FORBIDDEN = 1 << 20  # NO_MANS_LAND of cuda_on_cpu.h
 
@@ -248,11 +249,14 @@ def _where(said: str, arrays: dict[int, np.ndarray], addresses: dict[int, int]) 
     return ""
 
 
-def kernel_names(source: str, queries: Sequence[int] = QUERIES) -> list[str]:
-    """Every kernel of a source: a template for each type in which numbers are stored, and for each Q if it has one."""
+def kernel_names(source: str) -> list[str]:
+    """Every kernel of a source: a template for each type in which numbers are stored, and for each Q or N if it has one."""
     names = []
     for template, _, name in _KERNEL.findall(source):
-        sizes = [f", {q}" for q in queries] if "int Q" in template else [""]
+        sizes = [f", {size}" for size in QUERIES if "int Q" in template] + [
+            f", {n}" for n in ROWS if "int N" in template
+        ]
+        sizes = sizes or [""]
         names += [f"{name}<{kind}{size}>" for kind in TYPES for size in sizes] if template else [name]
     return names
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from cuda_on_cpu import QUERIES, SCHEDULES, TYPES, Kernels
+from cuda_on_cpu import QUERIES, ROWS, SCHEDULES, TYPES, Kernels
 
 EPS = 2.0**-24
 EXPF, ERFCF = 4 * EPS, 8 * EPS
@@ -208,6 +208,31 @@ def layer_norm(rng: np.random.Generator, stored: Stored) -> Case:
     return Case(what, [launch], out, stored, expected, stored.rounded(expected, bound), exact)
 
 
+def linear_few(rng: np.random.Generator, stored: Stored) -> Case:
+    """Each product is rounded, then added in a lane's turn, in the five steps of a warp, and to the bias."""
+    most = int(rng.choice(ROWS))
+    rows = int(rng.integers(1, most + 1))
+    width, outputs = int(rng.choice([rng.integers(1, 40), rng.integers(40, 400)])), int(rng.integers(1, 40))
+    block = WARP * int(rng.integers(1, 9))
+    x, weight, bias = (
+        stored.narrow(rng.normal(rng.choice([0.0, 2.0]), 1, shape))
+        for shape in ((rows, width), (outputs, width), outputs)
+    )
+    wide = [stored.widen(array) for array in (x, weight, bias)]
+    expected = wide[0] @ wide[1].T + wide[2]
+    size = np.abs(wide[0]) @ np.abs(wide[1]).T + np.abs(wide[2])
+    bound = (blocks_for(width, WARP) + 1 + 5 + 1) * EPS * size
+    out = stored.empty(rows, outputs)
+    launch = (
+        f"linear_few<{stored.name}, {most}>",
+        (blocks_for(outputs * WARP, block),),
+        (block,),
+        [x, weight, bias, out, *i32(rows, width, outputs)],
+    )
+    what = f"{rows} of {most} rows, {width} to {outputs}, block {block}"
+    return Case(what, [launch], out, stored, expected, stored.rounded(expected, bound), np.zeros(out.shape, bool))
+
+
 CHUNK, LANES = 256, 8
 
 
@@ -244,18 +269,20 @@ def attend(rng: np.random.Generator, stored: Stored) -> Case:
     chunks = blocks_for(positions, CHUNK)
     state = [np.full((heads, chunks, queries), np.nan, np.float32) for _ in range(2)]
     state.append(np.full((heads, chunks, queries, width), np.nan, np.float32))
-    out = stored.empty(heads, queries, width)
+    out = stored.empty(documents, queries, heads_each, width)
     sizes = [*i32(masked, heads_each, positions, width), *(np.int64(n) for n in room), *strides]
     name = f"attend_chunk<{stored.name}, {queries}>"
     launches: list[Launch] = [
         (name, (heads * chunks,), (CHUNK,), [q, *stores, look, *state, *sizes]),
         (f"attend_combine<{stored.name}>", (blocks_for(out.size, 256),), (256,),
-         [*state, out, *i32(heads * queries, chunks, queries, width)]),
+         [*state, out, *i32(heads * queries, chunks, queries, heads_each, width)]),
     ]  # fmt: skip
     what = f"{documents} x {heads_each} heads, {queries} queries, {positions} positions, width {width}, "
     what += f"mask {shape}" if masked else "no mask"
-    exact = np.broadcast_to(~sees.any(-1, keepdims=True), out.shape)
-    return Case(what, launches, out, stored, expected, stored.rounded(expected, bound), exact, state)
+    exact = np.broadcast_to(~sees.any(-1, keepdims=True), expected.shape)
+    bound = stored.rounded(expected, bound)
+    by_query = [np.swapaxes(x.reshape(documents, heads_each, queries, width), 1, 2) for x in (expected, bound, exact)]
+    return Case(what, launches, out, stored, *by_query, state)
 
 
 def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, sees: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -276,6 +303,7 @@ DRAW: dict[str, Callable[[np.random.Generator, Stored], Case]] = {
     "band_softmax": band_softmax,
     "gelu": gelu,
     "layer_norm": layer_norm,
+    "linear_few": linear_few,
     "attend": attend,
 }
 

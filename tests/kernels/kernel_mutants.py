@@ -41,6 +41,9 @@ EQUIVALENT = {
     ("attend_chunk", "for (int base = 0; base < CHUNK;", "<="): TURNED_AWAY,
     ("attend_chunk", "if (key < count && i % LANES == thread % LANES)", "true"): SAME,
     ("attend_chunk", "if (lane == 0)", "true"): SAME,
+    ("linear_few", "for (int i = 0; i < N; ++i)", "<="): TURNED_AWAY,
+    ("linear_few", "for (int row = 0; row < N; ++row)", "<="): TURNED_AWAY,
+    ("linear_few", "if (lane == 0)", "true"): SAME,
 }
 
 

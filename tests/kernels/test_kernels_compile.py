@@ -40,6 +40,7 @@ BUDGETS = {
     ),
     "gelu": Budget(2048, 0, "waits for memory only: as many threads as there can be"),
     "layer_norm": Budget(768, 0, "holds 32 numbers of its row a thread: 24 rows at a time of 1024 numbers"),
+    "linear_few": Budget(768, 0, "waits for memory; up to 16 sums a thread, and four reads of weights on their way"),
     "attend_chunk": Budget(
         1024, (256 + 128) * 4, "4 blocks, as its launch bounds say; shared: a number a query for each"
     ),
@@ -49,15 +50,17 @@ BUDGETS = {
     "attend_combine": Budget(1536, 0, "waits for memory only; it runs for microseconds"),
 }
 QUERIES = (1, 2, 4, 5, 8, 16)  # greedy, the usual numbers of beams, the limit of either budget
+ROWS = (1, 2, 4, 8, 16)  # all that the backend asks for
 
 
 @pytest.fixture(scope="session", params=nvrtc.ARCHITECTURES, ids="sm_{}".format)
 def taken(request):
     """Everything, compiled for one architecture."""
     source = KERNELS_CU.read_text("utf-8")
-    plain = [name for name in launch_bounds(source) if name != "attend_chunk"]
+    plain = [name for name in launch_bounds(source) if name not in ("attend_chunk", "linear_few")]
     names = [f"{name}<{stored}>" for name, stored in itertools.product(plain, TYPES)]
     names += [f"attend_chunk<{stored}, {q}>" for stored, q in itertools.product(TYPES, QUERIES)]
+    names += [f"linear_few<{stored}, {n}>" for stored, n in itertools.product(TYPES, ROWS)]
     return nvrtc.compile_kernels(source, names, request.param)
 
 
@@ -65,7 +68,7 @@ def budget_of(name: str) -> tuple[Budget, int]:
     """The budget of an instance, and for how many queries it is."""
     kernel, _, rest = name.partition("<")
     queries = int(rest.rstrip(">").split(", ")[1]) if ", " in rest else 1
-    return BUDGETS["attend_chunk, Q > 8" if queries > 8 else kernel], queries
+    return BUDGETS["attend_chunk, Q > 8" if kernel == "attend_chunk" and queries > 8 else kernel], queries
 
 
 def test_every_kernel_has_a_budget_and_fits_it(taken):

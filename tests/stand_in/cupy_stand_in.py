@@ -23,7 +23,7 @@ from unittest import mock
 
 import numpy as np
 from stand_in.device_array import PLAIN, ndarray, poison, unwrap, wrap
-from stand_in.fake_cuda import cuda_module, get_default_memory_pool
+from stand_in.fake_cuda import cublas_module, cuda_module, get_default_memory_pool
 from stand_in.ledger import LEDGER, counting, no_sync
 from stand_in.raw_kernels import RawKernel, RawModule
 from stand_in.surface import FUNCTIONS, RECORDED, UFUNC_KEYWORDS, NotModelledError, check_call, check_ufunc
@@ -259,5 +259,8 @@ cupyx = StandIn("cupyx", "cupyx.")
 def installed() -> Iterator[StandIn]:
     """Meanwhile, `import cupy` finds the stand-in."""
     modules = {"cupy": cupy, "cupyx": cupyx, "cupy.cuda": cupy.cuda, "cupy.cuda.runtime": cupy.cuda.runtime}
+    for package in ("cupy_backends", "cupy_backends.cuda", "cupy_backends.cuda.libs"):
+        modules[package] = types.ModuleType(package)
+    modules["cupy_backends.cuda.libs"].cublas = modules["cupy_backends.cuda.libs.cublas"] = cublas_module()
     with mock.patch.dict(sys.modules, modules):
         yield cupy

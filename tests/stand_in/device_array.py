@@ -9,6 +9,7 @@ wraps around, new memory is dirty, a 0-d result is an array still.
 What is not here: streams, several devices, and every method that led_ref has no use for (NotModelledError).
 """
 
+import types
 from collections.abc import Iterator
 from typing import Any
 
@@ -209,6 +210,7 @@ class ndarray:
 
     shape = property(lambda self: self._host.shape)
     strides = property(lambda self: self._host.strides)
+    data = property(lambda self: types.SimpleNamespace(ptr=self._host.ctypes.data))
     dtype = property(lambda self: self._host.dtype)
     ndim = property(lambda self: self._host.ndim)
     size = property(lambda self: self._host.size)

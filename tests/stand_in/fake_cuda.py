@@ -1,8 +1,10 @@
 """cupy.cuda of the stand-in: one device, its memory and its driver, as far as a program asks for them."""
 
+import ctypes
 import types
 from typing import Any
 
+import numpy as np
 from stand_in.ledger import LEDGER, OutOfMemoryError
 from stand_in.surface import RECORDED, NotModelledError
 
@@ -11,6 +13,9 @@ MEMORY = 24 << 30
 COMPUTE_CAPABILITY = "89"
 DRIVER, RUNTIME = 13000, 13000
 ATTRIBUTES = {"MaxThreadsPerBlock": 1024, "MultiProcessorCount": 128, "WarpSize": 32, "MaxSharedMemoryPerBlock": 49152}
+
+
+CUBLAS, CUDA_R_16F, COMPUTE_32F = 4242, 2, 68  # a handle; what cuBLAS calls float16, and adding up in float32
 
 
 class CUDARuntimeError(RuntimeError):
@@ -107,6 +112,49 @@ class MemoryPool(_Recorded):
 _POOL = MemoryPool()
 
 
+class MemoryHook:
+    """Told of each piece of memory that is taken and given back while it is entered, as CuPy tells it."""
+
+    def malloc_postprocess(self, *, device_id: int, size: int, mem_size: int, mem_ptr: int, pmem_id: int) -> None:
+        pass
+
+    def free_postprocess(self, *, device_id: int, mem_size: int, mem_ptr: int, pmem_id: int) -> None:
+        pass
+
+    def __enter__(self) -> "MemoryHook":
+        LEDGER.hooks.append(self)
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        LEDGER.hooks.remove(self)
+
+
+def gemm_strided_batched(
+    handle: int, turn_a: int, turn_b: int, rows: int, columns: int, inner: int, alpha: int, a: int, a_type: int, a_line: int,
+    a_apart: int, b: int, b_type: int, b_line: int, b_apart: int, beta: int, c: int, c_type: int, c_line: int, c_apart: int,
+    count: int, compute: int, algorithm: int,
+) -> None:  # fmt: skip
+    """cublasGemmStridedBatchedEx of float16, from addresses alone, as cuBLAS has it: matrices count along columns."""
+    assert (handle, a_type, b_type, c_type, compute) == (CUBLAS, CUDA_R_16F, CUDA_R_16F, CUDA_R_16F, COMPUTE_32F)
+    assert [np.ctypeslib.as_array(ctypes.cast(x, ctypes.POINTER(ctypes.c_float)), (1,))[0] for x in (alpha, beta)] == [
+        1,
+        0,
+    ]
+
+    def matrices(address: int, turned: int, rows: int, columns: int, line: int, apart: int) -> np.ndarray:
+        lines, of_line = (rows, columns) if turned else (columns, rows)  # a line is a column in memory
+        assert line >= of_line
+        size = (count - 1) * apart + (lines - 1) * line + of_line
+        numbers = np.frombuffer((ctypes.c_uint16 * size).from_address(address), np.float16)
+        found = np.lib.stride_tricks.as_strided(numbers, (count, lines, of_line), (2 * apart, 2 * line, 2))
+        return found if turned else found.swapaxes(1, 2)
+
+    product = matrices(a, turn_a, rows, inner, a_line, a_apart).astype(np.float32) @ matrices(
+        b, turn_b, inner, columns, b_line, b_apart
+    )
+    matrices(c, 0, rows, columns, c_line, c_apart)[...] = product
+
+
 def get_default_memory_pool() -> MemoryPool:
     """The only pool."""
     return _POOL
@@ -135,6 +183,7 @@ def cuda_module() -> types.ModuleType:
         getDeviceProperties=lambda device: {"name": name, "major": major, "minor": minor, "totalGlobalMem": MEMORY},
         deviceSynchronize=lambda: LEDGER.sync("deviceSynchronize"),
         is_hip=False,
+        CUDA_R_16F=CUDA_R_16F,
     )
     memory.__dict__.update(OutOfMemoryError=OutOfMemoryError, MemoryPool=MemoryPool)
     cuda.__dict__.update(
@@ -144,6 +193,8 @@ def cuda_module() -> types.ModuleType:
         Stream=Stream,
         Event=Event,
         MemoryPool=MemoryPool,
+        MemoryHook=MemoryHook,
+        get_cublas_handle=lambda: CUBLAS,
         is_available=lambda: True,
         get_current_stream=Stream,
         get_device_id=lambda: 0,
@@ -151,3 +202,12 @@ def cuda_module() -> types.ModuleType:
         __path__=[],
     )
     return cuda
+
+
+def cublas_module() -> types.ModuleType:
+    """cupy_backends.cuda.libs.cublas, CuPy's own binding."""
+    cublas = types.ModuleType("cupy_backends.cuda.libs.cublas")
+    cublas.__dict__.update(
+        gemmStridedBatchedEx=gemm_strided_batched, CUBLAS_COMPUTE_32F=COMPUTE_32F, CUBLAS_GEMM_DEFAULT=-1
+    )
+    return cublas

@@ -22,6 +22,7 @@ def register() -> None:
     register_twin("band_softmax", band_softmax)
     register_twin("gelu", gelu)
     register_twin("layer_norm", layer_norm)
+    register_twin("linear_few", linear_few)
     register_twin("attend_chunk", attend_chunk, strided=("keys", "values"))
     register_twin("attend_combine", attend_combine)
 
@@ -83,6 +84,15 @@ def layer_norm(
     out.reshape(rows, width)[...] = y * weight.reshape(-1) + bias.reshape(-1)
 
 
+def linear_few(launch: Launch, x: Any, weight: Any, bias: Any, out: Any, rows: Any, width: Any, outputs: Any) -> None:
+    """A warp for each output."""
+    enough(launch, launch.grid[0] * launch.block[0] // WARP, outputs, "warps")
+    assert 0 < rows <= int(launch.of[1])
+    assert (x.size, weight.size, bias.size, out.size) == (rows * width, outputs * width, outputs, rows * outputs)
+    product = x.reshape(rows, width).astype(np.float32) @ weight.reshape(outputs, width).astype(np.float32).T
+    out.reshape(rows, outputs)[...] = product + bias.reshape(-1).astype(np.float32)
+
+
 def attend_chunk(
     launch: Launch, q: Any, keys: Any, values: Any, may_look: Any, highest: Any, total: Any, sums: Any, masked: Any,
     heads_each: Any, positions: Any, width: Any, key_stride: Any, value_stride: Any, look_document: Any, look_query: Any,
@@ -121,8 +131,9 @@ def _of_heads(store: np.ndarray, heads: int, positions: int, width: int, stride:
 
 
 def attend_combine(
-    launch: Launch, highest: Any, total: Any, sums: Any, out: Any, rows: Any, chunks: Any, queries: Any, width: Any
-) -> None:
+    launch: Launch, highest: Any, total: Any, sums: Any, out: Any, rows: Any, chunks: Any, queries: Any, heads_each: Any,
+    width: Any,
+) -> None:  # fmt: skip
     """A thread for each number of the result."""
     enough(launch, launch.grid[0] * launch.block[0], rows * width, "threads")
     heads = rows // queries
@@ -130,4 +141,5 @@ def attend_combine(
     scale_hCQ = np.exp(highest_hCQ - highest_hCQ.max(1, keepdims=True))
     all_hQ = (total_hCQ * scale_hCQ).sum(1)
     sum_hQK = (sums.reshape(heads, chunks, queries, width) * scale_hCQ[..., None]).sum(1)
-    out.reshape(heads, queries, width)[...] = sum_hQK / np.where(all_hQ == 0, 1, all_hQ)[..., None]
+    out_hQK = sum_hQK / np.where(all_hQ == 0, 1, all_hQ)[..., None]
+    out.reshape(-1, queries, heads_each, width)[...] = out_hQK.reshape(-1, heads_each, queries, width).swapaxes(1, 2)

@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -37,6 +38,7 @@ class Ledger:
         self._held: dict[int, int] = {}
         self.held_bytes = 0
         self.peak_bytes = 0
+        self.hooks: list[Any] = []  # fake_cuda.MemoryHook
 
     @contextmanager
     def counting(self) -> Iterator[Counts]:
@@ -93,10 +95,16 @@ class Ledger:
         self._held[key] = array.nbytes
         self.held_bytes += array.nbytes
         self.peak_bytes = max(self.peak_bytes, self.held_bytes)
+        for hook in self.hooks:
+            size = array.nbytes
+            hook.malloc_postprocess(device_id=0, size=size, mem_size=size, mem_ptr=key, pmem_id=key)
         weakref.finalize(array, self._let_go, key)
 
     def _let_go(self, key: int) -> None:
-        self.held_bytes -= self._held.pop(key, 0)
+        size = self._held.pop(key, 0)
+        self.held_bytes -= size
+        for hook in self.hooks:
+            hook.free_postprocess(device_id=0, mem_size=size, mem_ptr=key, pmem_id=key)
 
 
 class OutOfMemoryError(MemoryError):

@@ -78,7 +78,7 @@ def test_the_encoder_waits_for_nothing(documents, changes):
     with no_sync(), counting() as counts:
         out = reader.encoder(**call(documents, 1100))
     assert counts.syncs == []
-    assert {name.partition("<")[0] for name in counts.launches} == {"layer_norm", "gelu", "band_softmax"}
+    assert {name.partition("<")[0] for name in counts.launches} == {"layer_norm", "gelu", "band_softmax", "linear_few"}
     expected = model("float32", device=False, **changes).encoder(**call(documents, 1100)).last_hidden_state
     np.testing.assert_allclose(out.last_hidden_state.get(), expected, rtol=0, atol=CLOSE["float32"])
 
