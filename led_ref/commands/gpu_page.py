@@ -21,7 +21,7 @@ from led_ref.config import LEDConfig
 from led_ref.planning import Work, Workload
 
 # A launched operation from Python through CuPy, with what the program does around it, in seconds. Measured on 2026-11-22 on
-# an H100's machine: a decoding step took 5.1 to 7.8 ms there from one loan to the next, of which the search on the host
+# an H100's machine: a decoding step took 5.1 to 7.9 ms there from one moment to the next, of which the search on the host
 # is 1.4, and has 141 launches. The shortest launch there is took 8.4 microseconds.
 LAUNCH = 30e-6
 
