@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from stand_in.cupy_stand_in import installed
 
 from led_backends.compact import HalfWeight, widen
 from led_backends.cupy_plain import PlainOperations
@@ -33,6 +34,13 @@ def test_every_float16_is_widened_to_itself():
     widened = widen(bits[finite], "float16")
     assert widened.dtype == np.float32
     np.testing.assert_array_equal(widened.view(np.uint32), numbers[finite].astype(np.float32).view(np.uint32))
+
+
+def test_a_gpu_widens_the_smallest_float16_too():
+    """On the way that a CPU takes they would be float32 below the normal numbers, which CuPy's kernels take for 0."""
+    with installed() as cupy:
+        widened = widen(cupy.asarray(np.array([0x0001, 0x83FF, 0x3E00], np.uint16)), "float16")
+    assert widened.get().tolist() == [2.0**-24, -1023 * 2.0**-24, 1.5]
 
 
 def test_every_bfloat16_is_widened_to_itself():

@@ -84,10 +84,19 @@ def _ufunc(name: str, ufunc: np.ufunc) -> Callable[..., Any]:
         if len(args) > ufunc.nin:
             args, kwargs["out"] = args[: ufunc.nin], args[ufunc.nin]
         check_ufunc(name, ufunc, list(args), kwargs.get("dtype"))
-        return _computed(ufunc, args, kwargs)
+        return _computed(ufunc, tuple(map(_normal, args)), kwargs)
 
     call.__name__ = name
     return call
+
+
+def _normal(operand: Any) -> Any:
+    """CuPy compiles its kernels with -ftz=true: to them a float32 below its normal numbers is 0."""
+    if not isinstance(operand, ndarray) or operand.dtype != np.float32:
+        return operand
+    host = operand._host
+    below = (np.abs(host) < np.finfo(np.float32).tiny) & (host != 0)
+    return wrap(np.where(below, np.float32(0), host)) if below.any() else operand
 
 
 # ---- functions that are not NumPy's with arrays unwrapped --------------------------------------------------------------
