@@ -1,6 +1,8 @@
 """The page of docs/data/performance.json, which `led-ref bench --json` wrote: its table, its conditions, its picture.
 
     led-ref bench --against transformers --json > docs/data/performance.json
+    led-ref bench --against transformers --only decode-4k-1beam --runs 7 --json > again.json
+    python docs/build_performance.py --again again.json  its cases take the place of those that were measured less often
     python docs/measure_batches.py                       writes docs/data/batches.json, for the page's second table
     python docs/build_performance.py                     writes docs/performance.md; to be committed with the JSON
     python docs/build_performance.py --picture           draws docs/notebooks/performance.svg; part of `make docs`
@@ -29,6 +31,7 @@ def main() -> int:
     """Write the page, or draw the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--picture", action="store_true", help="draw the picture, not the page")
+    parser.add_argument("--again", type=Path, help="a later report, of some of the cases in more runs")
     options = parser.parse_args()
     if not DATA.is_file():
         print(
@@ -37,6 +40,9 @@ def main() -> int:
         )
         return 1
     report = json.loads(DATA.read_text(encoding="utf-8"))
+    if options.again:
+        report = with_cases_of(report, json.loads(options.again.read_text(encoding="utf-8")))
+        DATA.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     if options.picture:
         os.environ["MATPLOTLIBRC"] = str(DOCS / "matplotlibrc")
         PICTURE.parent.mkdir(exist_ok=True)
@@ -62,6 +68,19 @@ def page(report: dict, batches: dict, words: str) -> str:
             raise SystemExit(f"{WORDS.name} has no place for the {name}. Put {{{{ {name} }}}} into it.")
         words = before + part + after
     return words
+
+
+def with_cases_of(report: dict, again: dict) -> dict:
+    """The report with the cases of a later one, which is to be of more runs, on the same machine and day."""
+    for name in ("date", "machine", "versions", "blas", "against"):
+        if report[name] != again[name]:
+            raise SystemExit(
+                f"{name} is {again[name]} in the later report, {report[name]} in the first. Measure all anew."
+            )
+    if again["runs"] <= report["runs"]:
+        raise SystemExit(f"The later report is of {again['runs']} runs, the first of {report['runs']}. Give it more.")
+    later = {case["case"]: case for case in again["cases"]}
+    return {**report, "cases": [later.get(case["case"], case) for case in report["cases"]]}
 
 
 def batches_table(batches: dict) -> str:

@@ -1,5 +1,6 @@
 """`led-ref bench`: that it measures what it says, on a model so small that the figures mean nothing. No test here is timed."""
 
+import copy
 import importlib.util
 import json
 import re
@@ -314,6 +315,24 @@ def test_the_page_says_what_was_measured():
         assert build.PAGE.read_text(encoding="utf-8") == build.page(
             report, json.loads(build.BATCHES.read_text(encoding="utf-8")), words
         )
+
+
+def test_cases_that_were_measured_again_take_the_others_place_and_the_page_says_so():
+    build, report = page_builder(), report_of({"transformers"})
+    again = copy.deepcopy(report)
+    again["runs"], again["cases"] = report["runs"] + 4, again["cases"][1:2]
+    name, sides = again["cases"][0]["case"], again["cases"][0]["led_ref"]
+    sides["runs_s"], sides["median_s"] = [5.0] * again["runs"], 5.0
+    merged = build.with_cases_of(report, again)
+    assert [case["case"] for case in merged["cases"]] == [case["case"] for case in report["cases"]]
+    assert merged["cases"][1] == again["cases"][0]
+    assert merged["cases"][0] == report["cases"][0]
+    assert f"medians of {report['runs']} runs, of {again['runs']} runs: {name};" in "".join(
+        bench_report.conditions(merged)
+    )
+    for name, value in (("date", "2001-02-09"), ("machine", {}), ("runs", report["runs"])):
+        with pytest.raises(SystemExit, match="later report"):
+            build.with_cases_of(report, {**again, name: value})
 
 
 def page_builder():

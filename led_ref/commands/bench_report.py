@@ -119,7 +119,7 @@ def conditions(report: dict[str, Any]) -> list[str]:
     memory = f", {machine['memory_gb']:.0f} GB" if "memory_gb" in machine else ""
     lines = [
         f"{report['date']}: {machine['processor']}, {machine['processors']} processors{memory}, {machine['system']}",
-        f"{report['model']}; medians of {report['runs']} runs; products by {blas['blas']}; led_ref with "
+        f"{report['model']}; medians of {_runs(report)}; products by {blas['blas']}; led_ref with "
         f"{blas['threads of led_ref']} threads",
         f"the machine's limits meanwhile: {speeds(report)}",
         ", ".join(f"{name} {version}" for name, version in report["versions"].items()),
@@ -127,6 +127,15 @@ def conditions(report: dict[str, Any]) -> list[str]:
     for name, value in report["steering"].items():
         lines.append(f"{name}={value} is set on this machine: products may be slower, or faster, than without")
     return lines
+
+
+def _runs(report: dict[str, Any]) -> str:
+    """How often was measured: "3 runs", and which cases more often."""
+    more: dict[int, list[str]] = {}
+    for case in report["cases"]:
+        if len(case["led_ref"]["runs_s"]) > report["runs"]:
+            more.setdefault(len(case["led_ref"]["runs_s"]), []).append(case["case"])
+    return ", ".join([f"{report['runs']} runs", *(f"of {n} runs: {', '.join(cases)}" for n, cases in more.items())])
 
 
 def speeds(report: dict[str, Any]) -> str:
