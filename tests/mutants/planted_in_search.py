@@ -96,8 +96,9 @@ PLANTED = [
         "The model is not told that beams have changed places.",
     ),
     (
-        "parents-of-the-first-document", BEAM, "beam_BC + W * np.arange(B)[:, None]", "beam_BC",
-        "Beams go on from the first document's rows.",
+        # Another document's beams would be refused by the cache: a crash, which does not count.
+        "parents-of-the-first-beam", BEAM, "beam_BC + W * np.arange(B)[:, None]", "0 * beam_BC + W * np.arange(B)[:, None]",
+        "The model goes on from each document's first beam, whichever was chosen.",
     ),
     # ---- greedy search ----
     (
