@@ -156,7 +156,7 @@ class Backend(Protocol):
         ...
 
     def split_heads(self, x_BTD: Array, heads: int, queries: int = 0) -> Array:
-        """(B, T, D) -> (B, H, T, K), a copy: head h takes columns h K to (h + 1) K of each row.
+        """(B, T, D) -> (B, H, T, K): head h takes columns h K to (h + 1) K of each row. A copy, unless x lies so already.
 
         Each head's rows are dense, so that a tile of them is one block of memory. But keys and values that `attend` will read
         often, for so many `queries` of a document at a time, may lie as suits the machine.

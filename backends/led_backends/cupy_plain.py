@@ -81,7 +81,7 @@ class PlainOperations:
         return x
 
     def split_heads(self, x_BTD: Array, heads: int, queries: int = 0) -> Array:
-        """A dense copy, for however many queries."""
+        """Dense, for however many queries."""
         batch, length, d_model = x_BTD.shape
         x_BTHK = x_BTD.reshape(batch, length, heads, d_model // heads)
         x_BHTK: Array = self.xp.ascontiguousarray(x_BTHK.swapaxes(1, 2))
