@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 
 import led_ref
-from led_ref.cli import build_parser
-from led_ref.explorer.page import page
-from led_ref.explorer.record import record
-from led_ref.global_mask import global_mask
+from led_ref.cli.main import build_parser
+from led_ref.pipelines.global_attention import global_mask
+from led_ref.tools.explorer.page import page
+from led_ref.tools.explorer.record import record
 
 PAGE = Path(__file__).parent / "built" / "explorer.html"
 

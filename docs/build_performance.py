@@ -17,7 +17,8 @@ import os
 import sys
 from pathlib import Path
 
-from led_ref.commands import bench_plot, bench_report
+from led_ref.tools.bench import plot as bench_plot
+from led_ref.tools.bench import report as bench_report
 
 DOCS = Path(__file__).parent
 DATA = DOCS / "data" / "performance.json"

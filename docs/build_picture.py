@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from book_tools import BAND, GLOBAL, WRONG, bundled, manual_page
 
-from led_ref.commands.bench_plot import curves
+from led_ref.tools.bench.plot import curves
 
 DOCS = Path(__file__).parent
 INKS = {"light": "#1f2328", "dark": "#e6edf3"}  # letters on a light page, and on a dark one

@@ -14,11 +14,11 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from led_ref.commands.bench_cases import write_random_checkpoint
-from led_ref.commands.bench_machine import machine
-from led_ref.led import LEDForConditionalGeneration
-from led_ref.model.outputs import LEDEncoderBaseModelOutput
-from led_ref.planning import LED_BASE
+from led_ref.classes.led import LEDForConditionalGeneration
+from led_ref.classes.outputs import LEDEncoderBaseModelOutput
+from led_ref.costs.operations import LED_BASE
+from led_ref.tools.bench.cases import write_random_checkpoint
+from led_ref.tools.bench.machine import machine
 
 DATA = Path(__file__).parent / "data" / "batches.json"
 STEPS, ROUNDS = 16, 3

@@ -20,15 +20,15 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from led_ref.api import bundled_model
-from led_ref.commands.bench_cases import write_random_checkpoint
-from led_ref.commands.bench_machine import MemoryWatch, machine
+from led_ref.classes.led import LEDForConditionalGeneration
 from led_ref.config import LEDConfig
-from led_ref.led import LEDForConditionalGeneration
-from led_ref.planning import LED_BASE
+from led_ref.costs.operations import LED_BASE
 from led_ref.tokenizer import LEDTokenizer
+from led_ref.tools.bench.cases import write_random_checkpoint
+from led_ref.tools.bench.machine import MemoryWatch, machine
 from led_ref.weights.convert import convert
-from led_ref.weights.folder import read_tensors
-from led_ref.weights.quantized import join, quantizable, split
+from led_ref.weights.find_files import read_tensors
+from led_ref.weights.quantization.file_format import join, quantizable, split
 
 DATA = Path(__file__).parent / "data" / "precision.json"
 KINDS = ("float32", "float16", "bfloat16", "int8", "nf4", "nf4-double")

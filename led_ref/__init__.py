@@ -36,9 +36,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from led_ref.answering import Answer, QuestionAnswerer, answer
     from led_ref.api import LED, bundled_model, generate, load
-    from led_ref.classifying import Classifier, Label, classify
+    from led_ref.classes.generate_outputs import GenerateBeamEncoderDecoderOutput, GenerateEncoderDecoderOutput
+    from led_ref.classes.heads import LEDForQuestionAnswering, LEDForSequenceClassification
+    from led_ref.classes.led import LEDForConditionalGeneration, LEDModel
+    from led_ref.classes.outputs import (
+        LEDEncoderBaseModelOutput,
+        LEDSeq2SeqLMOutput,
+        LEDSeq2SeqModelOutput,
+        LEDSeq2SeqQuestionAnsweringModelOutput,
+        LEDSeq2SeqSequenceClassifierOutput,
+    )
     from led_ref.config import LEDConfig
     from led_ref.errors import (
         BackendError,
@@ -49,27 +57,19 @@ if TYPE_CHECKING:
         MissingFileError,
         SettingsError,
     )
-    from led_ref.generation.settings import GenerationSettings
+    from led_ref.generation.settings.settings import GenerationSettings
     from led_ref.generation.step import SearchResult
-    from led_ref.led import LEDForConditionalGeneration, LEDModel
-    from led_ref.led_heads import LEDForQuestionAnswering, LEDForSequenceClassification
-    from led_ref.model.generate_outputs import GenerateBeamEncoderDecoderOutput, GenerateEncoderDecoderOutput
-    from led_ref.model.outputs import (
-        LEDEncoderBaseModelOutput,
-        LEDSeq2SeqLMOutput,
-        LEDSeq2SeqModelOutput,
-        LEDSeq2SeqQuestionAnsweringModelOutput,
-        LEDSeq2SeqSequenceClassifierOutput,
-    )
-    from led_ref.oracle.trace import trace
+    from led_ref.oracle.traces.trace import trace
+    from led_ref.pipelines.classification import Classifier, Label, classify
+    from led_ref.pipelines.question_answering import Answer, QuestionAnswerer, answer
     from led_ref.tokenizer import LEDTokenizer
 
 __version__ = "0.1.0"
 
 _WHERE = {
-    "answering": ("Answer", "QuestionAnswerer", "answer"),
+    "pipelines.question_answering": ("Answer", "QuestionAnswerer", "answer"),
     "api": ("LED", "bundled_model", "generate", "load"),
-    "classifying": ("Classifier", "Label", "classify"),
+    "pipelines.classification": ("Classifier", "Label", "classify"),
     "config": ("LEDConfig",),
     "errors": (
         "BackendError",
@@ -80,19 +80,19 @@ _WHERE = {
         "MissingFileError",
         "SettingsError",
     ),
-    "generation.settings": ("GenerationSettings",),
+    "generation.settings.settings": ("GenerationSettings",),
     "generation.step": ("SearchResult",),
-    "model.generate_outputs": ("GenerateBeamEncoderDecoderOutput", "GenerateEncoderDecoderOutput"),
-    "led": ("LEDForConditionalGeneration", "LEDModel"),
-    "led_heads": ("LEDForQuestionAnswering", "LEDForSequenceClassification"),
-    "model.outputs": (
+    "classes.generate_outputs": ("GenerateBeamEncoderDecoderOutput", "GenerateEncoderDecoderOutput"),
+    "classes.led": ("LEDForConditionalGeneration", "LEDModel"),
+    "classes.heads": ("LEDForQuestionAnswering", "LEDForSequenceClassification"),
+    "classes.outputs": (
         "LEDEncoderBaseModelOutput",
         "LEDSeq2SeqLMOutput",
         "LEDSeq2SeqModelOutput",
         "LEDSeq2SeqQuestionAnsweringModelOutput",
         "LEDSeq2SeqSequenceClassifierOutput",
     ),
-    "oracle.trace": ("trace",),
+    "oracle.traces.trace": ("trace",),
     "tokenizer": ("LEDTokenizer",),
 }
 

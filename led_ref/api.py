@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from led_backends.contract import Backend
-from led_ref.batches import BATCH_MEMORY, Document, Written, listed, write_each
+from led_ref.classes.encoder import Progress
+from led_ref.classes.led import LEDForConditionalGeneration
+from led_ref.classes.pretrained import LEDPreTrainedModel
 from led_ref.errors import InputError, LEDError, SettingsError
-from led_ref.global_mask import GlobalAttention as GlobalAttention
-from led_ref.global_mask import global_mask as global_mask
-from led_ref.led import LEDForConditionalGeneration
-from led_ref.pretrained import LEDPreTrainedModel
-from led_ref.reading import Progress
-from led_ref.streaming import StreamsText
+from led_ref.pipelines.batching import BATCH_MEMORY, Document, Written, listed, write_each
+from led_ref.pipelines.global_attention import GlobalAttention as GlobalAttention
+from led_ref.pipelines.global_attention import global_mask as global_mask
+from led_ref.pipelines.streaming import StreamsText
 from led_ref.tokenizer.tokenizer import LEDTokenizer
 
 Model = TypeVar("Model", bound=LEDPreTrainedModel)

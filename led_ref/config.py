@@ -25,41 +25,21 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from led_ref.config_formats import from_allenai, is_allenai, is_whole, rename_aliases
 from led_ref.errors import ConfigError, MissingFileError
 from led_ref.json_file import read_json_object
-from led_ref.labels import Labels
 
-# Keys that only allenai/longformer's own config.json has; there the window is one-sided.
-_ALLENAI_KEYS = ("attention_mode", "attention_dilation")
+REGRESSION = "regression"
+SINGLE_LABEL = "single_label_classification"
+MULTI_LABEL = "multi_label_classification"
+PROBLEM_TYPES = (REGRESSION, SINGLE_LABEL, MULTI_LABEL)
 
-# Keys of BART's config.json, and the values that LED was built with: with another one the layers are put together differently.
-BART_RELEASED: dict[str, tuple[Any, ...]] = {
-    "scale_embedding": (False,),
-    "normalize_before": (False,),
-    "normalize_embedding": (True,),
-    "add_final_layer_norm": (False,),
-    "static_position_embeddings": (False,),
-}
-# What else allenai's file may say, and the values with which it is the LED that was released.
-_ALLENAI_RELEASED: dict[str, tuple[Any, ...]] = {
-    "attention_mode": ("sliding_chunks", "tvm"),  # two programs for one attention; "n2" has no window
-    "attention_dilation": (1,),
-    "autoregressive": (False,),
-    **BART_RELEASED,
-}
-
-# Second names that transformers gives to some keys, in a file too.
-_ALIASES = {
-    "hidden_size": "d_model",
-    "num_hidden_layers": "encoder_layers",
-    "num_attention_heads": "encoder_attention_heads",
-    "attention_probs_dropout_prob": "attention_dropout",
-    "initializer_range": "init_std",
-}
+# What transformers takes where config.json says nothing.
+_LABELS_UNLESS_GIVEN = 2
 
 
 @dataclass(frozen=True)
-class LEDConfig(Labels):
+class LEDConfig:
     """What config.json says of an LED. The names and defaults are those of transformers' LEDConfig.
 
     Args:
@@ -171,6 +151,46 @@ class LEDConfig(Labels):
             return ()
         return (self.eos_token_id,) if isinstance(self.eos_token_id, int) else tuple(self.eos_token_id)
 
+    # ---- the labels of a classification: checked when a head asks for them, since a summarizing LED has none ----
+
+    @property
+    def id2label(self) -> dict[int, str]:
+        """The name of each label by its number.
+
+        Raises:
+            ConfigError: if the numbers are not 0, 1, 2, ... or `num_labels` says that there are more or fewer.
+        """
+        count, given = self.extra.get("num_labels"), self.extra.get("id2label")
+        if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
+            raise ConfigError(f"num_labels is {count!r}; it must be a whole number of at least 1.")
+        if given is None:
+            return {label: f"LABEL_{label}" for label in range(count or _LABELS_UNLESS_GIVEN)}
+        names = {str(label): name for label, name in given.items()} if isinstance(given, Mapping) else {}
+        wanted = [str(label) for label in range(count or max(1, len(names)))]
+        if names.keys() != set(wanted) or not all(isinstance(name, str) for name in names.values()):
+            raise ConfigError(
+                f"id2label is {given!r}; it must be an object with a name for each of the numbers {', '.join(wanted)}"
+                f"{'' if count is None else f' (num_labels is {count})'}."
+            )
+        return {int(label): names[label] for label in wanted}
+
+    @property
+    def num_labels(self) -> int:
+        """How many labels there are; 2 unless config.json says otherwise."""
+        return len(self.id2label)
+
+    @property
+    def problem_type(self) -> str | None:
+        """Which loss labels are compared with, one of `PROBLEM_TYPES`; None: it follows from the labels.
+
+        Raises:
+            ConfigError: for another one.
+        """
+        found: str | None = self.extra.get("problem_type")
+        if found is not None and found not in PROBLEM_TYPES:
+            raise ConfigError(f"problem_type is {found!r}; it is null or one of {', '.join(PROBLEM_TYPES)}.")
+        return found
+
     # ---- in and out -------------------------------------------------------------------------------------------------
 
     @classmethod
@@ -185,17 +205,16 @@ class LEDConfig(Labels):
                 transformers (d_model is hidden_size) disagree.
         """
         values = dict(values)
-        is_allenai = any(key in values for key in _ALLENAI_KEYS)
         model_type = values.get("model_type", "led")
-        if model_type != "led" and not is_allenai:
+        if model_type != "led" and not is_allenai(values):
             raise ConfigError(
                 f"model_type is {model_type!r}; led_ref runs 'led' only. Name a folder or Hub model that holds an LED, for "
                 "example allenai/led-base-16384."
                 + (" `led-ref convert --from-bart` makes an LED of a BART." if model_type == "bart" else "")
             )
-        if is_allenai:
-            values = _from_allenai(values)
-        _rename_aliases(values)
+        if is_allenai(values):
+            values = from_allenai(values)
+        rename_aliases(values)
         known = {f.name for f in fields(cls)} - {"extra"}
         extra = {key: value for key, value in values.items() if key not in known and key != "model_type"}
         return cls(**{key: value for key, value in values.items() if key in known}, extra=extra)
@@ -303,13 +322,13 @@ def _check_numbers(config: LEDConfig) -> None:
     }
     for name, minimum in least.items():
         value = getattr(config, name)
-        if not _is_whole(value) or value < minimum:
+        if not is_whole(value) or value < minimum:
             raise ConfigError(f"{name} is {value!r}; it must be a whole number of at least {minimum}.")
     for f in fields(config):
         value = getattr(config, f.name)
         if f.type is bool and not isinstance(value, bool):
             raise ConfigError(f"{f.name} is {value!r}; it must be true or false.")
-        if f.type is float and not ((isinstance(value, float) or _is_whole(value)) and math.isfinite(value)):
+        if f.type is float and not ((isinstance(value, float) or is_whole(value)) and math.isfinite(value)):
             raise ConfigError(
                 f"{f.name} is {value!r}; it must be a finite number ({f.default} unless it was trained so)."
             )
@@ -324,7 +343,7 @@ def _check_windows(config: LEDConfig) -> None:
             "Give one even number for all layers, or one for each layer."
         )
     for window in given if isinstance(given, tuple) else (given,):
-        if not _is_whole(window) or window < 2 or window % 2:
+        if not is_whole(window) or window < 2 or window % 2:
             raise ConfigError(
                 f"attention_window holds {window!r}; each window is the total width 2R and so an even number of at least 2. "
                 "(Is it a radius? Double it.)"
@@ -349,47 +368,5 @@ def _check_special_ids(config: LEDConfig) -> None:
         for token in value if isinstance(value, tuple) else (value,):
             if token is None and name != "decoder_start_token_id":
                 continue
-            if not _is_whole(token) or not 0 <= token < config.vocab_size:
+            if not is_whole(token) or not 0 <= token < config.vocab_size:
                 raise ConfigError(f"{name} is {value!r}; ids lie in 0 ... {config.vocab_size - 1} (vocab_size - 1).")
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _rename_aliases(values: dict[str, Any]) -> None:
-    """Put what stands under a key's second name under its first, in place."""
-    for alias, name in _ALIASES.items():
-        if alias not in values:
-            continue
-        given = values.pop(alias)
-        if name in values and values[name] != given:
-            raise ConfigError(
-                f"{name} is {values[name]!r} and {alias} is {given!r}, two names of one thing. "
-                f"Remove the wrong one (transformers would take {alias})."
-            )
-        values[name] = given
-
-
-def _from_allenai(values: dict[str, Any]) -> dict[str, Any]:
-    """The same configuration with transformers' meaning of attention_window; the keys of the old meaning are dropped."""
-    for name, released in _ALLENAI_RELEASED.items():
-        found = values.get(name, released[0])
-        if any(entry not in released for entry in (found if isinstance(found, list) else [found])):
-            raise ConfigError(
-                f"{name} is {found!r} in this config.json of allenai's original code; led_ref knows LED as released, "
-                f"where it is {' or '.join(map(repr, released))}. Name a released checkpoint."
-            )
-    given = values.get("attention_window", LEDConfig().windows[0] // 2)
-    radii = given if isinstance(given, list) else [given]
-    for radius in radii:
-        if not _is_whole(radius) or radius < 1:
-            raise ConfigError(
-                f"attention_window holds {radius!r}; in this config.json of allenai's original code it is the radius R, "
-                "a whole number of at least 1."
-            )
-    values["attention_window"] = [2 * radius for radius in radii] if isinstance(given, list) else 2 * given
-    values["model_type"] = "led"
-    for name in (*_ALLENAI_KEYS, "autoregressive"):
-        values.pop(name, None)
-    return values

@@ -221,7 +221,7 @@ print("from the wrong tokens:", line(wrong))
 
 # %% [markdown]
 # That is why a tokenizer is tested by its ids and never by the round trip alone. led_ref's are compared with those of the
-# `tokenizers` library and, one character at a time, with `led_ref/oracle/dense_tokenizer.py`.
+# `tokenizers` library and, one character at a time, with `led_ref/oracle/definition/tokenizer.py`.
 #
 # ## To try
 #

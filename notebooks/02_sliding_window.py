@@ -222,7 +222,7 @@ print(f"{len(blocks)} tiles hold {in_tiles:,} cells, {in_tiles / T**2:.0%} of th
 # %% [markdown]
 # ## They agree
 #
-# First against the table by hand, for this layer; then the whole encoder against `led_ref/oracle/dense.py`, LED by
+# First against the table by hand, for this layer; then the whole encoder against `led_ref/oracle/definition/model.py`, LED by
 # definition in float64, which shares no code with the model. Both differences are rounding: sums of the same numbers in
 # another order.
 
@@ -242,8 +242,8 @@ first_layer_HTT = table_of(read.attentions[0][0], read.global_attentions[0][0, :
 assert abs(first_layer_HTT[:, local] - probs_HTT[:, local]).max() < 1e-13
 
 # %%
-from led_ref.oracle import dense
-from led_ref.weights.folder import read_tensors
+from led_ref.oracle.definition import model as dense
+from led_ref.weights.find_files import read_tensors
 
 stored = read_tensors(led_ref.bundled_model())
 weights = {name: tensor.to_numpy("float64") for name, tensor in stored.items()}

@@ -28,9 +28,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import led_ref
-from led_ref.generation.beam import beam_search
-from led_ref.generation.greedy import greedy_search
-from led_ref.generation.settings import GenerationSettings
+from led_ref.generation.beam_search import beam_search
+from led_ref.generation.greedy_search import greedy_search
+from led_ref.generation.settings.settings import GenerationSettings
 
 # %% [markdown]
 # ## A world of six words
@@ -200,8 +200,8 @@ for penalty in (0.0, 1.0, 2.0):
 # planted here by a step function that forgets `parents`:
 
 # %%
+from led_ref.classes.generate import StepFunction
 from led_ref.generation.search import make_prompt, search
-from led_ref.writing import StepFunction
 
 
 def search_with(step):
@@ -234,11 +234,11 @@ for name, result in (("right", right), ("parents ignored", wrong)):
 # %% [markdown]
 # A text can come out right by luck: where its beam stayed in its place all along. The scores of the others tell. The score
 # that a search claims must be the score of its text, computed again without any cache. led_ref's tests compare whole
-# searches with `led_ref/oracle/dense_search.py`, which keeps plain lists and no cache at all.
+# searches with `led_ref/oracle/definition/search.py`, which keeps plain lists and no cache at all.
 #
 # ## To try
 #
 # 1. Change one number of the small world so that two beams fail as well. How many are needed then?
 # 2. The picture shows sums; the orange numbers are means. Find a step where a text ends with a better mean than the best
-#    running one has, and say why the search did not stop there. (`early_stopping` in `led_ref/generation/settings.py`)
+#    running one has, and say why the search did not stop there. (`early_stopping` in `led_ref/generation/settings/settings.py`)
 # 3. Search with 64 beams. Is the line better? Is its score?

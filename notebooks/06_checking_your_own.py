@@ -28,8 +28,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import led_ref
-from led_ref.oracle.diff import diff
-from led_ref.weights.folder import read_tensors
+from led_ref.oracle.traces.diff import diff
+from led_ref.weights.find_files import read_tensors
 
 led = led_ref.load(dtype="float64")
 page = (led_ref.bundled_model() / "led-ref.1.txt").read_text(encoding="utf-8")
@@ -232,8 +232,8 @@ plt.show()
 # lie in the repository, in `tests/vectors/v1`; here the window cases of level 2 are put to a window of our own.
 
 # %%
-from led_ref.oracle.vectors import Answer, read_suite
-from led_ref.oracle.vectors_check import judge
+from led_ref.oracle.vectors.format import Answer, read_suite
+from led_ref.oracle.vectors.judge import judge
 
 folder = Path(led_ref.__file__).parent.parent / "tests" / "vectors" / "v1"
 cases = [case for case in read_suite(folder, levels=["L2"]).cases if case.operation == "window"]

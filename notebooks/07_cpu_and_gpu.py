@@ -98,11 +98,11 @@ for name, seconds in watched.seconds.most_common(6):
 # ## Twice the document, twice the time
 #
 # The same for documents of several lengths, beside two counts: the multiplications and additions of the window as it is
-# computed, and those of a whole T × T table, by which attention without a window would grow. (`led_ref/planning.py` counts;
-# `led-ref estimate` tells what a long run will need before it begins.)
+# computed, and those of a whole T × T table, by which attention without a window would grow.
+# (`led_ref/costs/operations.py` counts; `led-ref estimate` tells what a long run will need before it begins.)
 
 # %% alt="Seconds against tokens, both axes logarithmic: measured points, the window's line, and the whole table's, steeper"
-from led_ref import planning
+from led_ref.costs import operations as planning
 
 config = model.config
 lengths = [256, 512, 1024, 2048, 4096]

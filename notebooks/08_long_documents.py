@@ -59,8 +59,8 @@ print(f"{len(document.split()):,} words are {len(ids):,} tokens; the model reads
 # before: [`led-ref estimate`](../index.md) tells it from the sizes alone. For Ai2's models, four beams, 256 new tokens:
 
 # %%
-from led_ref import planning
-from led_ref.memory_plan import plan
+from led_ref.costs import operations as planning
+from led_ref.costs.memory import plan
 
 print("tokens      led-base    led-large    led-large, folded")
 for tokens in (1024, 4096, 16384):

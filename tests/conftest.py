@@ -27,8 +27,8 @@ settings.load_profile(PROFILE)
 if PROFILE == "long":
     os.environ.setdefault("LED_REF_EXAMPLES", "5000")  # tests/tokenizer/vocabularies.py
 
-# Helpers that tests of another folder use too: torch_files.py, head_cases.py.
-sys.path += [str(Path(__file__).parent / folder) for folder in ("weights", "model")]
+# Helpers that tests of another folder use too: torch_files.py, head_cases.py, docs/build_gpu_page.py.
+sys.path += [str(Path(__file__).parent / folder) for folder in ("weights", "model", "../docs")]
 
 
 def pytest_addoption(parser):
@@ -75,7 +75,7 @@ def command(capsys):
     """`command("tokenize", "--text", "a")` runs the command line in this process: exit code, stdout, stderr."""
 
     def run(*arguments):
-        from led_ref.cli import main
+        from led_ref.cli.main import main
 
         capsys.readouterr()
         try:

@@ -12,10 +12,10 @@ import led_ref
 from led_backends.contract import DeviceMemoryError
 from led_backends.numpy_backend import NumpyBackend
 from led_ref.api import check_settings
+from led_ref.classes.led import LEDModel
 from led_ref.errors import BackendError, InputError, MissingFileError, SettingsError
-from led_ref.generation.settings import GenerationSettings
-from led_ref.global_mask import global_mask
-from led_ref.led import LEDModel
+from led_ref.generation.settings.settings import GenerationSettings
+from led_ref.pipelines.global_attention import global_mask
 from led_ref.tokenizer import LEDTokenizer
 from led_ref.tokenizer.pieces import text_pieces
 

@@ -24,10 +24,10 @@ import pytest
 from torch_files import Record, View, archive, zip_records
 
 import led_ref
-from led_ref.commands.bench import write_random_checkpoint
 from led_ref.config import LEDConfig
-from led_ref.documents import read_document
 from led_ref.errors import CheckpointError, ConfigError, InputError, MissingFileError, SettingsError
+from led_ref.pipelines.text_files import read_document
+from led_ref.tools.bench.run import write_random_checkpoint
 from led_ref.weights.safetensors_file import read_safetensors, write_safetensors
 
 FC1 = "led.encoder.layers.1.fc1.weight"
@@ -257,7 +257,7 @@ def test_a_hub_model_without_a_connection(scene, tmp_path_factory):
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path_factory.mktemp("cache"))}
     before = tree(scene)
     arguments = ["summarize", "page.txt", "--model", "allenai/led-base-16384"]
-    command = [sys.executable, "-m", "led_ref.cli", *arguments]
+    command = [sys.executable, "-m", "led_ref.cli.main", *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     for part in ("cannot be reached", "allenai/led-base-16384", "pytorch_model.bin", "vocab.json"):

@@ -13,13 +13,18 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from led_ref.commands import bench_cases, bench_floor, bench_machine, bench_plot, bench_report, bench_worker
-from led_ref.commands.bench import Worker, write_random_checkpoint
-from led_ref.commands.bench_cases import CASES, TIMED_STEPS, UNTIMED_STEPS
+from led_ref.classes.led import LEDModel
 from led_ref.config import LEDConfig
+from led_ref.costs.operations import LED_BASE, Workload, encode_work, step_work, total
 from led_ref.errors import LEDError
-from led_ref.led import LEDModel
-from led_ref.planning import LED_BASE, Workload, encode_work, step_work, total
+from led_ref.tools.bench import cases as bench_cases
+from led_ref.tools.bench import floor as bench_floor
+from led_ref.tools.bench import machine as bench_machine
+from led_ref.tools.bench import plot as bench_plot
+from led_ref.tools.bench import report as bench_report
+from led_ref.tools.bench import worker as bench_worker
+from led_ref.tools.bench.cases import CASES, TIMED_STEPS, UNTIMED_STEPS
+from led_ref.tools.bench.run import Worker, write_random_checkpoint
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -91,7 +96,7 @@ class QuickWorker(Worker):
 
 def test_every_kind_of_work_is_measured_and_reported(command, folder, monkeypatch):
     monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
-    monkeypatch.setattr("led_ref.commands.bench.Worker", QuickWorker)
+    monkeypatch.setattr("led_ref.tools.bench.run.Worker", QuickWorker)
     names = ["start-import", "load", "tokenize-rust", "encode-1k", "decode-4k-4beams", "generate-1k-4beams"]
     code, out, err = command("bench", "--model", folder, "--runs", 2, "--json", "--only", *names)
     report = json.loads(out)

@@ -15,10 +15,10 @@ from types import SimpleNamespace
 import pytest
 
 import led_ref
-from led_ref.cli import EXAMPLES
-from led_ref.commands.showing import coloured
+from led_ref.cli.main import EXAMPLES
+from led_ref.cli.showing import coloured
 
-COMMAND = [sys.executable, "-m", "led_ref.cli"]
+COMMAND = [sys.executable, "-m", "led_ref.cli.main"]
 COMMANDS = ["summarize", "generate", "answer", "classify", "tokenize", "inspect", "convert", "doctor", "bench"]
 QUICK = ["--num-beams", "1", "--max-new-tokens", "4"]
 PAGE = "NAME\ntar - an archiving utility\n"
@@ -65,7 +65,7 @@ def on_a_terminal(arguments, *, stdout_too=False, **options):
 def test_help_of_every_command_has_examples_that_parse_and_imports_no_numpy():
     program = """
 import contextlib, io, json, shlex, sys
-from led_ref.cli import EXAMPLES, build_parser, main
+from led_ref.cli.main import EXAMPLES, build_parser, main
 texts = {}
 for name in ["led-ref", *sys.argv[1:]]:
     text = io.StringIO()
@@ -159,7 +159,7 @@ def test_a_manual_page_is_read_as_the_bundled_model_was_taught(command, tmp_path
 
 
 def test_what_needs_no_model_is_refused_before_one_is_loaded(command, page, monkeypatch, tmp_path):
-    monkeypatch.setattr("led_ref.commands.writing.load", lambda *_, **__: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("led_ref.cli.writing.load", lambda *_, **__: pytest.fail("a model was loaded"))
     for wrong, found in (
         (["generate", page, "--set", "nm_beams=4"], "no generation setting 'nm_beams'"),
         (["generate", page, "--set", "temperature=-0.7"], "temperature is -0.7"),
@@ -400,10 +400,10 @@ def importing(name, *rest):
     if name == {name!r}: _thread.interrupt_main()
     return real(name, *rest)
 import builtins; builtins.__import__ = importing
-from led_ref.cli import main
+from led_ref.cli.main import main
 sys.exit(main(["tokenize", {page!r}]))
 """
-    for name in ("argparse", "json", "led_ref.commands.showing", "numpy"):
+    for name in ("argparse", "json", "led_ref.cli.showing", "numpy"):
         program = (module + interrupted).format(path=sys.path, name=name, page=page)
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
         assert (done.returncode, done.stdout) == (130, ""), name

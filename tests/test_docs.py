@@ -17,7 +17,7 @@ import pytest
 import led_ref
 import led_ref.config
 from led_ref.api import LED
-from led_ref.cli import build_parser
+from led_ref.cli.main import build_parser
 from led_ref.errors import InputError
 
 ROOT = Path(__file__).parent.parent

@@ -13,10 +13,13 @@ import pytest
 from stand_in.cupy_stand_in import LEDGER, installed
 from stand_in.kernel_twins import register
 
-from led_ref import memory_plan, planning
-from led_ref.commands import doctor_gpu, gpu_checks, gpu_measures
 from led_ref.config import LEDConfig
-from led_ref.planning import Workload
+from led_ref.costs import memory as memory_plan
+from led_ref.costs import operations as planning
+from led_ref.costs.operations import Workload
+from led_ref.tools.gpu import checks as gpu_checks
+from led_ref.tools.gpu import measures as gpu_measures
+from led_ref.tools.gpu import report as doctor_gpu
 
 DOCS = Path(__file__).parent.parent / "docs"
 SMALL = doctor_gpu.Size(

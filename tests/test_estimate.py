@@ -4,10 +4,11 @@ import json
 
 import pytest
 
-from led_ref import memory_plan, planning
-from led_ref.commands import estimating
+from led_ref.cli import estimating
 from led_ref.config import LEDConfig
-from led_ref.planning import Workload
+from led_ref.costs import memory as memory_plan
+from led_ref.costs import operations as planning
+from led_ref.costs.operations import Workload
 
 # A machine on which everything takes a second for a round number of things.
 SPEEDS = {

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from led_ref.cli import main
+from led_ref.cli.main import main
 from led_ref.errors import InputError
-from led_ref.exercises.handout import TO_WRITE, exercises, handout, run_checks, solutions
+from led_ref.tools.exercises.handout import TO_WRITE, exercises, handout, run_checks, solutions
 
 ROOT = Path(__file__).parent.parent
 ALL = exercises()

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 
 import led_ref
-from led_ref.cli import main
+from led_ref.cli.main import main
 from led_ref.errors import InputError
-from led_ref.explorer.fates import search_record
-from led_ref.explorer.page import FOLDER, page
-from led_ref.explorer.record import BUDGET, Listener, Plan, Record, plan_of, record
-from led_ref.generation.beam import beam_search
-from led_ref.generation.settings import GenerationSettings
-from led_ref.global_mask import global_mask
+from led_ref.generation.beam_search import beam_search
+from led_ref.generation.settings.settings import GenerationSettings
+from led_ref.pipelines.global_attention import global_mask
+from led_ref.tools.explorer.fates import search_record
+from led_ref.tools.explorer.page import FOLDER, page
+from led_ref.tools.explorer.record import BUDGET, Listener, Plan, Record, plan_of, record
 
 ROOT = Path(__file__).parent.parent
 ROUNDED = {"rtol": 2.0 ** (1 / 4096) - 1 + 1e-9, "atol": 2.0**-31.9}  # half a step of the codes; what is below is 0
@@ -36,7 +36,7 @@ def run():
     ids = led.encode((led_ref.bundled_model() / "led-ref.1.txt").read_text())[:307]
     mask = global_mask([0, 41], len(ids))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("led_ref.explorer.record.plan_of", lambda *sizes: SHORT)
+        patch.setattr("led_ref.tools.explorer.record.plan_of", lambda *sizes: SHORT)
         made = record(led, ids, mask, title="a page", num_beams=3)
     traced = led_ref.trace(
         led.model.generate,

@@ -3,12 +3,14 @@
 import json
 from pathlib import Path
 
+import build_gpu_page as gpu_page
 import pytest
+from build_gpu_page import BEAMS, CARDS, DTYPES, LENGTHS, MODELS, design_seconds
 
-from led_ref import memory_plan, planning
-from led_ref.commands import doctor_gpu, gpu_page
-from led_ref.commands.gpu_page import BEAMS, CARDS, DTYPES, LENGTHS, MODELS, design_seconds
-from led_ref.planning import Work, Workload
+from led_ref.costs import memory as memory_plan
+from led_ref.costs import operations as planning
+from led_ref.costs.operations import Work, Workload
+from led_ref.tools.gpu import report as doctor_gpu
 
 DOCS = Path(__file__).parent.parent / "docs"
 REPORT = json.loads((DOCS / "data" / "gpu_report.json").read_text(encoding="utf-8"))

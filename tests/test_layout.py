@@ -11,150 +11,118 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LIBRARY = sorted([*(ROOT / "led_ref").rglob("*.py"), *(ROOT / "backends" / "led_backends").rglob("*.py")])
 
-# What each part may import of led_ref and led_backends. A part is the first name under led_ref; all may import errors.
-LEAVES = {"errors"}
+# The parts, lowest first, and what each may import of the parts above it in this table. All may import themselves and errors.
 MAY_IMPORT = {
-    "led_backends": {"led_backends"},
-    "errors": set(),
-    "json_file": set(),
-    "labels": set(),
-    "config": {"json_file", "labels"},
-    "model": {"led_backends", "config", "model"},
-    "tokenizer": {"tokenizer"},
-    "generation": {"generation"},
-    "oracle": {"config"},
-    "oracle.dense_tokenizer": {"tokenizer"},  # one table of it: see the test of what the definitions share
-    "oracle.trace": {"led_backends", "model", "oracle", "weights"},  # of the model, only its tap: see the test
-    "oracle.diff": {"led_backends", "oracle"},
-    "oracle.vectors": {"led_backends", "config", "generation", "led", "model", "oracle", "tokenizer", "weights"},
-    "documents": set(),
-    "inputs": {"led_backends", "config", "labels", "model"},
-    "device": {"led_backends", "config", "memory_plan", "planning"},
-    "planning": {"config"},
-    "memory_plan": {"config", "led_backends", "planning"},
-    "weights": {"led_backends", "config", "json_file", "model", "weights"},
-    "pretrained": {"device", "led_backends", "config", "json_file", "model", "weights"},
-    "batches": {"tokenizer", "device", "config", "generation", "led", "memory_plan", "model", "planning", "reading"},
-    "reading": {"planning", "device", "led_backends", "config", "inputs", "model"},
-    "writing": {"planning", "device", "led_backends", "config", "inputs", "model", "generation", "led", "reading"},
-    "generating": {"led_backends", "generation", "led", "model", "reading", "tokenizer", "writing"},
-    "led": {
-        "generating",
-        "device",
-        "led_backends",
-        "config",
-        "inputs",
-        "model",
-        "weights",
-        "pretrained",
-        "reading",
-        "writing",
-    },
-    "led_heads": {"led_backends", "config", "inputs", "labels", "led", "model", "pretrained", "reading"},
-    "global_mask": {"led_backends"},
-    "streaming": {"api", "batches", "global_mask", "reading", "tokenizer"},
-    "api": {
-        "streaming",
-        "batches",
-        "global_mask",
-        "led_backends",
-        "config",
-        "led",
-        "reading",
-        "tokenizer",
-        "weights",
-        "model",
-        "pretrained",
-    },
-    "spans": {"led_backends"},
-    "answering": {"led_backends", "api", "led_heads", "reading", "spans", "tokenizer"},
-    "classifying": {"global_mask", "led_backends", "api", "labels", "led_heads", "reading", "spans", "tokenizer"},
-    "explorer": {"led_backends", "api", "explorer", "generation", "model"},  # of the model, its tap
-    "commands": {
-        "global_mask",
-        "led_backends",
-        "explorer",
-        "answering",
-        "api",
-        "classifying",
-        "batches",
-        "led",
-        "commands",
-        "config",
-        "documents",
-        "exercises",
-        "memory_plan",
-        "model",
-        "oracle",
-        "planning",
-        "pretrained",
-        "tokenizer",
-        "weights",
-    },
-    "exercises": {"led_backends", "api", "exercises", "model", "oracle", "planning", "tokenizer", "weights"},
-    "cli": {"commands"},
-    "__init__": {
-        "answering",
-        "api",
-        "classifying",
-        "config",
-        "generation",
-        "led",
-        "led_heads",
-        "model",
-        "oracle",
-        "tokenizer",
-    },  # for type checkers; at run time fetched late
+    "errors": "",
+    "json_file": "",
+    "config": "json_file",
+    "led_backends": "",
+    "tokenizer": "",
+    "generation": "",
+    "model": "config led_backends",
+    "costs": "config led_backends",
+    "oracle.definition": "config tokenizer",  # of the tokenizer, one table: see the test of what the definitions share
+    "weights": "config json_file led_backends model",
+    "oracle.traces": "led_backends model weights",
+    "classes": "config costs generation json_file led_backends model tokenizer weights",
+    "oracle.vectors": "classes config generation led_backends model tokenizer weights",
+    "pipelines": "classes config costs generation led_backends tokenizer weights",
+    "api": "classes led_backends pipelines tokenizer weights",
+    "tools": "api classes config costs generation led_backends model oracle.definition oracle.traces pipelines tokenizer "
+    "weights",
+    "cli": "api classes config costs led_backends oracle.traces oracle.vectors pipelines tokenizer tools weights",
 }
 
 
-def part_of(module: str) -> str:
-    """The part that a dotted name belongs to."""
-    names = module.split(".")
-    return names[0] if names[0] == "led_backends" else (names[1] if len(names) > 1 else "__init__")
+def module_name(path: Path) -> str:
+    """The dotted name of a file of the library."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    parts = parts[1:] if parts[0] == "backends" else parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def part_of_file(path: Path) -> str:
-    """The part that a file belongs to."""
-    relative = path.relative_to(ROOT).with_suffix("").parts
-    if relative[:2] == ("led_ref", "oracle"):  # the definitions know nothing; what compares knows what it compares
-        names = (f"oracle.{relative[2]}", f"oracle.{relative[2].split('_')[0]}")
-        return next((name for name in names if name in MAY_IMPORT), "oracle")
-    return "led_backends" if relative[0] == "backends" else relative[1]
+MODULES = {module_name(path): path for path in LIBRARY}
 
 
 def imported_modules(tree: ast.AST) -> set[str]:
-    """The dotted names of ours that a file imports, at any level."""
+    """The modules of ours that a file imports: at its top, inside functions and under TYPE_CHECKING alike."""
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return {name for name in found if name.split(".")[0] in ("led_ref", "led_backends")}
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in MODULES else node.module for name in names}
+    return {name for name in found if name in MODULES and name != "led_ref"}
 
 
-@pytest.mark.parametrize("path", LIBRARY, ids=lambda path: str(path.relative_to(ROOT)))
-def test_imports_run_one_way(path):
-    part = part_of_file(path)
-    for module in imported_modules(ast.parse(path.read_text(encoding="utf-8"))):
-        target = part_of(module)
-        if module == "led_ref.__version__":
-            continue
-        assert target in MAY_IMPORT[part] | LEAVES, f"{path.name} ({part}) imports {module} ({target})"
+def import_graph() -> dict[str, set[str]]:
+    """Every module with the modules that it imports. `led_ref/__init__.py` hands on names of all, and is not counted."""
+    graph = {name: imported_modules(ast.parse(path.read_text(encoding="utf-8"))) for name, path in MODULES.items()}
+    del graph["led_ref"]
+    return graph
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "led_ref" / "oracle").glob("dense*.py")), ids=lambda path: path.name)
+def find_circle(graph: dict[str, set[str]]) -> list[str]:
+    """Modules that import each other in a circle; none: []."""
+    finished: set[str] = set()
+
+    def search(path: list[str]) -> list[str]:
+        for target in sorted(graph[path[-1]]):
+            if target in path:
+                return [*path[path.index(target) :], target]
+            if target not in finished and (found := search([*path, target])):
+                return found
+        finished.add(path[-1])
+        return []
+
+    return next((found for name in sorted(graph) if name not in finished and (found := search([name]))), [])
+
+
+def part_of(module: str) -> str:
+    """The part that a module belongs to."""
+    names = module.split(".")
+    if names[0] == "led_backends":
+        return "led_backends"
+    return ".".join(names[1:3]) if names[1] == "oracle" else names[1]
+
+
+def test_no_circle_of_imports():
+    assert find_circle(import_graph()) == []
+
+
+def test_planted_circle_is_found():
+    graph = import_graph()
+    assert "led_ref.model.masks" in graph["led_ref.model.sliding_window"]
+    graph["led_ref.model.masks"].add("led_ref.model.encoder")  # which imports the sliding window
+    assert {"led_ref.model.masks", "led_ref.model.encoder"} <= set(find_circle(graph))
+
+
+def test_imports_run_one_way():
+    order = list(MAY_IMPORT)
+    assert len(order) <= 20
+    for part, allowed in MAY_IMPORT.items():
+        assert all(order.index(other) < order.index(part) for other in allowed.split()), part
+    for module, targets in import_graph().items():
+        part = part_of(module)
+        for target in targets:
+            allowed = {part, "errors", *MAY_IMPORT[part].split()} if part in MAY_IMPORT else {"oracle"}
+            assert part_of(target) in allowed, f"{module} ({part}) imports {target}"
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "led_ref" / "oracle" / "definition").glob("*.py")), ids=lambda path: path.name
+)
 def test_a_definition_shares_no_code_with_what_it_judges(path):
-    data = {"led_ref.config.LEDConfig", "led_ref.tokenizer.unicode_ranges"}
     found = imported_modules(ast.parse(path.read_text(encoding="utf-8")))
-    assert {name for name in found if not name.startswith(tuple(data))} == set()
+    found = {name for name in found if not name.startswith("led_ref.oracle.definition")}
+    assert found <= {"led_ref.config", "led_ref.tokenizer.unicode_ranges"}
 
 
 def test_a_trace_listens_to_the_model_and_touches_nothing_of_it():
-    for path in (ROOT / "led_ref" / "oracle").glob("trace*.py"):
+    for path in (ROOT / "led_ref" / "oracle" / "traces").glob("*.py"):
         found = imported_modules(ast.parse(path.read_text(encoding="utf-8")))
-        assert {name for name in found if name.startswith("led_ref.model.") and ".tap" not in name} == set()
+        assert {name for name in found if name.startswith("led_ref.model.")} <= {"led_ref.model.intermediates"}
 
 
 @pytest.mark.parametrize("path", LIBRARY, ids=lambda path: str(path.relative_to(ROOT)))

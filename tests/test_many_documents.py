@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from led_ref.commands.result_folder import write_whole
+from led_ref.cli.result_folder import write_whole
 
 QUICK = ("--num-beams", "1", "--max-new-tokens", "5", "--quiet")
 
@@ -53,7 +53,18 @@ def forty(tmp_path_factory):
 
 
 def start(files, out, *more):
-    words = [sys.executable, "-m", "led_ref.cli", "summarize", *files, "--out", str(out), "--resume", *QUICK, *more]
+    words = [
+        sys.executable,
+        "-m",
+        "led_ref.cli.main",
+        "summarize",
+        *files,
+        "--out",
+        str(out),
+        "--resume",
+        *QUICK,
+        *more,
+    ]
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

@@ -9,17 +9,18 @@ import pytest
 import led_ref
 from led_backends.compact import DoubleScales
 from led_backends.numpy_backend import BLOCK_ROWS, NumpyBackend
-from led_ref import memory_plan, planning
+from led_ref.classes.generate import StepFunction
+from led_ref.classes.outputs import LEDEncoderBaseModelOutput
 from led_ref.config import LEDConfig
+from led_ref.costs import memory as memory_plan
+from led_ref.costs import operations as planning
+from led_ref.costs.operations import Workload
 from led_ref.errors import InputError
-from led_ref.model.cache import FIRST_ROOM
+from led_ref.model.kv_cache import FIRST_ROOM
 from led_ref.model.masks import document_masks, window_blocks
-from led_ref.model.outputs import LEDEncoderBaseModelOutput
-from led_ref.planning import Workload
 from led_ref.weights.keys import LM_HEAD, arrays_by_key, entries, parameter_count
 from led_ref.weights.load import params_from_tensors
-from led_ref.weights.stored import StoredTensor, narrow
-from led_ref.writing import StepFunction
+from led_ref.weights.stored_tensor import StoredTensor, narrow
 
 # Large in D against everything that the plan does not count (masks, ids, one array of a row's width).
 CONFIG = LEDConfig(

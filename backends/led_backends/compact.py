@@ -18,7 +18,7 @@ in its upper half:
     [0.5, 0.0, -0.5]
 
 All of it is written with methods that NumPy's and CuPy's arrays share, so one version serves both.
-What is not here: how a matrix is rounded to such codes, and the files (led_ref/weights/quantize.py, quantized.py).
+What is not here: how a matrix is rounded to such codes, and the files (led_ref/weights/quantization/rounding.py, quantized.py).
 """
 
 import math

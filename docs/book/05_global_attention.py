@@ -36,7 +36,7 @@ from book_tools import BAND, GLOBAL, QUIET, WRONG, bundled, manual_page, planted
 from matplotlib.colors import ListedColormap
 
 import led_ref
-from led_ref.oracle.dense import who_sees_whom
+from led_ref.oracle.definition.model import who_sees_whom
 
 led = bundled()
 params, backend = led.model.params, led.model.backend
@@ -48,7 +48,7 @@ params, backend = led.model.params, led.model.backend
 # is LED by definition and judges the fast code; there is nothing fast in it.
 
 # %%
-source("led_ref.oracle.dense:who_sees_whom")
+source("led_ref.oracle.definition.model:who_sees_whom")
 
 # %% alt="A 9 by 9 table: a band along the diagonal; columns and rows 0 and 5 are filled in another colour"
 LOCAL_TOKEN, GLOBAL_TOKEN = 1, 2

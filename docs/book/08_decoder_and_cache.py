@@ -33,8 +33,8 @@ import numpy as np
 from book_tools import BAND, bundled, manual_page, source
 from matplotlib.colors import ListedColormap
 
-from led_ref.model.cache import DecoderCache
-from led_ref.planning import LED_BASE, Workload, cross_work, source_work
+from led_ref.costs.operations import LED_BASE, Workload, cross_work, source_work
+from led_ref.model.kv_cache import DecoderCache
 
 led = bundled()
 
@@ -95,7 +95,7 @@ assert apart < 1e-11
 # So what was computed once can be kept. This is what the cache holds:
 
 # %%
-source("led_ref.model.cache:DecoderCache")
+source("led_ref.model.kv_cache:DecoderCache")
 
 # %% [markdown]
 # ## One store for a document, and a table

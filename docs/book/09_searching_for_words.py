@@ -37,8 +37,8 @@ from book_tools import BAND, QUIET, WRONG, manual_page, source
 from book_trees import draw_beam_tree
 
 import led_ref
-from led_ref.generation.beam import beam_search
-from led_ref.generation.greedy import greedy_search
+from led_ref.generation.beam_search import beam_search
+from led_ref.generation.greedy_search import greedy_search
 
 led = led_ref.load()
 
@@ -78,7 +78,7 @@ for name, found in searches.items():
 # The search is handed nothing but such a function. It does not know what a model is:
 
 # %%
-source("led_ref.generation.greedy:greedy_search")
+source("led_ref.generation.greedy_search:greedy_search")
 
 # %% [markdown]
 # ## A step of beam search
@@ -87,7 +87,7 @@ source("led_ref.generation.greedy:greedy_search")
 # on. The code looks at 2 W of them and not at W, because those that end with this word do not go on, and W must.
 
 # %%
-source("led_ref.generation.beam:best_candidates")
+source("led_ref.generation.beam_search:best_candidates")
 
 # %% [markdown]
 # ## The beam tree of a real run
@@ -152,7 +152,7 @@ print("every candidate's score is its text's score plus its word's log-probabili
 # **positive** penalty makes long texts **better**. The name says the opposite, and has been misread often.
 
 # %%
-source("led_ref.generation.beam:finished_values")
+source("led_ref.generation.beam_search:finished_values")
 
 # %% alt="Value against words: falling for penalty 0, level for penalty 1, rising for penalty 2"
 words = np.arange(1, 41)
@@ -268,7 +268,7 @@ for name, given in (
 # %%
 from unittest.mock import patch
 
-from led_ref.generation import beam as beam_module
+from led_ref.generation import beam_search as beam_module
 
 begin = beam_module.start_beams
 

@@ -30,7 +30,7 @@ import numpy as np
 from book_tools import BAND, GLOBAL, source
 
 import led_ref
-from led_ref.planning import LED_BASE, LED_LARGE
+from led_ref.costs.operations import LED_BASE, LED_LARGE
 from led_ref.weights.keys import entries, parameter_count
 
 folder = led_ref.bundled_model()
@@ -165,7 +165,7 @@ source("led_ref.weights.load:settle_tied_tables")
 # and two tensors are exchanged. No loader can see that.
 
 # %%
-from led_ref.weights.folder import read_tensors
+from led_ref.weights.find_files import read_tensors
 from led_ref.weights.safetensors_file import write_safetensors
 
 KEY = "led.encoder.layers.0.self_attn.longformer_self_attn.key.weight"

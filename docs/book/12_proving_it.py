@@ -35,7 +35,7 @@ import numpy as np
 from book_tools import BAND, GLOBAL, QUIET, WRONG, bundled, manual_page, source
 
 import led_ref
-from led_ref.oracle import dense
+from led_ref.oracle.definition import model as dense
 
 led = bundled()
 DATA = Path(book_tools.__file__).parent / "data"
@@ -46,10 +46,10 @@ DATA = Path(book_tools.__file__).parent / "data"
 # Who sees whom, in the oracle. No blocks, no bands: a table of truth values.
 
 # %%
-source("led_ref.oracle.dense:who_sees_whom")
+source("led_ref.oracle.definition.model:who_sees_whom")
 
 # %%
-source("led_ref.oracle.dense:_attention")
+source("led_ref.oracle.definition.model:_attention")
 
 # %% [markdown]
 # By hand: a query that sees two keys, whose scores are ln 3 and 0, gives them 3/4 and 1/4.
@@ -63,7 +63,7 @@ print("probabilities", probs.ravel().tolist(), "  out", out.item(), "= 8 · 3/4 
 # On the bundled model's page, in float64, the fast model and the oracle:
 
 # %%
-from led_ref.weights.folder import read_tensors
+from led_ref.weights.find_files import read_tensors
 
 ids = led.encode(manual_page())
 first = np.eye(1, len(ids), dtype=int)
@@ -132,7 +132,7 @@ for name, count in by_test.most_common(6):
 # tell where the programs part:
 
 # %%
-from led_ref.oracle.diff import diff
+from led_ref.oracle.traces.diff import diff
 
 ours = led_ref.trace(led.model, [ids[:40]], decoder_input_ids=[[2]], only="led.encoder.layers.0.*")
 name = "led.encoder.layers.0.self_attn.longformer_self_attn.q"

@@ -23,7 +23,7 @@
 # with P operations and M bytes a second.
 #
 # Reading a document is limited by the first, writing a word by the second. This chapter counts both with
-# `led_ref/planning.py`, which is pure arithmetic on the sizes of a model, and then, if this site was built with a
+# `led_ref/costs/operations.py`, which is pure arithmetic on the sizes of a model, and then, if this site was built with a
 # report of `led-ref bench`, lays the measured times beside it.
 
 # %%
@@ -35,8 +35,8 @@ import matplotlib.pyplot as plt
 from book_tools import BAND, GLOBAL, QUIET, WRONG, source
 from IPython.display import Markdown, display
 
-from led_ref.commands import bench_report
-from led_ref.planning import LED_BASE, Workload, encode_work, step_work, total
+from led_ref.costs.operations import LED_BASE, Workload, encode_work, step_work, total
+from led_ref.tools.bench import report as bench_report
 
 DATA = Path(book_tools.__file__).parent / "data"
 
@@ -59,7 +59,7 @@ for rows in (1, 10, 4096):
 # ## Reading: operations
 
 # %%
-source("led_ref.planning:window_work")
+source("led_ref.costs.operations:window_work")
 
 # %% alt="Operations against length: stacked parts that rise in a line, and full attention, which bends away"
 lengths = [512, 1024, 2048, 4096, 6144, 8192, 12288, 16384]
@@ -95,7 +95,7 @@ for n in (1, 3, 5, 7):
 # values.
 
 # %%
-source("led_ref.planning:step_work")
+source("led_ref.costs.operations:step_work")
 
 # %%
 for beams in (1, 4):

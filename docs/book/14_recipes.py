@@ -91,7 +91,7 @@ for number, text in led.generate_each(["tar packs files.", "", "gzip compresses 
 # What a call works with comes from the call, else from the model's files, else it is a default. It can be printed:
 
 # %%
-from led_ref.writing import effective_settings
+from led_ref.classes.generate import effective_settings
 
 settings = effective_settings(led.model, {"num_beams": 2, "max_new_tokens": 12}).to_dict()
 print(
@@ -189,8 +189,8 @@ except led_ref.LEDError as error:
 # memory needs no measuring: it is counted from the sizes.
 
 # %% alt="Two stacked bars of memory by part; the folded one has no keys and values of the document"
-from led_ref.memory_plan import plan
-from led_ref.planning import LED_BASE, Workload
+from led_ref.costs.memory import plan
+from led_ref.costs.operations import LED_BASE, Workload
 
 figure, axes = plt.subplots(figsize=(8, 2.4))
 colors = [QUIET, "#b0b0b0", "#cfd8d6", BAND, GLOBAL, WRONG]
@@ -239,8 +239,8 @@ with tempfile.TemporaryDirectory() as scratch:
 # norms stay as they are; in the bundled model positions alone are half of all numbers, so its file shrinks little:
 
 # %%
-from led_ref.weights.folder import read_tensors
-from led_ref.weights.quantized import quantizable
+from led_ref.weights.find_files import read_tensors
+from led_ref.weights.quantization.file_format import quantizable
 
 sizes = {key: tensor.data.size for key, tensor in read_tensors(led_ref.bundled_model()).items()}
 rounded = sum(sizes[key] for key in quantizable(led.model.config))

@@ -35,8 +35,8 @@ import numpy as np
 from book_tools import BAND, WRONG, bundled
 
 import led_ref
-from led_ref.oracle.diff import diff
-from led_ref.oracle.vectors import read_suite
+from led_ref.oracle.traces.diff import diff
+from led_ref.oracle.vectors.format import read_suite
 
 led = bundled()
 suite = read_suite(Path(book_tools.__file__).parent.parent / "tests" / "vectors" / "v1")

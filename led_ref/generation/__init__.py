@@ -5,17 +5,15 @@ In reading order: step.py (what goes in, what comes out), greedy.py, beam.py, gr
 may be set), search.py (the whole of it in one call), transition_scores.py (what each id was worth).
 """
 
-from led_ref.generation.search import beam_search, greedy_search, make_prompt, search
-from led_ref.generation.settings import GenerationSettings, decoder_start_id, resolve_settings
+from led_ref.generation.search import make_prompt, search
+from led_ref.generation.settings.settings import GenerationSettings, decoder_start_id, resolve_settings
 from led_ref.generation.step import SearchResult, StepFunction
 
 __all__ = [
     "GenerationSettings",
     "SearchResult",
     "StepFunction",
-    "beam_search",
     "decoder_start_id",
-    "greedy_search",
     "make_prompt",
     "resolve_settings",
     "search",

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from led_ref.errors import SettingsError
-from led_ref.generation.biases import (
+from led_ref.generation.processors_by_id import (
     add_biases,
     allow_by_prefix,
     bias_table,
@@ -36,7 +36,7 @@ from led_ref.generation.biases import (
     remove_invalid,
     suppress,
 )
-from led_ref.generation.settings import GenerationSettings
+from led_ref.generation.settings.settings import GenerationSettings
 from led_ref.generation.step import NO_OWN_RULES, Ids, OwnRules, Processor, Scores, log_softmax
 from led_ref.generation.warpers import build_warpers
 

@@ -23,8 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from led_ref.errors import InputError, SettingsError
-from led_ref.generation.greedy import IdById, run_to_end, write_id_by_id
-from led_ref.generation.settings import GenerationSettings
+from led_ref.generation.greedy_search import IdById, run_to_end, write_id_by_id
+from led_ref.generation.settings.settings import GenerationSettings
 from led_ref.generation.step import (
     Ids,
     Processor,

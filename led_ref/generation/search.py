@@ -13,14 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from led_ref.errors import InputError, SettingsError
-from led_ref.generation.beam import beam_search
-from led_ref.generation.greedy import IdById, best_ids, greedy_search, write_id_by_id
-from led_ref.generation.group_beam import group_beam_search
+from led_ref.generation.beam_search import beam_search
+from led_ref.generation.greedy_search import IdById, best_ids, greedy_search, write_id_by_id
+from led_ref.generation.group_beam_search import group_beam_search
 from led_ref.generation.processors import build_processors
 from led_ref.generation.sampling import sample, sample_id_by_id
-from led_ref.generation.settings import GenerationSettings
+from led_ref.generation.settings.settings import GenerationSettings
 from led_ref.generation.step import NO_OWN_RULES, Ids, OwnRules, Progress, SearchResult, StepFunction, Tell
-from led_ref.generation.stopping import build_stopping
+from led_ref.generation.stopping_criteria import build_stopping
 
 __all__ = ["beam_search", "greedy_search", "group_beam_search", "make_prompt", "sample", "search", "stream"]
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from led_ref.generation.settings import GenerationSettings
+from led_ref.generation.settings.settings import GenerationSettings
 from led_ref.generation.step import Ids, Processor, Scores
 
 Probabilities = npt.NDArray[np.float64]

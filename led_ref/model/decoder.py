@@ -18,12 +18,12 @@ import numpy as np
 
 from led_backends.contract import Array, Backend, HostArray
 from led_ref.config import LEDConfig
-from led_ref.model.cache import FIRST_ROOM, DecoderCache, Growing, LayerCache
+from led_ref.model.attention_maps import rows_of, tell_attention
 from led_ref.model.folding import folded_attention
+from led_ref.model.intermediates import SILENT, Tap
+from led_ref.model.kv_cache import FIRST_ROOM, DecoderCache, Growing, LayerCache
 from led_ref.model.ops import add_and_norm, add_positions, by_heads, feed_forward, linear, scale_and_split
 from led_ref.model.params import AttentionParams, DecoderLayerParams, DecoderParams
-from led_ref.model.pictures import rows_of, tell_attention
-from led_ref.model.tap import SILENT, Tap
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 
 from led_backends.contract import Array, Backend, HostArray
 from led_ref.config import LEDConfig
+from led_ref.model.attention_maps import together, window_pictures
 from led_ref.model.global_attention import global_attention
+from led_ref.model.intermediates import SILENT, Tap, tap_of_document
 from led_ref.model.masks import Block, DocumentMask, document_masks, window_blocks
 from led_ref.model.ops import add_and_norm, add_positions, feed_forward, linear, scale_and_split
 from led_ref.model.params import EncoderLayerParams, EncoderParams, Linear
-from led_ref.model.pictures import together, window_pictures
 from led_ref.model.sliding_window import sliding_window_attention
-from led_ref.model.tap import SILENT, Tap, tap_of_document
 
 # Called after each layer with (layers done, layers in all).
 Progress = Callable[[int, int], None]

@@ -13,10 +13,10 @@ as long as G < K = D / H, the width of a head. That is the rule below.
 
 from led_backends.contract import Array, Backend
 from led_ref.model.folding import folded_scores, folded_values
+from led_ref.model.intermediates import SILENT, Tap
 from led_ref.model.masks import DocumentMask
 from led_ref.model.ops import linear, scale_and_split
 from led_ref.model.params import EncoderLayerParams
-from led_ref.model.tap import SILENT, Tap
 
 
 def global_attention(

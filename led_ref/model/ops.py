@@ -14,8 +14,8 @@ A head is a share of K = D / H columns with attention of its own.
 import math
 
 from led_backends.contract import Array, Backend, HostArray, Weight
+from led_ref.model.intermediates import SILENT, Tap
 from led_ref.model.params import LayerNorm, Linear
-from led_ref.model.tap import SILENT, Tap
 
 
 def linear(x: Array, params: Linear, backend: Backend) -> Array:

@@ -22,14 +22,14 @@ from pathlib import Path
 
 from led_ref.config import LEDConfig
 from led_ref.errors import InputError
-from led_ref.weights.folder import GENERATION_CONFIG, TOKENIZER_FILES, Notice, find_weights, read_tensors
+from led_ref.weights.find_files import GENERATION_CONFIG, TOKENIZER_FILES, Notice, find_weights, read_tensors
 from led_ref.weights.keys import FINAL_LOGITS_BIAS
 from led_ref.weights.load import finite_array
-from led_ref.weights.new_folder import DTYPE_NAMES, check_destination, config_to_write, lay_out, write_folder
-from led_ref.weights.quantize import check_kind
-from led_ref.weights.quantize import quantized as rounded
-from led_ref.weights.quantized import QuantizedTensor, quantizable, tensor_of
-from led_ref.weights.stored import StoredTensor, narrow
+from led_ref.weights.quantization.file_format import QuantizedTensor, quantizable, tensor_of
+from led_ref.weights.quantization.rounding import check_kind
+from led_ref.weights.quantization.rounding import quantized as rounded
+from led_ref.weights.stored_tensor import StoredTensor, narrow
+from led_ref.weights.write_folder import DTYPE_NAMES, check_destination, config_to_write, lay_out, write_folder
 
 # The dtypes that can be asked for, and safetensors' names of them.
 _STORED_NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}

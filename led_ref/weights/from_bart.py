@@ -31,15 +31,16 @@ from typing import Any
 
 import numpy as np
 
-from led_ref.config import BART_RELEASED, LEDConfig, config_file
+from led_ref.config import LEDConfig, config_file
+from led_ref.config_formats import BART_RELEASED
 from led_ref.errors import ConfigError, InputError
 from led_ref.json_file import read_json_object
 from led_ref.weights.convert import ConversionReport, write_converted
-from led_ref.weights.folder import TOKENIZER_FILES, Notice, read_tensors
+from led_ref.weights.find_files import TOKENIZER_FILES, Notice, read_tensors
 from led_ref.weights.keys import FINAL_LOGITS_BIAS, HEADS, LM_HEAD, POSITION_TABLES, TIED, checkpoint_entries
 from led_ref.weights.load import complain
-from led_ref.weights.new_folder import check_destination
-from led_ref.weights.stored import StoredTensor
+from led_ref.weights.stored_tensor import StoredTensor
+from led_ref.weights.write_folder import check_destination
 
 # LED's module <- BART's, both under `encoder.layers.i.self_attn.`. All other names are the same behind `led.` and `model.`.
 _TABLE = """

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from led_ref.errors import CheckpointError, InputError, MissingFileError
-from led_ref.weights.folder import (
+from led_ref.weights.find_files import (
     CONFIG,
     GENERATION_CONFIG,
     LAYOUT,

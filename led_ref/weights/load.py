@@ -32,7 +32,7 @@ from led_backends.contract import Backend, CompactWeight, HostArray, Weight
 from led_ref.config import LEDConfig
 from led_ref.errors import CheckpointError, InputError
 from led_ref.model.params import LEDParams
-from led_ref.weights.folder import Notice, find_weights, read_tensors, shorten
+from led_ref.weights.find_files import Notice, find_weights, read_tensors, shorten
 from led_ref.weights.keys import (
     EMBED_TOKENS,
     FINAL_LOGITS_BIAS,
@@ -48,9 +48,9 @@ from led_ref.weights.keys import (
     entries,
     heads_in,
 )
-from led_ref.weights.quantize import check_kind, quantized
-from led_ref.weights.quantized import QuantizedTensor, is_matrix, join
-from led_ref.weights.stored import FLOAT_NAMES, HALF_NAMES, StoredTensor
+from led_ref.weights.quantization.file_format import QuantizedTensor, is_matrix, join
+from led_ref.weights.quantization.rounding import check_kind, quantized
+from led_ref.weights.stored_tensor import FLOAT_NAMES, HALF_NAMES, StoredTensor
 
 __all__ = [
     "complain",

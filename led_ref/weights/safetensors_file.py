@@ -32,7 +32,7 @@ import numpy as np
 
 from led_backends.contract import HostArray
 from led_ref.errors import CheckpointError, InputError, MissingFileError
-from led_ref.weights.stored import NUMPY_DTYPES, Refuse, StoredTensor, map_file, name_foreign_content
+from led_ref.weights.stored_tensor import NUMPY_DTYPES, Refuse, StoredTensor, map_file, name_foreign_content
 
 MAX_HEADER_BYTES = 100_000_000  # the library's own limit; LED-large's header has 80 thousand
 MAX_TENSORS = 100_000  # LED-large has 587

@@ -21,11 +21,11 @@ from typing import Any
 from led_backends.contract import Backend, CompactWeight
 from led_ref.config import LEDConfig
 from led_ref.model.params import LEDParams
-from led_ref.weights.folder import GENERATION_CONFIG
+from led_ref.weights.find_files import GENERATION_CONFIG
 from led_ref.weights.keys import FINAL_LOGITS_BIAS, LM_HEAD, arrays_by_key, heads_of
-from led_ref.weights.new_folder import check_destination, config_to_write, lay_out, write_folder
-from led_ref.weights.quantized import tensor_of
-from led_ref.weights.stored import StoredTensor, from_numpy
+from led_ref.weights.quantization.file_format import tensor_of
+from led_ref.weights.stored_tensor import StoredTensor, from_numpy
+from led_ref.weights.write_folder import check_destination, config_to_write, lay_out, write_folder
 
 
 def save_model(

@@ -17,7 +17,7 @@ from typing import Any
 
 from led_ref.config import LEDConfig
 from led_ref.errors import CheckpointError
-from led_ref.weights.folder import find_weights, read_tensors
+from led_ref.weights.find_files import find_weights, read_tensors
 from led_ref.weights.keys import FINAL_LOGITS_BIAS, LM_HEAD, TIED, canonical_key, heads_in
 from led_ref.weights.load import fit_to_config
 

@@ -12,8 +12,8 @@ from led_backends.compact import HalfWeight, widen
 from led_backends.cupy_plain import PlainOperations
 from led_backends.numpy_backend import NumpyBackend
 from led_backends.numpy_tiles import FEW_ROWS
-from led_ref.weights.quantize import KINDS, quantized
-from led_ref.weights.stored import narrow
+from led_ref.weights.quantization.rounding import KINDS, quantized
+from led_ref.weights.stored_tensor import narrow
 
 ALL_KINDS = ("float16", "bfloat16", *KINDS)
 

@@ -10,8 +10,8 @@ import pytest
 
 import led_backends
 from led_backends.numpy_backend import NumpyBackend
+from led_ref.classes.pretrained import get_backend
 from led_ref.errors import BackendError
-from led_ref.pretrained import get_backend
 
 BACKENDS = Path(led_backends.__file__).parent
 ROOT = Path(__file__).parents[2]

@@ -19,11 +19,11 @@ import numpy as np
 from chromium import launch
 
 import led_ref
-from led_ref.explorer.page import page
-from led_ref.explorer.record import record
-from led_ref.global_mask import global_mask
 from led_ref.model.masks import document_masks, window_blocks
-from led_ref.oracle.dense import who_sees_whom
+from led_ref.oracle.definition.model import who_sees_whom
+from led_ref.pipelines.global_attention import global_mask
+from led_ref.tools.explorer.page import page
+from led_ref.tools.explorer.record import record
 
 ATTENTION = "led.encoder.layers.{}.self_attn.longformer_self_attn.{}"
 DIGITS = 6e-4  # four digits are shown, and a float32 stands behind them

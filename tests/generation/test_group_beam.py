@@ -9,7 +9,7 @@ from toy_model import EOS, PAD, START, MarkovModel
 
 from led_ref.errors import SettingsError
 from led_ref.generation import GenerationSettings, make_prompt, resolve_settings, search
-from led_ref.generation.group_beam import Text, cannot_improve
+from led_ref.generation.group_beam_search import Text, cannot_improve
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "group_beams.json").read_text(encoding="utf-8"))
 # Scores are float32: where a penalty of 100 makes them hundreds, their last place is above 1e-5.

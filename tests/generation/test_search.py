@@ -10,8 +10,9 @@ from hypothesis.extra.numpy import arrays
 from toy_model import EOS, PAD, START, MarkovModel
 
 from led_ref.errors import InputError, SettingsError
-from led_ref.generation import GenerationSettings, beam_search, greedy_search, make_prompt, search
-from led_ref.generation.beam import best_of_many
+from led_ref.generation import GenerationSettings, make_prompt, search
+from led_ref.generation.beam_search import best_of_many
+from led_ref.generation.search import beam_search, greedy_search
 
 START_ONLY = np.array([[START]])
 SEEDS = st.integers(0, 10_000)

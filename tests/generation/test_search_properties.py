@@ -10,8 +10,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from toy_model import EOS, PAD, START, MarkovModel
 
-from led_ref.generation import GenerationSettings, beam_search, greedy_search, search
-from led_ref.oracle import dense_search
+from led_ref.generation import GenerationSettings, search
+from led_ref.generation.search import beam_search, greedy_search
+from led_ref.oracle.definition import search as dense_search
 
 # A float32 search may decide otherwise than a float64 one where two scores are closer than this: sums of some ten
 # float32 numbers of size 1 to 30, each with an error of 6e-8 of it.
@@ -105,7 +106,7 @@ def test_of_equal_scores_the_lower_index_wins(seed: int, beams: int, ends: bool)
         return logits
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("led_ref.generation.beam.log_softmax", as_they_are)
+        patch.setattr("led_ref.generation.beam_search.log_softmax", as_they_are)
         patch.setattr(dense_search, "log_softmax", as_they_are)
         found = search(lambda ids, parents: logprobs[ids[:, -1]], np.array([[3]]), GenerationSettings(**chosen))
         expected = dense_search.search(lambda document, ids: logprobs[ids[-1]].tolist(), [[3]], chosen)

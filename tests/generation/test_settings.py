@@ -7,7 +7,7 @@ import pytest
 
 from led_ref.errors import SettingsError
 from led_ref.generation import decoder_start_id, resolve_settings
-from led_ref.generation.settings import GenerationSettings
+from led_ref.generation.settings.settings import GenerationSettings
 
 CONFIG = {"decoder_start_token_id": 2, "bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2, "d_model": 64}
 

@@ -8,8 +8,9 @@ import pytest
 
 import led_backends
 from led_backends.numpy_backend import NumpyBackend
-from led_ref.commands import gpu_checks, gpu_measures
-from led_ref.commands.doctor_gpu import FULL
+from led_ref.tools.gpu import checks as gpu_checks
+from led_ref.tools.gpu import measures as gpu_measures
+from led_ref.tools.gpu.report import FULL
 
 DTYPES = ("float32", "float64", "float16")
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from small_led import CONFIG, draw_weights
 
+from led_ref.classes.led import LEDForConditionalGeneration
 from led_ref.errors import SettingsError
-from led_ref.led import LEDForConditionalGeneration
-from led_ref.model.cache import Growing
-from led_ref.model.tap import ListeningTap
+from led_ref.model.intermediates import ListeningTap
+from led_ref.model.kv_cache import Growing
 
 MODEL = LEDForConditionalGeneration.from_state_dict(CONFIG, draw_weights(CONFIG), dtype="float64")
 DOCUMENTS: dict[str, Any] = {

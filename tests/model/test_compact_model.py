@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from small_led import CONFIG, draw_weights
 
-from led_ref.led import LEDForConditionalGeneration
+from led_ref.classes.led import LEDForConditionalGeneration
 from led_ref.weights.keys import LM_HEAD, entries
-from led_ref.weights.quantize import KINDS, quantized
-from led_ref.weights.quantized import is_matrix
+from led_ref.weights.quantization.file_format import is_matrix
+from led_ref.weights.quantization.rounding import KINDS, quantized
 
 # Both sides compute in float64 with the same weights; a scale is multiplied before the sum or after it.
 ROUNDING = 1e-10

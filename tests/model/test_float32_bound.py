@@ -14,8 +14,8 @@ import math
 import numpy as np
 from small_led import CONFIG, draw_weights
 
-from led_ref.led import LEDForConditionalGeneration
-from led_ref.model.tap import ListeningTap
+from led_ref.classes.led import LEDForConditionalGeneration
+from led_ref.model.intermediates import ListeningTap
 
 U = 2.0**-24
 # Weights that float32 holds exactly: what is bounded is the arithmetic.

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from small_led import CONFIG, draw_weights
 
+from led_ref.classes.led import LEDForConditionalGeneration
 from led_ref.errors import InputError
-from led_ref.led import LEDForConditionalGeneration
 
 MODEL = LEDForConditionalGeneration.from_state_dict(CONFIG, draw_weights(CONFIG), dtype="float64")
 V, T_MOST, U_MOST = CONFIG.vocab_size, CONFIG.max_encoder_position_embeddings, CONFIG.max_decoder_position_embeddings

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from small_led import CONFIG, draw_weights, small_config
 
 from led_backends.numpy_backend import NumpyBackend
+from led_ref.classes.led import LEDForConditionalGeneration, LEDModel
 from led_ref.config import LEDConfig
 from led_ref.errors import InputError
-from led_ref.led import LEDForConditionalGeneration, LEDModel
-from led_ref.model.cache import Growing
-from led_ref.oracle import dense
+from led_ref.model.kv_cache import Growing
+from led_ref.oracle.definition import model as dense
 
 # Two orders of summing the same float64 numbers; states and logits are of size 1 to 10.
 ROUNDING = 1e-11

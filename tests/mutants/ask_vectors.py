@@ -9,9 +9,9 @@ import os
 import sys
 from pathlib import Path
 
-from led_ref.oracle.vectors import read_suite
-from led_ref.oracle.vectors_check import FAILED, judge
-from led_ref.oracle.vectors_subject import LedRef
+from led_ref.oracle.vectors.ask_led_ref import LedRef
+from led_ref.oracle.vectors.format import read_suite
+from led_ref.oracle.vectors.judge import FAILED, judge
 
 DTYPE = "float64"
 

@@ -8,7 +8,7 @@ DECODER = "led_ref/model/decoder.py"
 OPS = "led_ref/model/ops.py"
 HEADS = "led_ref/model/heads.py"
 FOLDING = "led_ref/model/folding.py"
-CACHE = "led_ref/model/cache.py"
+CACHE = "led_ref/model/kv_cache.py"
 BACKEND = "backends/led_backends/numpy_backend.py"
 
 PLANTED = [
@@ -274,7 +274,7 @@ PLANTED = [
         "Each case goes on from a past once.",
     ),
     (
-        "cache-reorder-forgotten", "led_ref/writing.py", "self.cache = self.cache.reorder(parents_N)", "pass",
+        "cache-reorder-forgotten", "led_ref/classes/generate.py", "self.cache = self.cache.reorder(parents_N)", "pass",
         "The cache stays where it was when beams change places.",
     ),
     # ---- logits and loss ----

@@ -1,7 +1,7 @@
 """Bugs planted in the search and in its rules about the next id: (name, file, source, planted, what)."""
 
-BEAM = "led_ref/generation/beam.py"
-GREEDY = "led_ref/generation/greedy.py"
+BEAM = "led_ref/generation/beam_search.py"
+GREEDY = "led_ref/generation/greedy_search.py"
 RULES = "led_ref/generation/processors.py"
 NEVER = 'settings.early_stopping == "never" and settings.length_penalty > 0'
 

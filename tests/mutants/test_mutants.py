@@ -55,7 +55,7 @@ def test_only_a_wrong_value_counts() -> None:
 def test_a_crash_is_not_a_kill(monkeypatch) -> None:
     monkeypatch.setattr(run, "PROPERTIES", {"search": ["tests/generation/test_search_properties.py"]})
     source = "best_N: Ids = scores_NV.argmax(axis=-1)"
-    broken = Mutant("x", "led_ref/generation/greedy.py", source, "next_B = 1 // 0", "It breaks.", "search")
+    broken = Mutant("x", "led_ref/generation/greedy_search.py", source, "next_B = 1 // 0", "It breaks.", "search")
     found = run.try_mutant(broken, ["properties"])["properties"]
     assert found["verdict"] == "crash"
     assert "ZeroDivisionError" in found["by"]

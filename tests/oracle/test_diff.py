@@ -13,9 +13,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from led_ref.errors import InputError
-from led_ref.oracle.diff import compare, diff
-from led_ref.oracle.diff_hints import hint_at_shapes, hint_at_values
-from led_ref.oracle.trace import Trace
+from led_ref.oracle.traces.diff import compare, diff
+from led_ref.oracle.traces.diff_hints import hint_at_shapes, hint_at_values
+from led_ref.oracle.traces.trace import Trace
 
 ROOT = Path(__file__).parent.parent.parent
 RNG = np.random.default_rng(0)
@@ -56,7 +56,7 @@ def test_the_tolerance_is_atol_plus_rtol_b():
 
 
 def test_values_are_compared_piece_by_piece(monkeypatch):
-    monkeypatch.setattr("led_ref.oracle.diff._AT_ONCE", 4)
+    monkeypatch.setattr("led_ref.oracle.traces.diff._AT_ONCE", 4)
     a = numbers(3, 7)
     b = a.copy()
     b[1, 6] += 2
@@ -345,13 +345,13 @@ PLANTED = [
      "source_B1T = None", "step.0.led.decoder.layers.0.encoder_attn.scores"),
     ("the cache's length late by one", f"{MODEL}/decoder.py", "first=cache.length,",
      "first=max(cache.length - 1, 0),", "step.1.led.decoder.embed_positions.output"),
-    ("the cache not reordered", f"{MODEL}/cache.py", "[document_B1, parents_BW % beams]", "",
+    ("the cache not reordered", f"{MODEL}/kv_cache.py", "[document_B1, parents_BW % beams]", "",
      f"step.*.{ATTENTION}.k"),
     ("no bias on logits", f"{MODEL}/heads.py", "params.final_logits_bias[0]", "params.final_logits_bias[0] * 0",
      "step.0.logits"),
     ("n-grams longer by one", "led_ref/generation/processors.py", "size=settings.no_repeat_ngram_size)",
      "size=settings.no_repeat_ngram_size + 1)", "beam.step.*.scores"),
-    ("length penalty upside down", "led_ref/generation/beam.py", "np.float32(written**settings.length_penalty)",
+    ("length penalty upside down", "led_ref/generation/beam_search.py", "np.float32(written**settings.length_penalty)",
      "np.float32(written**-settings.length_penalty)", "beam.step.*.finished.scores"),
 ]  # fmt: skip
 

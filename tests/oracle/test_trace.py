@@ -11,11 +11,11 @@ from safetensors.numpy import save_file
 from small_led import CONFIG, draw_weights
 
 import led_ref
-from led_ref.commands.tracing import all_steps
+from led_ref.classes.led import LEDForConditionalGeneration
+from led_ref.cli.tracing import all_steps
 from led_ref.errors import CheckpointError, InputError, MissingFileError
-from led_ref.led import LEDForConditionalGeneration
-from led_ref.oracle.trace import Trace, trace
-from led_ref.oracle.trace_steps import STEPS, fold, place
+from led_ref.oracle.traces.step_names import STEPS, fold, place
+from led_ref.oracle.traces.trace import Trace, trace
 from led_ref.weights.safetensors_file import read_header
 
 ROOT = Path(__file__).parent.parent.parent
@@ -236,7 +236,7 @@ def test_nothing_is_told_inside_tiles():
 
 def test_a_search_tells_nothing_unless_somebody_listens(monkeypatch):
     told = []
-    monkeypatch.setattr("led_ref.writing.search", lambda *a, tell, **k: told.append(tell) or 1 / 0)
+    monkeypatch.setattr("led_ref.classes.generate.search", lambda *a, tell, **k: told.append(tell) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
         MODEL.generate(**document(), max_new_tokens=2)
     assert told == [None]

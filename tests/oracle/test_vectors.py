@@ -13,18 +13,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from make import search as vectors_search
+from make import write as vectors_write
+from make.draw import DRAWN_AGAIN, numbers
+from make.write import STEP, rounded
 
-from led_ref.cli import build_parser
+from led_ref.cli.main import build_parser
 from led_ref.errors import CheckpointError
-from led_ref.generation.checks import SAMPLING_ONLY
-from led_ref.generation.settings import GenerationSettings
-from led_ref.oracle import dense_search, vectors_search, vectors_write
-from led_ref.oracle.vectors import LEVELS, Answer, read_suite
-from led_ref.oracle.vectors_check import FAILED, SKIPPED, check_folder, judge
-from led_ref.oracle.vectors_draw import DRAWN_AGAIN, numbers
-from led_ref.oracle.vectors_program import read_answer, write_answers, write_questions
-from led_ref.oracle.vectors_subject import BUNDLED
-from led_ref.oracle.vectors_write import STEP, rounded, safetensors_bytes
+from led_ref.generation.settings.checks import SAMPLING_ONLY
+from led_ref.generation.settings.settings import GenerationSettings
+from led_ref.oracle.definition import search as dense_search
+from led_ref.oracle.vectors.ask_led_ref import BUNDLED
+from led_ref.oracle.vectors.ask_program import read_answer, write_answers, write_questions
+from led_ref.oracle.vectors.format import LEVELS, Answer, read_suite, safetensors_bytes
+from led_ref.oracle.vectors.judge import FAILED, SKIPPED, check_folder, judge
 from led_ref.weights.safetensors_file import read_safetensors
 
 HERE = Path(__file__).parent

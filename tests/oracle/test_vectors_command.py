@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from led_ref.oracle.vectors_check import FAILED, PASSED, SKIPPED
+from led_ref.oracle.vectors.judge import FAILED, PASSED, SKIPPED
 
 HERE = Path(__file__).parent
 FOLDER = HERE.parent / "vectors" / "v1"
@@ -64,7 +64,7 @@ def test_a_program_that_never_answers_is_not_asked_for_ever(command, tmp_path):
 
 
 def test_led_ref_is_such_a_program(command, tmp_path):
-    line = shlex.join([sys.executable, "-m", "led_ref.cli", "vectors", "answer", "--in", "{in}", "--out", "{out}"])
+    line = shlex.join([sys.executable, "-m", "led_ref.cli.main", "vectors", "answer", "--in", "{in}", "--out", "{out}"])
     junit = tmp_path / "vectors.xml"
     code, out, _ = command(
         "vectors", "check", FOLDER, "--dtype", "float32", "--cmd", line, "--level", "L0", "L1", "L6", "--junit", junit

@@ -18,11 +18,11 @@ import numpy as np
 import torch
 import transformers
 
-from led_ref.commands.bench import LED_BASE, write_random_checkpoint
-from led_ref.commands.doctor import blas, versions
-from led_ref.led import LEDForConditionalGeneration
-from led_ref.oracle import dense
-from led_ref.weights.folder import read_tensors
+from led_ref.classes.led import LEDForConditionalGeneration
+from led_ref.oracle.definition import model as dense
+from led_ref.tools.bench.run import LED_BASE, write_random_checkpoint
+from led_ref.tools.doctor import blas, versions
+from led_ref.weights.find_files import read_tensors
 
 
 def states_of(output) -> dict[str, np.ndarray]:

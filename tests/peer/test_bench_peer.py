@@ -4,10 +4,11 @@ import json
 
 import pytest
 
-from led_ref.commands import bench_cases, bench_transformers
-from led_ref.commands.bench import write_random_checkpoint
-from led_ref.commands.bench_cases import CASES
 from led_ref.config import LEDConfig
+from led_ref.tools.bench import cases as bench_cases
+from led_ref.tools.bench import transformers_side as bench_transformers
+from led_ref.tools.bench.cases import CASES
+from led_ref.tools.bench.run import write_random_checkpoint
 
 pytestmark = pytest.mark.peer
 
@@ -73,7 +74,7 @@ def test_both_sides_do_the_same_work(folder, monkeypatch):
     """As many steps, of as many beams, on states of the same shape; and as many tokens of the same text."""
     import transformers
 
-    from led_ref.commands import bench_worker
+    from led_ref.tools.bench import worker as bench_worker
 
     counted = []
     real = bench_cases.step_seconds

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from led_ref.weights.safetensors_file import read_header, read_safetensors, write_safetensors
-from led_ref.weights.stored import narrow
-from led_ref.weights.torch_bin import read_torch_bin
+from led_ref.weights.stored_tensor import narrow
+from led_ref.weights.torch_files.torch_bin import read_torch_bin
 
 pytestmark = pytest.mark.peer
 

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from led_ref.config import LEDConfig
-from led_ref.oracle import dense
+from led_ref.oracle.definition import model as dense
 
 pytestmark = pytest.mark.peer
 
@@ -238,7 +238,7 @@ def dense_on(case: Case, weights: Arrays) -> Arrays:
 
 
 def load_model(config: LEDConfig, weights: Arrays, dtype: str) -> Any:
-    from led_ref.led import LEDForConditionalGeneration
+    from led_ref.classes.led import LEDForConditionalGeneration
 
     return LEDForConditionalGeneration.from_state_dict(config, weights, dtype=dtype)
 
@@ -378,7 +378,7 @@ def test_encoder_alone_and_its_output_handed_in(seed: int, worst: Any) -> None:
 
 
 def test_bare_model_gives_the_decoders_last_states(worst: Any) -> None:
-    from led_ref.led import LEDModel
+    from led_ref.classes.led import LEDModel
 
     case, weights, theirs = transformers_on(2)
     assert "decoder_input_ids" in case.call

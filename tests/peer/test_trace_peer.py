@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from led_ref.led import LEDForConditionalGeneration
-from led_ref.oracle.diff import diff
-from led_ref.oracle.trace import Trace, trace
+from led_ref.classes.led import LEDForConditionalGeneration
+from led_ref.oracle.traces.diff import diff
+from led_ref.oracle.traces.trace import Trace, trace
 
 pytestmark = pytest.mark.peer
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from led_ref.oracle.vectors import read_suite
-from led_ref.oracle.vectors_check import FAILED, PASSED, SKIPPED, judge
-from led_ref.oracle.vectors_program import ask_program, parse_command
-from led_ref.oracle.vectors_subject import BUNDLED
+from led_ref.oracle.vectors.ask_led_ref import BUNDLED
+from led_ref.oracle.vectors.ask_program import ask_program, parse_command
+from led_ref.oracle.vectors.format import read_suite
+from led_ref.oracle.vectors.judge import FAILED, PASSED, SKIPPED, judge
 
 pytestmark = pytest.mark.peer
 

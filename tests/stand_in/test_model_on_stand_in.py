@@ -15,8 +15,8 @@ from stand_in.kernel_twins import register
 from stand_in.running import fetched
 
 from led_backends.numpy_backend import NumpyBackend
-from led_ref.led import LEDForConditionalGeneration
-from led_ref.model.tap import ListeningTap
+from led_ref.classes.led import LEDForConditionalGeneration
+from led_ref.model.intermediates import ListeningTap
 
 # The same formulas, other orders of summing: float64 as in tests/model; float32 some 1e-6 of numbers of size 1 to 10, two
 # layers deep on each side, half precision one rounding (5e-4) of each of some 30 stored intermediates.

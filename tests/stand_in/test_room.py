@@ -6,9 +6,9 @@ from stand_in.cupy_stand_in import installed
 from stand_in.kernel_twins import register
 
 import led_ref
+from led_ref.costs.memory import plan
+from led_ref.costs.operations import Workload, on_gpu
 from led_ref.errors import BackendError
-from led_ref.memory_plan import plan
-from led_ref.planning import Workload, on_gpu
 
 IDS = np.full((2, 300), 5)
 
@@ -33,7 +33,7 @@ def leave(size):
 
 def test_reading_and_writing_ask_the_plan_first(model, monkeypatch):
     calls = []
-    monkeypatch.setattr("led_ref.reading.encode", lambda *a, **k: calls.append(a) or 1 / 0)
+    monkeypatch.setattr("led_ref.classes.encoder.encode", lambda *a, **k: calls.append(a) or 1 / 0)
     leave(100_000)
     with pytest.raises(
         BackendError, match=r"Reading 2 x 300 tokens.*bytes beside the weights, and CuPy.* left.*float16"

@@ -10,9 +10,9 @@ from stand_in.kernel_twins import register
 from stand_in.running import fetched
 
 import led_backends
-from led_ref.oracle.vectors import read_suite
-from led_ref.oracle.vectors_check import FAILED, verdicts
-from led_ref.oracle.vectors_subject import LedRef
+from led_ref.oracle.vectors.ask_led_ref import LedRef
+from led_ref.oracle.vectors.format import read_suite
+from led_ref.oracle.vectors.judge import FAILED, verdicts
 
 FOLDER = Path(__file__).parent.parent / "vectors" / "v1"
 # Of the search and the tokenizer no part runs on a device.

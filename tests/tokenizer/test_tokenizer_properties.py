@@ -9,8 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from vocabularies import BUNDLED, EXAMPLES, TEXTS, TINY_MERGES, tiny_vocab
 
-from led_ref.oracle import dense_tokenizer
-from led_ref.oracle.dense_tokenizer import Vocabulary
+from led_ref.oracle.definition import tokenizer as dense_tokenizer
+from led_ref.oracle.definition.tokenizer import Vocabulary
 from led_ref.tokenizer import AddedToken, LEDTokenizer
 from led_ref.tokenizer.batch import length_rules
 from led_ref.tokenizer.bpe import BYTE_TO_CHARACTER

@@ -13,10 +13,10 @@ from test_load import FORMS, LM_HEAD, SHARED, load
 from led_ref.config import LEDConfig
 from led_ref.errors import CheckpointError, ConfigError, InputError, MissingFileError
 from led_ref.weights import convert as convert_module
-from led_ref.weights import new_folder
+from led_ref.weights import write_folder as new_folder
 from led_ref.weights.convert import convert
 from led_ref.weights.keys import EMBED_TOKENS
-from led_ref.weights.stored import StoredTensor
+from led_ref.weights.stored_tensor import StoredTensor
 
 FC1 = "led.encoder.layers.1.fc1.weight"
 TOKENIZER = {"vocab.json": b"{}", "merges.txt": b"#version: 0.2\n", "generation_config.json": b'{"num_beams": 4}'}

@@ -10,11 +10,11 @@ from test_keys import leaves
 from led_backends import get
 from led_ref.config import LEDConfig
 from led_ref.errors import CheckpointError, InputError, MissingFileError
-from led_ref.weights import folder as folder_module
-from led_ref.weights.folder import find_weights, read_tensors
+from led_ref.weights import find_files as folder_module
+from led_ref.weights.find_files import find_weights, read_tensors
 from led_ref.weights.keys import TIED, entries
 from led_ref.weights.load import load_params
-from led_ref.weights.stored import StoredTensor
+from led_ref.weights.stored_tensor import StoredTensor
 
 SHARED, ENCODER_TOKENS, DECODER_TOKENS, LM_HEAD = TIED
 FC1 = "led.encoder.layers.1.fc1.weight"

@@ -11,8 +11,8 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from led_backends.compact import BLOCK, CODE_BOOK, DoubleScales, Int8Weight, dynamic_map, stored_bytes
 from led_ref.errors import InputError
-from led_ref.weights.quantize import KINDS, int8_of, nf4_of, pack, quantized
-from led_ref.weights.quantized import split, tensor_of
+from led_ref.weights.quantization.file_format import split, tensor_of
+from led_ref.weights.quantization.rounding import KINDS, int8_of, nf4_of, pack, quantized
 from led_ref.weights.safetensors_file import read_safetensors
 
 GOLDEN = {

@@ -11,12 +11,12 @@ from test_load import FC1, load
 
 from led_backends.compact import HalfWeight
 from led_backends.contract import CompactWeight
+from led_ref.classes.led import LEDForConditionalGeneration
 from led_ref.config import LEDConfig
 from led_ref.errors import CheckpointError, InputError
-from led_ref.led import LEDForConditionalGeneration
 from led_ref.weights.convert import convert
-from led_ref.weights.quantize import KINDS, quantized
-from led_ref.weights.quantized import CONFIG_KEY, kind_of, quantizable
+from led_ref.weights.quantization.file_format import CONFIG_KEY, kind_of, quantizable
+from led_ref.weights.quantization.rounding import KINDS, quantized
 from led_ref.weights.safetensors_file import read_safetensors
 from led_ref.weights.summary import summarize_checkpoint
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch_files import ORDERED_DICT, View, tensor, text
 
 from led_ref.errors import CheckpointError
-from led_ref.weights.restricted_pickle import MAX_PICKLE_BYTES, run_pickle
+from led_ref.weights.torch_files.restricted_pickle import MAX_PICKLE_BYTES, run_pickle
 
 VIEW = View("FloatStorage", "0", 11, 0, (2, 5), (5, 1))
 

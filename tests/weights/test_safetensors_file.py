@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from led_ref.errors import CheckpointError, InputError, MissingFileError
 from led_ref.weights.safetensors_file import read_header, read_safetensors, write_safetensors
-from led_ref.weights.stored import StoredTensor, map_file, narrow
+from led_ref.weights.stored_tensor import StoredTensor, map_file, narrow
 
 DATA = np.arange(2 * 3 + 5, dtype="<f4")  # eleven floats: a (2, 3) and a (5,)
 SOUND = {

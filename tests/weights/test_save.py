@@ -11,12 +11,12 @@ from test_keys import leaves
 from test_load import LM_HEAD
 
 import led_ref
+from led_ref.classes.heads import LEDForQuestionAnswering, LEDForSequenceClassification
+from led_ref.classes.led import LEDForConditionalGeneration, LEDModel
 from led_ref.errors import CheckpointError, ConfigError, InputError, MissingFileError
-from led_ref.led import LEDForConditionalGeneration, LEDModel
-from led_ref.led_heads import LEDForQuestionAnswering, LEDForSequenceClassification
-from led_ref.weights import new_folder
+from led_ref.weights import write_folder as new_folder
 from led_ref.weights.keys import entries, heads_of
-from led_ref.weights.new_folder import bytes_of_size
+from led_ref.weights.write_folder import bytes_of_size
 
 CLASSES = (LEDForConditionalGeneration, LEDModel, LEDForQuestionAnswering, LEDForSequenceClassification)
 

@@ -27,7 +27,7 @@ def test_says_what_is_in_the_files(make_folder, tensors, config, form):
 
 
 def test_the_numbers_are_not_looked_at(make_folder, tensors, config, monkeypatch):
-    monkeypatch.setattr("led_ref.weights.stored.StoredTensor.to_numpy", None)
+    monkeypatch.setattr("led_ref.weights.stored_tensor.StoredTensor.to_numpy", None)
     tensors = {key: np.full_like(array, np.nan) for key, array in tensors.items()}
     assert summarize_checkpoint(make_folder(tensors)).parameters == parameter_count(config)
 

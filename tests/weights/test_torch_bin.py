@@ -27,9 +27,9 @@ from torch_files import (
 )  # fmt: skip
 
 from led_ref.errors import CheckpointError, MissingFileError
-from led_ref.weights.restricted_pickle import MAX_PICKLE_BYTES, STORAGE_DTYPES
-from led_ref.weights.stored import NUMPY_DTYPES
-from led_ref.weights.torch_bin import read_torch_bin
+from led_ref.weights.stored_tensor import NUMPY_DTYPES
+from led_ref.weights.torch_files.restricted_pickle import MAX_PICKLE_BYTES, STORAGE_DTYPES
+from led_ref.weights.torch_files.torch_bin import read_torch_bin
 
 FLOATS = np.arange(11, dtype="<f4") - 4  # the storage "0"
 WHOLE = np.array([3, -1, 2**40], "<i8")  # the storage "1"
@@ -327,7 +327,7 @@ def test_refuses_by_name(path, case):
     [("torch_zip.MAX_RECORDS", "directory of 5 records"), ("torch_bin.MAX_TENSORS", "8 tensors, more than the 4")],
 )
 def test_refuses_more_than_any_model_has(path, monkeypatch, limit, found):
-    monkeypatch.setattr(f"led_ref.weights.{limit}", 4)
+    monkeypatch.setattr(f"led_ref.weights.torch_files.{limit}", 4)
     path.write_bytes(SOUND["zip"])
     with pytest.raises(CheckpointError, match=found):
         read_torch_bin(path)

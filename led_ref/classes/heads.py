@@ -1,0 +1,292 @@
+"""LEDForQuestionAnswering and LEDForSequenceClassification: an LED that does not write, but points or judges.
+
+Both let the decoder read the document, one place late, and look at its states: at place t it has read the tokens before t
+and sees, through cross-attention, what the encoder made of all of them.
+
+    place            0     1      2      3     4
+    encoder reads    <s>   Wer    ist    da    </s>        input_ids
+    decoder reads    </s>  <s>    Wer    ist   da          decoder_start_token_id, then input_ids but for the last
+    the answer's     start_logits and end_logits of every place: qa_outputs
+    the label's                                ^ one state: where input_ids has its last </s>: classification_head
+
+That the decoder's ids are made of the document's is how these two heads are defined (transformers' LEDModel without
+decoder_input_ids; BART's heads before it). Nowhere else does led_ref make up decoder ids. It follows that a document may
+be no longer than the decoder's position table: 1,024 tokens for the sizes that Ai2 published, whatever the encoder reads.
+"""
+
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+
+from led_backends.contract import Backend, HostArray
+from led_ref.classes import input_checks as inputs
+from led_ref.classes.encoder import LEDEncoder
+from led_ref.classes.led import LEDModel
+from led_ref.classes.outputs import (
+    LEDSeq2SeqModelOutput,
+    LEDSeq2SeqQuestionAnsweringModelOutput,
+    LEDSeq2SeqSequenceClassifierOutput,
+)
+from led_ref.classes.pretrained import LEDPreTrainedModel
+from led_ref.config import REGRESSION, SINGLE_LABEL, LEDConfig
+from led_ref.errors import CheckpointError, InputError
+from led_ref.model.heads import (
+    IGNORED_LABEL,
+    binary_cross_entropy,
+    cross_entropy,
+    label_logits,
+    last_marked_state,
+    shift_tokens_right,
+    span_logits,
+    span_loss,
+    squared_error,
+)
+from led_ref.model.intermediates import SILENT, Tap
+from led_ref.model.params import LEDParams
+
+
+class LEDWithHead(LEDPreTrainedModel):
+    """What the two classes share: an LEDModel, `self.led`, whose decoder reads the document too."""
+
+    def __init__(
+        self, config: LEDConfig, params: LEDParams, *, backend: str | Backend | None = None, **kept: Any
+    ) -> None:
+        super().__init__(config, params, backend=backend, **kept)
+        self.led = LEDModel(config, params, backend=self.backend)
+
+    @property
+    def encoder(self) -> LEDEncoder:
+        """The encoder by itself."""
+        return self.led.encoder
+
+    @property
+    def longest_document(self) -> int:
+        """How many tokens can be read: what both the encoder's and the decoder's position table have room for."""
+        return min(self.config.max_encoder_position_embeddings, self.config.max_decoder_position_embeddings)
+
+    def _run(
+        self, input_ids: Any, decoder_input_ids: Any, encoder_outputs: Any, decoder_inputs_embeds: Any, **given: Any
+    ) -> LEDSeq2SeqModelOutput:
+        """LEDModel's output; the decoder's ids are the document's, one place to the right, unless they are given."""
+        if decoder_input_ids is None and decoder_inputs_embeds is None:
+            decoder_input_ids = self._one_place_late(input_ids)
+        return self.led(
+            input_ids if encoder_outputs is None else None,  # beside encoder_outputs they were for the decoder alone
+            decoder_input_ids=decoder_input_ids,
+            encoder_outputs=encoder_outputs,
+            decoder_inputs_embeds=decoder_inputs_embeds,
+            **given,
+        )
+
+    def _one_place_late(self, input_ids: Any) -> HostArray:
+        """`[decoder_start_token_id] + input_ids[:-1]`."""
+        if input_ids is None:
+            raise InputError(
+                "There are no input_ids to make decoder_input_ids of. Give input_ids too, or decoder_input_ids."
+            )
+        ids_BT = inputs.checked_ids("input_ids", input_ids, self.config.vocab_size)
+        if ids_BT.shape[1] > self.config.max_decoder_position_embeddings:
+            raise InputError(
+                f"The document has {ids_BT.shape[1]} tokens, but {type(self).__name__} reads it with the decoder too, which "
+                f"has {self.config.max_decoder_position_embeddings} positions (max_decoder_position_embeddings). Shorten it, "
+                "or fine-tune a model with a longer table of decoder positions."
+            )
+        start = self.config.decoder_start_token_id
+        return shift_tokens_right(ids_BT, start, IGNORED_LABEL)  # among ids there is no -100 to replace
+
+
+class LEDForQuestionAnswering(LEDWithHead):
+    """LED that points at the answer in its document: for each position, does the answer start here, does it end here?
+
+    Checkpoint keys: the LED's, and `qa_outputs.weight` (2, D) with `qa_outputs.bias`. led_ref.answer works on texts.
+    """
+
+    architecture = "LEDForQuestionAnswering"
+
+    def forward(
+        self,
+        input_ids: Any = None,
+        attention_mask: Any = None,
+        decoder_input_ids: Any = None,
+        decoder_attention_mask: Any = None,
+        encoder_outputs: Any = None,
+        global_attention_mask: Any = None,
+        start_positions: Any = None,
+        end_positions: Any = None,
+        inputs_embeds: Any = None,
+        decoder_inputs_embeds: Any = None,
+        *,
+        use_cache: bool | None = None,
+        output_attentions: bool = False,
+        output_hidden_states: bool = False,
+        tap: Tap = SILENT,
+    ) -> LEDSeq2SeqQuestionAnsweringModelOutput:
+        """Run encoder, decoder and head once; what is not named here is as in LEDModel.forward.
+
+        Args:
+            input_ids: (B, T) ids, most often `<s> question </s></s> context </s>`. Beside encoder_outputs they serve to make
+                the decoder's ids only.
+            attention_mask: see there.
+            decoder_input_ids: (B, U); None: input_ids one place to the right, decoder_start_token_id in front.
+            decoder_attention_mask: see there; None: all are tokens, padding too, as in transformers.
+            encoder_outputs: see there.
+            global_attention_mask: see there; for questions, 1 for `<s>` and the question's tokens.
+            start_positions: (B,) or (B, 1), the position of each answer's first token; U or more: it does not count.
+            end_positions: the position of each answer's last token. With both the loss is returned, and no cache.
+            inputs_embeds: see there; with decoder_input_ids or decoder_inputs_embeds.
+            decoder_inputs_embeds: see there.
+            use_cache: see there.
+            output_attentions: see there.
+            output_hidden_states: see there.
+            tap: see there.
+
+        Raises:
+            InputError: for anything that does not fit the model or each other.
+        """
+        out = self._run(
+            input_ids,
+            decoder_input_ids,
+            encoder_outputs,
+            decoder_inputs_embeds,
+            attention_mask=attention_mask,
+            decoder_attention_mask=decoder_attention_mask,
+            global_attention_mask=global_attention_mask,
+            inputs_embeds=inputs_embeds,
+            use_cache=False if start_positions is not None and end_positions is not None else use_cache,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            tap=tap,
+        )
+        if self.params.qa_outputs is None:
+            raise _headless(self)
+        start_BU, end_BU = span_logits(out.last_hidden_state, self.params.qa_outputs, self.backend)
+        loss = None
+        if start_positions is not None and end_positions is not None:
+            starts_B = inputs.checked_positions("start_positions", start_positions, len(start_BU))
+            ends_B = inputs.checked_positions("end_positions", end_positions, len(start_BU))
+            loss = span_loss(start_BU, end_BU, starts_B, ends_B, self.backend)
+        return LEDSeq2SeqQuestionAnsweringModelOutput(
+            loss=loss, start_logits=start_BU, end_logits=end_BU, **_beside_the_states(out)
+        )
+
+    __call__ = forward
+
+
+class LEDForSequenceClassification(LEDWithHead):
+    """LED that gives a whole document labels: scores of Y labels from the decoder's state at its last `</s>`.
+
+    Checkpoint keys: the LED's, and `classification_head.dense.*` (D, D) and `classification_head.out_proj.*` (Y, D); Y and the
+    labels' names are `config.num_labels` and `config.id2label`. transformers has the class up to 4.57. led_ref.classify works
+    on texts.
+    """
+
+    architecture = "LEDForSequenceClassification"
+
+    def forward(
+        self,
+        input_ids: Any = None,
+        attention_mask: Any = None,
+        decoder_input_ids: Any = None,
+        decoder_attention_mask: Any = None,
+        encoder_outputs: Any = None,
+        global_attention_mask: Any = None,
+        inputs_embeds: Any = None,
+        decoder_inputs_embeds: Any = None,
+        labels: Any = None,
+        *,
+        use_cache: bool | None = None,
+        output_attentions: bool = False,
+        output_hidden_states: bool = False,
+        tap: Tap = SILENT,
+    ) -> LEDSeq2SeqSequenceClassifierOutput:
+        """Run encoder, decoder and head once; what is not named here is as in LEDModel.forward.
+
+        Args:
+            input_ids: (B, T) ids, with equally many `</s>` (eos_token_id) in every row and at least one. Needed always, as
+                they say where the state is that counts; beside encoder_outputs they serve for that alone.
+            attention_mask: see there.
+            decoder_input_ids: (B, T); None: input_ids one place to the right, decoder_start_token_id in front.
+            decoder_attention_mask: see there; None: all are tokens, padding too, as in transformers.
+            encoder_outputs: see there.
+            global_attention_mask: see there; for classification, 1 for `<s>`.
+            inputs_embeds: refused, as in transformers: they do not say where `</s>` is.
+            decoder_inputs_embeds: (B, T, D), see there.
+            labels: the loss is returned then, and no cache. By config.problem_type
+                "single_label_classification": (B,) numbers of labels, -100 where it does not count: cross-entropy;
+                "multi_label_classification": (B, Y) of 0 and 1: the mean binary cross-entropy;
+                "regression": (B, Y), for one label also (B,): the mean squared error.
+                None: a regression if Y is 1; else a single label for whole numbers, several for floats.
+            use_cache: see there.
+            output_attentions: see there.
+            output_hidden_states: see there.
+            tap: see there.
+
+        Raises:
+            InputError: for anything that does not fit the model or each other.
+        """
+        if inputs_embeds is not None or input_ids is None:
+            raise InputError(
+                "LEDForSequenceClassification judges by the state at the document's last </s>, and where that is only "
+                "input_ids say. Give input_ids, and no inputs_embeds."
+            )
+        is_end_BT = self._ends(input_ids)
+        out = self._run(
+            input_ids,
+            decoder_input_ids,
+            encoder_outputs,
+            decoder_inputs_embeds,
+            attention_mask=attention_mask,
+            decoder_attention_mask=decoder_attention_mask,
+            global_attention_mask=global_attention_mask,
+            use_cache=use_cache if labels is None else False,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            tap=tap,
+        )
+        if out.last_hidden_state.shape[:2] != is_end_BT.shape:
+            raise InputError(
+                f"The decoder was given ids of shape {tuple(out.last_hidden_state.shape[:2])}, but input_ids have shape "
+                f"{is_end_BT.shape}, and say which of its states counts. Give decoder_input_ids of the same shape, or none."
+            )
+        if self.params.classification_head is None:
+            raise _headless(self)
+        state_BD = last_marked_state(out.last_hidden_state, is_end_BT, self.backend)
+        logits_BY = label_logits(state_BD, self.params.classification_head, self.backend)
+        loss = None if labels is None else self._loss(logits_BY, labels)
+        return LEDSeq2SeqSequenceClassifierOutput(loss=loss, logits=logits_BY, **_beside_the_states(out))
+
+    __call__ = forward
+
+    def _ends(self, input_ids: Any) -> HostArray:
+        """Where `</s>` stands, (B, T): as often in every row, or it could not be told which rows are alike."""
+        ids_BT = inputs.checked_ids("input_ids", input_ids, self.config.vocab_size)
+        is_end_BT = np.isin(ids_BT, self.config.eos_token_ids)
+        counts_B = is_end_BT.sum(axis=1)
+        if counts_B.min() < 1 or counts_B.min() != counts_B.max():
+            raise InputError(
+                f"The rows of input_ids have {', '.join(map(str, counts_B))} end tokens (eos_token_id "
+                f"{self.config.eos_token_id}); all must have equally many, and at least one. The tokenizer ends a text with "
+                "one; classify texts and pairs of texts in separate calls."
+            )
+        return is_end_BT
+
+    def _loss(self, logits_BY: Any, labels: Any) -> Any:
+        """The loss that config.problem_type names, or that the labels call for."""
+        batch, count = logits_BY.shape
+        kind, checked = inputs.checked_class_labels(labels, batch, count, self.config.problem_type)
+        if kind == SINGLE_LABEL:
+            return cross_entropy(logits_BY, checked, self.backend)
+        labels_BY = self.backend.to_device(checked.astype(self.dtype))
+        return (squared_error if kind == REGRESSION else binary_cross_entropy)(logits_BY, labels_BY, self.backend)
+
+
+def _beside_the_states(out: LEDSeq2SeqModelOutput) -> dict[str, Any]:
+    """The fields of LEDModel's output that an output of a head has too."""
+    return {f.name: getattr(out, f.name) for f in fields(out) if f.name != "last_hidden_state"}
+
+
+def _headless(model: LEDWithHead) -> CheckpointError:
+    return CheckpointError(
+        f"This {model.architecture} was made of parameters without its head. Load it by from_pretrained or from_state_dict."
+    )

@@ -1,0 +1,1 @@
+"""`led-ref`, the command line: main.py, and one file a command."""

@@ -1,0 +1,218 @@
+"""`led-ref estimate`: what a run will take in memory and time on this machine, before it begins.
+
+Memory is arithmetic (memory_plan.py) and what this process itself holds already: Python, NumPy, its BLAS. Time is the
+counted work (planning.py) divided by how fast this machine does such work, which is measured for about a second:
+a large product, a tile of attention, GELU, LayerNorm, and reading from memory. No weights are loaded, none need be here.
+"""
+
+import argparse
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from led_backends.contract import Band
+from led_backends.numpy_backend import BLOCK_ROWS, NumpyBackend
+from led_ref.cli.output import megabytes, print_json
+from led_ref.config import LEDConfig
+from led_ref.costs import memory as memory_plan
+from led_ref.costs import operations as planning
+from led_ref.costs.operations import Workload
+from led_ref.errors import InputError, MissingFileError
+
+SIZES = {"led-base": planning.LED_BASE, "led-large": planning.LED_LARGE}
+ASSUMES = (
+    "the file of weights is in the dtype that is computed in, and read by mmap, whole",
+    "nothing else uses this machine's processors, now and then",
+    "every new token is written: no text ends early",
+    "a step of the decoder waits for memory alone, at the speed of a plain read: a real one takes up to twice as long",
+)
+ASSUMES_DENSE = "weights are used as fast as if they were not kept smaller: they are slower (docs/precision.md)"
+
+
+def estimate(options: argparse.Namespace) -> int:
+    """Print memory and time, or give them as JSON."""
+    config = find_config(options.model)
+    load = workload(config, options)
+    memory = memory_plan.plan(config, load)
+    report: dict[str, Any] = {"model": options.model, "backend": options.backend, "dtype": load.dtype}
+    if options.backend == "numpy":
+        speeds = measure_speeds(config, load)
+        report["seconds"] = {name: round(value, 3) for name, value in seconds(config, load, speeds).items()}
+        report["speeds"] = {name: float(f"{value:.4g}") for name, value in speeds.items()}
+        report["assumes"] = [*ASSUMES, *([ASSUMES_DENSE] if load.weights else [])]
+    process = resident_memory() if options.backend == "numpy" else 0
+    report["memory"] = {
+        **memory.parts,
+        **({"Python, NumPy and BLAS": process} if process else {}),
+        "most while reading": process + memory.weights + memory.encoding,
+        "most while writing": process + memory.weights + memory.writing if load.new_tokens else 0,
+        "peak": process + memory.peak,
+    }
+    if options.json:
+        print_json(report)
+        return 0
+    print(f"{options.model}: {load.batch} x {load.tokens:,} tokens, {load.beams} beams, {load.new_tokens:,} new tokens")
+    _print("memory", {name: megabytes(size) for name, size in report["memory"].items()})
+    if options.backend != "numpy":
+        print("time is not estimated for a GPU: docs/gpu.md has what the sizes alone allow")
+        return 0
+    _print("time", {name: f"{value:.3f} s " for name, value in report["seconds"].items()})
+    _print("measured just now, a second", {name: f"{value / 1e9:.2f} billion" for name, value in speeds.items()})
+    _print("assumed", dict.fromkeys(report["assumes"], ""))
+    return 0
+
+
+def _print(title: str, lines: dict[str, str]) -> None:
+    print(title)
+    for name, value in lines.items():
+        print(f"  {name:<34} {value:>14}".rstrip())
+
+
+def find_config(model: str) -> LEDConfig:
+    """The sizes of a model: of a folder, a config.json, one of SIZES, or a Hub name (only its config.json is fetched).
+
+    Raises:
+        MissingFileError: if there is none of these.
+        ConfigError: if it is no LED's.
+    """
+    if model in SIZES:
+        return SIZES[model]
+    path = Path(model).expanduser()
+    if not path.exists() and model.count("/") == 1 and model[0] not in "./~":
+        path = _fetch_config(model)
+    return LEDConfig.from_pretrained(path)
+
+
+def _fetch_config(name: str) -> Path:
+    """The config.json of a model on the Hub, alone."""
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(name, "config.json"))
+    except Exception as error:  # whatever the library's HTTP client raises without a connection
+        raise MissingFileError(
+            f"There is no folder {name!r}, and its config.json could not be fetched from the Hub ({type(error).__name__}). "
+            f"Name a folder, a config.json, or one of {', '.join(SIZES)}."
+        ) from error
+
+
+def workload(config: LEDConfig, options: argparse.Namespace) -> Workload:
+    """What was asked for, as the chosen backend would cut it into pieces.
+
+    Raises:
+        InputError: for numbers that cannot be, or more tokens than the model has positions.
+    """
+    load = Workload(
+        tokens=options.tokens,
+        batch=options.batch,
+        beams=options.beams,
+        new_tokens=options.new_tokens,
+        globals_=options.global_tokens,
+        dtype=options.dtype,
+        weights=options.weights,
+        folded=options.cross_attention == "folded",
+        cache=options.cache_implementation,
+    )
+    if options.backend == "cupy":
+        return planning.on_gpu(config, load)
+    if load.dtype not in ("float32", "float64"):
+        raise InputError(f"dtype is {load.dtype!r}; the CPU computes in float32 or float64. Choose one of them.")
+    return on_cpu(config, load, NumpyBackend())
+
+
+def on_cpu(config: LEDConfig, load: Workload, backend: NumpyBackend) -> Workload:
+    """The workload as the NumPy backend cuts it: one tile and one block of rows for each thread."""
+    from dataclasses import replace
+
+    return replace(
+        load,
+        queries_per_block=backend.queries_per_block,
+        tiles_at_once=min(backend.threads, config.encoder_attention_heads),
+        block_rows=BLOCK_ROWS,
+        blocks_at_once=backend.threads,
+    )
+
+
+# ---- time ---------------------------------------------------------------------------------------------------------------
+
+
+def seconds(config: LEDConfig, load: Workload, speeds: dict[str, float]) -> dict[str, float]:
+    """What the parts of a run take at these speeds, and their sum."""
+    rows = load.batch * load.tokens
+    encode = 0.0
+    for work in planning.encode_work(config, load):
+        if work.name == "window":  # per score, since products this small do not reach the speed of large ones
+            width = config.d_model // config.encoder_attention_heads
+            encode += work.operations / (4 * width) / speeds["scores of a tile"]
+        else:
+            encode += work.operations / speeds["operations of a product"]
+    encode += config.encoder_layers * rows * config.encoder_ffn_dim / speeds["GELU"]
+    encode += (2 * config.encoder_layers + 1) * rows * config.d_model / speeds["LayerNorm"]
+    found = {"encoder": encode}
+    if load.new_tokens:
+        source = planning.source_work(config, load).operations / speeds["operations of a product"]
+        step = step_seconds(config, load, speeds)
+        found |= {"keys and values": source, "a step": step, "all steps": load.new_tokens * step}
+    return {**found, "together": sum(value for name, value in found.items() if name != "a step")}
+
+
+def step_seconds(config: LEDConfig, load: Workload, speeds: dict[str, float]) -> float:
+    """One step in the middle of the text: for each kind of work, its bytes or its operations, whichever takes longer."""
+    return sum(
+        max(work.bytes / speeds["bytes from memory"], work.operations / speeds["operations of a product"])
+        for work in planning.step_work(config, load, load.new_tokens // 2)
+    )
+
+
+def measure_speeds(config: LEDConfig, load: Workload) -> dict[str, float]:
+    """What this machine does in a second, each the best of a few tries of a few hundredths of a second."""
+    backend, dtype = NumpyBackend(), np.dtype(load.dtype)
+    d, inner, heads = config.d_model, config.encoder_ffn_dim, config.encoder_attention_heads
+    rng = np.random.default_rng(0)
+    x, weight = rng.random((1024, d), dtype=np.float32).astype(dtype), np.ones((inner, d), dtype)
+    bias, hidden = np.zeros(inner, dtype), rng.random((1024, inner), dtype=np.float32).astype(dtype)
+    queries, reach = planning.largest_tile(config, load)
+    q_HQK = rng.random((heads, queries, d // heads), dtype=np.float32).astype(dtype)
+    k_HSK = rng.random((heads, reach, d // heads), dtype=np.float32).astype(dtype)
+    radius = max(config.radii, default=1)
+
+    def tile(h: slice) -> None:
+        scores_hQS = q_HQK[h] @ k_HSK[h].swapaxes(-1, -2)
+        backend.band_softmax(scores_hQS, 0, Band(min(radius, reach - queries), radius, None)) @ k_HSK[h]
+
+    large = np.ones(1 << 25, np.float32)
+    pieces = np.array_split(large, 4 * backend.threads)
+    with ThreadPoolExecutor(backend.threads) as pool:
+        return {
+            "operations of a product": 2 * 1024 * d * inner / best(lambda: backend.linear(x, weight, bias)),
+            "scores of a tile": heads * queries * reach / best(lambda: backend.for_each_tile(tile, heads)),
+            "GELU": hidden.size / best(lambda: backend.gelu(hidden)),
+            "LayerNorm": x.size / best(lambda: backend.layer_norm(x, weight[0], weight[0], x)),
+            "bytes from memory": large.nbytes / best(lambda: list(pool.map(np.max, pieces))),
+        }
+
+
+def best(work: Callable[[], Any], *, at_least: float = 0.15) -> float:
+    """Seconds that the work takes when nothing disturbs it: the least of the tries, after one that does not count."""
+    work()
+    times: list[float] = []
+    while sum(times) < at_least or len(times) < 3:
+        started = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+def resident_memory() -> int:
+    """Bytes that this process has in memory now: a run's process has them, too."""
+    statm = Path("/proc/self/statm")
+    if statm.exists():
+        return int(statm.read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -1,0 +1,88 @@
+"""Forms of config.json that are not transformers' LEDConfig: allenai's original file, second names of keys, BART's keys.
+
+from_allenai(values)      attention_window there is the radius R: it is doubled
+rename_aliases(values)    hidden_size -> d_model, and so on
+"""
+
+from typing import Any
+
+from led_ref.errors import ConfigError
+
+# Keys that only allenai/longformer's own config.json has; there the window is one-sided.
+_ALLENAI_KEYS = ("attention_mode", "attention_dilation")
+
+# Keys of BART's config.json, and the values that LED was built with: with another one the layers are put together differently.
+BART_RELEASED: dict[str, tuple[Any, ...]] = {
+    "scale_embedding": (False,),
+    "normalize_before": (False,),
+    "normalize_embedding": (True,),
+    "add_final_layer_norm": (False,),
+    "static_position_embeddings": (False,),
+}
+# What else allenai's file may say, and the values with which it is the LED that was released.
+_ALLENAI_RELEASED: dict[str, tuple[Any, ...]] = {
+    "attention_mode": ("sliding_chunks", "tvm"),  # two programs for one attention; "n2" has no window
+    "attention_dilation": (1,),
+    "autoregressive": (False,),
+    **BART_RELEASED,
+}
+
+# Half of LEDConfig's own default, 512.
+_RADIUS_UNLESS_GIVEN = 256
+
+# Second names that transformers gives to some keys, in a file too.
+_ALIASES = {
+    "hidden_size": "d_model",
+    "num_hidden_layers": "encoder_layers",
+    "num_attention_heads": "encoder_attention_heads",
+    "attention_probs_dropout_prob": "attention_dropout",
+    "initializer_range": "init_std",
+}
+
+
+def is_allenai(values: dict[str, Any]) -> bool:
+    """Whether the content of a config.json is of allenai's original code."""
+    return any(key in values for key in _ALLENAI_KEYS)
+
+
+def is_whole(value: object) -> bool:
+    """Whether a value is an int, and no bool."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def rename_aliases(values: dict[str, Any]) -> None:
+    """Put what stands under a key's second name under its first, in place."""
+    for alias, name in _ALIASES.items():
+        if alias not in values:
+            continue
+        given = values.pop(alias)
+        if name in values and values[name] != given:
+            raise ConfigError(
+                f"{name} is {values[name]!r} and {alias} is {given!r}, two names of one thing. "
+                f"Remove the wrong one (transformers would take {alias})."
+            )
+        values[name] = given
+
+
+def from_allenai(values: dict[str, Any]) -> dict[str, Any]:
+    """The same configuration with transformers' meaning of attention_window; the keys of the old meaning are dropped."""
+    for name, released in _ALLENAI_RELEASED.items():
+        found = values.get(name, released[0])
+        if any(entry not in released for entry in (found if isinstance(found, list) else [found])):
+            raise ConfigError(
+                f"{name} is {found!r} in this config.json of allenai's original code; led_ref knows LED as released, "
+                f"where it is {' or '.join(map(repr, released))}. Name a released checkpoint."
+            )
+    given = values.get("attention_window", _RADIUS_UNLESS_GIVEN)
+    radii = given if isinstance(given, list) else [given]
+    for radius in radii:
+        if not is_whole(radius) or radius < 1:
+            raise ConfigError(
+                f"attention_window holds {radius!r}; in this config.json of allenai's original code it is the radius R, "
+                "a whole number of at least 1."
+            )
+    values["attention_window"] = [2 * radius for radius in radii] if isinstance(given, list) else 2 * given
+    values["model_type"] = "led"
+    for name in (*_ALLENAI_KEYS, "autoregressive"):
+        values.pop(name, None)
+    return values

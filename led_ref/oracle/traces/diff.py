@@ -1,0 +1,300 @@
+"""Where two traces part: the first step, in the order of work, at which two runs no longer have the same numbers.
+
+    ours = led_ref.trace(model, ids, decoder_input_ids=targets)
+    theirs = Trace.load("theirs.safetensors")            of any program: docs/traces.md has a recipe for PyTorch
+    difference = diff(ours, theirs)
+    difference.equal, difference.first.name              (False, "led.encoder.layers.0.activation_fn.output")
+    print(difference)                                    a table
+
+What comes after the first step that differs was computed from other numbers and proves nothing; so the first is what
+counts, and what was equal before it says that the fault lies between the two. Values are equal if
+
+    |a - b| <= atol + rtol * |b|
+
+and infinities and NaN are equal to themselves. Integers and booleans must be the same. What only one side has is
+listed and is no difference: other programs record what they can.
+
+One leniency: in attention scores, minus infinity on one side and -10,000 or less on the other hide the same key.
+
+This file does not guess at causes; diff_hints.py does, and says so.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from led_backends.contract import HostArray
+from led_ref.errors import InputError
+from led_ref.oracle.traces.diff_hints import hint_at_names, hint_at_shapes, hint_at_values
+from led_ref.oracle.traces.step_names import describe, layer_or_step
+from led_ref.oracle.traces.trace import Trace
+
+# (rtol, atol) if none are given, by the coarser of the two types: some hundred roundings, a few layers deep. The roundings
+# of a sum are as large as what was added, however little is left: atol is for values of size 1, and grows with theirs.
+TOLERANCES = {"float64": (1e-9, 1e-10), "float32": (1e-4, 1e-5), "float16": (1e-2, 1e-3)}
+
+# Whoever adds a large negative number in place of minus infinity adds at least this much; no score is so low otherwise.
+HIDDEN = -1e4
+
+# Values compared at a time, so that the float64 copies stay small beside the traces.
+_AT_ONCE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One step of both traces, compared.
+
+    Args:
+        name: the step's name.
+        equal: whether shapes agree and all values are within the tolerance.
+        shapes: a's and b's.
+        dtypes: a's and b's.
+        tolerance: (rtol, atol) that were used; (0, 0) for integers and booleans.
+        max_error: the largest |a - b|; infinite where only one is infinite or NaN; NaN if the shapes differ.
+        mean_error: the mean of the finite |a - b|; NaN if the shapes differ.
+        beyond: how many values are not within the tolerance.
+        worst: index of the value that is furthest beyond it, () for a scalar; None if all are equal or the shapes differ.
+        values: a's and b's value there.
+        nans: how many values are NaN in a alone, in b alone, in both.
+    """
+
+    name: str
+    equal: bool
+    shapes: tuple[tuple[int, ...], tuple[int, ...]]
+    dtypes: tuple[str, str]
+    tolerance: tuple[float, float]
+    max_error: float = math.nan
+    mean_error: float = math.nan
+    beyond: int = 0
+    worst: tuple[int, ...] | None = None
+    values: tuple[float, float] | None = None
+    nans: tuple[int, int, int] = (0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What `diff` found.
+
+    Args:
+        compared: every step that both traces have, in the order of work.
+        only_in_a: names that b does not have.
+        only_in_b: names that a does not have.
+        source: file and line that told the first different step, if a trace says so.
+        hint: what the first difference looks like; "" if like nothing known.
+        names_hint: what the names that only one side has lack; "" if nothing known.
+    """
+
+    compared: tuple[Comparison, ...]
+    only_in_a: tuple[str, ...]
+    only_in_b: tuple[str, ...]
+    source: str = ""
+    hint: str = ""
+    names_hint: str = ""
+
+    @property
+    def mostly_unmatched(self) -> bool:
+        """Whether one side has more names that were not compared than names that were: "equal" would say little."""
+        return max(len(self.only_in_a), len(self.only_in_b)) > len(self.compared)
+
+    @property
+    def first(self) -> Comparison | None:
+        """The first step that differs; None if none does."""
+        return next((step for step in self.compared if not step.equal), None)
+
+    @property
+    def equal(self) -> bool:
+        """Whether all that both have is equal."""
+        return self.first is None
+
+    @property
+    def equal_before(self) -> tuple[str, ...]:
+        """The names that are equal before the first that is not."""
+        names = [step.name for step in self.compared]
+        return tuple(names if self.first is None else names[: names.index(self.first.name)])
+
+    def by_layer(self) -> dict[str, list[Comparison]]:
+        """The compared steps, layer by layer; of a generation, one call of the decoder by another."""
+        layers: dict[str, list[Comparison]] = {}
+        for step in self.compared:
+            layers.setdefault(part_of(step.name), []).append(step)
+        return layers
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as JSON has it: numbers that are not finite as text."""
+        return {
+            "equal": self.equal,
+            "first": None if self.first is None else _as_json(self.first),
+            "source": self.source,
+            "hint": self.hint,
+            "mostly_unmatched": self.mostly_unmatched,
+            "names_hint": self.names_hint,
+            "equal_before": list(self.equal_before),
+            "compared": [_as_json(step) for step in self.compared],
+            "only_in_a": list(self.only_in_a),
+            "only_in_b": list(self.only_in_b),
+        }
+
+    def __str__(self) -> str:
+        from led_ref.oracle.traces.diff_text import as_text
+
+        return as_text(self)
+
+
+def diff(
+    a: Mapping[str, HostArray], b: Mapping[str, HostArray], *, rtol: float | None = None, atol: float | None = None
+) -> Difference:
+    """Compare two traces step by step, in the order in which `a` was computed.
+
+    Args:
+        a: a Trace, or any mapping from names to arrays in the order of work.
+        b: the same of another run.
+        rtol: relative to b; None: `TOLERANCES` of the coarser type.
+        atol: absolute; None: likewise, times the root mean square of b's values where that is more than 1.
+
+    Raises:
+        InputError: if the two have no name in common, or a tolerance is negative.
+    """
+    for name, value in (("rtol", rtol), ("atol", atol)):
+        if value is not None and not value >= 0:
+            raise InputError(f"{name} is {value}; give a number that is not negative, such as 1e-4.")
+    both = [name for name in a if name in b]
+    only_in_a, only_in_b = tuple(n for n in a if n not in b), tuple(n for n in b if n not in a)
+    names_hint = hint_at_names(only_in_a, only_in_b)
+    if not both:
+        raise InputError(
+            f"The traces have no name in common: a has {_a_few(a)}, b has {_a_few(b)}. Name the tensors as "
+            f"`led-ref steps` does: the checkpoint's module path and a role.{names_hint and f' {names_hint}.'}"
+        )
+    compared = tuple(compare(name, a[name], b[name], rtol=rtol, atol=atol) for name in both)
+    first = next((step for step in compared if not step.equal), None)
+    if first is None:
+        return Difference(compared, only_in_a, only_in_b, names_hint=names_hint)
+    ours, theirs, letters = a[first.name], b[first.name], describe(first.name).letters.split()
+    if ours.shape != theirs.shape:
+        hint = hint_at_shapes(ours, theirs, letters)
+    else:
+        hint = hint_at_values(ours, theirs, letters, *first.tolerance)
+    return Difference(compared, only_in_a, only_in_b, _source(first.name, a, b), hint, names_hint)
+
+
+def compare(
+    name: str, a: HostArray, b: HostArray, *, rtol: float | None = None, atol: float | None = None
+) -> Comparison:
+    """One step of both traces. See `diff`."""
+    tolerance = _tolerance(a, b, rtol, atol)
+    shapes, dtypes = (a.shape, b.shape), (a.dtype.name, b.dtype.name)
+    if a.shape != b.shape:
+        return Comparison(name, False, shapes, dtypes, tolerance)
+    flat_a, flat_b = a.reshape(-1), b.reshape(-1)
+    largest, total, finite, beyond, nans = 0.0, 0.0, 0, 0, np.zeros(3, np.int64)
+    worst, worst_excess = None, 0.0
+    for start in range(0, flat_a.size, _AT_ONCE):
+        x = flat_a[start : start + _AT_ONCE].astype(np.float64)
+        y = flat_b[start : start + _AT_ONCE].astype(np.float64)
+        error, excess = _errors(x, y, *tolerance, hides=_is_masked_score(name))
+        is_finite = np.isfinite(error)
+        largest = max(largest, float(error.max()))
+        total += float(error[is_finite].sum())
+        finite += int(is_finite.sum())
+        beyond += int((excess > 0).sum())
+        nans += [
+            (np.isnan(x) & ~np.isnan(y)).sum(),
+            (~np.isnan(x) & np.isnan(y)).sum(),
+            (np.isnan(x) & np.isnan(y)).sum(),
+        ]
+        if excess.max() > worst_excess:
+            worst, worst_excess = start + int(excess.argmax()), float(excess.max())
+    counted = (int(nans[0]), int(nans[1]), int(nans[2]))
+    mean = total / finite if finite else 0.0
+    if worst is None:
+        return Comparison(name, True, shapes, dtypes, tolerance, largest, mean, nans=counted)
+    index = tuple(int(i) for i in np.unravel_index(worst, a.shape))
+    values = (float(flat_a[worst]), float(flat_b[worst]))
+    return Comparison(name, False, shapes, dtypes, tolerance, largest, mean, beyond, index, values, counted)
+
+
+def part_of(name: str) -> str:
+    """The layer that a step belongs to, or the call of the decoder in a generation.
+
+    Example:
+        >>> part_of("led.encoder.layers.3.fc1.output"), part_of("beam.step.12.scores"), part_of("led.decoder.input_ids")
+        ('led.encoder.layers.3', 'step.12', 'led.decoder')
+    """
+    step, layer = layer_or_step(name, "step"), layer_or_step(name, "layers")
+    if step is not None:
+        return f"step.{step}"
+    if layer is not None:
+        return name[: name.index(".layers.")] + f".layers.{layer}"
+    return ".".join(name.split(".")[:2]) if name.startswith("led.") else name.split(".")[0]
+
+
+def _errors(x: HostArray, y: HostArray, rtol: float, atol: float, *, hides: bool) -> tuple[HostArray, HostArray]:
+    """|x - y| and by how much it exceeds the tolerance (0: not at all); both infinite where only one is finite."""
+    same = (x == y) | (np.isnan(x) & np.isnan(y))
+    if hides:
+        same |= (np.minimum(x, y) == -np.inf) & (np.maximum(x, y) <= HIDDEN)
+    with np.errstate(invalid="ignore"):  # inf - inf
+        error = np.abs(x - y)
+    error[np.isnan(error)] = np.inf
+    error[same] = 0
+    limit = atol + rtol * np.abs(np.where(np.isfinite(y), y, 0))
+    return error, np.where(error > limit, error - limit, 0)
+
+
+def _tolerance(a: HostArray, b: HostArray, rtol: float | None, atol: float | None) -> tuple[float, float]:
+    floats = [array.dtype for array in (a, b) if array.dtype.kind == "f"]
+    if not floats:
+        return 0.0, 0.0
+    coarser = min(floats, key=lambda dtype: dtype.itemsize)
+    usual_rtol, usual_atol = TOLERANCES.get(coarser.name, TOLERANCES["float64"])
+    if atol is None:
+        atol = usual_atol * max(1.0, _root_mean_square(b))
+    return usual_rtol if rtol is None else rtol, atol
+
+
+def _root_mean_square(values: HostArray) -> float:
+    """Of the finite values; 0 if there are none."""
+    flat, total, count = values.reshape(-1), 0.0, 0
+    for start in range(0, flat.size, _AT_ONCE):
+        piece = flat[start : start + _AT_ONCE].astype(np.float64)
+        piece = piece[np.isfinite(piece)]
+        total += float(np.square(piece).sum())
+        count += piece.size
+    return math.sqrt(total / count) if count else 0.0
+
+
+def _is_masked_score(name: str) -> bool:
+    """Whether a step is scores before a softmax, where a hidden key may be written in several ways."""
+    return name.endswith(("attn.scores", ".global_scores"))
+
+
+def _source(name: str, *traces: Mapping[str, HostArray]) -> str:
+    return next((t.steps[name].source for t in traces if isinstance(t, Trace) and t.steps[name].source), "")
+
+
+def _a_few(names: Mapping[str, HostArray]) -> str:
+    shown = ", ".join([*names][:3])
+    return f"{len(names)} names ({shown}{', ...' if len(names) > 3 else ''})"
+
+
+def _as_json(step: Comparison) -> dict[str, Any]:
+    def number(value: float) -> float | str:
+        return value if math.isfinite(value) else str(value)
+
+    return {
+        "name": step.name,
+        "equal": step.equal,
+        "shapes": [list(shape) for shape in step.shapes],
+        "dtypes": list(step.dtypes),
+        "rtol": step.tolerance[0],
+        "atol": step.tolerance[1],
+        "max_error": number(step.max_error),
+        "mean_error": number(step.mean_error),
+        "beyond": step.beyond,
+        "worst": None if step.worst is None else list(step.worst),
+        "values": None if step.values is None else [number(value) for value in step.values],
+        "nans": list(step.nans),
+    }

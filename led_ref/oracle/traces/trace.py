@@ -1,0 +1,308 @@
+"""A trace: every named intermediate of one forward pass or one generation, kept with its equation and its line of code.
+
+    import led_ref
+    led = led_ref.load()
+    t = led_ref.trace(led.model, [[0, 5, 6, 2]], decoder_input_ids=[[2, 7]])       a forward pass
+    t = led_ref.trace(led.model.generate, [[0, 5, 6, 2]], num_beams=2)              a generation
+    t = led_ref.trace(led, "Pack files with tar.", num_beams=2)                     a generation from text
+
+    t["led.encoder.layers.0.fc1.output"].shape               (1, 4, 512)
+    t.steps["led.encoder.layers.0.fc1.output"].equation      "W1 x + b1"
+    t.steps["led.encoder.layers.0.fc1.output"].source        "led_ref/model/ops.py:54"
+
+The model tells its intermediates to a tap (model/tap.py); a trace is the tap that copies what it hears at that moment. So
+the code that is traced is the code that runs. trace_steps.py says what every name means; diff.py compares two traces.
+
+A trace of everything is large: at 16,384 tokens the local probabilities of one layer of led-base alone are 0.8 GB. Say
+what you want: `only="*.output"`, `layer=3`.
+"""
+
+import fnmatch
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType, MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from led_backends.contract import Array, HostArray
+from led_ref.errors import CheckpointError, InputError, MissingFileError
+from led_ref.model import intermediates as tap_module
+from led_ref.model.intermediates import ListeningTap, Tap
+from led_ref.oracle.traces.step_names import describe, layer_or_step, place
+from led_ref.weights.safetensors_file import read_header, read_safetensors, write_safetensors
+from led_ref.weights.stored_tensor import FLOAT_NAMES, NUMPY_DTYPES, StoredTensor
+
+# The keys of a trace file's metadata: the format and its version, and the steps in order as JSON.
+FORMAT = "led_ref.trace"
+VERSION = "1"
+_ALSO = ("equation", "letters", "source")
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One named intermediate.
+
+    Args:
+        name: the checkpoint's path of the module and a role.
+        value: a copy of it, on the host, read-only.
+        equation: how it is computed from what comes before.
+        letters: one letter of the dimension key for each axis, with blanks between: "B H T K".
+        source: file and line of the code that told it: "led_ref/model/ops.py:54"; "" if not known.
+    """
+
+    name: str
+    value: HostArray
+    equation: str
+    letters: str
+    source: str
+
+
+class Trace(Mapping[str, HostArray]):
+    """The named intermediates of one run, in the order in which they were computed: a mapping from name to array.
+
+    Args:
+        steps: in order; no name twice.
+
+    Attributes:
+        steps: name -> Step, in order.
+    """
+
+    def __init__(self, steps: Iterable[Step]) -> None:
+        self.steps: Mapping[str, Step] = MappingProxyType({step.name: step for step in steps})
+
+    def __getitem__(self, name: str) -> HostArray:
+        return self.steps[name].value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.steps)
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __repr__(self) -> str:
+        return f"<Trace of {len(self)} steps, {self.nbytes / 1e6:,.1f} MB>"
+
+    @property
+    def nbytes(self) -> int:
+        """How much memory the arrays take."""
+        return sum(step.value.nbytes for step in self.steps.values())
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write a safetensors file, whole or not at all; any library reads it. Order, equations, ... are its metadata.
+
+        Args:
+            path: the file to write. Its folder must exist.
+            overwrite: whether a file of that name may be replaced.
+
+        Returns:
+            The path.
+
+        Raises:
+            InputError: if the file is there already, or a value is of a type that the format does not have.
+            MissingFileError: if there is no such folder.
+            CheckpointError: if the disk does not take the file.
+        """
+        check_target(path, overwrite=overwrite)
+        tensors = {name: (_stored_dtype(name, value), value.shape, value) for name, value in self.items()}
+        steps = [{"name": step.name, **{key: getattr(step, key) for key in _ALSO}} for step in self.steps.values()]
+        return write_safetensors(path, tensors, {FORMAT: VERSION, "steps": json.dumps(steps)})
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Trace":
+        """Read a file that `save` wrote, or any other safetensors file: its names are put in the order of work then.
+
+        Half-precision numbers are widened to float32. Arrays look into the file's memory map; nothing is copied.
+
+        Raises:
+            MissingFileError: if there is no such file.
+            CheckpointError: if it is no sound safetensors file, or claims to be a trace and is not.
+        """
+        tensors = read_safetensors(path)
+        metadata = read_header(path).metadata
+        if FORMAT in metadata:
+            words = _recorded_words(path, metadata, tensors)
+        else:
+            words = {name: {**describe(name)._asdict(), "source": ""} for name in sorted(tensors, key=place)}
+        return cls(Step(name, _widened(tensors[name]), **also) for name, also in words.items())
+
+
+def trace(
+    model: Any, /, *arguments: Any, only: str | Iterable[str] | None = None, layer: int | None = None, **options: Any
+) -> Trace:
+    """Run a model and keep what it tells.
+
+    Args:
+        model: what is called: an LEDModel or LEDForConditionalGeneration (its forward), `model.generate`,
+            `model.encoder`, or what `led_ref.load` returned (its `generate`, for one text).
+        arguments: for the call.
+        only: keep only names like this, or like one of these: shell patterns for the name or its end (`*.probs`,
+            `longformer_self_attn.*`, `led.encoder.layers.[01].*`), or a part of it (`fc1`).
+        layer: keep only what is told inside the layers of this number.
+        options: for the call.
+
+    Returns:
+        The trace. What the call itself returned is in it: the states, the logits, `beam.sequences`.
+
+    Raises:
+        InputError: if `only` and `layer` leave nothing; and as the call does.
+
+    Example:
+        >>> import led_ref
+        >>> t = led_ref.trace(led_ref.load().model, [[0, 5, 6, 2]], decoder_input_ids=[[2, 7]], only="fc1.output", layer=0)
+        >>> for name, value in t.items():
+        ...     print(name, value.shape, t.steps[name].letters)
+        led.encoder.layers.0.fc1.output (1, 4, 512) B T F
+        led.decoder.layers.0.fc1.output (1, 2, 512) N U F
+    """
+    patterns = None if only is None else [only] if isinstance(only, str) else list(only)
+    offered: dict[str, None] = {}
+    steps: list[Step] = []
+
+    def wanted(name: str) -> bool:
+        offered[name] = None
+        return (patterns is None or any(_is_like(name, pattern) for pattern in patterns)) and (
+            layer is None or layer_or_step(name, "layers") == layer
+        )
+
+    def hear(name: str, value: Array) -> None:
+        steps.append(Step(name, _copied(value), *describe(name), source=_telling_line(sys._getframe(1))))
+
+    tap = ListeningTap(hear, wanted)
+    if hasattr(model, "tokenizer"):
+        _Heard(model, tap).generate(*arguments, **options)
+    else:
+        model(*arguments, tap=tap, **options)
+    if not steps:
+        few = ", ".join([*offered][:: max(1, len(offered) // 4)][:4])
+        raise InputError(
+            f"only={only!r} and layer={layer} leave none of the {len(offered)} steps that were told, among them {few}. "
+            "`led-ref steps` lists all names."
+        )
+    return Trace(steps)
+
+
+def check_target(path: str | Path, *, overwrite: bool) -> None:
+    """Refuse a file that cannot be written: one that is there and may not be overwritten, one in no folder.
+
+    Raises:
+        InputError: if there is something of that name.
+        MissingFileError: if there is no such folder.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise MissingFileError(f"There is no folder {path.parent} to write {path.name} into. Make it first.")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder. Name a file in it.")
+    if not overwrite and path.exists():
+        raise InputError(f"{path} is there already. Pass overwrite=True (--overwrite), or name another file.")
+
+
+# ---- listening ----------------------------------------------------------------------------------------------------------
+
+
+class _Heard:
+    """A model with its tokenizer (api.LED), whose generate tells a tap. It is not imported: this file knows no api."""
+
+    def __init__(self, led: Any, tap: Tap) -> None:
+        self.led = led
+        self.tap = tap
+
+    def generate(self, text: Any, **options: Any) -> Any:
+        """As LED.generate, for one text."""
+        if not isinstance(text, str):
+            raise InputError(
+                f"A trace is of one document, and {type(text).__name__} was given. Give one text (str), or trace "
+                "model.generate, which takes a batch of ids."
+            )
+        inner: Callable[..., Any] = self.led.model.generate
+        heard = _Listened(self.led.model, lambda *a, **k: inner(*a, tap=self.tap, **k))
+        return type(self.led)(heard, self.led.tokenizer, self.led.name).generate(text, **options)
+
+
+class _Listened:
+    """A model in all things, but for its generate."""
+
+    def __init__(self, model: Any, generate: Callable[..., Any]) -> None:
+        self.model = model
+        self.generate = generate
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.model, name)
+
+
+def _is_like(name: str, pattern: str) -> bool:
+    """Whether a name, or its end from one of its dots on, fits a shell pattern; of what is no pattern, whether it holds it.
+
+    Example:
+        >>> name = "led.encoder.layers.0.fc1.output"
+        >>> _is_like(name, "fc1.*"), _is_like(name, "led.*.output"), _is_like(name, "fc1"), _is_like(name, "*.fc1")
+        (True, True, True, False)
+    """
+    if any(sign in pattern for sign in "*?["):
+        return fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(name, f"*.{pattern}")
+    return pattern in name
+
+
+def _copied(value: Array) -> HostArray:
+    """The value as it is now, on the host, for reading only."""
+    copy = np.array(value.get() if hasattr(value, "get") else value)
+    copy.flags.writeable = False
+    return copy
+
+
+# Frames of these files only pass on what somebody tells.
+_PASSING_ON = (__file__, tap_module.__file__)
+_PACKAGES = Path(__file__).parents[3]
+
+
+def _telling_line(frame: FrameType | None) -> str:
+    """File and line of the code that told what is being heard; the file without the folders of this machine."""
+    while frame is not None and frame.f_code.co_filename in _PASSING_ON:
+        frame = frame.f_back
+    if frame is None:
+        return ""
+    path = Path(frame.f_code.co_filename)
+    shown = path.relative_to(_PACKAGES).as_posix() if path.is_relative_to(_PACKAGES) else path.name
+    return f"{shown}:{frame.f_lineno}"
+
+
+# ---- files ------------------------------------------------------------------------------------------------------------
+
+
+def _stored_dtype(name: str, value: HostArray) -> str:
+    """What safetensors calls the array's type."""
+    for dtype, numpy_dtype in NUMPY_DTYPES.items():
+        if dtype != "BF16" and value.dtype == numpy_dtype:
+            return dtype
+    raise InputError(f"{name} holds {value.dtype}, which safetensors does not have. Convert it to a float or int type.")
+
+
+def _widened(stored: StoredTensor) -> HostArray:
+    """The numbers: floats as float64 or float32, others as they are."""
+    if stored.dtype in FLOAT_NAMES:
+        return stored.to_numpy("float64" if stored.dtype == "F64" else "float32")
+    return stored.data
+
+
+def _recorded_words(path: str | Path, metadata: Mapping[str, str], names: Iterable[str]) -> dict[str, dict[str, str]]:
+    """What the metadata of a trace file says of each step, in order; refused if it does not fit the file's tensors."""
+    if metadata[FORMAT] != VERSION:
+        raise CheckpointError(
+            f"{path} is a trace of version {metadata[FORMAT]!r}; this led_ref reads version {VERSION}. Record it again."
+        )
+    try:
+        words = {step["name"]: {key: step[key] for key in _ALSO} for step in json.loads(metadata["steps"])}
+        sound = set(words) == set(names) and all(
+            isinstance(word, str) for also in words.values() for word in also.values()
+        )
+    except (KeyError, TypeError, ValueError, RecursionError):
+        sound = False
+    if not sound:
+        raise CheckpointError(
+            f"{path} says that it is a trace, but its metadata does not list the tensors that it holds. Record it again."
+        )
+    return words

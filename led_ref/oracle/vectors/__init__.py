@@ -1,0 +1,1 @@
+"""Conformance vectors: known answers for any program that reads JSON and safetensors."""

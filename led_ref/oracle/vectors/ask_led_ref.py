@@ -1,0 +1,300 @@
+"""led_ref under test: what it answers to a case. Each operation goes through the function that the model itself uses.
+
+A refusal is any LEDError; another exception is a failure, as it would be of somebody else's program.
+"""
+
+import functools
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from led_backends.numpy_backend import NumpyBackend
+from led_ref.classes.led import LEDForConditionalGeneration
+from led_ref.config import LEDConfig
+from led_ref.errors import InputError, LEDError
+from led_ref.generation.search import search
+from led_ref.generation.settings.settings import resolve_settings
+from led_ref.model.decoder import (
+    cross_attention,
+    decoder_layer,
+    decoder_masks,
+    self_attention,
+    source_memory,
+)
+from led_ref.model.encoder import encoder_layer, longformer_self_attention
+from led_ref.model.heads import cross_entropy, shift_tokens_right
+from led_ref.model.masks import document_masks, window_blocks
+from led_ref.model.ops import add_positions, embed_tokens, linear
+from led_ref.model.params import LayerNorm
+from led_ref.model.sliding_window import sliding_window_attention
+from led_ref.oracle.vectors.format import Answer, Array, Case, Suite, Tensors
+from led_ref.tokenizer import LEDTokenizer
+
+BUNDLED = Path(__file__).parents[2] / "bundled"
+MOST_POSITIONS = 1024  # of the searches that have no model
+
+
+class LedRef:
+    """Answers cases.
+
+    Args:
+        suite: where the cases and the models' weights are from.
+        dtype: "float32" or "float64".
+        checkpoints: model name -> folder, for models that are not among the files.
+
+    Raises:
+        InputError: for another dtype.
+    """
+
+    def __init__(
+        self, suite: Suite, dtype: str = "float64", checkpoints: Mapping[str, str | Path] | None = None
+    ) -> None:
+        if dtype not in ("float32", "float64"):
+            raise InputError(f"dtype is {dtype!r}; led_ref computes in float32 or float64.")
+        self.suite = suite
+        self.dtype = np.dtype(dtype)
+        self.checkpoints: dict[str, str | Path] = {"bundled": BUNDLED, **(checkpoints or {})}
+        self.backend = NumpyBackend(threads=1)
+
+    def answer(self, case: Case) -> Answer:
+        """What led_ref makes of a case. Never raises for what a case holds."""
+        if case.needs is not None and case.model not in self.checkpoints:
+            return Answer(unsupported=f"needs the checkpoint {case.needs}: name its folder with --checkpoint")
+        operation: Callable[[Case], Tensors] | None = getattr(self, f"_{case.operation}", None)
+        if operation is None:
+            return Answer(unsupported=f"led_ref has no operation {case.operation!r}")
+        try:
+            return Answer(outputs={name: np.asarray(array) for name, array in operation(case).items()})
+        except LEDError as error:
+            return Answer(refused=str(error))
+        except Exception as error:
+            return Answer(failed=f"{type(error).__name__}: {error}")
+
+    # ---- what cases are made of -------------------------------------------------------------------------------------
+
+    def _floats(self, case: Case, name: str) -> Array:
+        """An input in the type that is computed in; a copy, since some operations write over theirs."""
+        return case.inputs[name].astype(self.dtype)
+
+    def _model(self, case: Case) -> LEDForConditionalGeneration:
+        assert case.model is not None
+        return self._loaded(case.model, json.dumps(case.arguments.get("attention_window")))
+
+    @functools.cache  # noqa: B019 - a suite's few models live as long as what answers for them
+    def _loaded(self, name: str, window: str) -> LEDForConditionalGeneration:
+        if name in self.checkpoints:
+            return LEDForConditionalGeneration.from_pretrained(
+                self.checkpoints[name], dtype=self.dtype.name, backend=self.backend
+            )
+        values = dict(self.suite.index["models"][name]["config"])
+        values["attention_window"] = json.loads(window) or values["attention_window"]
+        return LEDForConditionalGeneration.from_state_dict(
+            LEDConfig.from_dict(values), self.suite.weights(name), dtype=self.dtype.name, backend=self.backend
+        )
+
+    @functools.cache  # noqa: B019
+    def _tokenizer(self, name: str) -> LEDTokenizer:
+        folder = self.suite.folder if name == "tokenizer" else self.checkpoints[name]
+        vocab = json.loads((Path(folder) / "vocab.json").read_text(encoding="utf-8"))
+        lines = (Path(folder) / "merges.txt").read_text(encoding="utf-8").split("\n")
+        return LEDTokenizer(vocab, [line for line in lines if line and not line.startswith("#version")])
+
+    # ---- L0 -----------------------------------------------------------------------------------------------------------
+
+    def _tokenize(self, case: Case) -> Tensors:
+        text, pair = case.arguments["text"], case.arguments.get("pair")
+        specials = case.arguments.get("add_special_tokens", True)
+        ids = self._tokenizer(str(case.model)).encode(text, pair, add_special_tokens=specials)
+        return {"ids": np.array(ids, np.int64)}
+
+    def _detokenize(self, case: Case) -> Tensors:
+        skip = case.arguments["skip_special_tokens"]
+        text = self._tokenizer(str(case.model)).decode(case.inputs["ids"].tolist(), skip_special_tokens=skip)
+        return {"text": np.frombuffer(text.encode("utf-8"), np.uint8)}
+
+    def _tokenize_batch(self, case: Case) -> Tensors:
+        settings = {"padding": True, **case.arguments}
+        batch = self._tokenizer(str(case.model))(settings.pop("texts"), **settings)
+        return {name: np.array(rows) for name, rows in batch.items()}
+
+    def _pad(self, case: Case) -> Tensors:
+        batch = self._tokenizer(str(case.model)).pad(dict(case.arguments))
+        return {name: np.array(rows) for name, rows in batch.items()}
+
+    # ---- L1 -----------------------------------------------------------------------------------------------------------
+
+    def _linear(self, case: Case) -> Tensors:
+        return {"y": self.backend.linear(*(self._floats(case, name) for name in ("x", "weight", "bias")))}
+
+    def _layer_norm(self, case: Case) -> Tensors:
+        return {"y": self.backend.layer_norm(*(self._floats(case, name) for name in ("x", "weight", "bias")))}
+
+    def _gelu(self, case: Case) -> Tensors:
+        return {"y": self.backend.gelu(self._floats(case, "x"))}
+
+    def _softmax(self, case: Case) -> Tensors:
+        scores = self._floats(case, "scores")
+        self.backend.hide(scores, case.inputs["may_look"] == 1)
+        return {"y": self.backend.softmax(scores)}
+
+    def _embed(self, case: Case) -> Tensors:
+        x_1TD = embed_tokens(case.inputs["ids"][None], self._floats(case, "table"), self.backend)
+        norm = LayerNorm(self._floats(case, "weight"), self._floats(case, "bias"))
+        return {"y": add_positions(x_1TD, self._floats(case, "positions"), norm, self.backend)[0]}
+
+    def _shift(self, case: Case) -> Tensors:
+        start, pad = case.arguments["decoder_start_token_id"], case.arguments["pad_token_id"]
+        return {"decoder_input_ids": shift_tokens_right(case.inputs["labels"], start, pad)}
+
+    # ---- L2 -----------------------------------------------------------------------------------------------------------
+
+    def _window(self, case: Case) -> Tensors:
+        q_HTK, k_HTK, v_HTK = (self._floats(case, name) for name in "qkv")
+        q_HTK *= self.dtype.type(q_HTK.shape[-1] ** -0.5)
+        (mask,) = document_masks(case.inputs["attention_mask"][None], case.inputs["global_attention_mask"][None])
+        blocks = window_blocks(mask, case.arguments["radius"], self.backend)
+        return {"out": sliding_window_attention(q_HTK, k_HTK, v_HTK, mask, blocks, self.backend)}
+
+    def _full(self, case: Case) -> Tensors:
+        q_HUK, k_HSK, v_HSK = (self._floats(case, name) for name in "qkv")
+        q_HUK *= self.dtype.type(q_HUK.shape[-1] ** -0.5)
+        out_1HUK = self.backend.attend(q_HUK[None], k_HSK[None], v_HSK[None], case.inputs["may_look"][None] == 1)
+        return {"out": out_1HUK[0].swapaxes(0, 1).reshape(q_HUK.shape[1], -1)}
+
+    def _encoder_attention(self, case: Case) -> Tensors:
+        params, heads, masks, blocks, radius = self._encoder_parts(case)
+        out = longformer_self_attention(self._floats(case, "x"), params, heads, masks, blocks, radius, self.backend)
+        return {"y": linear(out, params.output, self.backend)}
+
+    def _encoder_parts(self, case: Case) -> tuple[Any, ...]:
+        """A layer's parameters, its heads, and the masks, blocks and radius of its attention."""
+        model, layer = self._model(case), case.arguments["layer"]
+        length = case.inputs["x"].shape[:2]
+        seen = case.inputs.get("attention_mask", np.ones(length, np.int64))
+        masks = document_masks(seen, case.inputs.get("global_attention_mask"))
+        radius = model.config.radii[layer]
+        blocks = [window_blocks(mask, radius, self.backend) for mask in masks]
+        return model.params.encoder.layers[layer], model.config.encoder_attention_heads, masks, blocks, radius
+
+    def _decoder_attention(self, case: Case) -> Tensors:
+        """The layer's memory has nothing of the document here; only its first part is used."""
+        return {"y": self._attended(case, self._floats(case, "x"), crosswise=False)}
+
+    def _cross_attention(self, case: Case) -> Tensors:
+        return {"y": self._attended(case, self._floats(case, "states"), crosswise=True)}
+
+    def _attended(self, case: Case, read_BSD: Array, *, crosswise: bool) -> Array:
+        model, x_BUD = self._model(case), self._floats(case, "x")
+        heads, layer = model.config.decoder_attention_heads, case.arguments["layer"]
+        params = model.params.decoder.layers[layer]
+        cache = source_memory(read_BSD, model.params.decoder, heads, len(x_BUD), self.backend)
+        memory = cache.layers[layer]
+        seen = case.inputs.get("decoder_attention_mask"), case.inputs.get("attention_mask")
+        masks = decoder_masks(x_BUD.shape[1], cache, *seen, self.backend)
+        if crosswise:
+            return cross_attention(x_BUD, memory, None, params.encoder_attn, heads, masks, self.backend)
+        return self_attention(x_BUD, memory, params.self_attn, heads, masks, self.backend)[0]
+
+    # ---- L3 -----------------------------------------------------------------------------------------------------------
+
+    def _encoder_layer(self, case: Case) -> Tensors:
+        params, heads, masks, blocks, radius = self._encoder_parts(case)
+        return {"y": encoder_layer(self._floats(case, "x"), params, heads, masks, blocks, radius, self.backend)}
+
+    def _decoder_layer(self, case: Case) -> Tensors:
+        model, x_BUD = self._model(case), self._floats(case, "x")
+        heads, layer = model.config.decoder_attention_heads, case.arguments["layer"]
+        cache = source_memory(self._floats(case, "states"), model.params.decoder, heads, len(x_BUD), self.backend)
+        masks = decoder_masks(x_BUD.shape[1], cache, None, case.inputs.get("attention_mask"), self.backend)
+        memory, params = cache.layers[layer], model.params.decoder.layers[layer]
+        return {"y": decoder_layer(x_BUD, memory, None, params, heads, masks, self.backend)[0]}
+
+    def _encoder(self, case: Case) -> Tensors:
+        out = self._model(case).encoder(**self._source(case), output_hidden_states=True)
+        return _numbered(hidden_states=out.hidden_states)
+
+    def _encoder_attentions(self, case: Case) -> Tensors:
+        out = self._model(case).encoder(**self._source(case), output_attentions=True)
+        return _numbered(attentions=out.attentions, global_attentions=out.global_attentions)
+
+    def _source(self, case: Case) -> dict[str, Any]:
+        names = ("input_ids", "inputs_embeds", "attention_mask", "global_attention_mask")
+        return {name: case.inputs[name] for name in names if name in case.inputs}
+
+    def _decoder(self, case: Case) -> Tensors:
+        given: dict[str, Any] = {name: array for name, array in case.inputs.items() if name != "states"}
+        out = self._model(case)(encoder_outputs=self._floats(case, "states"), output_hidden_states=True, **given)
+        return _numbered(hidden_states=out.decoder_hidden_states)
+
+    # ---- L4 to L7 -----------------------------------------------------------------------------------------------------
+
+    def _loss(self, case: Case) -> Tensors:
+        return {"loss": cross_entropy(self._floats(case, "logits"), case.inputs["labels"], self.backend)}
+
+    def _forward(self, case: Case) -> Tensors:
+        given: dict[str, Any] = dict(case.inputs)
+        out = self._model(case)(**given)
+        return {"logits": out.logits} if out.loss is None else {"logits": out.logits, "loss": out.loss}
+
+    def _decode_in_parts(self, case: Case) -> Tensors:
+        model, arguments = self._model(case), case.arguments
+        encoded, ids = model.encoder(**self._source(case)), case.inputs["decoder_input_ids"]
+        past, start, logits = None, 0, []
+        for part, parents in zip(arguments["parts"], arguments["parents"], strict=True):
+            if past is not None and parents is not None:
+                past = past.reorder(np.array(parents))
+            out = model(
+                encoder_outputs=encoded,
+                past_key_values=past,
+                attention_mask=case.inputs["attention_mask"],
+                decoder_input_ids=ids[:, start : start + part],
+            )
+            past, start = out.past_key_values, start + part
+            logits.append(out.logits)
+        return {"logits": np.concatenate(logits, axis=1)}
+
+    def _search(self, case: Case) -> Tensors:
+        table_BVV, prompt_BP = self._floats(case, "table"), case.inputs["prompt_ids"]
+        settings = resolve_settings(
+            case.arguments["settings"], None, {"decoder_start_token_id": 2},
+            prompt_length=prompt_BP.shape[1], max_positions=MOST_POSITIONS, vocab_size=table_BVV.shape[-1],
+        )  # fmt: skip
+
+        def step(token_ids: Array, parents: Array | None) -> Array:
+            documents = np.arange(len(token_ids)) // settings.num_beams
+            return table_BVV[documents, token_ids[:, -1]]
+
+        return _found(search(step, prompt_BP, settings, source_ids=case.inputs["source_ids"]))
+
+    def _generate(self, case: Case) -> Tensors:
+        asked: dict[str, Any] = {**case.inputs, **case.arguments["settings"], "return_dict_in_generate": True}
+        return _found(self._model(case).generate(**asked))
+
+    def _corner(self, case: Case) -> Tensors:
+        model, arguments = self._model(case), case.arguments
+        rows, columns = arguments["rows"], arguments["columns"]
+        given: dict[str, Any] = dict(case.inputs)
+        out = model(**given, output_hidden_states=True)
+        assert out.encoder_last_hidden_state is not None
+        assert out.decoder_hidden_states is not None
+        return {
+            "encoder_last_hidden_state": out.encoder_last_hidden_state[0, arguments["encoder_rows"], :columns],
+            "last_hidden_state": out.decoder_hidden_states[-1][0, rows, :columns],
+            "logits": out.logits[0, rows, :columns],
+        }
+
+
+def _numbered(**lists: tuple[Array, ...] | None) -> dict[str, Array]:
+    """hidden_states=(a, b) -> {"hidden_states_0": a, "hidden_states_1": b}."""
+    return {f"{name}_{i}": array for name, arrays in lists.items() for i, array in enumerate(arrays or ())}
+
+
+def _found(result: Any) -> dict[str, Array]:
+    """Of a SearchResult what a case asks for."""
+    found = {"sequences": result.sequences}
+    if getattr(result, "sequences_scores", None) is not None:  # with beams
+        found["sequences_scores"] = result.sequences_scores
+    return found

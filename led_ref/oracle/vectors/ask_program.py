@@ -1,0 +1,247 @@
+"""Any program as the one that answers: it is handed a folder of questions, and fills a folder with answers.
+
+    my-led --in {in} --out {out}
+
+`{in}` becomes a folder like the vectors themselves, without the answers: index.json (with the cases that are asked, and
+"dtype": what to compute in), `L2.inputs.safetensors` and so on, models.safetensors, vocab.json, merges.txt. For each case
+the program writes one file into the folder `{out}`, named after the case's id:
+
+    L2-window-plain.safetensors      the outputs as tensors, under the names of the index' "outputs"
+    L2-window-plain.json             or {"outputs": {"out": [[...], ...]}}; a text (U8) is the list of its bytes
+                                     or {"refused": "why"}, or {"unsupported": "why"} for what it does not do
+
+A program may be bad: it may crash, hang, or write nonsense. That fails the case, and never the one who asks. When a call
+ends badly, the first case without an answer has failed and the others are asked again, so that one bad case costs one.
+"""
+
+import contextlib
+import json
+import math
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from led_ref.errors import InputError, LEDError
+from led_ref.oracle.vectors.format import Answer, Array, Case, Suite, file_name, read_suite, safetensors_bytes
+from led_ref.weights.safetensors_file import read_safetensors
+
+# After so many calls in a row that gave no answer at all, the rest is not asked any more.
+_PATIENCE = 3
+_LARGEST_JSON = 100_000_000
+_LAST_WORDS = 300
+
+
+def parse_command(command: str) -> list[str]:
+    """The words of a command that names `{in}` and `{out}`.
+
+    Raises:
+        InputError: if one of them is missing, quotes do not match, or there is no such program.
+    """
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise InputError(f"--cmd {command!r} cannot be split into words ({error}). Close the quotes.") from None
+    for place in ("{in}", "{out}"):
+        if not any(place in word for word in words):
+            raise InputError(
+                f"--cmd {command!r} does not say {place}. Write the program with the places of both folders, as in "
+                "'my-led --in {in} --out {out}'."
+            )
+    if shutil.which(words[0]) is None:
+        raise InputError(f"--cmd names {words[0]!r}, which is no program that is found here. Give its path.")
+    return words
+
+
+def ask_program(
+    words: Sequence[str],
+    suite: Suite,
+    dtype: str,
+    *,
+    timeout: float,
+    checkpoints: Mapping[str, str | Path] | None = None,
+) -> dict[str, Answer]:
+    """A program's answers, by case id; one for every case of the suite.
+
+    Args:
+        words: from `parse_command`.
+        suite: whose cases to ask.
+        dtype: what the program is told to compute in.
+        timeout: seconds that one call may take.
+        checkpoints: model name -> folder, for models that are not among the files.
+    """
+    checkpoints = dict(checkpoints or {})
+    answers = {
+        case.id: Answer(unsupported=f"needs the checkpoint {case.needs}: name its folder with --checkpoint")
+        for case in suite.cases
+        if case.needs is not None and case.model not in checkpoints
+    }
+    in_vain = 0
+    with tempfile.TemporaryDirectory(prefix="led-ref-vectors-") as place:
+        while waiting := [case for case in suite.cases if case.id not in answers]:
+            questions, results = Path(place) / "in", Path(place) / "out"
+            for folder in (questions, results):
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+            write_questions(questions, suite, waiting, dtype, checkpoints)
+            places = {"{in}": str(questions), "{out}": str(results)}
+            ended = _run([_filled_in(word, places) for word in words], timeout)
+            found = {case.id: answer for case in waiting if (answer := read_answer(results, case)) is not None}
+            answers |= found
+            missing = [case.id for case in waiting if case.id not in found]
+            in_vain = 0 if found else in_vain + 1
+            if ended == "" or in_vain == _PATIENCE:
+                reason = ended or "the program wrote no answer"
+                answers |= {case_id: Answer(failed=reason) for case_id in missing}
+            elif missing:
+                answers[missing[0]] = Answer(failed=ended)
+    return answers
+
+
+def _filled_in(word: str, places: Mapping[str, str]) -> str:
+    for name, path in places.items():
+        word = word.replace(name, path)
+    return word
+
+
+def write_questions(
+    folder: Path, suite: Suite, cases: Sequence[Case], dtype: str, checkpoints: Mapping[str, str | Path]
+) -> None:
+    """What a program is handed: the index with these cases and without tolerances, and the files that they need."""
+    asked = {case.id for case in cases}
+    models = json.loads(json.dumps(suite.index["models"]))
+    for name, path in checkpoints.items():
+        models[name]["folder"] = str(Path(path).resolve())
+    entries = [
+        {**entry, "outputs": dict.fromkeys(entry["outputs"]), "answers": 0}
+        for entry in suite.index["cases"]
+        if entry["id"] in asked
+    ]
+    names = {file_name(case.level, "inputs") for case in cases} | set(suite.index["files"]) - {
+        name for name in suite.index["files"] if name.endswith((".inputs.safetensors", ".outputs.safetensors"))
+    }
+    for name in sorted(names):
+        shutil.copy(suite.folder / name, folder / name)
+    kept = ("format", "levels", "results", "flags")
+    index = {**{key: suite.index[key] for key in kept}, "dtype": dtype, "models": models, "files": {}, "cases": entries}
+    (folder / "index.json").write_text(json.dumps(index, indent=1), encoding="ascii")
+
+
+def _run(words: Sequence[str], timeout: float) -> str:
+    """Run a program to its end, or to its time's; why it ended badly, or "" if it did not."""
+    with tempfile.TemporaryFile() as said:
+        try:
+            process = subprocess.Popen(
+                words, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        except OSError as error:
+            return f"the program could not be started ({error})"
+        try:
+            code = process.wait(timeout)
+            ended = "" if code == 0 else f"the program ended with code {code}"
+        except subprocess.TimeoutExpired:
+            ended = f"the program did not end within {timeout:g} s"
+        finally:
+            _end_all(process)
+        said.seek(0, os.SEEK_END)
+        said.seek(max(0, said.tell() - _LAST_WORDS))
+        last_words = " / ".join(said.read().decode("utf-8", errors="replace").split("\n")).strip(" /")
+    return f"{ended}; its last words: {last_words}" if ended and last_words else ended
+
+
+def _end_all(process: subprocess.Popen[bytes]) -> None:
+    """End the program and whatever it has started: they are a process group of their own."""
+    if hasattr(os, "killpg"):
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody of the group is left
+            os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.kill()
+    process.wait()
+
+
+# ---- answers --------------------------------------------------------------------------------------------------------
+
+
+def read_answer(folder: Path, case: Case) -> Answer | None:
+    """The answer that a folder of results holds for a case; None if it holds none."""
+    tensors, text = folder / f"{case.id}.safetensors", folder / f"{case.id}.json"
+    try:
+        if tensors.is_file():
+            outputs = {
+                name: _as_array(name, tensor.dtype, tensor.data) for name, tensor in read_safetensors(tensors).items()
+            }
+            return Answer(outputs=outputs)
+        if text.is_file():
+            return _from_json(text)
+    except (LEDError, OSError, ValueError, RecursionError) as error:
+        return Answer(failed=f"its result cannot be read: {error}")
+    return None
+
+
+def _as_array(name: str, dtype: str, data: Array) -> Array:
+    if dtype == "BF16":
+        raise InputError(f"{name} is bfloat16, which cannot be read here; write results as float32 or float64.")
+    return np.array(data)  # a copy: the file will be gone
+
+
+def _from_json(path: Path) -> Answer:
+    if path.stat().st_size > _LARGEST_JSON:
+        raise InputError(f"it has {path.stat().st_size} bytes; write large results as safetensors.")
+    values = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(values, dict) or len(values.keys() & {"outputs", "refused", "unsupported"}) != 1:
+        raise InputError('it is no object with one of "outputs", "refused" and "unsupported".')
+    if "outputs" not in values:
+        if "refused" in values:
+            return Answer(refused=str(values["refused"]))
+        return Answer(unsupported=str(values["unsupported"]))
+    if not isinstance(values["outputs"], dict):
+        raise InputError('its "outputs" are no object of lists.')
+    return Answer(outputs={name: _listed(name, value) for name, value in values["outputs"].items()})
+
+
+def _listed(name: str, value: Any) -> Array:
+    """Nested lists of numbers as an array. JSON has no NaN, and a number that float64 cannot hold is none either."""
+    array = np.asarray(value)  # ValueError for rows of unequal length
+    if array.size == 0:
+        return array.astype(np.int64)
+    if array.dtype.kind not in "fiu" or not all(math.isfinite(x) for x in array.reshape(-1).tolist()):
+        raise InputError(f"{name} holds something else than finite numbers.")
+    return array
+
+
+def write_answers(questions: str | Path, results: str | Path) -> int:
+    """led_ref as such a program: read a folder of questions, write a folder of answers. How many were answered.
+
+    Raises:
+        LEDError: if the questions cannot be read.
+    """
+    from led_ref.oracle.vectors.ask_led_ref import LedRef
+
+    suite = read_suite(questions, only_inputs=True, verify=False)
+    models = suite.index["models"]
+    checkpoints = {
+        name: entry["folder"] for name, entry in models.items() if Path(entry.get("folder", "")).is_absolute()
+    }
+    subject = LedRef(suite, suite.index.get("dtype", "float64"), checkpoints)
+    asked = {entry["id"]: tuple(entry["outputs"]) for entry in suite.index["cases"]}
+    Path(results).mkdir(parents=True, exist_ok=True)
+    for case in suite.cases:
+        answer = subject.answer(case)
+        path = Path(results) / f"{case.id}.json"
+        if answer.outputs is not None:
+            tensors = {name: np.asarray(answer.outputs[name]) for name in asked[case.id]}
+            path.with_suffix(".safetensors").write_bytes(safetensors_bytes(tensors))
+        elif answer.refused is not None:
+            path.write_text(json.dumps({"refused": answer.refused}), encoding="ascii")
+        elif answer.unsupported is not None:
+            path.write_text(json.dumps({"unsupported": answer.unsupported}), encoding="ascii")
+        else:
+            raise InputError(f"{case.id}: {answer.failed}. This is a fault of led_ref; please report it.")
+    return len(suite.cases)

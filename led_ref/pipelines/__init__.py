@@ -1,0 +1,1 @@
+"""Text in, text out: load a model, summarize, answer, classify, in batches."""

@@ -1,0 +1,1 @@
+"""Around the reference: doctor, bench, GPU report, explorer, exercises."""

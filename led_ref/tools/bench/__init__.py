@@ -1,0 +1,1 @@
+"""`led-ref bench`: time and memory of led_ref, and of transformers beside it, measured in turns."""

@@ -1,0 +1,121 @@
+"""The other side of `led-ref bench --against transformers`: the same cases, the same weights and ids, as many threads.
+
+It is used as its own documentation uses it: from_pretrained, the encoder, generate with its cache. A step is timed by a
+logits processor, which generate calls once a step.
+"""
+
+import importlib
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from led_backends.numpy_backend import NumpyBackend
+from led_ref.tools.bench import cases as bench_cases
+from led_ref.tools.bench.cases import Case
+from led_ref.tools.bench.machine import MemoryWatch, seconds
+from led_ref.tools.bench.worker import WARM_UP_TOKENS, Prepared, prepare_start
+
+# `led-ref --help` has no counterpart.
+STARTS = {
+    "import": "import transformers",
+    "class": "from transformers import LEDForConditionalGeneration",
+}
+
+
+def has_case(case: Case) -> bool:
+    """Whether there is something in transformers to compare the case with."""
+    return case.work != "start" or case.how in STARTS
+
+
+def prepare(case: Case, folder: Path) -> Prepared:
+    """A case of transformers', ready to run."""
+    if case.work == "start":
+        return prepare_start(STARTS[case.how])
+    # By name: type checks also pass where the extra `peer` is not installed.
+    torch: Any = importlib.import_module("torch")
+    transformers: Any = importlib.import_module("transformers")
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    threads = NumpyBackend().threads
+    torch.set_num_threads(threads)
+    facts = {"threads": threads}
+    if case.work == "tokenize":
+        return _tokenize(bench_cases.tokenizer_folder(folder), transformers, facts)
+
+    def load() -> Any:
+        return transformers.LEDForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+
+    if case.work == "load":
+        memory = MemoryWatch()
+        load()
+        return Prepared(lambda: {"seconds": seconds(load)}, memory, **facts)
+    model = load()
+    if case.work == "encode":
+        run, memory = _encode(case, model, torch)
+    else:
+        run, memory = _generate(case, model, torch, transformers)
+    return Prepared(run, memory, **facts)
+
+
+def _encode(case: Case, model: Any, torch: Any) -> tuple[Any, MemoryWatch]:
+    encoder = model.get_encoder()
+
+    def encode(ids: Any, global_mask: Any) -> None:
+        with torch.inference_mode():
+            encoder(ids, attention_mask=torch.ones_like(ids), global_attention_mask=global_mask)
+
+    short = torch.full((1, WARM_UP_TOKENS), 5)
+    encode(short, torch.zeros_like(short))
+    memory = MemoryWatch()
+    given = [torch.from_numpy(array) for array in bench_cases.document(case, model.config.vocab_size)]
+    return lambda: {"seconds": seconds(lambda: encode(*given))}, memory
+
+
+def _generate(case: Case, model: Any, torch: Any, transformers: Any) -> tuple[Any, MemoryWatch]:
+    """A run of a generate case: its seconds. Of a decode case, which is given made-up states: those of a step."""
+    ticks: list[float] = []
+
+    def clock(ids: Any, scores: Any) -> Any:
+        ticks.append(perf_counter())
+        return scores
+
+    def generate(new_tokens: int, **given: Any) -> None:
+        model.generate(
+            **given,
+            num_beams=case.beams,
+            max_new_tokens=new_tokens,
+            min_new_tokens=new_tokens,
+            do_sample=False,
+            logits_processor=[clock],
+        )
+
+    short = torch.full((1, WARM_UP_TOKENS), 5)
+    generate(2, input_ids=short, attention_mask=torch.ones_like(short))
+    memory = MemoryWatch()
+    ones = torch.ones((1, case.tokens), dtype=torch.int64)
+    if case.work == "generate":
+        ids, global_mask = (torch.from_numpy(array) for array in bench_cases.document(case, model.config.vocab_size))
+        given = {"input_ids": ids, "attention_mask": ones, "global_attention_mask": global_mask}
+        return lambda: {"seconds": seconds(lambda: generate(case.new_tokens, **given))}, memory
+    states = torch.from_numpy(bench_cases.encoder_states(case, model.config.d_model))
+
+    def write() -> dict[str, float]:
+        ticks.clear()
+        # A new one each time: generate repeats the states for every beam, and keeps that in the object.
+        read = transformers.modeling_outputs.BaseModelOutput(last_hidden_state=states)
+        generate(case.new_tokens, encoder_outputs=read, attention_mask=ones)
+        return {"seconds": bench_cases.step_seconds(ticks)}
+
+    return write, memory
+
+
+def _tokenize(folder: Path, transformers: Any, facts: dict[str, Any]) -> Prepared:
+    text = bench_cases.text()
+    memory = MemoryWatch()
+    tokens = len(transformers.AutoTokenizer.from_pretrained(folder).encode(text))
+
+    def tokenize() -> dict[str, float]:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        return {"seconds": seconds(lambda: tokenizer.encode(text))}
+
+    return Prepared(tokenize, memory, tokens=tokens, **facts)

@@ -1,0 +1,169 @@
+"""`led-ref doctor`: what works on this machine, and whether a copy of Ai2's led-base gives the numbers that it must."""
+
+import argparse
+import hashlib
+import importlib.metadata
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from led_ref.cli.output import print_json, print_values
+from led_ref.cli.progress import say
+from led_ref.errors import CheckpointError, LEDError
+
+# What allenai/led-base-16384 gives for 512 times these eight ids, and 128 times the same for the decoder, no global
+# token: the corner [0, :3, :3] of LEDModel's last hidden state and of the logits, as transformers' own slow tests state
+# them (tests/models/led, tolerance 1e-4 there).
+KNOWN_IDS = (0, 31414, 232, 328, 740, 1140, 12695, 69)
+KNOWN_STATES = ((2.3050, 2.8279, 0.6531), (-1.8457, -0.1455, -3.5661), (-1.0186, 0.4586, -2.2043))
+KNOWN_LOGITS = ((33.6507, 6.4572, 16.8089), (5.8739, -2.4238, 11.2902), (-3.2139, -4.3149, 4.2783))
+KNOWN_TOLERANCE = 1e-3
+
+
+def examine(options: argparse.Namespace) -> int:
+    """Print (or give as JSON) what was found. 0 if all that was asked works, else 1."""
+    report: dict[str, Any] = {
+        "versions": versions(),
+        "blas": blas(),
+        "backends": backends(),
+        "bundled": check_bundled(),
+    }
+    if options.checkpoint is not None:
+        try:
+            report["checkpoint"] = check_checkpoint(options.checkpoint)
+        except LEDError as error:
+            report["checkpoint"] = {"ok": False, "folder": options.checkpoint, "error": str(error)}
+    if options.json:
+        print_json(report)
+    else:
+        for section, values in report.items():
+            print(section)
+            # Why a check failed is said once, below, on standard error.
+            print_values({name: value for name, value in values.items() if name != "error"}, indent=2)
+    failed = [section for section, values in report.items() if not values.get("ok", True)]
+    for section in failed:
+        say(f"the {section} check failed: {_why(report[section])}")
+    return 1 if failed else 0
+
+
+def _why(values: dict[str, Any]) -> str:
+    """What a failed check's values say, in a sentence."""
+    reason = values.get("error")
+    return reason or ", ".join(f"{name} {value}" for name, value in values.items() if name != "ok")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that led_ref may use."""
+    found = {"python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}"}
+    for name in ("led-ref", "numpy", "tokenizers", "safetensors", "huggingface_hub", "tqdm", "threadpoolctl"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def blas() -> dict[str, Any]:
+    """Which BLAS NumPy multiplies with, its kernel, and how many threads there are."""
+    from led_backends.numpy_backend import NumpyBackend
+
+    found: dict[str, Any] = {"threads of led_ref": NumpyBackend().threads}
+    try:
+        from threadpoolctl import threadpool_info
+    except ImportError:
+        found["blas"] = "unknown: threadpoolctl is not installed"
+        return found
+    for library in threadpool_info():
+        if library["user_api"] == "blas":
+            kernel = library.get("architecture", "unknown kernel")
+            found["blas"] = (
+                f"{library['internal_api']} {library['version']}, {kernel}, {library['num_threads']} threads"
+            )
+    if core := os.environ.get("OPENBLAS_CORETYPE"):
+        found["OPENBLAS_CORETYPE"] = f"{core} (set on this machine: products may be slower than they could be)"
+    return found
+
+
+def backends() -> dict[str, str]:
+    """Which backends can run here, on what, and which of them "auto" takes."""
+    from led_ref.classes.pretrained import get_backend
+
+    found = {}
+    for name in ("numpy", "cupy"):
+        try:
+            backend = get_backend(name)
+            found[name] = f"works: {backend.describe()}" if hasattr(backend, "describe") else "works"
+        except LEDError as error:
+            found[name] = f"no: {error}"
+    found["auto"] = f"takes {get_backend('auto').name}"
+    return found
+
+
+def check_bundled() -> dict[str, Any]:
+    """Whether the bundled model is whole (its files' sha256) and writes."""
+    from led_ref.api import bundled_model, load
+
+    folder = bundled_model()
+    started = time.perf_counter()
+    try:
+        for line in (folder / "SHA256SUMS").read_text(encoding="ascii").splitlines():
+            expected, name = line.split()
+            found = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+            if found != expected:
+                error = f"{name} has sha256 {found[:12]}..., not {expected[:12]}...: install led-ref again"
+                return {"ok": False, "files": "changed", "error": error}
+        line = load().generate((folder / "led-ref.1.txt").read_text(encoding="utf-8"))
+    except (LEDError, OSError) as error:
+        return {"ok": False, "error": f"{error}: install led-ref again"}
+    return {
+        "ok": bool(line),
+        "files": "as published",
+        "wrote": line,
+        "seconds": round(time.perf_counter() - started, 2),
+    }
+
+
+def check_checkpoint(folder: str) -> dict[str, Any]:
+    """Whether a folder with led-base-16384's weights gives the published numbers within 1e-3.
+
+    Args:
+        folder: holds config.json and the weights.
+
+    Returns:
+        `ok`, and the largest difference of the states and of the logits.
+
+    Raises:
+        LEDError: if it cannot be loaded.
+        CheckpointError: if it is too small to be asked (its vocabulary or positions do not reach).
+    """
+    from led_ref.classes.led import LEDForConditionalGeneration
+    from led_ref.model.heads import lm_logits
+
+    model = LEDForConditionalGeneration.from_pretrained(Path(folder))
+    config = model.config
+    source, target = 512 * KNOWN_IDS, 128 * KNOWN_IDS
+    limits = (config.vocab_size, config.max_encoder_position_embeddings, config.max_decoder_position_embeddings)
+    needed = (max(KNOWN_IDS) + 1, len(source), len(target))
+    if any(limit < need for limit, need in zip(limits, needed, strict=True)):
+        raise CheckpointError(
+            f"{folder} has a vocabulary of {limits[0]} and {limits[1]} and {limits[2]} positions, but the known numbers need "
+            f"{needed[0]}, {needed[1]} and {needed[2]}: they are those of allenai/led-base-16384. Name a folder that holds it."
+        )
+    started = time.perf_counter()
+    out = model.led([source], decoder_input_ids=[target])
+    states = model.backend.to_host(out.last_hidden_state)[0, :3, :3]
+    logits = model.backend.to_host(lm_logits(out.last_hidden_state[:, :3], model.params, model.backend))[0, :, :3]
+    worst_states = float(np.abs(states - np.array(KNOWN_STATES)).max())
+    worst_logits = float(np.abs(logits - np.array(KNOWN_LOGITS)).max())
+    return {
+        "ok": max(worst_states, worst_logits) <= KNOWN_TOLERANCE,
+        "folder": folder,
+        "states differ by": worst_states,
+        "logits differ by": worst_logits,
+        "allowed": KNOWN_TOLERANCE,
+        "seconds": round(time.perf_counter() - started, 1),
+    }

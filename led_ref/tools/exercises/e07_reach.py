@@ -1,0 +1,61 @@
+"""How far does a token hear?
+
+In a layer of radius R a token takes from those at most R places away; they have, in the layer before, taken from those at
+most R' places further. With a global token in between, two layers are enough for any distance: in the first the global
+token reads everything, in the second everybody reads the global token.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from led_ref.tools.exercises.expect import expect
+
+
+def heard(i: int, tokens: int, radii: Sequence[int], *, has_global: bool = False) -> tuple[int, int]:
+    """The first and the last token that the final state of local token i depends on. `radii`: one for each layer.
+
+    `has_global`: whether the document's first token, 0, is global. (Then i is not 0.)
+    """
+    if has_global and len(radii) >= 2:
+        return 0, tokens - 1
+    first, last = max(0, i - sum(radii)), min(tokens - 1, i + sum(radii))
+    return (0 if has_global and radii else first), last
+
+
+def check_one_layer_and_two(yours: Any) -> None:
+    """Radii add up."""
+    expect(yours.heard(50, 101, [3]), (47, 53), "heard(50, 101, [3])")
+    expect(yours.heard(50, 101, [3, 7]), (40, 60), "heard(50, 101, [3, 7])")
+
+
+def check_no_layer_at_all(yours: Any) -> None:
+    """Nothing was mixed yet."""
+    expect(yours.heard(5, 11, []), (5, 5), "heard(5, 11, [])")
+
+
+def check_the_document_ends(yours: Any) -> None:
+    """Nobody hears of places that there are not."""
+    expect(yours.heard(2, 11, [3, 3]), (0, 8), "heard(2, 11, [3, 3])")
+
+
+def check_by_multiplying_tables(yours: Any) -> None:
+    """The tables of who sees whom, multiplied layer by layer."""
+    from led_ref.oracle.definition.model import who_sees_whom
+
+    for tokens, radii, has_global in (
+        (29, [2, 1, 3], False),
+        (29, [2, 1], True),
+        (29, [2], True),
+        (13, [5, 5, 5], False),
+    ):
+        kinds = np.ones(tokens, int)
+        kinds[0] += has_global
+        reached = np.eye(tokens, dtype=bool)
+        for radius in radii:
+            reached = (who_sees_whom(kinds_T=kinds, radius=radius).astype(int) @ reached) > 0
+        for i in (1, 11, tokens - 1):
+            places = np.flatnonzero(reached[i])
+            what = f"heard({i}, {tokens}, {radii}, has_global={has_global})"
+            expect(yours.heard(i, tokens, radii, has_global=has_global), (int(places[0]), int(places[-1])), what)

@@ -1,0 +1,56 @@
+"""Where do two programs part?
+
+Both wrote down the arrays that they computed, by name, and `order` lists the names as they are computed. Two arrays agree if
+every number does: |a - b| <= atol + rtol |b|. What was computed after the first difference was made of other numbers and
+proves nothing, so only the first name counts. A name that one of the two does not have says nothing either.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from led_ref.tools.exercises.expect import expect
+
+Arrays = Mapping[str, npt.NDArray[np.float64]]
+
+
+def first_difference(a: Arrays, b: Arrays, order: Sequence[str], *, rtol: float, atol: float) -> str | None:
+    """The first name in order at which a and b differ; None if they do not. NaN where the other has a number differs."""
+    for name in order:
+        if name in a and name in b and not bool((abs(a[name] - b[name]) <= atol + rtol * abs(b[name])).all()):
+            return name
+    return None
+
+
+def check_the_first_of_two(yours: Any) -> None:
+    """The order is that of the work, not of the alphabet."""
+    a = {"z": np.array([1.0]), "m": np.array([1.0]), "a": np.array([1.0])}
+    b = {"z": np.array([1.0]), "m": np.array([2.0]), "a": np.array([3.0])}
+    expect(yours.first_difference(a, b, ["z", "m", "a"], rtol=0, atol=0.1), "m", "the first difference")
+    expect(str(yours.first_difference(a, a, ["z", "m", "a"], rtol=0, atol=0)), "None", "the difference of a and a")
+
+
+def check_what_only_one_has(yours: Any) -> None:
+    """It is left out."""
+    a, b = {"z": np.array([1.0])}, {"m": np.array([2.0])}
+    expect(str(yours.first_difference(a, b, ["z", "m"], rtol=0, atol=0)), "None", "the difference of strangers")
+
+
+def check_not_a_number(yours: Any) -> None:
+    """NaN is larger than no tolerance: ask whether all are within it, not whether one is beyond."""
+    a, b = {"z": np.array([1.0, np.nan])}, {"z": np.array([1.0, 1.0])}
+    expect(str(yours.first_difference(a, b, ["z"], rtol=1, atol=1)), "z", "the difference of NaN and 1")
+
+
+def check_a_planted_bug(yours: Any) -> None:
+    """Queries of the bundled model's second layer, scaled twice."""
+    from led_ref.api import load
+    from led_ref.oracle.traces.trace import trace
+
+    model = load(dtype="float64").model
+    told = dict(trace(model.encoder, [[0, 41, 97, 5, 2]], only=["*.q", "*.final_layer_norm.output"]).items())
+    name = next(name for name in told if name.startswith("led.encoder.layers.1") and name.endswith(".q"))
+    wrong = {**told, name: told[name] / 32**0.5, "led.encoder.layers.1.final_layer_norm.output": np.zeros((1, 5, 128))}
+    expect(yours.first_difference(told, wrong, list(told), rtol=1e-9, atol=1e-9), name, "the first difference")

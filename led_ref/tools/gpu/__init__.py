@@ -1,0 +1,1 @@
+"""What `led-ref doctor --gpu` checks and measures on a GPU."""

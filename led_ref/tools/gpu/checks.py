@@ -1,0 +1,206 @@
+"""What `led-ref doctor --gpu` checks: a backend against the CPU, operation by operation and as a whole model.
+
+Every function takes the backend and gives a dictionary of plain values, with `ok` where something can fail. They ask the
+contract alone (led_backends/contract.py), so that they run on any backend: on a GPU, and in the tests on the stand-in for
+CuPy. What only a GPU has (its clock, its memory pool) is in gpu_measures.py.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from led_backends.contract import Array, Backend, Band, HostArray
+from led_backends.numpy_backend import NumpyBackend
+from led_ref.classes.led import LEDForConditionalGeneration
+from led_ref.config import LEDConfig
+from led_ref.weights.keys import LM_HEAD, entries
+
+# Errors are counted in units of the dtype's eps, relative to the largest number of the result: a few roundings, and for
+# float32 sums of some hundred products, whose order differs from machine to machine.
+ALLOWED_EPS = 16.0
+# A whole model in float32 against the CPU's float32: the largest difference, relative to the largest number. Each machine
+# errs by about 1e-6 (docs/accuracy.md), and their errors add up. In float16 each of some seven stored results of a layer is
+# off by half its eps of 1e-3; in the 12 layers of led-base these add up, as errors of either sign do, to about nine times
+# that, and the largest of many numbers is allowed four times as much. Its ids may differ, where two words are as good.
+ALLOWED_MODEL = {"float32": 1e-4, "float64": 1e-12, "float16": 2e-2}
+
+Operation = Callable[[Backend, Mapping[str, Array]], Array]
+
+
+def operations() -> dict[str, Operation]:
+    """Every operation of the contract on arrays of `inputs`, in the forms in which the model uses it."""
+
+    def hidden(backend: Backend, x: Mapping[str, Array]) -> Array:
+        backend.hide(x["scores"], x["seen"])
+        return backend.softmax(x["scores"])
+
+    def by_tiles(backend: Backend, x: Mapping[str, Array]) -> Array:
+        out: Array = backend.xp.zeros(x["q"][0].shape, dtype=x["q"].dtype)
+
+        def copy(h: slice) -> None:
+            out[h] += x["q"][0][h]
+
+        backend.for_each_tile(copy, len(out))
+        return out
+
+    def by_blocks(backend: Backend, x: Mapping[str, Array]) -> Array:
+        out: Array = backend.xp.zeros(x["rows"].shape, dtype=x["rows"].dtype)
+
+        def copy(rows: slice) -> None:
+            out[rows] += x["rows"][rows]
+
+        backend.for_each_block(copy, len(out))
+        return out
+
+    return {
+        "linear, many rows": lambda b, x: b.linear(x["rows"], x["weight"], x["bias"]),
+        "linear, few rows": lambda b, x: b.linear(x["rows"][:4], x["weight"], x["bias"]),
+        "linear, one row": lambda b, x: b.linear(x["rows"][:1], x["weight"], x["bias"]),
+        "layer_norm": lambda b, x: b.layer_norm(x["rows"], x["norm"], x["shift"]),
+        "layer_norm, update": lambda b, x: b.layer_norm(x["rows"], x["norm"], x["shift"], x["update"]),
+        "layer_norm, positions": lambda b, x: b.layer_norm(x["batch"], x["norm"], x["shift"], x["update"][:7]),
+        "gelu": lambda b, x: b.gelu(x["rows"]),
+        "hide, softmax": hidden,
+        "band_softmax": lambda b, x: b.band_softmax(x["tile"], 2, Band(5, 3, None)),
+        "band_softmax, masked": lambda b, x: b.band_softmax(x["tile"], 2, Band(5, 3, x["local"])),
+        "band_attend": lambda b, x: b.band_attend(x["tile"], x["tile_values"], 2, Band(5, 3, x["local"])),
+        "attend, few queries": lambda b, x: b.attend(x["q"][:, :, :4], x["k"], x["v"], None),
+        "attend, few queries, masked": lambda b, x: b.attend(x["q"][:, :, :4], x["k"], x["v"], x["look"][:, :4]),
+        "attend, many queries": lambda b, x: b.attend(x["q"], x["k"], x["v"], x["look"]),
+        "for_each_tile": by_tiles,
+        "for_each_block": by_blocks,
+    }
+
+
+def inputs(dtype: str) -> dict[str, HostArray]:
+    """Small arrays of odd sizes for `operations`, the same ones every time."""
+    rng = np.random.default_rng(0)
+    shapes = {
+        "rows": (301, 96), "weight": (67, 96), "bias": (67,), "norm": (96,), "shift": (96,), "update": (301, 96),
+        "batch": (3, 7, 96), "scores": (3, 11, 701), "tile": (3, 11, 2 + 19), "tile_values": (3, 2 + 19, 64),
+        "q": (2, 3, 37, 64), "k": (2, 3, 701, 64), "v": (2, 3, 701, 64),
+    }  # fmt: skip
+    found: dict[str, HostArray] = {
+        name: rng.standard_normal(shape).astype(np.float32).astype(dtype) for name, shape in shapes.items()
+    }
+    found["q"] /= 8  # sqrt(K)
+    found["seen"] = rng.random((11, 701)) < 0.7
+    found["seen"][4] = False  # a row that may look at nothing
+    found["look"] = rng.random((2, 37, 701)) < 0.7
+    found["look"][1, 2] = False
+    found["local"] = rng.random(19) < 0.7
+    return found
+
+
+def check_operations(backend: Backend, dtypes: tuple[str, ...]) -> dict[str, Any]:
+    """Every operation in every dtype against NumPy in float64 on the same numbers."""
+    rows = [check_operation(backend, name, dtype) for dtype in dtypes for name in operations()]
+    return {"ok": all(row["ok"] for row in rows), "allowed eps": ALLOWED_EPS, "rows": rows}
+
+
+def check_operation(backend: Backend, name: str, dtype: str) -> dict[str, Any]:
+    """One operation in one dtype: the largest error in units of eps, relative to the largest number."""
+    given, operation = inputs(dtype), operations()[name]
+    exact_inputs = {key: x.astype(np.float64) if x.dtype.name == dtype else x for key, x in given.items()}
+    exact = operation(NumpyBackend(), exact_inputs)
+    row: dict[str, Any] = {"operation": name, "dtype": dtype, "ok": False}
+    try:
+        found = backend.to_host(operation(backend, {key: backend.to_device(x) for key, x in given.items()}))
+    except Exception as error:  # the report is to go on and name what failed
+        return {**row, "error": f"{type(error).__name__}: {error}"}
+    if found.shape != exact.shape or found.dtype.name != dtype:
+        return {**row, "error": f"gave {found.dtype} {found.shape}, not {dtype} {exact.shape}"}
+    off = np.abs(found.astype(np.float64) - exact).max() / np.abs(exact).max()
+    eps = float(off / np.finfo(dtype).eps)
+    return {**row, "ok": bool(eps <= ALLOWED_EPS), "eps": round(eps, 2)}
+
+
+# ---- the model ----------------------------------------------------------------------------------------------------------
+
+
+def random_weights(config: LEDConfig, *, seed: int = 0) -> dict[str, HostArray]:
+    """Weights of a configuration by checkpoint key: deviation 0.02 around 0, norms around 1, float32."""
+    rng, weights = np.random.default_rng(seed), {}
+    for entry in entries(config):
+        if entry.key != LM_HEAD:
+            values = rng.standard_normal(entry.shape, dtype=np.float32) * np.float32(0.02)
+            weights[entry.key] = values + 1 if "norm" in entry.key and entry.key.endswith(".weight") else values
+    return weights
+
+
+def make_model(
+    config: LEDConfig, weights: Mapping[str, HostArray], backend: Backend, dtype: str = "float32"
+) -> LEDForConditionalGeneration:
+    """The model of these weights on a backend."""
+    return LEDForConditionalGeneration.from_state_dict(config, weights, backend=backend, dtype=dtype)
+
+
+def documents(config: LEDConfig, tokens: int) -> dict[str, Any]:
+    """A batch of two: one of `tokens` tokens, one a third shorter and padded; the first token of each is global."""
+    ids = np.random.default_rng(1).integers(4, config.vocab_size, (2, tokens))
+    mask = np.ones_like(ids)
+    mask[1, tokens - tokens // 3 :] = 0
+    ids[mask == 0] = config.pad_token_id or 0
+    global_mask = np.zeros_like(ids)
+    global_mask[:, 0] = 1
+    return {"input_ids": ids, "attention_mask": mask, "global_attention_mask": global_mask}
+
+
+def check_model(
+    ours: LEDForConditionalGeneration, cpu: LEDForConditionalGeneration, tokens: int, new_tokens: int
+) -> dict[str, Any]:
+    """Encoder, logits and generated ids of the same weights on two backends."""
+    batch, target = documents(cpu.config, tokens), [[2, 7, 11, 5], [2, 9, 4, 8]]
+    settings: dict[str, Any] = {"num_beams": 4, "max_new_tokens": new_tokens, "min_new_tokens": new_tokens}
+    states, logits, ids = [], [], []
+    for model in (ours, cpu):
+        encoded = model.encoder(**batch)
+        out = model.forward(encoder_outputs=encoded, attention_mask=batch["attention_mask"], decoder_input_ids=target)
+        states.append(model.backend.to_host(encoded.last_hidden_state)[batch["attention_mask"] == 1])
+        logits.append(model.backend.to_host(out.logits))
+        ids.append({w: model.generate(**batch, **{**settings, "num_beams": w}).tolist() for w in (1, 4)})
+    found = {"encoder": _difference(*states), "logits": _difference(*logits)}
+    allowed = ALLOWED_MODEL[ours.dtype]
+    same = {f"same ids, {beams} beams": ids[0][beams] == ids[1][beams] for beams in (1, 4)}
+    ok = max(found.values()) <= allowed and (all(same.values()) or ours.dtype == "float16")
+    return {"ok": ok, "dtype": ours.dtype, "tokens": tokens, "allowed": allowed, **found, **same}
+
+
+def _difference(found: HostArray, expected: HostArray) -> float:
+    """The largest difference, relative to the largest number."""
+    return float(f"{np.abs(found.astype(np.float64) - expected).max() / np.abs(expected).max():.3g}")
+
+
+@contextmanager
+def fetches(backend: Backend) -> Iterator[list[tuple[int, ...]]]:
+    """The shapes that were fetched to the host meanwhile: each is a place where the program waits for a GPU.
+
+    It sees what goes through the contract. What else would wait (`if x.any()`) only the stand-in sees.
+    """
+    shapes: list[tuple[int, ...]] = []
+    original = backend.to_host
+
+    def counted(array: Array) -> HostArray:
+        shapes.append(array.shape)
+        return original(array)
+
+    backend.to_host = counted  # type: ignore[method-assign]
+    try:
+        yield shapes
+    finally:
+        backend.to_host = original  # type: ignore[method-assign]
+
+
+def check_waits(model: LEDForConditionalGeneration, tokens: int, new_tokens: int) -> dict[str, Any]:
+    """How often a run waits for the device: never while reading, once a step while writing."""
+    batch = documents(model.config, tokens)
+    with fetches(model.backend) as while_reading:
+        encoded = model.encoder(**batch)
+    settings: dict[str, Any] = {"num_beams": 4, "max_new_tokens": new_tokens, "min_new_tokens": new_tokens}
+    with fetches(model.backend) as while_writing:
+        model.generate(encoder_outputs=encoded, attention_mask=batch["attention_mask"], **settings)
+    steps = new_tokens
+    ok = not while_reading and len(while_writing) <= steps
+    return {"ok": ok, "while reading": len(while_reading), "while writing": len(while_writing), "steps": steps}

@@ -1,0 +1,372 @@
+r"""The pickle inside a pytorch_model.bin, read by a machine that can build lists and dictionaries and do nothing else.
+
+A .bin looks like data and is a program. Pickle is the code of a small stack machine: `]` pushes an empty list, `K\x07`
+pushes the number 7, `a` appends the one to the other. Two of its instructions are of another kind. `c` (GLOBAL) imports
+any Python object by its name, and `R` (REDUCE) calls it. This is a whole pickle, as anybody can put it into a .bin:
+
+    c os\n system\n      push the function os.system
+    ( X rm -rf ~  t       push the tuple ("rm -rf ~",)
+    R .                   call the one with the other; done
+
+Python's own unpickler does as it is told, so to open a stranger's .bin with it is to run a stranger's program. PyTorch
+needs the two instructions for a harmless reason, since it writes a tensor as a call,
+
+    torch._utils._rebuild_tensor_v2(storage, offset, size, stride, requires_grad, hooks)
+
+Therefore this file has a machine of its own. It knows the instructions that PyTorch writes and refuses every other one
+by name. GLOBAL imports nothing: it looks the name up in a list of thirteen. REDUCE calls nothing: it makes a
+`TensorRecord`, which says of which numbers of which storage the tensor is made. So no way leads from the file to any
+code but that below, and the memory that it takes is proportional to the pickle's length, which is limited.
+
+    >>> run_pickle(b"\x80\x02}X\x01\x00\x00\x00aK\x07s.", 0, 13, ValueError).value
+    {'a': 7}
+
+What this file does not do: it never sees a storage's bytes; torch_zip.py and torch_legacy.py know where they lie.
+Source: Python's pickletools for the instructions; what torch.save wrote, disassembled by it, for those that matter.
+"""
+
+import pickletools
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from led_ref.weights.stored_tensor import NUMPY_DTYPES, Refuse
+
+# Each byte of a pickle can become an object of some 70 bytes, so a limit on the one is a limit on the other.
+MAX_PICKLE_BYTES = 1 << 20  # LED-large's has a tenth of that
+
+MAX_DIMENSIONS = 64  # NumPy's limit
+
+# torch's names for storages, and the dtypes' names here.
+STORAGE_DTYPES = {
+    "DoubleStorage": "F64",
+    "FloatStorage": "F32",
+    "HalfStorage": "F16",
+    "BFloat16Storage": "BF16",
+    "LongStorage": "I64",
+    "IntStorage": "I32",
+    "ShortStorage": "I16",
+    "CharStorage": "I8",
+    "ByteStorage": "U8",
+    "BoolStorage": "BOOL",
+}
+
+Memory: TypeAlias = Any  # bytes, or a memory map: slices of it are bytes
+
+
+@dataclass(frozen=True)
+class StorageRecord:
+    """A flat run of numbers, named but not looked at: its dtype name, the key of its bytes, and how many numbers."""
+
+    dtype: str
+    key: str
+    numel: int
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes the numbers take."""
+        return self.numel * NUMPY_DTYPES[self.dtype].itemsize
+
+
+@dataclass(frozen=True)
+class TensorRecord:
+    """What a tensor is made of: element (i, j, ...) is number offset + i * stride[0] + j * stride[1] ... of a storage."""
+
+    storage: StorageRecord
+    offset: int
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Pickled:
+    """A pickle's value, the storages that it names by key, and the position after its last byte."""
+
+    value: object
+    storages: dict[str, StorageRecord]
+    stop: int
+
+
+@dataclass(frozen=True)
+class _Global:
+    """A name from the allow-list. It stands for the thing; it is not the thing."""
+
+    name: str
+
+
+def run_pickle(memory: Memory, start: int, limit: int, refuse: Refuse) -> Pickled:
+    """Build the value that the pickle at `start` describes.
+
+    Args:
+        memory: what the pickle lies in.
+        start: its first byte.
+        limit: a position that it may not reach beyond; MAX_PICKLE_BYTES is another.
+        refuse: makes the error out of what was found.
+
+    Raises:
+        CheckpointError: made by `refuse`, for an instruction or a global that is not on the list, and for anything malformed.
+    """
+    return _Machine(memory, start, min(limit, start + MAX_PICKLE_BYTES), refuse).run()
+
+
+class _Machine:
+    """The stack machine. `stack` is the innermost of `stacks`: MARK opens a new one, TUPLE and its like close it."""
+
+    def __init__(self, memory: Memory, start: int, limit: int, refuse: Refuse) -> None:
+        self.memory, self.position, self.limit, self.refuse = memory, start, limit, refuse
+        self.stacks: list[list[Any]] = [[]]
+        self.memo: dict[
+            int, Any
+        ] = {}  # what PUT stored and GET fetches; a dict, because a list would believe any index
+        self.storages: dict[str, StorageRecord] = {}
+
+    @property
+    def stack(self) -> list[Any]:
+        """The innermost stack."""
+        return self.stacks[-1]
+
+    def run(self) -> Pickled:
+        """Fetch an instruction and obey it, until STOP."""
+        while (opcode := self.take(1)) != b".":
+            step = _STEPS.get(opcode)
+            if step is None:
+                names = {known.code: known.name for known in pickletools.opcodes}
+                name = names.get(opcode.decode("latin-1"), repr(opcode))
+                raise self.refuse(f"its pickle has the instruction {name}, which no tensor needs")
+            step(self)
+        return Pickled(self.pop(), self.storages, self.position)
+
+    # ---- reading ----------------------------------------------------------------------------------------------------
+
+    def take(self, count: int) -> bytes:
+        """The next bytes of the program."""
+        if count > self.limit - self.position:
+            raise self.refuse(
+                f"its pickle is cut off, or longer than the {MAX_PICKLE_BYTES} bytes that are read of one"
+            )
+        self.position += count
+        return bytes(self.memory[self.position - count : self.position])
+
+    def number(self, layout: str) -> Any:
+        """The next number of the program, in one of struct's layouts."""
+        return struct.unpack(layout, self.take(struct.calcsize(layout)))[0]
+
+    def text(self, count: int) -> str:
+        """The next `count` bytes as UTF-8."""
+        raw = self.take(count)
+        try:
+            return raw.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise self.refuse(f"its pickle holds text that is not UTF-8: {raw[:40]!r}") from error
+
+    def line(self) -> str:
+        """The text up to the next line feed."""
+        end = self.memory.find(b"\n", self.position, self.limit)
+        text = self.text((self.limit if end < 0 else end) - self.position)
+        self.take(1)
+        return text
+
+    # ---- the stack --------------------------------------------------------------------------------------------------
+
+    def push(self, value: object) -> None:
+        """Put a value on top."""
+        self.stack.append(value)
+
+    def pop(self) -> Any:
+        """Take the top off."""
+        if not self.stack:
+            raise self.refuse("its pickle takes from an empty stack")
+        return self.stack.pop()
+
+    def pop_to_mark(self) -> list[Any]:
+        """Take off everything above the last MARK."""
+        if len(self.stacks) == 1:
+            raise self.refuse("its pickle closes what it never opened")
+        return self.stacks.pop()
+
+    def top(self, kind: type) -> Any:
+        """What lies on top of the stack, if it is of that kind; it stays there."""
+        if not self.stack or not isinstance(self.stack[-1], kind):
+            raise self.refuse(f"its pickle fills {_describe(self.stack[-1:])} as if it were a {kind.__name__}")
+        return self.stack[-1]
+
+    def put(self, index: int) -> None:
+        """Remember what is on top; it stays there."""
+        if not self.stack:
+            raise self.refuse("its pickle remembers the top of an empty stack")
+        self.memo[index] = self.stack[-1]
+
+    def get(self, index: int) -> None:
+        """Put on top what was remembered."""
+        if index not in self.memo:
+            raise self.refuse(f"its pickle recalls number {index}, which it never stored")
+        self.push(self.memo[index])
+
+    def push_tuple(self, count: int) -> None:
+        """Bind the topmost values together."""
+        items = [self.pop() for _ in range(count)]
+        self.push(tuple(reversed(items)))
+
+    def extend(self, items: list[Any]) -> None:
+        """Values into the list on top."""
+        self.top(list).extend(items)
+
+    def set_items(self, items: list[Any]) -> None:
+        """Pairs into the dictionary on top. Names must be text: hashing anything else could be made to take for ever."""
+        if len(items) % 2 or not all(type(name) is str for name in items[::2]):
+            raise self.refuse(f"its pickle has a dictionary whose names are not text: {_describe(items[::2])}")
+        self.top(dict).update(zip(items[::2], items[1::2], strict=True))
+
+    # ---- what makes a pickle dangerous, made harmless ---------------------------------------------------------------
+
+    def push_global(self, module: str, name: str) -> None:
+        """GLOBAL: the name, if it is on the list. Nothing is imported."""
+        if (module, name) not in _ALLOWED:
+            raise self.refuse(
+                f"its pickle asks for {f'{module}.{name}'[:200]!r}, which no tensor needs and which unpickling would "
+                "import and could run (here it was not run)"
+            )
+        self.push(_Global(name))
+
+    def push_named_global(self) -> None:
+        """STACK_GLOBAL: the same, with the names taken from the stack."""
+        name, module = self.pop(), self.pop()
+        if not (type(module) is type(name) is str):
+            raise self.refuse(f"its pickle asks for a global by {_describe([module, name])}")
+        self.push_global(module, name)
+
+    def reduce(self) -> None:
+        """REDUCE: what the call would have given, if it is one of three. Nothing is called."""
+        arguments, function = self.pop(), self.pop()
+        make = _CALLS.get(function.name) if isinstance(function, _Global) else None
+        if make is None or type(arguments) is not tuple:
+            raise self.refuse(f"its pickle calls {_describe([function])} with {_describe([arguments])}")
+        value = make(arguments)
+        if value is None:
+            raise self.refuse(f"its pickle calls {function.name} with {_describe(list(arguments))}")
+        self.push(value)
+
+    def build(self) -> None:
+        """BUILD: attributes for the object on top. A state_dict has one, `_metadata` (module versions), unused here."""
+        attributes = self.pop()
+        if not isinstance(attributes, dict) or attributes.keys() != {"_metadata"}:
+            raise self.refuse(f"its pickle sets the attributes {_describe([attributes])}; only _metadata is known")
+        self.top(dict)
+
+    def push_storage(self) -> None:
+        """BINPERSID: a storage, which lies outside the pickle, by its identification."""
+        match self.pop():
+            case ("storage", _Global(kind), str(key), str(), int(numel), *view) if (
+                kind in STORAGE_DTYPES and type(numel) is int and numel >= 0 and view in ([], [None])
+            ):
+                record = StorageRecord(STORAGE_DTYPES[kind], key, numel)
+            case other:
+                parts = list(other) if isinstance(other, tuple) else [other]
+                raise self.refuse(f"its pickle names a storage by {_describe(parts)}")
+        if self.storages.setdefault(key, record) != record:
+            raise self.refuse(f"its pickle describes the storage {key[:40]!r} in two ways")
+        self.push(record)
+
+
+def _describe(values: list[Any]) -> str:
+    """Values from a stranger's file, in few words: numbers and text cut short, of the rest only the type."""
+    shown = [
+        value.name if isinstance(value, _Global)
+        else repr(value[:40]) if isinstance(value, str)
+        else str(value)[:40] if isinstance(value, int | float | None)
+        else type(value).__name__
+        for value in values[:8]
+    ]  # fmt: skip
+    return f"({', '.join(shown)}{', ...' if len(values) > 8 else ''})"
+
+
+# ---- the three calls that a tensor needs; None if the arguments are not what torch writes ---------------------------
+
+
+def _ordered_dict(arguments: tuple[Any, ...]) -> dict[str, Any] | None:
+    """collections.OrderedDict(): dictionaries keep their order by themselves now."""
+    return {} if arguments == () else None
+
+
+def _rebuild_tensor(arguments: tuple[Any, ...]) -> TensorRecord | None:
+    """torch._utils._rebuild_tensor_v2(storage, offset, size, stride, requires_grad, hooks[, metadata])."""
+    match arguments:
+        case (
+            StorageRecord() as storage,
+            int(offset),
+            tuple(size),
+            tuple(stride),
+            bool(),
+            dict() as hooks,
+            *metadata,
+        ) if (
+            not hooks
+            and metadata in ([], [None], [{}])
+            and len(size) == len(stride) <= MAX_DIMENSIONS
+            and all(type(number) is int and number >= 0 for number in (offset, *size, *stride))
+        ):
+            return TensorRecord(storage, offset, size, stride)
+        case _:
+            return None
+
+
+def _rebuild_parameter(arguments: tuple[Any, ...]) -> TensorRecord | None:
+    """torch._utils._rebuild_parameter(tensor, requires_grad, hooks): a parameter is its tensor."""
+    match arguments:
+        case (TensorRecord() as tensor, bool(), dict() as hooks) if not hooks:
+            return tensor
+        case _:
+            return None
+
+
+_CALLS: Mapping[str, Callable[[tuple[Any, ...]], object]] = {
+    "OrderedDict": _ordered_dict,
+    "_rebuild_tensor_v2": _rebuild_tensor,
+    "_rebuild_parameter": _rebuild_parameter,
+}
+
+_ALLOWED = frozenset({
+    ("collections", "OrderedDict"),
+    ("torch._utils", "_rebuild_tensor_v2"),
+    ("torch._utils", "_rebuild_parameter"),
+    *(("torch", name) for name in STORAGE_DTYPES),
+})  # fmt: skip
+
+# The whole instruction set. Protocol 2 is what torch.save writes; FRAME and the four after it come with protocol 4.
+_STEPS: Mapping[bytes, Callable[[_Machine], object]] = {
+    b"\x80": lambda m: m.take(1),  # PROTO: the version; the instructions speak for themselves
+    b"N": lambda m: m.push(None),  # NONE
+    b"\x88": lambda m: m.push(True),  # NEWTRUE
+    b"\x89": lambda m: m.push(False),  # NEWFALSE
+    b"K": lambda m: m.push(m.number("<B")),  # BININT1
+    b"M": lambda m: m.push(m.number("<H")),  # BININT2
+    b"J": lambda m: m.push(m.number("<i")),  # BININT
+    b"\x8a": lambda m: m.push(int.from_bytes(m.take(m.number("<B")), "little", signed=True)),  # LONG1
+    b"G": lambda m: m.push(m.number(">d")),  # BINFLOAT
+    b"X": lambda m: m.push(m.text(m.number("<I"))),  # BINUNICODE
+    b")": lambda m: m.push(()),  # EMPTY_TUPLE
+    b"\x85": lambda m: m.push_tuple(1),  # TUPLE1
+    b"\x86": lambda m: m.push_tuple(2),  # TUPLE2
+    b"\x87": lambda m: m.push_tuple(3),  # TUPLE3
+    b"(": lambda m: m.stacks.append([]),  # MARK
+    b"t": lambda m: m.push(tuple(m.pop_to_mark())),  # TUPLE
+    b"]": lambda m: m.push([]),  # EMPTY_LIST
+    b"a": lambda m: m.extend([m.pop()]),  # APPEND
+    b"e": lambda m: m.extend(m.pop_to_mark()),  # APPENDS
+    b"}": lambda m: m.push({}),  # EMPTY_DICT
+    b"s": lambda m: m.set_items([m.pop(), m.pop()][::-1]),  # SETITEM
+    b"u": lambda m: m.set_items(m.pop_to_mark()),  # SETITEMS
+    b"q": lambda m: m.put(m.number("<B")),  # BINPUT
+    b"r": lambda m: m.put(m.number("<I")),  # LONG_BINPUT
+    b"h": lambda m: m.get(m.number("<B")),  # BINGET
+    b"j": lambda m: m.get(m.number("<I")),  # LONG_BINGET
+    b"c": lambda m: m.push_global(m.line(), m.line()),  # GLOBAL
+    b"R": lambda m: m.reduce(),  # REDUCE
+    b"b": lambda m: m.build(),  # BUILD
+    b"Q": lambda m: m.push_storage(),  # BINPERSID
+    b"\x95": lambda m: m.take(8),  # FRAME: a length, for those who read ahead
+    b"\x8c": lambda m: m.push(m.text(m.number("<B"))),  # SHORT_BINUNICODE
+    b"\x94": lambda m: m.put(len(m.memo)),  # MEMOIZE
+    b"\x93": lambda m: m.push_named_global(),  # STACK_GLOBAL
+}
