@@ -57,7 +57,7 @@ if TYPE_CHECKING:
         MissingFileError,
         SettingsError,
     )
-    from led_ref.generation.settings.settings import GenerationSettings
+    from led_ref.generation.settings.settings import GenerationConfig as GenerationSettings
     from led_ref.generation.step import SearchResult
     from led_ref.oracle.traces.trace import trace
     from led_ref.pipelines.classification import Classifier, Label, classify

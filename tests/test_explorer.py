@@ -132,7 +132,7 @@ def test_every_fate_is_what_the_next_state_says():
             lambda ids, parents, logits=logits, calls=calls: logits[next(calls)][ids[:, -1]],
             np.array([[0]]),
             settings,
-            tell=listener.hear_search,
+            record=listener.hear_search,
         )
         told = search_record(listener.steps, settings, lambda ids, skip=False: " ".join(map(str, ids)))
         for number, (step, state) in enumerate(zip(told["steps"], listener.steps.values(), strict=True)):

@@ -10,7 +10,8 @@ import numpy as np
 
 from led_backends.contract import HostArray
 from led_ref.classes.encoder import Progress
-from led_ref.generation.settings.settings import GenerationSettings
+from led_ref.generation.settings.resolve import look_up
+from led_ref.generation.settings.settings import GenerationConfig
 from led_ref.generation.step import OwnRules
 from led_ref.generation.transition_scores import compute_transition_scores
 from led_ref.model.intermediates import SILENT, Tap
@@ -148,7 +149,7 @@ class GenerationMixin:
         indices = None if beam_indices is None else np.asarray(beam_indices)
         return compute_transition_scores(np.asarray(sequences), tuple(scores), indices, normalize=normalize_logits)
 
-    def effective_settings(self, **settings: Any) -> GenerationSettings:
+    def effective_settings(self, **settings: Any) -> GenerationConfig:
         """The settings that `generate` would work with, given these: complete, and checked.
 
         Raises:
@@ -165,9 +166,7 @@ class GenerationMixin:
         Raises:
             SettingsError: for a name that does not exist, and a value that cannot be.
         """
-        from led_ref.classes.generate import check_call
-
-        check_call(settings)
+        look_up(settings)
 
 
 def _whole(model: GenerationMixin) -> "LEDForConditionalGeneration":

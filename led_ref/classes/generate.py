@@ -22,8 +22,8 @@ from led_ref.costs.device_memory import check_room, device_errors
 from led_ref.costs.operations import Workload
 from led_ref.errors import InputError, SettingsError
 from led_ref.generation.search import make_prompt, search, stream
-from led_ref.generation.settings.checks import Found, check_value
-from led_ref.generation.settings.settings import GenerationSettings, decoder_start_id, resolve_settings
+from led_ref.generation.settings.resolve import GivenSettings, look_up
+from led_ref.generation.settings.settings import OUTPUT_SETTINGS, GenerationConfig
 from led_ref.generation.step import OwnRules, SearchResult
 from led_ref.model.decoder import decode, decoder_masks
 from led_ref.model.heads import lm_logits
@@ -35,9 +35,6 @@ if TYPE_CHECKING:
     from led_ref.classes.encoder import Progress
     from led_ref.classes.led import LEDForConditionalGeneration
 
-
-# Settings that say what is to be returned beside the ids.
-_OUTPUTS = ("output_scores", "output_logits", "output_attentions", "output_hidden_states")
 
 # What the decoder keeps of a document: each layer's keys and values, or the encoder's states alone.
 CROSS_ATTENTION = ("cached", "folded")
@@ -106,7 +103,7 @@ class Task:
 
     step: StepFunction
     prompt_BP: HostArray
-    settings: GenerationSettings
+    settings: GenerationConfig
     source_BT: HostArray | None
     own: OwnRules
     encoder_outputs: LEDEncoderBaseModelOutput
@@ -141,10 +138,10 @@ def prepare(
     prompt = None
     if decoder_input_ids is not None:
         prompt = inputs.checked_ids("decoder_input_ids", decoder_input_ids, config.vocab_size)
-    start = decoder_start_id(settings, model.generation_config, config.to_dict())
-    prompt_BP = make_prompt(prompt, documents=documents, start_token_id=start)
+    given = look_up(settings, model.generation_config, config.to_dict())
+    prompt_BP = make_prompt(prompt, documents=documents, start_token_id=given.decoder_start_id())
     # Settings are resolved before the documents are read: a mistyped one should not cost a minute first.
-    resolved = effective_settings(model, settings, prompt_length=prompt_BP.shape[1])
+    resolved = _resolve(given, model, prompt_BP.shape[1])
     _refuse_outputs_for_nobody(settings, resolved)
     folded, new_tokens = cross_attention == "folded", resolved.max_length - prompt_BP.shape[1]
     kind = resolved.cache_implementation if resolved.use_cache else "none"
@@ -178,7 +175,7 @@ def write(task: Task) -> "GenerateEncoderDecoderOutput | GenerateBeamEncoderDeco
             source_ids=task.source_BT,
             own=task.own,
             progress=task.progress,
-            tell=None if task.tap is SILENT else task.tap,
+            record=None if task.tap is SILENT else task.tap,
         )
     return _output(task, found) if task.settings.return_dict_in_generate else found.sequences
 
@@ -219,8 +216,8 @@ def _output(task: Task, found: SearchResult) -> GenerateEncoderDecoderOutput | G
     return GenerateEncoderDecoderOutput(found.sequences, found.scores, found.logits, **rest)
 
 
-def _refuse_outputs_for_nobody(settings: dict[str, Any], resolved: GenerationSettings) -> None:
-    for name in _OUTPUTS:
+def _refuse_outputs_for_nobody(settings: dict[str, Any], resolved: GenerationConfig) -> None:
+    for name in OUTPUT_SETTINGS:
         if settings.get(name) and not resolved.return_dict_in_generate:
             raise SettingsError(
                 f"{name} is True (from the call), but return_dict_in_generate is False, so the ids alone are returned. "
@@ -228,30 +225,18 @@ def _refuse_outputs_for_nobody(settings: dict[str, Any], resolved: GenerationSet
             )
 
 
-def effective_settings(
-    model: "LEDForConditionalGeneration", settings: dict[str, Any], *, prompt_length: int = 1
-) -> GenerationSettings:
+def effective_settings(model: "LEDForConditionalGeneration", settings: dict[str, Any]) -> GenerationConfig:
     """The settings that a call with these would work with: the call's, the files' and the defaults, checked."""
+    return _resolve(look_up(settings, model.generation_config, model.config.to_dict()), model, prompt_length=1)
+
+
+def _resolve(given: GivenSettings, model: "LEDForConditionalGeneration", prompt_length: int) -> GenerationConfig:
     config = model.config
-    return resolve_settings(
-        settings,
-        model.generation_config,
-        config.to_dict(),
+    return given.resolve(
         prompt_length=prompt_length,
         max_positions=config.max_decoder_position_embeddings,
         vocab_size=config.vocab_size,
     )
-
-
-def check_call(settings: dict[str, Any]) -> None:
-    """Refuse what no model could follow: names that do not exist, and values that are impossible by themselves."""
-    # Any lookup goes through all names first; with a start id at hand, this one can fail on nothing else.
-    others = {name: value for name, value in settings.items() if name != "decoder_start_token_id"}
-    decoder_start_id(others, {}, {"decoder_start_token_id": 0})
-    known = GenerationSettings().to_dict()
-    for name, value in settings.items():
-        if name in known and value is not None:
-            check_value(name, Found(value, "the call"))
 
 
 def _source_shape(

@@ -1,20 +1,25 @@
-"""Generation: from "what comes next?" to a text. It knows no model; it is handed a step function (step.py).
+"""Generation: decoding strategies over a step function. It knows no model.
 
-In reading order: step.py (what goes in, what comes out), greedy.py, beam.py, group_beam.py, processors.py and biases.py
-(rules about the next id), warpers.py and sampling.py (drawing it), stopping.py, settings.py, checks.py and values.py (what
-may be set), search.py (the whole of it in one call), transition_scores.py (what each id was worth).
+In reading order: step.py (the step function and the search's result), greedy_search.py, beam_search.py,
+group_beam_search.py (diverse beam search), processors.py and processors_by_id.py (logits processors: rules about the next
+id), warpers.py and sampling.py (logits warpers, drawing the next id), stopping_criteria.py, settings/ (what may be set),
+search.py (all of it in one call; import its `search` and `stream` from there), transition_scores.py (the score of each id).
 """
 
-from led_ref.generation.search import make_prompt, search
-from led_ref.generation.settings.settings import GenerationSettings, decoder_start_id, resolve_settings
-from led_ref.generation.step import SearchResult, StepFunction
+from led_ref.generation.search import make_prompt
+from led_ref.generation.settings.resolve import GivenSettings, decoder_start_id, look_up, resolve_settings
+from led_ref.generation.settings.settings import GenerationConfig, GenerationSettings
+from led_ref.generation.step import OwnRules, SearchResult, StepFunction
 
 __all__ = [
+    "GenerationConfig",
     "GenerationSettings",
+    "GivenSettings",
+    "OwnRules",
     "SearchResult",
     "StepFunction",
     "decoder_start_id",
+    "look_up",
     "make_prompt",
     "resolve_settings",
-    "search",
 ]

@@ -1,20 +1,20 @@
-"""Beam search: keep the W best unfinished texts of each document, and collect the W best finished ones.
+"""Beam search: keep the W best running hypotheses (beams) of each document, and collect the W best finished ones.
 
-After a greedy start that looks best, another may win. Here id 3 is likelier than 4 at first (0.6 against 0.4), but
-what follows 3 is unsure (two ids at 0.5 each) and what follows 4 is sure. Greedy search finds 0.6 * 0.5, two beams find
+The id that looks best first need not begin the best text. Here id 3 is likelier than 4 at first (0.6 against 0.4), but
+the id after 3 is unsure (two ids at 0.5 each), the id after 4 is sure. Greedy search finds 0.6 * 0.5, two beams find
 0.4 * 1:
 
     >>> P = np.zeros((6, 6)); P[2, 3], P[2, 4], P[3, 0], P[3, 1], P[4, 5] = 0.6, 0.4, 0.5, 0.5, 1.0
     >>> def step(token_ids, parents):
     ...     return np.log(np.maximum(P[token_ids[:, -1]], 1e-30))
-    >>> settings = GenerationSettings(num_beams=2, max_length=3, pad_token_id=1)
+    >>> settings = GenerationConfig(num_beams=2, max_length=3, pad_token_id=1)
     >>> beam_search(step, np.array([[2]]), settings).sequences.tolist()
     [[2, 4, 5]]
 
 The numbers 1 to 6 in this file are those of docs/semantics.md, "generate". Scores are sums of log-probabilities in float32.
-"No score yet" is -1e9, not -inf: that is how transformers decides which of two hopeless candidates is the less
-hopeless, and to come to the same texts its arithmetic is kept to the letter. Wherever scores are equal, the lower index
-goes first (torch leaves that open).
+"No score yet" is -1e9, not -inf: added to a score it still leaves an order among hopeless candidates. This arithmetic is
+that of transformers to the letter, so that both find the same texts. Of equal scores the lower index goes first (torch
+leaves that open).
 
 B documents, W beams, L max_length, P ids of the prompt, C candidates kept in a step, N = B * W rows, V vocabulary.
 """
@@ -28,15 +28,16 @@ import numpy as np
 import numpy.typing as npt
 
 from led_ref.generation.sampling import Stream, draw_without_replacement, streams
-from led_ref.generation.settings.settings import GenerationSettings
+from led_ref.generation.settings.settings import GenerationConfig
 from led_ref.generation.step import (
     Ids,
     Processor,
-    Progress,
+    Recorder,
+    SearchProgress,
     SearchResult,
     StepFunction,
+    StepOutputs,
     StoppingCriterion,
-    Tell,
     apply_processors,
     call_step,
     hits_a_criterion,
@@ -52,20 +53,20 @@ NO_SCORE = np.float32(-1e9)
 
 @dataclass(frozen=True)
 class Beams:
-    """Where the search stands: the unfinished texts that go on, and the finished ones that are kept, best first.
+    """The state of the search: the running hypotheses and the best finished ones, each best first.
 
-    A text's `rows` are the rows of the step function that wrote its ids; -1 where nothing is written yet.
+    A hypothesis' `rows` are the rows of the step function whose logits chose its ids; -1 after the generated prefix.
     """
 
-    length: int  # ids written so far, the prompt's P included
+    length: int  # prompt (P) and generated prefix
     running_ids_BWL: Ids
     running_rows_BWL: Rows  # (B, W, L - P)
     running_scores_BW: Floats
     finished_ids_BWL: Ids
     finished_rows_BWL: Rows  # (B, W, L - P)
     finished_scores_BW: Floats
-    is_finished_BW: Bools  # False: the slot of the finished ones is still empty
-    is_open_B: Bools  # whether the document can still get a better finished text
+    is_finished_BW: Bools  # False: this slot for a finished hypothesis is still empty
+    is_open_B: Bools  # whether the document can still get a better finished hypothesis
 
 
 @dataclass(frozen=True)
@@ -75,20 +76,20 @@ class Candidates:
     ids_BCL: Ids
     rows_BCL: Rows  # (B, C, L - P)
     scores_BC: Floats
-    stops_BC: Bools  # whether the text ends here
+    stops_BC: Bools  # whether the hypothesis ends here
 
 
 def beam_search(
     step: StepFunction,
     prompt_ids: Ids,
-    settings: GenerationSettings,
+    settings: GenerationConfig,
     processors: Sequence[Processor] = (),
     *,
     stopping: Sequence[StoppingCriterion] = (),
-    progress: Progress | None = None,
-    tell: Tell | None = None,
+    progress: SearchProgress | None = None,
+    record: Recorder | None = None,
 ) -> SearchResult:
-    """The texts of highest `sum of log-probabilities / length ** length_penalty` that W beams find.
+    """The hypotheses of highest `sum of log-probabilities / length ** length_penalty` that W beams find.
 
     With do_sample the candidates of each step are drawn by their scores, instead of being the best ones.
     Source: transformers 5.23, GenerationMixin._beam_search; `length` counts neither the prompt nor the padding.
@@ -97,10 +98,10 @@ def beam_search(
         step: the model; see step.py. It is called with N = B * W rows, at the first call too.
         prompt_ids: (B, P) int64, each row beginning with the start id.
         settings: resolved settings; num_beams is W.
-        processors: from `build_processors`; they see log-probabilities, and what they return is not normalised again.
+        processors: from `build_processors`; they see log-probabilities, and their result is not normalised again.
         stopping: from `build_stopping`; they see the candidates.
-        progress: called once a step with (ids written, max_length).
-        tell: called with what each step decides, under `beam.step.N`; see `tell_step`.
+        progress: called once a step with (length so far, max_length).
+        record: called with what each step decides, under `beam.step.N`; see `record_step`.
 
     Returns:
         sequences, sequences_scores, beam_indices, and with output_scores the processed log-probabilities of each step,
@@ -113,46 +114,38 @@ def beam_search(
     prompt_length = prompt_ids.shape[1]
     beams = start_beams(prompt_ids, settings)
     new_ids, parents = np.repeat(prompt_ids, settings.num_beams, axis=0), None
-    all_scores: list[Floats] = []
-    all_logits: list[Floats] = []
-    # A document's candidates come out of one lottery, and so of one stream.
+    outputs = StepOutputs(settings)
+    # The candidates of one document are drawn together, and so from one stream.
     draws = streams(settings, len(prompt_ids), 1) if settings.do_sample else None
     goes_on = True
     while goes_on:
-        written_NU = _as_rows(beams.running_ids_BWL[:, :, : beams.length])
+        prefix_NU = _as_rows(beams.running_ids_BWL[:, :, : beams.length])
         logits_NV = call_step(step, new_ids, parents, may_be_invalid=settings.remove_invalid_values)
         logprobs_NV = log_softmax(logits_NV)
-        scores_NV = apply_processors(processors, written_NU, logprobs_NV)
-        if settings.output_logits:
-            all_logits.append(logits_NV.copy())  # the model may write its next ones into the same array
-        if settings.output_scores:
-            all_scores.append(scores_NV.astype(np.float32))
+        scores_NV = apply_processors(processors, prefix_NU, logprobs_NV)
+        outputs.add(logits_NV, scores_NV)
         candidates = best_candidates(beams, scores_NV, settings, prompt_length, draws)
         if stopping:
-            candidates = stop_more(
-                candidates, stopping, beams.length + 1, all_scores if settings.output_scores else None
-            )
+            ids_NU = _as_rows(candidates.ids_BCL[:, :, : beams.length + 1])
+            stops_BC = hits_a_criterion(stopping, ids_NU, outputs.scores).reshape(candidates.stops_BC.shape)
+            candidates = replace(candidates, stops_BC=candidates.stops_BC | stops_BC)
         beams = advance(beams, candidates, settings, prompt_length)
-        if tell is not None:
-            tell_step(tell, logprobs_NV, scores_NV, candidates, beams, prompt_length)
+        if record is not None:
+            record_step(record, logprobs_NV, scores_NV, candidates, beams, prompt_length)
         new_ids = _as_rows(beams.running_ids_BWL[:, :, beams.length - 1])[:, None]
         parents = _as_rows(beams.running_rows_BWL[:, :, beams.length - 1 - prompt_length]).astype(np.int64)
         goes_on = search_goes_on(beams, candidates, settings)
         if progress is not None:
             progress(beams.length, settings.max_length)
-    result = replace(
-        _result(beams, settings, prompt_length),
-        scores=tuple(all_scores) if settings.output_scores else None,
-        logits=tuple(all_logits) if settings.output_logits else None,
-    )
-    if tell is not None:
-        tell("beam.sequences", result.sequences)
-        tell("beam.sequences_scores", beams.finished_scores_BW[:, : settings.num_return_sequences])
+    result = _result(beams, settings, prompt_length, outputs)
+    if record is not None:
+        record("beam.sequences", result.sequences)
+        record("beam.sequences_scores", beams.finished_scores_BW[:, : settings.num_return_sequences])
     return result
 
 
-def start_beams(prompt_ids_BP: Ids, settings: GenerationSettings) -> Beams:
-    """Step 1. W copies of the prompt, of which only the first has a score: else all beams would write the same text."""
+def start_beams(prompt_ids_BP: Ids, settings: GenerationConfig) -> Beams:
+    """Step 1. W copies of the prompt, of which only the first has a score: else all beams would be the same hypothesis."""
     B, P = prompt_ids_BP.shape
     W, L = settings.num_beams, settings.max_length
     ids_BWL = np.full((B, W, L), settings.fill_token_id, dtype=np.int64)
@@ -177,19 +170,19 @@ def start_beams(prompt_ids_BP: Ids, settings: GenerationSettings) -> Beams:
 def best_candidates(
     beams: Beams,
     scores_NV: Floats,
-    settings: GenerationSettings,
+    settings: GenerationConfig,
     prompt_length: int,
     draws: Sequence[Stream] | None = None,
 ) -> Candidates:
-    """Steps 2 and 3a. Of the W * V continuations of each document, the best C, and whether each of them ends its text.
+    """Steps 2 and 3a. Of the W * V continuations of each document, the best C, and whether each ends its hypothesis.
 
-    C is W for going on plus W for each id that may end a text (and at least 2 W): even if every beam's best
-    continuations are ends, W remain that go on. With `draws`, a stream for each document, they are drawn from the softmax
-    of their scores, none twice, and stand in the order in which they were drawn.
+    C is W to continue plus W for each id that may end a text (and at least 2 W): even if every beam's best continuations
+    are ends, W others remain. With `draws`, a stream for each document, they are drawn from the softmax of their scores,
+    none twice, and kept in the order of the draws.
     """
     B, W = beams.running_scores_BW.shape
     V = scores_NV.shape[-1]
-    kept = max(2, 1 + len(settings.eos_token_ids)) * W
+    kept = settings.candidates_per_beam * W
     sums_BX = (scores_NV.reshape(B, W, V) + beams.running_scores_BW[:, :, None]).reshape(B, W * V)
     if draws is None:
         best_BC = np.stack([best_of_many(sums_X, kept) for sums_X in sums_BX])
@@ -206,26 +199,17 @@ def best_candidates(
     return Candidates(ids_BCL, rows_BCL, _pick(sums_BX, best_BC), stops_BC)
 
 
-def stop_more(
-    candidates: Candidates, stopping: Sequence[StoppingCriterion], length: int, scores: Sequence[Floats] | None
-) -> Candidates:
-    """The candidates, and also those stop that meet a criterion."""
-    texts_NU = _as_rows(candidates.ids_BCL[:, :, :length])
-    stops_N = hits_a_criterion(stopping, texts_NU, None if scores is None else tuple(scores))
-    return replace(candidates, stops_BC=candidates.stops_BC | stops_N.reshape(candidates.stops_BC.shape))
-
-
-def advance(beams: Beams, candidates: Candidates, settings: GenerationSettings, prompt_length: int) -> Beams:
+def advance(beams: Beams, candidates: Candidates, settings: GenerationConfig, prompt_length: int) -> Beams:
     """Steps 3b, 4 and 5: the beams after this step."""
     length = beams.length + 1
     W = settings.num_beams
 
-    # 3b. The best W that do not stop go on. One that stops goes on only where there is nothing else.
+    # 3b. The best W that do not stop are the next beams. One that stops is a beam only for want of others.
     running_BC = candidates.scores_BC + np.where(candidates.stops_BC, NO_SCORE, np.float32(0))
     running_BW = best_of_few(running_BC, W)
     running_scores_BW = _pick(running_BC, running_BW)
 
-    # 4. Old and new finished texts together; the best W stay.
+    # 4. Of old and new finished hypotheses together, the best W stay.
     values_BC, finished_BC = finished_values(beams, candidates, settings, prompt_length)
     all_values = np.concatenate([beams.finished_scores_BW, values_BC], axis=1)
     all_finished = np.concatenate([beams.is_finished_BW, finished_BC], axis=1)
@@ -234,7 +218,7 @@ def advance(beams: Beams, candidates: Candidates, settings: GenerationSettings, 
     best_BW = best_of_few(all_values, W)
     finished_scores_BW, is_finished_BW = _pick(all_values, best_BW), _pick(all_finished, best_BW)
 
-    # 5. Closed is closed: a document whose finished texts could not be beaten once takes no more of them.
+    # 5. Once the finished hypotheses of a document cannot be beaten, it is closed, and stays closed.
     can_improve_B = can_improve(running_scores_BW, finished_scores_BW, is_finished_BW, length, settings, prompt_length)
     return Beams(
         length=length,
@@ -250,13 +234,13 @@ def advance(beams: Beams, candidates: Candidates, settings: GenerationSettings, 
 
 
 def finished_values(
-    beams: Beams, candidates: Candidates, settings: GenerationSettings, prompt_length: int
+    beams: Beams, candidates: Candidates, settings: GenerationConfig, prompt_length: int
 ) -> tuple[Floats, Bools]:
-    """Step 4. What each candidate is worth among the finished texts, and whether it is one of them.
+    """Step 4. The length-normalised score of each candidate, and whether the candidate finishes.
 
-    `value = score / length ** length_penalty`, where `length` counts the written ids with the end. Only the best W
-    candidates can finish; the others are there so that enough can go on. Ends that come too late get NO_SCORE on
-    top: with early_stopping=True once W texts are finished, and always once the document is closed.
+    `value = score / length ** length_penalty`, where `length` counts the generated ids with the end. Only the best W
+    candidates can finish; the others only serve to leave enough beams. For ends that come too late NO_SCORE is added:
+    with early_stopping=True once W hypotheses are finished, and always once the document is closed.
     """
     written = beams.length + 1 - prompt_length
     values_BC = candidates.scores_BC / np.float32(written**settings.length_penalty)
@@ -273,14 +257,14 @@ def can_improve(
     finished_scores_BW: Floats,
     is_finished_BW: Bools,
     length: int,
-    settings: GenerationSettings,
+    settings: GenerationConfig,
     prompt_length: int,
 ) -> Bools:
-    """Step 5. (B,): whether the best running text may still beat the worst finished one.
+    """Step 5. (B,): whether the best running hypothesis may still beat the worst finished one.
 
-    Scores only fall, so today's score is the most that a running text can have; what it will be divided by depends on
-    the length that it ends with. early_stopping="never" takes the kindest one, the longest if length_penalty > 0.
-    Otherwise it is today's length: a good guess that ends many searches earlier.
+    Scores only fall, so the present score is the most that a running hypothesis can have; its divisor depends on its final
+    length. early_stopping="never" assumes the most favourable length, the longest if length_penalty > 0. Otherwise it is
+    the present length: a good guess that ends many searches earlier.
     """
     patient = settings.early_stopping == "never" and settings.length_penalty > 0
     hoped_length = (settings.max_length if patient else length) - prompt_length
@@ -290,40 +274,40 @@ def can_improve(
     return np.asarray((hoped_B1 > worst_BW).any(axis=1))
 
 
-def search_goes_on(beams: Beams, candidates: Candidates, settings: GenerationSettings) -> bool:
-    """Step 6. Some document is open, some text can be continued, and early_stopping=True still waits for a text."""
+def search_goes_on(beams: Beams, candidates: Candidates, settings: GenerationConfig) -> bool:
+    """Step 6. Some document is open, some candidate can be continued, and early_stopping=True still lacks a hypothesis."""
     has_enough = settings.early_stopping is True and bool(beams.is_finished_BW.all())
     return bool(beams.is_open_B.any()) and not has_enough and not bool(candidates.stops_BC.all())
 
 
-def tell_step(
-    tell: Tell, logprobs_NV: Floats, scores_NV: Floats, candidates: Candidates, beams: Beams, prompt_length: int
+def record_step(
+    record: Recorder, logprobs_NV: Floats, scores_NV: Floats, candidates: Candidates, beams: Beams, prompt_length: int
 ) -> None:
-    """Name all that one step decided, under `beam.step.N`.
+    """Record all that one step decided, under `beam.step.N`.
 
-    The tree of texts can be drawn from it: `tokens` are the ids that this step added, `beams` the running beams of the
-    step before that they were added to.
+    The tree of hypotheses can be drawn from it: `tokens` are the ids that this step appended, `beams` the beams of the
+    previous step that they were appended to.
     """
     last = beams.length - 1
     W = beams.running_scores_BW.shape[1]
     now = f"beam.step.{last - prompt_length}"
-    tell(f"{now}.logprobs", logprobs_NV)
-    tell(f"{now}.scores", scores_NV)
-    tell(f"{now}.candidates.scores", candidates.scores_BC)
-    tell(f"{now}.candidates.tokens", candidates.ids_BCL[:, :, last])
-    tell(f"{now}.candidates.beams", candidates.rows_BCL[:, :, last - prompt_length] % W)
-    tell(f"{now}.candidates.stops", candidates.stops_BC)
-    tell(f"{now}.running.scores", beams.running_scores_BW)
-    tell(f"{now}.running.tokens", beams.running_ids_BWL[:, :, last])
-    tell(f"{now}.running.beams", beams.running_rows_BWL[:, :, last - prompt_length] % W)
-    tell(f"{now}.finished.scores", beams.finished_scores_BW)
-    tell(f"{now}.finished.ids", beams.finished_ids_BWL)
-    tell(f"{now}.finished.is_finished", beams.is_finished_BW)
-    tell(f"{now}.is_open", beams.is_open_B)
+    record(f"{now}.logprobs", logprobs_NV)
+    record(f"{now}.scores", scores_NV)
+    record(f"{now}.candidates.scores", candidates.scores_BC)
+    record(f"{now}.candidates.tokens", candidates.ids_BCL[:, :, last])
+    record(f"{now}.candidates.beams", candidates.rows_BCL[:, :, last - prompt_length] % W)
+    record(f"{now}.candidates.stops", candidates.stops_BC)
+    record(f"{now}.running.scores", beams.running_scores_BW)
+    record(f"{now}.running.tokens", beams.running_ids_BWL[:, :, last])
+    record(f"{now}.running.beams", beams.running_rows_BWL[:, :, last - prompt_length] % W)
+    record(f"{now}.finished.scores", beams.finished_scores_BW)
+    record(f"{now}.finished.ids", beams.finished_ids_BWL)
+    record(f"{now}.finished.is_finished", beams.is_finished_BW)
+    record(f"{now}.is_open", beams.is_open_B)
 
 
-def _result(beams: Beams, settings: GenerationSettings, prompt_length: int) -> SearchResult:
-    """The best R finished texts of each document, cut to the longest of them."""
+def _result(beams: Beams, settings: GenerationConfig, prompt_length: int, outputs: StepOutputs) -> SearchResult:
+    """The best R finished hypotheses of each document, cut to the longest of them."""
     R = settings.num_return_sequences
     rows = _as_rows(beams.finished_rows_BWL[:, :R])
     written = int((rows >= 0).sum(axis=1).max())
@@ -331,6 +315,8 @@ def _result(beams: Beams, settings: GenerationSettings, prompt_length: int) -> S
         sequences=_as_rows(beams.finished_ids_BWL[:, :R])[:, : prompt_length + written],
         sequences_scores=_as_rows(beams.finished_scores_BW[:, :R]),
         beam_indices=rows[:, :written],
+        scores=outputs.scores,
+        logits=outputs.logits,
     )
 
 
@@ -358,7 +344,7 @@ def best_of_few(scores_BX: Floats, count: int) -> npt.NDArray[np.intp]:
 
 
 def _pick(array: npt.NDArray[Any], indices_BX: npt.NDArray[np.intp]) -> npt.NDArray[Any]:
-    """A new array of the entries `array[b, indices[b, x]]`, whatever follows the first two axes."""
+    """A new array of `array[b, indices[b, x]]`, with any further axes."""
     return array[np.arange(len(array))[:, None], indices_BX]
 
 

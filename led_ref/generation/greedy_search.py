@@ -1,135 +1,47 @@
-"""Greedy search: write the best id, again and again.
+"""Greedy search: append the id of the highest score, step by step; and the autoregressive loop that sampling shares with it.
 
-With a model that likes 7 most and, once a 7 is there, the end:
+With a model that likes 7 most and, after a 7, the end:
 
     >>> def step(token_ids, parents):
     ...     return np.eye(11, dtype=np.float32)[np.where(token_ids[:, -1] == 7, 2, 7)]
-    >>> settings = GenerationSettings(max_length=6, eos_token_id=2, pad_token_id=1)
+    >>> settings = GenerationConfig(max_length=6, eos_token_id=2, pad_token_id=1)
     >>> greedy_search(step, np.array([[2]]), settings).sequences.tolist()
     [[2, 7, 2]]
 
-It looks one id ahead; `beam.py` looks further. It draws nothing at random; `sampling.py` does, and shares the loop here,
-`write_id_by_id`, which gives each id out as soon as it is written:
+It looks one id ahead; `beam_search.py` looks further. `generate_ids` is the loop itself, which yields the ids of each step:
 
-    >>> [ids.tolist() for ids in write_id_by_id("greedy", best_ids, step, np.array([[2]]), settings)]
+    >>> [ids.tolist() for ids in generate_ids(step, np.array([[2]]), settings)]
     [[7], [2]]
+
+With do_sample the next id is drawn instead (`sampling.py`); all the rest is the same.
 """
 
 from collections.abc import Callable, Generator, Sequence
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
 
 from led_ref.errors import SettingsError
-from led_ref.generation.settings.settings import GenerationSettings
+from led_ref.generation.sampling import draw_ids, streams
+from led_ref.generation.settings.settings import GenerationConfig
 from led_ref.generation.step import (
     Ids,
     Processor,
-    Progress,
+    Recorder,
     Scores,
+    SearchProgress,
     SearchResult,
     StepFunction,
+    StepOutputs,
     StoppingCriterion,
-    Tell,
     apply_processors,
     call_step,
     hits_a_criterion,
 )
 
 # Yields the ids (N,) of each step, and returns the whole.
-IdById: TypeAlias = Generator[Ids, None, SearchResult]
-
-
-def greedy_search(
-    step: StepFunction,
-    prompt_ids: Ids,
-    settings: GenerationSettings,
-    processors: Sequence[Processor] = (),
-    *,
-    stopping: Sequence[StoppingCriterion] = (),
-    progress: Progress | None = None,
-    tell: Tell | None = None,
-) -> SearchResult:
-    """Append `argmax(processors(logits))` until every row has ended or max_length is reached.
-
-    Of equal scores the lower id wins. A row that has ended goes on with pad until the last one ends.
-
-    Args:
-        step: the model; see step.py.
-        prompt_ids: (B, P) int64, each row beginning with the start id.
-        settings: resolved settings.
-        processors: from `build_processors`; they see raw logits.
-        stopping: from `build_stopping`; they see the ids, the new one included.
-        progress: called once a step with (ids written, max_length).
-        tell: called with what each step decides, under `greedy.step.N`.
-
-    Returns:
-        sequences (B, U), and with output_scores the processed logits of each step, with output_logits those before.
-
-    Raises:
-        SettingsError: if more than one sequence a document is asked for: greedy search finds one.
-        InputError: if the model's logits contain NaN.
-    """
-    if settings.num_return_sequences > 1:
-        raise SettingsError(
-            f"num_return_sequences is {settings.num_return_sequences}, but greedy search (num_beams 1) finds one text. "
-            f"Pass num_beams={settings.num_return_sequences} or more, or leave num_return_sequences out."
-        )
-    writing = write_id_by_id(
-        "greedy", best_ids, step, prompt_ids, settings, processors, stopping=stopping, progress=progress, tell=tell
-    )
-    return run_to_end(writing)
-
-
-def write_id_by_id(
-    kind: str,
-    pick: Callable[[Scores], Ids],
-    step: StepFunction,
-    prompt_ids: Ids,
-    settings: GenerationSettings,
-    processors: Sequence[Processor] = (),
-    *,
-    stopping: Sequence[StoppingCriterion] = (),
-    progress: Progress | None = None,
-    tell: Tell | None = None,
-) -> IdById:
-    """One id a row and step, chosen by `pick` (N, V) -> (N,) and never taken back: greedy search and sampling.
-
-    The arguments are those of `greedy_search`; `kind` is the name under which `tell` hears of it.
-    """
-    ids_NU, new_ids = prompt_ids, prompt_ids
-    parents: Ids | None = None
-    running_N = np.ones(len(prompt_ids), dtype=bool)
-    all_scores: list[Scores] = []
-    all_logits: list[Scores] = []
-    while running_N.any() and ids_NU.shape[1] < settings.max_length:
-        logits_NV = call_step(step, new_ids, parents, may_be_invalid=settings.remove_invalid_values)
-        scores_NV = apply_processors(processors, ids_NU, logits_NV)
-        if settings.output_logits:
-            all_logits.append(logits_NV.copy())  # the model may write its next ones into the same array
-        if settings.output_scores:
-            all_scores.append(scores_NV.astype(np.float32))
-        next_N = np.where(running_N, pick(scores_NV), settings.fill_token_id)
-        ids_NU = np.concatenate([ids_NU, next_N[:, None]], axis=1)
-        running_N = running_N & ~np.isin(next_N, settings.eos_token_ids)
-        running_N &= ~hits_a_criterion(stopping, ids_NU, tuple(all_scores) if settings.output_scores else None)
-        if tell is not None:
-            now = f"{kind}.step.{ids_NU.shape[1] - 1 - prompt_ids.shape[1]}"
-            tell(f"{now}.scores", scores_NV)
-            tell(f"{now}.tokens", next_N)
-            tell(f"{now}.is_running", running_N)
-        new_ids = next_N[:, None]
-        parents = np.arange(len(ids_NU))
-        if progress is not None:
-            progress(ids_NU.shape[1], settings.max_length)
-        yield next_N
-    if tell is not None:
-        tell(f"{kind}.sequences", ids_NU)
-    return SearchResult(
-        sequences=ids_NU,
-        scores=tuple(all_scores) if settings.output_scores else None,
-        logits=tuple(all_logits) if settings.output_logits else None,
-    )
+IdsOfSteps: TypeAlias = Generator[Ids, None, SearchResult]
 
 
 def best_ids(scores_NV: Scores) -> Ids:
@@ -138,11 +50,108 @@ def best_ids(scores_NV: Scores) -> Ids:
     return best_N
 
 
-def run_to_end(writing: IdById) -> SearchResult:
-    """What a generator of ids returns when all are written."""
+def greedy_search(
+    step: StepFunction,
+    prompt_ids: Ids,
+    settings: GenerationConfig,
+    processors: Sequence[Processor] = (),
+    *,
+    stopping: Sequence[StoppingCriterion] = (),
+    progress: SearchProgress | None = None,
+    record: Recorder | None = None,
+) -> SearchResult:
+    """Append `argmax(processors(logits))` until every row has ended or max_length is reached.
+
+    Of equal scores the lower id wins. A row that has ended continues with pad until the last one ends. With do_sample
+    num_return_sequences texts of each document are drawn, id by id, from softmax(processors(logits)).
+
+    Args:
+        step: the model; see step.py. It is called with B rows, with do_sample with N = B * num_return_sequences.
+        prompt_ids: (B, P) int64, each row beginning with the start id.
+        settings: resolved settings.
+        processors: from `build_processors`; they see raw logits.
+        stopping: from `build_stopping`; they see the ids, the new one included.
+        progress: called once a step with (length so far, max_length).
+        record: called with what each step decides, under `greedy.step.N`, with do_sample `sample.step.N`.
+
+    Returns:
+        sequences (N, U), and with output_scores the processed logits of each step, with output_logits those before.
+
+    Raises:
+        SettingsError: if greedy search is to find more than one sequence a document, or there are several seeds, and not
+            one for each document.
+        InputError: if the model's logits contain NaN, or no id is left to draw.
+
+    Source: transformers 5.23, GenerationMixin._sample.
+    """
+    if settings.num_return_sequences > 1 and not settings.do_sample:
+        raise SettingsError(
+            f"num_return_sequences is {settings.num_return_sequences}, but greedy search (num_beams 1) finds one text. "
+            f"Pass num_beams={settings.num_return_sequences} or more, or leave num_return_sequences out."
+        )
+    pick = build_pick(settings, len(prompt_ids))
+    steps = generate_ids(
+        step, prompt_ids, settings, processors, pick, stopping=stopping, progress=progress, record=record
+    )
     while True:
         try:
-            next(writing)
+            next(steps)
         except StopIteration as end:
             result: SearchResult = end.value
             return result
+
+
+def generate_ids(
+    step: StepFunction,
+    prompt_ids: Ids,
+    settings: GenerationConfig,
+    processors: Sequence[Processor] = (),
+    pick: Callable[[Scores], Ids] = best_ids,
+    *,
+    stopping: Sequence[StoppingCriterion] = (),
+    progress: SearchProgress | None = None,
+    record: Recorder | None = None,
+) -> IdsOfSteps:
+    """The autoregressive loop: one id a row and step, chosen by `pick` (N, V) -> (N,) and never revised.
+
+    `pick` is from `build_pick`. The other arguments are those of `greedy_search`.
+    """
+    name = "sample" if settings.do_sample else "greedy"
+    ends, fill = settings.eos_token_ids, settings.fill_token_id
+    prompt_ids = np.repeat(prompt_ids, settings.num_return_sequences, axis=0)
+    ids_NU, new_ids = prompt_ids, prompt_ids
+    parents: Ids | None = None
+    running_N = np.ones(len(prompt_ids), dtype=bool)
+    outputs = StepOutputs(settings)
+    while running_N.any() and ids_NU.shape[1] < settings.max_length:
+        logits_NV = call_step(step, new_ids, parents, may_be_invalid=settings.remove_invalid_values)
+        scores_NV = apply_processors(processors, ids_NU, logits_NV)
+        outputs.add(logits_NV, scores_NV)
+        next_N = np.where(running_N, pick(scores_NV), fill)
+        ids_NU = np.concatenate([ids_NU, next_N[:, None]], axis=1)
+        running_N = running_N & ~np.isin(next_N, ends)
+        running_N &= ~hits_a_criterion(stopping, ids_NU, outputs.scores)
+        if record is not None:
+            now = f"{name}.step.{ids_NU.shape[1] - 1 - prompt_ids.shape[1]}"
+            record(f"{now}.scores", scores_NV)
+            record(f"{now}.tokens", next_N)
+            record(f"{now}.is_running", running_N)
+        new_ids = next_N[:, None]
+        parents = np.arange(len(ids_NU))
+        if progress is not None:
+            progress(ids_NU.shape[1], settings.max_length)
+        yield next_N
+    if record is not None:
+        record(f"{name}.sequences", ids_NU)
+    return SearchResult(sequences=ids_NU, scores=outputs.scores, logits=outputs.logits)
+
+
+def build_pick(settings: GenerationConfig, documents: int) -> Callable[[Scores], Ids]:
+    """The function that chooses each row's next id from its scores: the best one, or with do_sample one that is drawn.
+
+    Raises:
+        SettingsError: if there are several seeds, and not one for each document.
+    """
+    if not settings.do_sample:
+        return best_ids
+    return partial(draw_ids, streams=streams(settings, documents, settings.num_return_sequences))

@@ -36,7 +36,7 @@ from led_ref.generation.processors_by_id import (
     remove_invalid,
     suppress,
 )
-from led_ref.generation.settings.settings import GenerationSettings
+from led_ref.generation.settings.settings import GenerationConfig
 from led_ref.generation.step import NO_OWN_RULES, Ids, OwnRules, Processor, Scores, log_softmax
 from led_ref.generation.warpers import build_warpers
 
@@ -45,7 +45,7 @@ NgramTable = Mapping[tuple[int, ...], Sequence[int]]
 
 
 def build_processors(
-    settings: GenerationSettings, *, prompt_length: int, source_ids: Ids | None = None, own: OwnRules = NO_OWN_RULES
+    settings: GenerationConfig, *, prompt_length: int, source_ids: Ids | None = None, own: OwnRules = NO_OWN_RULES
 ) -> tuple[Processor, ...]:
     """The processors that the settings ask for, in transformers' order.
 
@@ -97,7 +97,7 @@ def build_processors(
     return tuple(chosen)
 
 
-def _against_repetition(settings: GenerationSettings, source_ids: Ids | None) -> list[Processor]:
+def _against_repetition(settings: GenerationConfig, source_ids: Ids | None) -> list[Processor]:
     chosen: list[Processor] = []
     if settings.encoder_repetition_penalty != 1.0:
         source = _source(source_ids, "encoder_repetition_penalty", settings.encoder_repetition_penalty)
@@ -116,7 +116,7 @@ def _against_repetition(settings: GenerationSettings, source_ids: Ids | None) ->
     return chosen
 
 
-def _about_length(settings: GenerationSettings, prompt_length: int) -> list[Processor]:
+def _about_length(settings: GenerationConfig, prompt_length: int) -> list[Processor]:
     chosen: list[Processor] = []
     eos = settings.eos_token_ids
     if eos and settings.min_length > 0:

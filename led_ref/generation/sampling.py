@@ -1,40 +1,30 @@
-"""Sampling: write an id that is drawn by its probability, again and again.
+"""Sampling: draw each next id by its probability, instead of taking the best one.
 
-Draws are made on the host, from float64 probabilities, with random numbers that are written down, so to speak: each text
-has a stream of its own, made of the seed and of the text's number among those of its document, and of nothing else. So
-the same seed gives a document the same text on every machine, alone or in any batch, and the first of three texts is the
-one that would have been drawn alone. (Two equal documents in a batch get equal texts. For different texts of one document
-there is num_return_sequences; for different ones of equal documents, a seed for each.)
+Draws are made on the host, from float64 probabilities, with reproducible random numbers: each text has a stream of its
+own, made of the seed and of the text's number among those of its document, and of nothing else. So the same seed gives a
+document the same text on every machine, alone or in any batch, and the first of three texts is the one that would have
+been drawn alone. (Two equal documents in a batch get equal texts. For different texts of one document use
+num_return_sequences; for different ones of equal documents, a seed for each.) The loop is that of `greedy_search.py`:
 
+    >>> from led_ref.generation.greedy_search import greedy_search
     >>> def step(token_ids, parents):  # 3 and 4 are equally likely
     ...     return np.where(np.isin(np.arange(6), (3, 4)), 0.0, -np.inf) + np.zeros((len(token_ids), 1))
-    >>> settings = GenerationSettings(do_sample=True, seed=1, max_length=8, num_return_sequences=2)
-    >>> sample(step, np.array([[2]]), settings).sequences.tolist()
+    >>> settings = GenerationConfig(do_sample=True, seed=1, max_length=8, num_return_sequences=2)
+    >>> greedy_search(step, np.array([[2]]), settings).sequences.tolist()
     [[2, 4, 4, 3, 4, 3, 3, 4], [2, 3, 4, 4, 3, 4, 3, 3]]
 
 A probability that differs in the last digit can turn a draw only if the random number falls on that digit: with float32
-logits, once in some million draws. What is cut off before the draw is decided in `warpers.py`.
+logits, once in some million draws. The warpers (`warpers.py`) cut the unlikely ids off before the draw.
 """
 
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 from led_ref.errors import InputError, SettingsError
-from led_ref.generation.greedy_search import IdById, run_to_end, write_id_by_id
-from led_ref.generation.settings.settings import GenerationSettings
-from led_ref.generation.step import (
-    Ids,
-    Processor,
-    Progress,
-    Scores,
-    SearchResult,
-    StepFunction,
-    StoppingCriterion,
-    Tell,
-)
+from led_ref.generation.settings.settings import GenerationConfig
+from led_ref.generation.step import Ids, Scores
 from led_ref.generation.warpers import probabilities
 
 
@@ -43,7 +33,7 @@ class Stream:
 
     Args:
         seed: the document's.
-        number: which of the document's texts it is, from 0 on.
+        number: the text's number among those of the document, from 0 on.
     """
 
     def __init__(self, seed: int, number: int) -> None:
@@ -57,8 +47,8 @@ class Stream:
         return float(int(self._bits.random_raw()) >> 11) * 2.0**-53
 
 
-def streams(settings: GenerationSettings, documents: int, texts: int) -> list[Stream]:
-    """A stream for each text, those of one document in a row. Without a seed, one that nobody can foresee.
+def streams(settings: GenerationConfig, documents: int, texts: int) -> list[Stream]:
+    """A stream for each text, those of one document in a row. Without a seed, random ones.
 
     Raises:
         SettingsError: if there are several seeds, and not one for each document.
@@ -76,60 +66,6 @@ def streams(settings: GenerationSettings, documents: int, texts: int) -> list[St
     return [Stream(seed, number) for seed in seeds for number in range(texts)]
 
 
-def sample(
-    step: StepFunction,
-    prompt_ids: Ids,
-    settings: GenerationSettings,
-    processors: Sequence[Processor] = (),
-    *,
-    stopping: Sequence[StoppingCriterion] = (),
-    progress: Progress | None = None,
-    tell: Tell | None = None,
-) -> SearchResult:
-    """num_return_sequences texts of each document, drawn id by id from softmax(processors(logits)).
-
-    Source: transformers 5.23, GenerationMixin._sample.
-
-    Args:
-        step: the model; see step.py. It is called with N = B * num_return_sequences rows.
-        prompt_ids: (B, P) int64, each row beginning with the start id.
-        settings: resolved settings, with the seed.
-        processors: from `build_processors`, the filters for sampling among them; they see raw logits.
-        stopping: from `build_stopping`.
-        progress: called once a step with (ids written, max_length).
-        tell: called with what each step decides, under `sample.step.N`.
-
-    Returns:
-        sequences (N, U), and with output_scores and output_logits the scores after and before the processors.
-
-    Raises:
-        SettingsError: if there are several seeds, and not one for each document.
-        InputError: if the model's logits contain NaN, or no id is left to draw.
-    """
-    return run_to_end(
-        sample_id_by_id(step, prompt_ids, settings, processors, stopping=stopping, progress=progress, tell=tell)
-    )
-
-
-def sample_id_by_id(
-    step: StepFunction,
-    prompt_ids: Ids,
-    settings: GenerationSettings,
-    processors: Sequence[Processor] = (),
-    *,
-    stopping: Sequence[StoppingCriterion] = (),
-    progress: Progress | None = None,
-    tell: Tell | None = None,
-) -> IdById:
-    """As `sample`, and gives out the ids (N,) of each step as they are drawn."""
-    texts = settings.num_return_sequences
-    pick = partial(draw_ids, streams=streams(settings, len(prompt_ids), texts))
-    prompts = np.repeat(prompt_ids, texts, axis=0)
-    return write_id_by_id(
-        "sample", pick, step, prompts, settings, processors, stopping=stopping, progress=progress, tell=tell
-    )
-
-
 def draw_ids(scores_NV: Scores, streams: Sequence[Stream]) -> Ids:
     """For each row an id, drawn with its probability softmax(scores): the next number of the row's stream decides.
 
@@ -137,13 +73,13 @@ def draw_ids(scores_NV: Scores, streams: Sequence[Stream]) -> Ids:
         InputError: if a row's scores are all -inf.
     """
     probs_NV = checked_probabilities(scores_NV)
-    return np.array([_place_of(u.uniform(), row) for u, row in zip(streams, probs_NV, strict=True)], dtype=np.int64)
+    return np.array([_index_of(u.uniform(), row) for u, row in zip(streams, probs_NV, strict=True)], dtype=np.int64)
 
 
 def draw_without_replacement(scores_X: Scores, count: int, stream: Stream) -> npt.NDArray[np.intp]:
-    """`count` different places, one after the other, each drawn from softmax(scores) of those that are left.
+    """`count` different indices, one after the other, each drawn from softmax(scores) of the remaining ones.
 
-    Where fewer have a probability at all, the best of the others follow. For beam sampling, whose candidates are drawn.
+    Where fewer have a probability above 0, the best of the others follow. Beam sampling draws its candidates with it.
     Source: transformers 5.23, _get_top_k_continuations (torch.multinomial without replacement).
 
     Example:
@@ -155,9 +91,9 @@ def draw_without_replacement(scores_X: Scores, count: int, stream: Stream) -> np
     weights = weights_X[possible]
     drawn = []
     for _ in range(min(count, len(possible))):
-        place = _place_of(stream.uniform(), weights)
-        drawn.append(int(possible[place]))
-        weights[place] = 0
+        index = _index_of(stream.uniform(), weights)
+        drawn.append(int(possible[index]))
+        weights[index] = 0
     if len(drawn) < count:
         others = np.setdiff1d(np.argsort(-scores_X, kind="stable"), drawn, assume_unique=True)
         drawn += others[: count - len(drawn)].tolist()
@@ -165,7 +101,7 @@ def draw_without_replacement(scores_X: Scores, count: int, stream: Stream) -> np
 
 
 def checked_probabilities(scores_NV: Scores) -> npt.NDArray[np.float64]:
-    """The softmax of scores, or an error where there is none."""
+    """The softmax of scores, or an error for a row in which every id is forbidden."""
     probs_NV = probabilities(scores_NV)
     unusable_N = np.isnan(probs_NV).any(axis=-1)
     if unusable_N.any():
@@ -176,9 +112,9 @@ def checked_probabilities(scores_NV: Scores) -> npt.NDArray[np.float64]:
     return probs_NV
 
 
-def _place_of(number: float, weights: npt.NDArray[np.float64]) -> int:
-    """The place on which `number`, from [0, 1), falls where the weights lie one behind the other."""
+def _index_of(number: float, weights: npt.NDArray[np.float64]) -> int:
+    """The index at which the cumulative weights pass `number` of their total; `number` is from [0, 1)."""
     ends = weights.cumsum()
-    place = int(np.searchsorted(ends, number * ends[-1], side="right"))
-    # Just below 1 the product may round up to the very end: that is the last place with a weight.
-    return min(place, int(np.searchsorted(ends, ends[-1], side="left")))
+    index = int(np.searchsorted(ends, number * ends[-1], side="right"))
+    # Just below 1 the product may round up to the very end: then it is the last index with a weight.
+    return min(index, int(np.searchsorted(ends, ends[-1], side="left")))

@@ -1,12 +1,13 @@
-"""From settings to texts: make the prompt, choose the processors and the search, run it.
+"""From settings to texts: make the prompt, build the logits processors and stopping criteria, run the search.
 
-    >>> def step(token_ids, parents):  # whatever is there, 5 comes next
+    >>> def step(token_ids, parents):  # after any prefix, 5 comes next
     ...     return np.eye(11, dtype=np.float32)[np.full(len(token_ids), 5)]
-    >>> settings = GenerationSettings(max_length=4, eos_token_id=2, pad_token_id=1)
+    >>> settings = GenerationConfig(max_length=4, eos_token_id=2, pad_token_id=1)
     >>> search(step, make_prompt(None, documents=1, start_token_id=2), settings).sequences.tolist()
     [[2, 5, 5, 5]]
 
-The searches themselves are in greedy.py, sampling.py, beam.py and group_beam.py, what a step function is in step.py.
+The searches themselves are in greedy_search.py, beam_search.py and group_beam_search.py; step.py says what a step function
+is.
 """
 
 import numpy as np
@@ -14,41 +15,40 @@ import numpy.typing as npt
 
 from led_ref.errors import InputError, SettingsError
 from led_ref.generation.beam_search import beam_search
-from led_ref.generation.greedy_search import IdById, best_ids, greedy_search, write_id_by_id
+from led_ref.generation.greedy_search import IdsOfSteps, build_pick, generate_ids, greedy_search
 from led_ref.generation.group_beam_search import group_beam_search
 from led_ref.generation.processors import build_processors
-from led_ref.generation.sampling import sample, sample_id_by_id
-from led_ref.generation.settings.settings import GenerationSettings
-from led_ref.generation.step import NO_OWN_RULES, Ids, OwnRules, Progress, SearchResult, StepFunction, Tell
+from led_ref.generation.settings.settings import GenerationConfig
+from led_ref.generation.step import NO_OWN_RULES, Ids, OwnRules, Recorder, SearchProgress, SearchResult, StepFunction
 from led_ref.generation.stopping_criteria import build_stopping
 
-__all__ = ["beam_search", "greedy_search", "group_beam_search", "make_prompt", "sample", "search", "stream"]
+__all__ = ["beam_search", "greedy_search", "group_beam_search", "make_prompt", "search", "stream"]
 
 
 def search(
     step: StepFunction,
     prompt_ids: Ids,
-    settings: GenerationSettings,
+    settings: GenerationConfig,
     *,
     source_ids: Ids | None = None,
     own: OwnRules = NO_OWN_RULES,
-    progress: Progress | None = None,
-    tell: Tell | None = None,
+    progress: SearchProgress | None = None,
+    record: Recorder | None = None,
 ) -> SearchResult:
-    """Search with beams if num_beams is more than 1, in groups if num_beam_groups is; else draw, or search greedily.
+    """Beam search if num_beams is more than 1, diverse beam search if num_beam_groups is; else greedy search or sampling.
 
     Args:
         step: the model; see step.py. It gets B * settings.rows_per_document rows.
         prompt_ids: (B, P) int64, from `make_prompt`.
         settings: from `resolve_settings`.
-        source_ids: (B, T) int64, what the encoder read; needed by the two encoder settings only.
+        source_ids: (B, T) int64, the ids that the encoder read; only the two encoder settings need them.
         own: the caller's own rules.
-        progress: called once a step with (ids written, max_length).
-        tell: called with each thing that the search decides, by name: `greedy.step.N.tokens`, `beam.step.N.running.beams`.
+        progress: called once a step with (length so far, max_length).
+        record: called with each decision of the search, by name: `greedy.step.N.tokens`, `beam.step.N.running.beams`.
 
     Raises:
-        SettingsError: if the settings need source ids or a tokenizer that are not there, or greedy search is to find
-            several texts.
+        SettingsError: if the settings need source ids or a tokenizer that the call does not give, or greedy search is to
+            find several texts.
         InputError: if the model's logits contain NaN.
     """
     processors = build_processors(settings, prompt_length=prompt_ids.shape[1], source_ids=source_ids, own=own)
@@ -59,27 +59,24 @@ def search(
                 f"num_beam_groups is {settings.num_beam_groups}: groups of beams know no stop_strings, max_time or "
                 "stopping_criteria. Leave these out, or pass num_beam_groups=1."
             )
-        return group_beam_search(step, prompt_ids, settings, processors, progress=progress, tell=tell)
-    if settings.num_beams > 1:
-        find = beam_search
-    else:
-        find = sample if settings.do_sample else greedy_search
-    return find(step, prompt_ids, settings, processors, stopping=stopping, progress=progress, tell=tell)
+        return group_beam_search(step, prompt_ids, settings, processors, progress=progress, record=record)
+    find = beam_search if settings.num_beams > 1 else greedy_search
+    return find(step, prompt_ids, settings, processors, stopping=stopping, progress=progress, record=record)
 
 
 def stream(
     step: StepFunction,
     prompt_ids: Ids,
-    settings: GenerationSettings,
+    settings: GenerationConfig,
     *,
     source_ids: Ids | None = None,
     own: OwnRules = NO_OWN_RULES,
-    progress: Progress | None = None,
-) -> IdById:
-    """As `search`, and gives out the ids (N,) of each step as they are written. The arguments are those of `search`.
+    progress: SearchProgress | None = None,
+) -> IdsOfSteps:
+    """As `search`, but yields the ids (N,) of each step as soon as they are chosen. Arguments as in `search`.
 
     Raises:
-        SettingsError: if there are beams, which decide at their end what they wrote; else as `search`.
+        SettingsError: if there are beams, whose best hypothesis is only known at the end; else as `search`.
     """
     if settings.num_beams > 1:
         raise SettingsError(
@@ -88,19 +85,15 @@ def stream(
         )
     processors = build_processors(settings, prompt_length=prompt_ids.shape[1], source_ids=source_ids, own=own)
     stopping = build_stopping(settings, own)
-    if settings.do_sample:
-        return sample_id_by_id(step, prompt_ids, settings, processors, stopping=stopping, progress=progress)
-    return write_id_by_id(
-        "greedy", best_ids, step, prompt_ids, settings, processors, stopping=stopping, progress=progress
-    )
+    pick = build_pick(settings, len(prompt_ids))
+    return generate_ids(step, prompt_ids, settings, processors, pick, stopping=stopping, progress=progress)
 
 
 def make_prompt(decoder_input_ids: npt.NDArray[np.integer] | None, *, documents: int, start_token_id: int) -> Ids:
-    """The ids (B, P) with which every target begins: the start id, then what the caller wants it to go on from.
+    """The ids (B, P) with which every target begins: the start id, then the caller's prompt, if any.
 
     As in transformers, the start id is put in front of a prompt whose rows do not begin with it. Where some rows do and
-    some do not, transformers leaves all as they are; a row then gets another text than it would get alone, so this is
-    refused.
+    some do not, transformers leaves all as they are; then a row's text depends on the other rows, so this is refused.
 
     Args:
         decoder_input_ids: (B, P) or None for the start id alone.

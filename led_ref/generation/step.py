@@ -1,24 +1,25 @@
-"""What passes between a search and the model: the step function that goes in, the `SearchResult` that comes out.
+"""The step function: one autoregressive step of the model, as a search calls it; and the result that a search returns.
 
-The searches of this package know no model. They are handed a *step function* and call it once for each id they write:
+The searches of this package know no model. They are handed a *step function* and call it once for each new id of a row:
 
     logits_NV = step(token_ids, parents)
 
 Row n of a call is beam n % W of document n // W, so there are N = B * W rows, and the beams of one document are
 neighbours. `token_ids` (N, U) int64 holds the ids that are new to the model: the whole prompt at the first call
-(repeated for the W beams), later one id a row. `parents` (N,) int64 says which row of the previous call each row goes
-on from. A step function with a cache therefore first reorders that cache (`cache = cache[parents]`) and then appends;
-with one beam `parents` is always 0, 1, 2, ... . At the first call there is no previous one, and `parents` is None.
-Logits are a NumPy array.
+(repeated for the W beams), later one id a row. `parents` (N,) int64 holds for each row the row of the previous call that
+it continues. A step function with a KV cache therefore first reorders that cache (`cache = cache[parents]`) and then
+appends; with one beam `parents` is always 0, 1, 2, ... . At the first call there is no previous one, and `parents` is
+None. Logits are a NumPy array.
 
-The smallest step function there is, one that likes id 7 whatever was written before:
+The smallest step function, which likes id 7 after any prefix:
 
     >>> def step(token_ids, parents):
     ...     return np.eye(11, dtype=np.float32)[np.full(len(token_ids), 7)]
     >>> step(np.array([[2], [2]]), None).argmax(axis=-1).tolist()
     [7, 7]
 
-This file holds no search; `greedy.py` and `beam.py` do.
+This file holds what all searches share; the searches are in `greedy_search.py`, `beam_search.py` and
+`group_beam_search.py`.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -29,28 +30,29 @@ import numpy as np
 import numpy.typing as npt
 
 from led_ref.errors import InputError
+from led_ref.generation.settings.settings import GenerationConfig
 
 Ids: TypeAlias = npt.NDArray[np.int64]
 Scores: TypeAlias = npt.NDArray[np.floating[Any]]
 
-# (ids written so far (N, U), scores (N, V)) -> scores (N, V), the given arrays untouched: see processors.py.
+# (prompt and generated prefix (N, U), scores (N, V)) -> scores (N, V), the given arrays untouched: see processors.py.
 Processor: TypeAlias = Callable[[Ids, Scores], Scores]
 
-# (ids so far (N, U), the scores of each step or None) -> which rows stop here (N,): see stopping.py.
+# (ids so far (N, U), the scores of each step or None) -> which rows stop here (N,): see stopping_criteria.py.
 StoppingCriterion: TypeAlias = Callable[[Ids, tuple[Scores, ...] | None], Any]
 
 # (which document, ids so far (U,)) -> the ids that may come next.
 PrefixAllowedTokens: TypeAlias = Callable[[int, Ids], Iterable[int]]
 
-# (ids written so far, max_length), called once a step.
-Progress: TypeAlias = Callable[[int, int], None]
+# (length so far, max_length), called once a step.
+SearchProgress: TypeAlias = Callable[[int, int], None]
 
-# (name, what a search decided), for those who want to follow it. What is told may be overwritten: copy what you keep.
-Tell: TypeAlias = Callable[[str, npt.NDArray[Any]], None]
+# (name, array): receives what a search decides. The array may be overwritten later: copy what you keep.
+Recorder: TypeAlias = Callable[[str, npt.NDArray[Any]], None]
 
 
 class StepFunction(Protocol):
-    """One step of the model: new ids (N, U), the rows they go on from (N,) or None -> logits (N, V) of the next id."""
+    """One step of the model: new ids (N, U), the rows that they continue (N,) or None -> logits (N, V) of the next id."""
 
     def __call__(self, token_ids: Ids, parents: Ids | None, /) -> Scores:
         """The logits of the id that follows."""
@@ -59,14 +61,14 @@ class StepFunction(Protocol):
 
 @dataclass(frozen=True)
 class OwnRules:
-    """What a caller brings along besides settings: rules that are functions.
+    """The caller's own rules, which are functions and not settings.
 
     Args:
-        logits_processor: functions (ids (N, U), scores (N, V)) -> scores (N, V), applied after all rules of ours and before
-            the filters of sampling.
+        logits_processor: functions (ids (N, U), scores (N, V)) -> scores (N, V), applied after all processors of ours and
+            before the warpers of sampling.
         prefix_allowed_tokens_fn: (which document, ids so far (U,)) -> the ids that may come next.
         stopping_criteria: functions (ids (N, U), scores so far or None) -> which rows stop here: (N,), or one bool for all.
-        token_bytes: id -> the bytes that it stands for; stop_strings need it.
+        token_bytes: id -> its bytes; stop_strings need it.
     """
 
     logits_processor: Sequence[Processor] = ()
@@ -80,7 +82,7 @@ NO_OWN_RULES = OwnRules()
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a search found. R = num_return_sequences rows for each document, with beams the best first.
+    """The finished hypotheses of a search. R = num_return_sequences rows for each document, with beams the best first.
 
     Fields of the same name in transformers' GenerateEncoderDecoderOutput (one beam) and GenerateBeamEncoderDecoderOutput
     hold the same, with one difference: there, `sequences_scores` is None unless output_scores is set.
@@ -88,10 +90,10 @@ class SearchResult:
     Args:
         sequences: (B * R, U) int64, prompt first, filled up with pad to the longest row.
         sequences_scores: (B * R,) float32, sum of log-probabilities / length ** length_penalty; None without beams.
-        scores: with output_scores, one (N, V) float32 array for each step: what the processors made of the
-            logits (one beam) or of the log-probabilities (beams, running score not added). None without.
+        scores: with output_scores, one (N, V) float32 array for each step: the processed logits (one beam) or processed
+            log-probabilities (beams, running score not added). None without.
         logits: with output_logits, one (N, V) float32 array for each step: the model's own. None without.
-        beam_indices: (B * R, U - P) int32: the row n of the step function that wrote each id after the prompt's P,
+        beam_indices: (B * R, U - P) int32: the row n of the step function whose logits chose each id after the prompt's P,
             -1 after the row's end. None without beams.
     """
 
@@ -102,14 +104,33 @@ class SearchResult:
     beam_indices: npt.NDArray[np.int32] | None = None
 
 
+class StepOutputs:
+    """What output_scores and output_logits collect: copies of each step's arrays, in float32; None where not wanted.
+
+    Args:
+        settings: resolved settings.
+    """
+
+    def __init__(self, settings: GenerationConfig) -> None:
+        self.scores: tuple[npt.NDArray[np.float32], ...] | None = () if settings.output_scores else None
+        self.logits: tuple[npt.NDArray[np.float32], ...] | None = () if settings.output_logits else None
+
+    def add(self, logits_NV: npt.NDArray[np.float32], scores_NV: Scores) -> None:
+        """Keep the logits and the processed scores of one more step. The model may reuse its array for the next logits."""
+        if self.scores is not None:
+            self.scores = (*self.scores, scores_NV.astype(np.float32))
+        if self.logits is not None:
+            self.logits = (*self.logits, logits_NV.copy())
+
+
 def call_step(
     step: StepFunction, token_ids: Ids, parents: Ids | None, *, may_be_invalid: bool = False
 ) -> npt.NDArray[np.float32]:
     """Logits (N, V) of one step, as float32: all arithmetic of a search is float32, whatever the model computes in.
 
     Raises:
-        InputError: if a logit is NaN or +inf, unless that is what remove_invalid_values is there for. There is no best id
-            then, and anything picked would look like a result.
+        InputError: if a logit is NaN or +inf, and remove_invalid_values does not repair it. Then no id is the best, and any
+            id picked would look like a result.
     """
     logits_NV = np.asarray(step(token_ids, parents)).astype(np.float32, copy=False)
     if may_be_invalid:

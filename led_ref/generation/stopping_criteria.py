@@ -17,11 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from led_ref.errors import SettingsError
-from led_ref.generation.settings.settings import GenerationSettings
+from led_ref.generation.settings.settings import GenerationConfig
 from led_ref.generation.step import Ids, OwnRules, Scores, StoppingCriterion
 
 
-def build_stopping(settings: GenerationSettings, own: OwnRules) -> tuple[StoppingCriterion, ...]:
+def build_stopping(settings: GenerationConfig, own: OwnRules) -> tuple[StoppingCriterion, ...]:
     """The criteria that the settings ask for, then the caller's own. The clock of max_time starts here.
 
     Raises:

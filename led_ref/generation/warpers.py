@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from led_ref.generation.settings.settings import GenerationSettings
+from led_ref.generation.settings.settings import GenerationConfig
 from led_ref.generation.step import Ids, Processor, Scores
 
 Probabilities = npt.NDArray[np.float64]
@@ -31,11 +31,11 @@ Bools = npt.NDArray[np.bool_]
 MOST_FOR_TOP_H = 100
 
 
-def build_warpers(settings: GenerationSettings) -> list[Processor]:
+def build_warpers(settings: GenerationConfig) -> list[Processor]:
     """The filters that the settings ask for, in transformers' order; none unless ids are drawn."""
     if not settings.do_sample:
         return []
-    least = max(2, 1 + len(settings.eos_token_ids)) if settings.num_beams > 1 else 1
+    least = settings.candidates_per_beam if settings.num_beams > 1 else 1
     chosen: list[Processor] = []
     if settings.temperature != 1.0:
         chosen.append(partial(temper, temperature=settings.temperature))

@@ -8,8 +8,9 @@ import pytest
 from toy_model import EOS, PAD, START, MarkovModel
 
 from led_ref.errors import SettingsError
-from led_ref.generation import GenerationSettings, make_prompt, resolve_settings, search
-from led_ref.generation.group_beam_search import Text, cannot_improve
+from led_ref.generation import GenerationConfig, make_prompt, resolve_settings
+from led_ref.generation.group_beam_search import Hypothesis, cannot_improve
+from led_ref.generation.search import search
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "group_beams.json").read_text(encoding="utf-8"))
 # Scores are float32: where a penalty of 100 makes them hundreds, their last place is above 1e-5.
@@ -28,11 +29,11 @@ def resolved(settings, prompt_length=1, vocabulary=GOLDEN["made_with"]["vocabula
     )
 
 
-def found(case, tell=None):
+def found(case, record=None):
     prompt = make_prompt(np.array(case["prompt"]), documents=len(case["source"]), start_token_id=START)
     model = MarkovModel(**case["table"], vocabulary=GOLDEN["made_with"]["vocabulary"])
     settings = resolved({**case["settings"], "output_scores": True}, prompt.shape[1])
-    return search(model, prompt, settings, source_ids=np.array(case["source"]), tell=tell), settings
+    return search(model, prompt, settings, source_ids=np.array(case["source"]), record=record), settings
 
 
 @pytest.mark.parametrize("first", range(0, 100, 25))
@@ -61,7 +62,7 @@ def test_rows_are_those_that_wrote_the_text_and_their_scores_add_up():
     for number, case in enumerate(GOLDEN["cases"][:40]):
         result, settings = found(case)
         prompt_length = len(result.sequences[0]) - result.beam_indices.shape[1]
-        several_ends = len(settings.eos_token_ids) > 1  # then the id that ended a text is not told
+        several_ends = len(settings.eos_token_ids) > 1  # then the id that ended a text is not recorded
         for row, path, score in zip(result.sequences, result.beam_indices, result.sequences_scores, strict=True):
             written = int((path >= 0).sum())
             if several_ends:
@@ -75,7 +76,7 @@ def test_rows_are_those_that_wrote_the_text_and_their_scores_add_up():
 def test_a_batch_is_its_parts():
     for seed in range(30):
         prompt = np.array([[START, 3], [START, 5], [START, 6]])
-        rule = GenerationSettings(
+        rule = GenerationConfig(
             num_beams=4, num_beam_groups=2, diversity_penalty=0.7, num_return_sequences=4, max_length=12,
             length_penalty=(0.0, 3.0)[seed % 2], early_stopping=(True, False, "never")[seed % 3],
             eos_token_id=EOS, pad_token_id=PAD,
@@ -92,34 +93,35 @@ def test_of_equal_texts_that_of_the_later_group_goes_first():
     """As there; in plain beam search the lower index does."""
     logits = np.full((5, 5), -30.0)
     logits[START, [3, 4]] = logits[[3, 4], EOS] = 0.0
-    rule = GenerationSettings(
-        num_beams=2, num_beam_groups=2, diversity_penalty=9.0, num_return_sequences=2, max_length=2
-    )
+    rule = GenerationConfig(num_beams=2, num_beam_groups=2, diversity_penalty=9.0, num_return_sequences=2, max_length=2)
     result = search(lambda ids, parents: logits[ids[:, -1]], np.array([[START]]), rule)
     assert result.sequences.tolist() == [[START, 4], [START, 3]]
     assert result.sequences_scores[0] == result.sequences_scores[1]
 
 
 def test_never_hopes_for_length_only_where_length_pays():
-    finished = (Text((START, EOS), (0,), -8.0),)
+    finished = (Hypothesis((START, EOS), (0,), -8.0),)
     hopeless = {
         penalty: cannot_improve(
-            finished, -4.0, 1, GenerationSettings(early_stopping="never", length_penalty=penalty, max_length=12), 1
+            finished, -4.0, 1, GenerationConfig(early_stopping="never", length_penalty=penalty, max_length=12), 1
         )
         for penalty in (-1.0, 0.0, 1.0)
     }
     assert hopeless == {-1.0: False, 0.0: False, 1.0: False}
-    assert cannot_improve(finished, -9.0, 1, GenerationSettings(early_stopping=False, max_length=12), 1)
-    assert not cannot_improve(finished, -9.0, 1, GenerationSettings(early_stopping="never", max_length=12), 1)
+    assert cannot_improve(finished, -9.0, 1, GenerationConfig(early_stopping=False, max_length=12), 1)
+    assert not cannot_improve(finished, -9.0, 1, GenerationConfig(early_stopping="never", max_length=12), 1)
 
 
 def test_a_step_tells_the_beams_that_go_on():
-    told = {}
-    result, _ = found(GOLDEN["cases"][0], tell=lambda name, value: told.setdefault(name, np.array(value)))
+    recorded = {}
+    result, _ = found(GOLDEN["cases"][0], record=lambda name, value: recorded.setdefault(name, np.array(value)))
     steps = len(result.scores)
-    assert {name for name in told if not name.startswith("beam.step")} == {"beam.sequences", "beam.sequences_scores"}
-    assert len(told) == 2 + 5 * steps
-    np.testing.assert_array_equal(told["beam.step.0.scores"], result.scores[0])
+    assert {name for name in recorded if not name.startswith("beam.step")} == {
+        "beam.sequences",
+        "beam.sequences_scores",
+    }
+    assert len(recorded) == 2 + 5 * steps
+    np.testing.assert_array_equal(recorded["beam.step.0.scores"], result.scores[0])
 
 
 @pytest.mark.parametrize(

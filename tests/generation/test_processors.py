@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from led_ref.errors import SettingsError
-from led_ref.generation import GenerationSettings
+from led_ref.generation import GenerationConfig
 from led_ref.generation.processors import (
     build_processors,
     favour_source_ids,
@@ -103,7 +103,7 @@ def test_forced_ids_are_forced_at_one_length_only():
 
 
 def names(**given):
-    rule = GenerationSettings(**given)
+    rule = GenerationConfig(**given)
     chosen = build_processors(rule, prompt_length=1, source_ids=ids([5, 6]))
     return [processor.func.__name__ for processor in chosen]
 
@@ -133,7 +133,7 @@ def test_processors_come_in_transformers_order_and_only_when_asked_for():
 
 
 def test_lengths_count_the_prompt_and_new_tokens_do_not():
-    rule = GenerationSettings(min_new_tokens=2, max_length=6, eos_token_id=2, forced_eos_token_id=2)
+    rule = GenerationConfig(min_new_tokens=2, max_length=6, eos_token_id=2, forced_eos_token_id=2)
     early_end, forced_end = build_processors(rule, prompt_length=3)
     given = scores([0] * VOCABULARY)
     assert [early_end(ids([3] * n), given)[0, 2] for n in (3, 4, 5)] == [-INF, -INF, 0]
@@ -143,4 +143,4 @@ def test_lengths_count_the_prompt_and_new_tokens_do_not():
 @pytest.mark.parametrize("setting", ["encoder_no_repeat_ngram_size", "encoder_repetition_penalty"])
 def test_rules_about_the_source_need_its_ids(setting):
     with pytest.raises(SettingsError, match=rf"{setting} is 3.*Pass input_ids"):
-        build_processors(GenerationSettings(**{setting: 3}), prompt_length=1)
+        build_processors(GenerationConfig(**{setting: 3}), prompt_length=1)

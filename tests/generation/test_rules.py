@@ -7,17 +7,18 @@ import pytest
 from toy_model import EOS, PAD, START, MarkovModel
 
 from led_ref.errors import SettingsError
-from led_ref.generation import GenerationSettings, search
+from led_ref.generation import GenerationConfig
 from led_ref.generation.processors import build_processors
 from led_ref.generation.processors_by_id import add_biases, bias_table, favour_the_end, suppress
+from led_ref.generation.search import search
 from led_ref.generation.step import OwnRules
 
 INF = float("inf")
 ONE = np.array([[START]])
 
 
-def rules(**given) -> GenerationSettings:
-    return GenerationSettings(**{"eos_token_id": EOS, "pad_token_id": PAD, **given})
+def rules(**given) -> GenerationConfig:
+    return GenerationConfig(**{"eos_token_id": EOS, "pad_token_id": PAD, **given})
 
 
 def test_a_bias_falls_on_the_last_id_of_a_run_that_was_begun():

@@ -7,8 +7,9 @@ import pytest
 from toy_model import EOS, PAD, START, MarkovModel
 
 from led_ref.errors import InputError, SettingsError
-from led_ref.generation import GenerationSettings, search
+from led_ref.generation import GenerationConfig
 from led_ref.generation.sampling import Stream, draw_ids, draw_without_replacement
+from led_ref.generation.search import search
 from led_ref.generation.step import OwnRules
 from led_ref.generation.warpers import build_warpers, probabilities
 
@@ -29,8 +30,8 @@ def chance_of_more(counts, expected) -> float:
     return math.exp(-statistic / 2) * sum((statistic / 2) ** k / math.factorial(k) for k in range(degrees // 2))
 
 
-def rules(**given) -> GenerationSettings:
-    return GenerationSettings(**{"eos_token_id": EOS, "pad_token_id": PAD, "do_sample": True, "seed": 11, **given})
+def rules(**given) -> GenerationConfig:
+    return GenerationConfig(**{"eos_token_id": EOS, "pad_token_id": PAD, "do_sample": True, "seed": 11, **given})
 
 
 def filtered(logits_NV, settings):

@@ -10,17 +10,17 @@ from hypothesis.extra.numpy import arrays
 from toy_model import EOS, PAD, START, MarkovModel
 
 from led_ref.errors import InputError, SettingsError
-from led_ref.generation import GenerationSettings, make_prompt, search
+from led_ref.generation import GenerationConfig, make_prompt
 from led_ref.generation.beam_search import best_of_many
-from led_ref.generation.search import beam_search, greedy_search
+from led_ref.generation.search import beam_search, greedy_search, search
 
 START_ONLY = np.array([[START]])
 SEEDS = st.integers(0, 10_000)
 QUICK = settings(max_examples=40, deadline=None)
 
 
-def rules(**given) -> GenerationSettings:
-    return GenerationSettings(**{"eos_token_id": EOS, "pad_token_id": PAD, **given})
+def rules(**given) -> GenerationConfig:
+    return GenerationConfig(**{"eos_token_id": EOS, "pad_token_id": PAD, **given})
 
 
 def trimmed(row: np.ndarray) -> list[int]:
@@ -164,8 +164,8 @@ def indifferent(token_ids, parents):
 
 
 def test_of_equal_scores_the_lower_id_and_the_lower_beam_win():
-    rule = GenerationSettings(num_beams=2, num_return_sequences=2, max_length=4)
-    assert greedy_search(indifferent, START_ONLY, GenerationSettings(max_length=4)).sequences.tolist() == [[2, 0, 0, 0]]
+    rule = GenerationConfig(num_beams=2, num_return_sequences=2, max_length=4)
+    assert greedy_search(indifferent, START_ONLY, GenerationConfig(max_length=4)).sequences.tolist() == [[2, 0, 0, 0]]
     assert beam_search(indifferent, START_ONLY, rule).sequences.tolist() == [[2, 0, 0, 0], [2, 0, 0, 1]]
 
 
@@ -207,8 +207,8 @@ def test_the_search_is_float32_whatever_the_model_computes_in():
     def step(token_ids, parents):
         return np.array([[0.0, 1.0, 1.0 + 1e-12]] * len(token_ids))  # apart in float64, equal in float32
 
-    assert greedy_search(step, START_ONLY, GenerationSettings(max_length=2)).sequences.tolist() == [[2, 1]]
-    result = beam_search(step, START_ONLY, GenerationSettings(max_length=2, num_beams=2))
+    assert greedy_search(step, START_ONLY, GenerationConfig(max_length=2)).sequences.tolist() == [[2, 1]]
+    result = beam_search(step, START_ONLY, GenerationConfig(max_length=2, num_beams=2))
     assert result.sequences.tolist() == [[2, 1]]
     assert result.sequences_scores.dtype == np.float32
 
@@ -219,7 +219,7 @@ def test_greedy_scores_are_logits_and_beam_scores_are_log_probabilities():
     def step(token_ids, parents):
         return np.repeat(logits, len(token_ids), axis=0)
 
-    rule = GenerationSettings(max_length=2, output_scores=True)
+    rule = GenerationConfig(max_length=2, output_scores=True)
     np.testing.assert_allclose(greedy_search(step, START_ONLY, rule).scores[0], logits, rtol=1e-6)
     by_beam = beam_search(step, START_ONLY, dataclasses.replace(rule, num_beams=2)).scores[0]
     np.testing.assert_allclose(by_beam[0], np.log([0.1, 0.2, 0.3, 0.4]), rtol=1e-6)

@@ -10,8 +10,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from toy_model import EOS, PAD, START, MarkovModel
 
-from led_ref.generation import GenerationSettings, search
-from led_ref.generation.search import beam_search, greedy_search
+from led_ref.generation import GenerationConfig
+from led_ref.generation.search import beam_search, greedy_search, search
 from led_ref.oracle.definition import search as dense_search
 
 # A float32 search may decide otherwise than a float64 one where two scores are closer than this: sums of some ten
@@ -82,7 +82,7 @@ def test_search_is_its_definition(drawn: tuple[int, dict[str, Any], list[list[in
     except AssertionError:
         assume(False)  # the settings forbid every id of some beam: what is returned then is nobody's wish
     assume(expected.smallest_gap > TOO_CLOSE)
-    found = search(model, np.array(prompts), GenerationSettings(**chosen), source_ids=np.array(sources))
+    found = search(model, np.array(prompts), GenerationConfig(**chosen), source_ids=np.array(sources))
     assert found.sequences.tolist() == expected.sequences
     if expected.scores is not None:
         np.testing.assert_allclose(found.sequences_scores, expected.scores, rtol=1e-5, atol=1e-4)
@@ -108,7 +108,7 @@ def test_of_equal_scores_the_lower_index_wins(seed: int, beams: int, ends: bool)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("led_ref.generation.beam_search.log_softmax", as_they_are)
         patch.setattr(dense_search, "log_softmax", as_they_are)
-        found = search(lambda ids, parents: logprobs[ids[:, -1]], np.array([[3]]), GenerationSettings(**chosen))
+        found = search(lambda ids, parents: logprobs[ids[:, -1]], np.array([[3]]), GenerationConfig(**chosen))
         expected = dense_search.search(lambda document, ids: logprobs[ids[-1]].tolist(), [[3]], chosen)
     assert found.sequences.tolist() == expected.sequences
 
@@ -116,8 +116,8 @@ def test_of_equal_scores_the_lower_index_wins(seed: int, beams: int, ends: bool)
 # ---- beams and the best of all texts --------------------------------------------------------------------------------
 
 
-def rules(**given: Any) -> GenerationSettings:
-    return GenerationSettings(**{"eos_token_id": EOS, "pad_token_id": PAD, "early_stopping": "never", **given})
+def rules(**given: Any) -> GenerationConfig:
+    return GenerationConfig(**{"eos_token_id": EOS, "pad_token_id": PAD, "early_stopping": "never", **given})
 
 
 @settings(max_examples=max(1, settings().max_examples // 4))

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from led_ref.errors import SettingsError
-from led_ref.generation import decoder_start_id, resolve_settings
-from led_ref.generation.settings.settings import GenerationSettings
+from led_ref.generation import GenerationConfig, decoder_start_id, resolve_settings
 
 CONFIG = {"decoder_start_token_id": 2, "bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2, "d_model": 64}
 
@@ -164,7 +163,7 @@ def test_a_call_may_not_set_what_has_no_effect(call, with_effect, words):
     assert getattr(resolved({**call, **with_effect}), name) == value
     in_a_file = {name: value, "eos_token_id": call.get("eos_token_id", 2)}
     assert resolved(file=in_a_file).num_beams == 1
-    assert resolved({name: getattr(GenerationSettings(), name)}).num_beams == 1  # what it is anyway may be said
+    assert resolved({name: getattr(GenerationConfig(), name)}).num_beams == 1  # what it is anyway may be said
 
 
 # ---- what is refused ------------------------------------------------------------------------------------------------
@@ -291,5 +290,5 @@ def test_the_message_names_the_file_that_said_so():
 
 
 def test_a_list_of_ids_is_several_ids():
-    settings = GenerationSettings(eos_token_id=[2, 5], forced_eos_token_id=[7])
+    settings = GenerationConfig(eos_token_id=[2, 5], forced_eos_token_id=[7])
     assert (settings.eos_token_ids, settings.forced_eos_token_ids) == ((2, 5), (7,))

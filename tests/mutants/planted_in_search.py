@@ -24,7 +24,7 @@ PLANTED = [
         "All beams begin with a score of 0, and so write the same text.",
     ),
     (
-        "too-few-candidates", BEAM, "kept = max(2, 1 + len(settings.eos_token_ids)) * W", "kept = W",
+        "too-few-candidates", BEAM, "kept = settings.candidates_per_beam * W", "kept = W",
         "Only W candidates are looked at: those that end leave nothing to go on with.",
     ),
     (
@@ -85,8 +85,8 @@ PLANTED = [
         "Beams add up logits instead of log-probabilities.",
     ),
     (
-        "renormalised", BEAM, "scores_NV = apply_processors(processors, written_NU, logprobs_NV)",
-        "scores_NV = log_softmax(apply_processors(processors, written_NU, logprobs_NV))",
+        "renormalised", BEAM, "scores_NV = apply_processors(processors, prefix_NU, logprobs_NV)",
+        "scores_NV = log_softmax(apply_processors(processors, prefix_NU, logprobs_NV))",
         "What the processors leave is normalised again.",
     ),
     (
@@ -111,7 +111,7 @@ PLANTED = [
         "Greedy search writes one id more than max_length.",
     ),
     (
-        "written-after-the-end", GREEDY, "np.where(running_N, pick(scores_NV), settings.fill_token_id)", "pick(scores_NV)",
+        "written-after-the-end", GREEDY, "np.where(running_N, pick(scores_NV), fill)", "pick(scores_NV)",
         "A row that has ended goes on with words instead of pad.",
     ),
     # ---- rules about the next id ----

@@ -20,8 +20,7 @@ from make.write import STEP, rounded
 
 from led_ref.cli.main import build_parser
 from led_ref.errors import CheckpointError
-from led_ref.generation.settings.checks import SAMPLING_ONLY
-from led_ref.generation.settings.settings import GenerationSettings
+from led_ref.generation.settings.settings import SAMPLING_ONLY, GenerationSettings
 from led_ref.oracle.definition import search as dense_search
 from led_ref.oracle.vectors.ask_led_ref import BUNDLED
 from led_ref.oracle.vectors.ask_program import read_answer, write_answers, write_questions

@@ -14,7 +14,8 @@ import pytest
 import torch
 from transformers import LEDConfig, LEDForConditionalGeneration
 
-from led_ref.generation import make_prompt, resolve_settings, search
+from led_ref.generation import make_prompt, resolve_settings
+from led_ref.generation.search import search
 
 pytestmark = pytest.mark.peer
 

@@ -1,1 +1,1 @@
-"""What may be set for a generation, where a value comes from, and which values cannot be."""
+"""Generation settings: settings.py (the schema), resolve.py (where a value comes from), checks.py, value_forms.py."""

@@ -1,65 +1,34 @@
-"""Which values a generation setting may have: by itself, together with the others, and with this model.
+"""Validation of generation settings: each value by itself, all of them together, and against this model.
 
-    >>> check_value("num_beams", Found(np.int64(4), "the call"))
+    >>> check_value("num_beams", Found(4, "the call"))
     4
     >>> check_value("num_beams", Found(0, "the call"))
     Traceback (most recent call last):
     led_ref.errors.SettingsError: num_beams is 0 (from the call); it must be a whole number of at least 1.
 
 Every message gives the value, the place it came from (the call, a file, or the default) and what to do.
-`settings.py` decides which value counts; nothing here changes one, except that NumPy's numbers become Python's and lists
-tuples. Forms that take more than a word to say are in `values.py`.
+`resolve.py` decides which value counts; nothing here changes one, except that NumPy's numbers become Python's and lists
+tuples.
 """
 
-from __future__ import annotations
-
-import contextlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from led_ref.errors import SettingsError
-from led_ref.generation.settings.value_forms import FORMS, is_number, is_whole
-
-if TYPE_CHECKING:
-    from led_ref.generation.settings.settings import GenerationSettings
-
-# Least value of those that are whole numbers.
-_WHOLE = {
-    "num_beams": 1,
-    "num_beam_groups": 1,
-    "num_return_sequences": 1,
-    "max_length": 1,
-    "max_new_tokens": 1,
-    "min_length": 0,
-    "min_new_tokens": 0,
-    "no_repeat_ngram_size": 0,
-    "encoder_no_repeat_ngram_size": 0,
-    "top_k": 0,
-}
-_ABOVE_ZERO = ("repetition_penalty", "encoder_repetition_penalty")
-_YES_OR_NO = (
-    "do_sample", "output_attentions", "output_hidden_states", "output_logits", "output_scores", "remove_invalid_values",
-    "renormalize_logits", "return_dict_in_generate", "use_cache",
-)  # fmt: skip
-_ONE_ID = ("forced_bos_token_id", "pad_token_id", "bos_token_id", "decoder_start_token_id")
-_ONE_OR_MORE_IDS = ("forced_eos_token_id", "eos_token_id")
-_LISTS_OF_IDS = ("suppress_tokens", "begin_suppress_tokens", "bad_words_ids", "sequence_bias")
-
-# Settings that do nothing unless ids are drawn, and unless there are beams.
-SAMPLING_ONLY = (
-    "seed", "temperature", "top_h", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff",
-)  # fmt: skip
-BEAMS_ONLY = ("early_stopping", "length_penalty")
-
-# Where the keys and values of what is written lie: in memory that grows, or that is taken once for max_length.
-CACHES = ("dynamic", "static")
+from led_ref.generation.settings.settings import SETTINGS, GenerationConfig
 
 # length ** length_penalty must stay far inside float32, so that scores divided by it do as well.
 _LARGEST_DIVISOR = 1e30
+
+# Why a setting has no effect without the one that it needs, and what to pass. (`generate` itself checks what needs
+# return_dict_in_generate: a search can keep scores without it.)
+_NO_EFFECT = {
+    "do_sample": ("do_sample is False: nothing is drawn", "do_sample=True"),
+    "num_beams": ("num_beams is 1: there are no beams", "num_beams=4, for one"),
+    "eos_token_id": ("eos_token_id is None: there is no end to favour", "eos_token_id"),
+}
 
 
 @dataclass(frozen=True)
@@ -76,62 +45,25 @@ def check_value(name: str, found: Found) -> Any:
     Raises:
         SettingsError: if the setting cannot have such a value, whatever else is set.
     """
-    value = found.value
-    if name in _WHOLE:
-        if is_whole(value) and value >= _WHOLE[name]:
-            return int(value)
-        wanted = f"a whole number of at least {_WHOLE[name]}"
-    elif name in _ABOVE_ZERO:
-        if is_number(value) and value > 0:
-            return float(value)
-        wanted = "a number above 0; 1 switches it off"
-    elif name == "length_penalty":
-        if is_number(value):
-            return float(value)
-        wanted = "a finite number; 0 switches it off"
-    elif name == "diversity_penalty":
-        if is_number(value) and value >= 0:
-            return float(value)
-        wanted = "a number above 0 where there are groups, else 0"
-    elif name in _YES_OR_NO:
-        if isinstance(value, (bool, np.bool_)):
-            return bool(value)
-        wanted = "True or False"
-    elif name == "early_stopping":
-        if isinstance(value, (bool, np.bool_)):
-            return bool(value)
-        if isinstance(value, str) and value == "never":
-            return value
-        wanted = 'True, False or "never"'
-    elif name == "cache_implementation":
-        if isinstance(value, str) and value in CACHES:
-            return value
-        wanted = " or ".join(map(repr, CACHES))
-    elif name in _ONE_ID:
-        if is_whole(value) and value >= 0:
-            return int(value)
-        wanted = "an id of the vocabulary"
-    elif name in FORMS:
-        wanted = FORMS[name].wanted
-        with contextlib.suppress(ValueError):
-            return FORMS[name].read(value)
-    else:
-        assert name in _ONE_OR_MORE_IDS, name
-        if is_whole(value) and value >= 0:
-            return int(value)
-        if isinstance(value, (list, tuple, np.ndarray)) and all(is_whole(token) and token >= 0 for token in value):
-            return tuple(int(token) for token in value) or None
-        wanted = "an id of the vocabulary, or a list of ids; None switches it off"
-    raise SettingsError(f"{name} is {value!r} (from {found.place}); it must be {wanted}.")
+    form = SETTINGS[name].form
+    try:
+        return form.read(found.value)
+    except ValueError:
+        raise SettingsError(f"{name} is {found.value!r} (from {found.place}); it must be {form.wanted}.") from None
 
 
-def check_together(settings: GenerationSettings, found: Mapping[str, Found], *, prompt_length: int) -> None:
+def _places(found: Mapping[str, Found]) -> Callable[[str], str]:
+    """A function that says where a setting's value is from."""
+    return lambda name: f"from {found[name].place}" if name in found else "the default"
+
+
+def check_together(settings: GenerationConfig, found: Mapping[str, Found], *, prompt_length: int) -> None:
     """Refuse settings that contradict each other.
 
     Raises:
-        SettingsError: as it says.
+        SettingsError: naming the values, their places and what to pass.
     """
-    where = _Where(found)
+    where = _places(found)
     beams, returned = settings.num_beams, settings.num_return_sequences
     if returned > beams and not (settings.do_sample and beams == 1):
         raise SettingsError(
@@ -172,28 +104,27 @@ def check_together(settings: GenerationSettings, found: Mapping[str, Found], *, 
     check_effect(settings, found)
 
 
-def check_effect(settings: GenerationSettings, found: Mapping[str, Found]) -> None:
-    """Refuse what the call sets and what, beside its other settings, would change nothing.
+def check_effect(settings: GenerationConfig, found: Mapping[str, Found]) -> None:
+    """Refuse a setting of the call that has no effect beside its other settings.
 
     Raises:
-        SettingsError: as it says.
+        SettingsError: naming the values, their places and what to pass.
     """
-    where = _Where(found)
+    where = _places(found)
     defaults = type(settings)()
-    idle = [(name, "do_sample is False: nothing is drawn", "do_sample=True") for name in SAMPLING_ONLY]
-    if settings.do_sample:
-        idle = []
-    if settings.num_beams == 1:
-        idle += [(name, "num_beams is 1: there are no beams", "num_beams=4, for one") for name in BEAMS_ONLY]
-    if not settings.eos_token_ids:
-        name, why = "exponential_decay_length_penalty", "eos_token_id is None: there is no end to favour"
-        idle.append((name, why, "eos_token_id"))
-    for name, why, remedy in idle:
+    lacking = {
+        "do_sample": not settings.do_sample,
+        "num_beams": settings.num_beams == 1,
+        "eos_token_id": not settings.eos_token_ids,
+    }
+    for name, setting in SETTINGS.items():
         value = getattr(settings, name)
-        if name in found and found[name].place == "the call" and value != getattr(defaults, name):
-            cause = why.partition(" is ")[0]
+        is_set = name in found and found[name].place == "the call" and value != getattr(defaults, name)
+        if is_set and lacking.get(setting.needs):
+            why, remedy = _NO_EFFECT[setting.needs]
             raise SettingsError(
-                f"{name} is {value!r} ({where(name)}), but {why} ({where(cause)}). Pass {remedy}, or leave {name} out."
+                f"{name} is {value!r} ({where(name)}), but {why} ({where(setting.needs)}). "
+                f"Pass {remedy}, or leave {name} out."
             )
     ends_early = [name for name in ("stop_strings", "max_time") if getattr(settings, name)]
     if ends_early and settings.fill_token_id < 0:
@@ -204,8 +135,8 @@ def check_effect(settings: GenerationSettings, found: Mapping[str, Found]) -> No
         )
 
 
-def _check_groups(settings: GenerationSettings, where: _Where) -> None:
-    """Refuse groups that the beams cannot be cut into, and groups without the penalty that makes them differ, or it alone."""
+def _check_groups(settings: GenerationConfig, where: Callable[[str], str]) -> None:
+    """Refuse groups of unequal size, and groups without the penalty that makes them differ, or the penalty alone."""
     beams, groups, penalty = settings.num_beams, settings.num_beam_groups, settings.diversity_penalty
     if beams % groups:
         raise SettingsError(
@@ -226,14 +157,14 @@ def _check_groups(settings: GenerationSettings, where: _Where) -> None:
 
 
 def check_against_model(
-    settings: GenerationSettings, found: Mapping[str, Found], *, prompt_length: int, max_positions: int, vocab_size: int
+    settings: GenerationConfig, found: Mapping[str, Found], *, prompt_length: int, max_positions: int, vocab_size: int
 ) -> None:
     """Refuse settings that this model cannot follow: too long for its positions, ids that it does not have.
 
     Raises:
-        SettingsError: as it says.
+        SettingsError: naming the values, their places and what to pass.
     """
-    where = _Where(found)
+    where = _places(found)
     if prompt_length >= max_positions:
         raise SettingsError(
             f"The prompt has {prompt_length} ids (the start id and decoder_input_ids), but the decoder has {max_positions} "
@@ -250,14 +181,14 @@ def check_against_model(
             f"{name} is {given} ({where(name)}), but the decoder has {max_positions} positions{why}. "
             f"Pass {name}={most} or less."
         )
-    for name in (*_ONE_ID, *_ONE_OR_MORE_IDS, *_LISTS_OF_IDS):
+    for name, setting in SETTINGS.items():
         value = getattr(settings, name)
-        if any(token >= vocab_size for token in _ids_in(value)):
+        if setting.form.holds_ids and any(token >= vocab_size for token in _ids_in(value)):
             raise SettingsError(
                 f"{name} is {value!r} ({where(name)}), but ids lie in 0 ... {vocab_size - 1}. "
                 "Name an id of this model's vocabulary."
             )
-    if settings.num_beams > 1 and max(2, 1 + len(settings.eos_token_ids)) > vocab_size:
+    if settings.num_beams > 1 and settings.candidates_per_beam > vocab_size:
         raise SettingsError(
             f"eos_token_id is {settings.eos_token_id!r} ({where('eos_token_id')}) and the vocabulary has {vocab_size} "
             "ids: nothing is left that a beam could go on with. Name fewer ends."
@@ -265,7 +196,7 @@ def check_against_model(
 
 
 def _ids_in(value: Any) -> Iterator[int]:
-    """All ids in what may be one, or a tuple of ids, runs of ids, or runs with a bias."""
+    """All ids in an id, a tuple of ids, of runs of ids, or of runs with a bias."""
     if isinstance(value, tuple):
         for part in value:
             yield from _ids_in(part)
@@ -273,17 +204,7 @@ def _ids_in(value: Any) -> Iterator[int]:
         yield value
 
 
-class _Where:
-    """Says where a setting's value is from."""
-
-    def __init__(self, found: Mapping[str, Found]) -> None:
-        self._found = found
-
-    def __call__(self, name: str) -> str:
-        return f"from {self._found[name].place}" if name in self._found else "the default"
-
-
-def _as_given(settings: GenerationSettings, bound: str) -> tuple[str, int | None]:
+def _as_given(settings: GenerationConfig, bound: str) -> tuple[str, int | None]:
     """The setting that bounds the length ("max" or "min") under the name that it was given by, and its value."""
     new_tokens: int | None = getattr(settings, f"{bound}_new_tokens")
     if new_tokens is not None:

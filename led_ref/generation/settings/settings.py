@@ -1,85 +1,111 @@
-"""Generation settings: what may be set, where a value comes from, and which values cannot be.
+"""Generation config: the 45 settings of a generation, each stated once, with its type, allowed form and default.
 
-A setting comes from the call; else from generation_config.json; else, where there is no such file, from the key of that
-name in config.json; else it has its default. (As in transformers, a generation_config.json replaces config.json's
-generation keys altogether. Only the special ids are looked up in config.json one by one.)
+    >>> GenerationConfig(num_beams=4).num_beams
+    4
+    >>> SETTINGS["num_beams"].form.wanted, SETTINGS["top_k"].needs
+    ('a whole number of at least 1', 'do_sample')
 
-    >>> file = {"num_beams": 4, "max_length": 64, "transformers_version": "4.1"}
-    >>> settings = resolve_settings({"num_beams": 2}, file, {"decoder_start_token_id": 2, "eos_token_id": 2},
-    ...                             prompt_length=1, max_positions=128, vocab_size=99)
-    >>> settings.num_beams, settings.max_length, settings.eos_token_ids
-    (2, 64, (2,))
-
-A name that does not exist is refused, and so is one that exists in transformers but is not part of this version, if its
-value would change the result: nothing is dropped silently. Nor may a call set what has no effect beside its other
-settings, such as a temperature without do_sample; in a file, such values are read past. How each value is checked is in
-`checks.py` and `values.py`.
+`resolve.py` makes one from a call and a model's files; `checks.py` says which values are refused, `value_forms.py` what the
+forms mean.
 """
 
-import difflib
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Annotated, Any, get_type_hints
 
-from led_ref.errors import SettingsError
-from led_ref.generation.settings.checks import SAMPLING_ONLY, Found, check_against_model, check_together, check_value
+from led_ref.generation.settings.value_forms import (
+    BIASES,
+    CUTOFF,
+    DECAY,
+    EARLY_STOPPING,
+    FINITE,
+    GROUP_PENALTY,
+    ID_OR_IDS,
+    IDS,
+    ONE_ID,
+    PART_ABOVE_0,
+    PART_OFF_AT_0,
+    PART_OFF_AT_1,
+    PART_OFF_AT_NONE,
+    PENALTY_FACTOR,
+    RUNS_OF_IDS,
+    SECONDS,
+    SEED,
+    TEMPERATURE,
+    TEXTS,
+    YES_OR_NO,
+    Form,
+    integer,
+    one_of,
+)
 
 DEFAULT_NEW_TOKENS = 20
 
-_SPECIAL_IDS = ("eos_token_id", "pad_token_id", "bos_token_id", "decoder_start_token_id")
 
-# Settings of transformers that this version does not have, and that change which ids come out wherever they are set.
-_CHANGES_THE_IDS = frozenset({
-    "assistant_early_exit", "constraints", "dola_layers", "force_words_ids", "guidance_scale", "low_memory", "penalty_alpha",
-    "prompt_lookup_num_tokens", "token_healing", "watermarking_config",
-})  # fmt: skip
+@dataclass(frozen=True)
+class Setting:
+    """What else is known of a setting beside its type and default.
 
-# Those that change nothing in a file: they work on speed, or through another setting that is refused. In a call they are
-# a wish that is not met, and refused.
-_CHANGES_NOTHING_IN_A_FILE = frozenset({
-    "assistant_confidence_threshold", "assistant_lookbehind", "cache_config", "compile_config",
-    "disable_compile", "is_assistant", "max_cache_len", "max_matching_ngram_size", "num_assistant_tokens",
-    "num_assistant_tokens_schedule", "prefill_chunk_size", "target_lookbehind", "use_mtp",
-})  # fmt: skip
+    Args:
+        form: what its value must look like.
+        needs: the setting without which it has no effect; "" where it always has one.
+        is_special_id: it is looked up in config.json too where a generation_config.json leaves it out.
+    """
 
-# The values with which they change nothing (besides None, False, 0 and empty lists).
-_NEUTRAL = {"guidance_scale": 1}
+    form: Form
+    needs: str = ""
+    is_special_id: bool = False
+
+
+def _special(form: Form) -> Setting:
+    return Setting(form, is_special_id=True)
+
+
+def _sampling(form: Form) -> Setting:
+    return Setting(form, needs="do_sample")
+
+
+def _beams(form: Form) -> Setting:
+    return Setting(form, needs="num_beams")
+
+
+_FLAG = Setting(YES_OR_NO)
+_OUTPUT = Setting(YES_OR_NO, needs="return_dict_in_generate")
 
 
 @dataclass(frozen=True)
-class GenerationSettings:
+class GenerationConfig:
     """The settings that a search works with. Names and meanings are those of transformers' GenerationConfig.
 
     Made by `resolve_settings`, which checks them. "Length" counts all ids of a target, the start id and the prompt
-    included; "new tokens" are those that the model writes.
+    included; "new tokens" are those that the model generates.
 
     Args:
         num_beams: W; 1 is greedy search, or with do_sample one drawn text.
-        num_beam_groups: above 1, the beams search in so many groups, and each shuns what those before it write
-            (group_beam.py); num_beams is a multiple of it.
-        diversity_penalty: groups only. What an id costs for each beam of an earlier group that wrote it in the same step.
+        num_beam_groups: above 1 is diverse beam search: the beams search in so many groups, and each group is penalised
+            for what earlier groups chose (group_beam_search.py); num_beams is a multiple of it.
+        diversity_penalty: groups only. What an id costs for each beam of an earlier group that chose it in the same step.
         num_return_sequences: texts returned for each document; with beams at most num_beams, and 1 for greedy search.
-        length_penalty: beams only. A finished text's score is divided by its new tokens ** length_penalty: above 0
+        length_penalty: beams only. A finished hypothesis' score is divided by its new tokens ** length_penalty: above 0
             favours long texts (scores are negative).
-        early_stopping: beams only. True: stop at num_beams finished texts; False: stop when a better one is unlikely;
+        early_stopping: beams only. True: stop at num_beams finished hypotheses; False: stop when a better one is unlikely;
             "never": stop when a better one is impossible.
-        max_length: most ids of a target. What max_new_tokens, if given, comes to.
+        max_length: most ids of a target. Where max_new_tokens is given, the prompt's length plus it.
         max_new_tokens: as given, or None where max_length or the default counts.
-        min_length: no end before this length. What min_new_tokens, if given, comes to.
+        min_length: no end before this length. Where min_new_tokens is given, the prompt's length plus it.
         min_new_tokens: as given, or None.
         no_repeat_ngram_size: no n ids in a row come twice in a target; 0 is off.
         encoder_no_repeat_ngram_size: no n ids in a row are copied from the source; 0 is off.
-        repetition_penalty: above 1, ids that were written become less likely; 1 is off.
+        repetition_penalty: above 1, ids of the prompt and the generated prefix become less likely; 1 is off.
         encoder_repetition_penalty: above 1, ids of the source become more likely; 1 is off.
-        forced_bos_token_id: the id after the start id, where nothing else is written yet.
+        forced_bos_token_id: the id after the start id, if the prompt is the start id alone.
         forced_eos_token_id: the id, or one of the ids, at max_length.
         eos_token_id: the id, or ids, that end a text.
-        pad_token_id: fills up short rows; the first eos id if there is none.
+        pad_token_id: fills up short rows; the first eos id if it is None.
         bos_token_id: the start id, where decoder_start_token_id is missing.
         decoder_start_token_id: the id that every target begins with.
         do_sample: draw each id by its probability, instead of taking the best (with beams: draw the candidates).
-        seed: sampling only. The same seed gives a document the same text, whatever lies beside it; a tuple has one for each
-            document; None: another text each time (sampling.py).
+        seed: sampling only. The same seed gives a document the same text in any batch; a tuple has one for each document;
+            None: another text each time (sampling.py).
         temperature: sampling only, as are the next seven, which cut the distribution in this order (warpers.py). Above 1
             evens the probabilities out, below 1 sharpens them.
         top_h: ids from the likeliest on, until they hold this share of the entropy; None is off.
@@ -89,75 +115,74 @@ class GenerationSettings:
         typical_p: the ids whose surprise is nearest to the mean surprise, until they hold this share of the probability.
         epsilon_cutoff: ids of at least this probability; 0 is off.
         eta_cutoff: the same, and less where the distribution is flat; 0 is off.
-        sequence_bias: pairs (ids, bias): the bias is added to the score of the last id where the others stand before it.
+        sequence_bias: pairs (ids, bias): the bias is added to the score of the last id where the others precede it.
         bad_words_ids: ids that may not come in a row.
         suppress_tokens: ids that never come.
         begin_suppress_tokens: ids that do not come first.
         exponential_decay_length_penalty: (start, factor): from `start` new tokens on the end becomes ever more likely.
         remove_invalid_values: NaN becomes 0 and infinity the largest number, instead of an error.
         renormalize_logits: scores are made log-probabilities again after all rules.
-        stop_strings: a text ends where one of these stands in it.
-        max_time: seconds from the first id on after which no more are written.
-        use_cache: whether the model keeps keys and values of what is written; False: each step computes them anew, for
-            the same ids. The search does not look at it.
-        cache_implementation: "dynamic", memory for what is written grows; "static": it is taken once, for max_length. Nor
-            does it look at this.
-        return_dict_in_generate: whether generate returns scores and indices beside the ids. Nor at this.
+        stop_strings: a text ends where it contains one of these.
+        max_time: seconds from the first id on after which the search stops.
+        use_cache: whether the model keeps a KV cache of the generated prefix; False: each step computes its keys and values
+            anew, for the same ids. The model reads this setting and the next; a search does not.
+        cache_implementation: "dynamic": the KV cache grows; "static": it is allocated once, for max_length.
+        return_dict_in_generate: whether generate returns scores and indices beside the ids.
         output_scores: whether the processed scores of each step are kept.
         output_logits: whether the model's own logits of each step are kept.
-        output_attentions: whether generate returns all attention probabilities. The search does not look at it.
-        output_hidden_states: whether generate returns all hidden states. Nor at this.
+        output_attentions: whether generate returns all attention maps.
+        output_hidden_states: whether generate returns all hidden states.
     """
 
-    num_beams: int = 1
-    num_beam_groups: int = 1
-    diversity_penalty: float = 0.0
-    num_return_sequences: int = 1
-    length_penalty: float = 1.0
-    early_stopping: bool | str = False
-    max_length: int = 1 + DEFAULT_NEW_TOKENS
-    max_new_tokens: int | None = None
-    min_length: int = 0
-    min_new_tokens: int | None = None
-    no_repeat_ngram_size: int = 0
-    encoder_no_repeat_ngram_size: int = 0
-    repetition_penalty: float = 1.0
-    encoder_repetition_penalty: float = 1.0
-    forced_bos_token_id: int | None = None
-    forced_eos_token_id: int | tuple[int, ...] | None = None
-    eos_token_id: int | tuple[int, ...] | None = None
-    pad_token_id: int | None = None
-    bos_token_id: int | None = None
-    decoder_start_token_id: int | None = None
-    do_sample: bool = False
-    seed: int | tuple[int, ...] | None = None
-    temperature: float = 1.0
-    top_h: float | None = None
-    top_k: int = 50
-    top_p: float = 1.0
-    min_p: float = 0.0
-    typical_p: float = 1.0
-    epsilon_cutoff: float = 0.0
-    eta_cutoff: float = 0.0
-    sequence_bias: tuple[tuple[tuple[int, ...], float], ...] = ()
-    bad_words_ids: tuple[tuple[int, ...], ...] = ()
-    suppress_tokens: tuple[int, ...] = ()
-    begin_suppress_tokens: tuple[int, ...] = ()
-    exponential_decay_length_penalty: tuple[int, float] | None = None
-    remove_invalid_values: bool = False
-    renormalize_logits: bool = False
-    stop_strings: tuple[str, ...] = ()
-    max_time: float | None = None
-    use_cache: bool = True
-    cache_implementation: str = "dynamic"
-    return_dict_in_generate: bool = False
-    output_scores: bool = False
-    output_logits: bool = False
-    output_attentions: bool = False
-    output_hidden_states: bool = False
+    num_beams: Annotated[int, Setting(integer(1))] = 1
+    num_beam_groups: Annotated[int, Setting(integer(1))] = 1
+    diversity_penalty: Annotated[float, Setting(GROUP_PENALTY)] = 0.0
+    num_return_sequences: Annotated[int, Setting(integer(1))] = 1
+    length_penalty: Annotated[float, _beams(FINITE)] = 1.0
+    early_stopping: Annotated[bool | str, _beams(EARLY_STOPPING)] = False
+    max_length: Annotated[int, Setting(integer(1))] = 1 + DEFAULT_NEW_TOKENS
+    max_new_tokens: Annotated[int | None, Setting(integer(1))] = None
+    min_length: Annotated[int, Setting(integer(0))] = 0
+    min_new_tokens: Annotated[int | None, Setting(integer(0))] = None
+    no_repeat_ngram_size: Annotated[int, Setting(integer(0))] = 0
+    encoder_no_repeat_ngram_size: Annotated[int, Setting(integer(0))] = 0
+    repetition_penalty: Annotated[float, Setting(PENALTY_FACTOR)] = 1.0
+    encoder_repetition_penalty: Annotated[float, Setting(PENALTY_FACTOR)] = 1.0
+    forced_bos_token_id: Annotated[int | None, Setting(ONE_ID)] = None
+    forced_eos_token_id: Annotated[int | tuple[int, ...] | None, Setting(ID_OR_IDS)] = None
+    eos_token_id: Annotated[int | tuple[int, ...] | None, _special(ID_OR_IDS)] = None
+    pad_token_id: Annotated[int | None, _special(ONE_ID)] = None
+    bos_token_id: Annotated[int | None, _special(ONE_ID)] = None
+    decoder_start_token_id: Annotated[int | None, _special(ONE_ID)] = None
+    do_sample: Annotated[bool, _FLAG] = False
+    seed: Annotated[int | tuple[int, ...] | None, _sampling(SEED)] = None
+    temperature: Annotated[float, _sampling(TEMPERATURE)] = 1.0
+    top_h: Annotated[float | None, _sampling(PART_OFF_AT_NONE)] = None
+    top_k: Annotated[int, _sampling(integer(0))] = 50
+    top_p: Annotated[float, _sampling(PART_OFF_AT_1)] = 1.0
+    min_p: Annotated[float, _sampling(PART_OFF_AT_0)] = 0.0
+    typical_p: Annotated[float, _sampling(PART_ABOVE_0)] = 1.0
+    epsilon_cutoff: Annotated[float, _sampling(CUTOFF)] = 0.0
+    eta_cutoff: Annotated[float, _sampling(CUTOFF)] = 0.0
+    sequence_bias: Annotated[tuple[tuple[tuple[int, ...], float], ...], Setting(BIASES)] = ()
+    bad_words_ids: Annotated[tuple[tuple[int, ...], ...], Setting(RUNS_OF_IDS)] = ()
+    suppress_tokens: Annotated[tuple[int, ...], Setting(IDS)] = ()
+    begin_suppress_tokens: Annotated[tuple[int, ...], Setting(IDS)] = ()
+    exponential_decay_length_penalty: Annotated[tuple[int, float] | None, Setting(DECAY, needs="eos_token_id")] = None
+    remove_invalid_values: Annotated[bool, _FLAG] = False
+    renormalize_logits: Annotated[bool, _FLAG] = False
+    stop_strings: Annotated[tuple[str, ...], Setting(TEXTS)] = ()
+    max_time: Annotated[float | None, Setting(SECONDS)] = None
+    use_cache: Annotated[bool, _FLAG] = True
+    cache_implementation: Annotated[str, Setting(one_of("dynamic", "static"))] = "dynamic"
+    return_dict_in_generate: Annotated[bool, _FLAG] = False
+    output_scores: Annotated[bool, _OUTPUT] = False
+    output_logits: Annotated[bool, _OUTPUT] = False
+    output_attentions: Annotated[bool, _OUTPUT] = False
+    output_hidden_states: Annotated[bool, _OUTPUT] = False
 
     def __post_init__(self) -> None:
-        """Several ids may come as a list; they are kept as a tuple, which is what the searches count."""
+        """Several ids may come as a list; they are kept as a tuple."""
         for name in ("eos_token_id", "forced_eos_token_id"):
             if isinstance(getattr(self, name), list):
                 object.__setattr__(self, name, tuple(getattr(self, name)))
@@ -165,182 +190,50 @@ class GenerationSettings:
     @property
     def eos_token_ids(self) -> tuple[int, ...]:
         """All ids that end a text, as a tuple."""
-        return _as_tuple(self.eos_token_id)
+        return as_tuple(self.eos_token_id)
 
     @property
     def forced_eos_token_ids(self) -> tuple[int, ...]:
-        """All ids that may stand at max_length, as a tuple; empty if any may."""
-        return _as_tuple(self.forced_eos_token_id)
+        """All ids that are allowed at max_length, as a tuple; empty if all are."""
+        return as_tuple(self.forced_eos_token_id)
 
     @property
     def fill_token_id(self) -> int:
-        """What short rows are filled up with: pad, else the first eos. Without either no row is short (-1)."""
+        """The id that fills up short rows: pad, else the first eos. Without either no row is short (-1)."""
         return self.pad_token_id if self.pad_token_id is not None else (*self.eos_token_ids, -1)[0]
 
     @property
     def rows_per_document(self) -> int:
-        """Texts of one document that are written side by side: its beams, or the texts that are drawn for it."""
+        """Rows of the step function for one document: its beams, or the texts that are drawn for it."""
         return self.num_beams if self.num_beams > 1 else self.num_return_sequences
+
+    @property
+    def candidates_per_beam(self) -> int:
+        """C / W, the candidates kept in a step: even if each beam's best continuations are ends, W others remain."""
+        return max(2, 1 + len(self.eos_token_ids))
 
     def to_dict(self) -> dict[str, Any]:
         """The settings in effect, JSON-ready: what a run should print or keep beside its result."""
         return {f.name: _as_lists(getattr(self, f.name)) for f in fields(self)}
 
 
-def _as_lists(value: Any) -> Any:
-    return [_as_lists(part) for part in value] if isinstance(value, tuple) else value
+# The older name, which led_ref makes public.
+GenerationSettings = GenerationConfig
+
+# Every setting by its name, read off the annotations above.
+SETTINGS: dict[str, Setting] = {
+    name: hint.__metadata__[0] for name, hint in get_type_hints(GenerationConfig, include_extras=True).items()
+}
+SAMPLING_ONLY = tuple(name for name, setting in SETTINGS.items() if setting.needs == "do_sample")
+OUTPUT_SETTINGS = tuple(name for name, setting in SETTINGS.items() if setting.needs == "return_dict_in_generate")
 
 
-_NAMES = tuple(f.name for f in fields(GenerationSettings))
-
-
-def resolve_settings(
-    call: Mapping[str, Any],
-    generation_config: Mapping[str, Any] | None,
-    config_values: Mapping[str, Any],
-    *,
-    prompt_length: int,
-    max_positions: int,
-    vocab_size: int,
-) -> GenerationSettings:
-    """The settings of one call, complete and checked.
-
-    Without any length 20 new tokens are written (fewer where the decoder's positions end). Of max_new_tokens and
-    max_length the one from the call counts, and max_new_tokens if both come from the same place; min_new_tokens and
-    min_length likewise. None in the call means: as if no file said anything.
-
-    Args:
-        call: what the caller set.
-        generation_config: the content of generation_config.json, or None where there is no such file.
-        config_values: the content of config.json.
-        prompt_length: P, the ids that are there before the first is written, the start id included.
-        max_positions: how long a target the decoder has positions for.
-        vocab_size: V.
-
-    Raises:
-        SettingsError: for a name that does not exist or is not part of this version, and for values that cannot be or
-            contradict each other. The message says where the value was found.
-    """
-    found = _find(call, generation_config, config_values)
-    values = {name: check_value(name, found[name]) for name in found}
-    start = values.get("decoder_start_token_id")
-    values["decoder_start_token_id"] = values.get("bos_token_id") if start is None else start
-    if values.get("pad_token_id") is None and values.get("eos_token_id") is not None:
-        values["pad_token_id"] = _as_tuple(values["eos_token_id"])[0]
-    _settle_max_length(values, found, prompt_length=prompt_length, max_positions=max_positions)
-    _settle_min_length(values, found, prompt_length=prompt_length)
-    settings = GenerationSettings(**values)
-    check_against_model(
-        settings, found, prompt_length=prompt_length, max_positions=max_positions, vocab_size=vocab_size
-    )
-    check_together(settings, found, prompt_length=prompt_length)
-    return settings
-
-
-def decoder_start_id(
-    call: Mapping[str, Any], generation_config: Mapping[str, Any] | None, config_values: Mapping[str, Any]
-) -> int:
-    """The id that every target begins with: looked up as in `resolve_settings`, which needs the prompt's length.
-
-    Raises:
-        SettingsError: if neither decoder_start_token_id nor bos_token_id is set, or as `resolve_settings`.
-    """
-    found = _find(call, generation_config, config_values)
-    for name in ("decoder_start_token_id", "bos_token_id"):
-        if name in found and (token := check_value(name, found[name])) is not None:
-            return int(token)
-    raise SettingsError(
-        "decoder_start_token_id is None and so is bos_token_id: nothing says which id a target begins with. "
-        "Pass decoder_start_token_id (2 for all LED checkpoints), or add it to config.json."
-    )
-
-
-def _find(
-    call: Mapping[str, Any], generation_config: Mapping[str, Any] | None, config_values: Mapping[str, Any]
-) -> dict[str, Found]:
-    """Each setting that is set somewhere, with the place. What this version cannot do is refused here."""
-    _refuse_unknown(call)
-    if generation_config is not None:
-        file, place = generation_config, "generation_config.json"
-    else:
-        file, place = config_values, "config.json"
-    _refuse_missing_features(call, "the call", _CHANGES_THE_IDS | _CHANGES_NOTHING_IN_A_FILE)
-    _refuse_missing_features({k: v for k, v in file.items() if k not in call}, place, _CHANGES_THE_IDS)
-
-    found = {}
-    if generation_config is None and config_values.get("force_bos_token_to_be_generated"):
-        # BART's configuration said it so before there was forced_bos_token_id; files converted from it still may.
-        found["forced_bos_token_id"] = Found(config_values.get("bos_token_id"), place)
-    for name in _NAMES:
-        if name in call:
-            if call[name] is None:
-                found.pop(name, None)
-            else:
-                found[name] = Found(call[name], "the call")
-        elif file.get(name) is not None:
-            found[name] = Found(file[name], place)
-        elif name in _SPECIAL_IDS and config_values.get(name) is not None:
-            found[name] = Found(config_values[name], "config.json")
-    if "do_sample" not in found or found["do_sample"].value is False:
-        # A file may keep a temperature, any temperature, for the day when somebody samples.
-        found = {name: f for name, f in found.items() if name not in SAMPLING_ONLY or f.place == "the call"}
-    return found
-
-
-def _refuse_unknown(call: Mapping[str, Any]) -> None:
-    for name in call:
-        if name not in _NAMES and name not in _CHANGES_THE_IDS and name not in _CHANGES_NOTHING_IN_A_FILE:
-            nearest = difflib.get_close_matches(name, _NAMES, n=1, cutoff=0)[0]
-            raise SettingsError(
-                f"There is no generation setting {name!r} (it was set to {call[name]!r}). The nearest one is "
-                f"{nearest!r}. All of them: {', '.join(_NAMES)}."
-            )
-
-
-def _refuse_missing_features(values: Mapping[str, Any], place: str, names: frozenset[str]) -> None:
-    for name in sorted(names & values.keys()):
-        value = values[name]
-        if isinstance(value, (list, tuple, dict, str)) or value is None or isinstance(value, bool):
-            is_neutral = not value
-        else:
-            is_neutral = value in (0, _NEUTRAL.get(name, 0))
-        if is_neutral:
-            continue
-        remedy = f"Leave {name} out" if place == "the call" else f"Pass {name}=None to generate without it"
-        raise SettingsError(
-            f"{name} is {value!r} (from {place}), which is not part of this version: it writes texts by greedy "
-            f"search, beam search and sampling. {remedy}."
-        )
-
-
-def _settle_max_length(
-    values: dict[str, Any], found: Mapping[str, Found], *, prompt_length: int, max_positions: int
-) -> None:
-    """One of max_new_tokens and max_length counts; max_length says it for both."""
-    if _counts("max_new_tokens", "max_length", found):
-        values["max_length"] = prompt_length + values["max_new_tokens"]
-        return
-    values.pop("max_new_tokens", None)
-    values.setdefault("max_length", min(prompt_length + DEFAULT_NEW_TOKENS, max_positions))
-
-
-def _settle_min_length(values: dict[str, Any], found: Mapping[str, Found], *, prompt_length: int) -> None:
-    """One of min_new_tokens and min_length counts; min_length says it for both."""
-    if _counts("min_new_tokens", "min_length", found):
-        values["min_length"] = prompt_length + values["min_new_tokens"]
-        return
-    values.pop("min_new_tokens", None)
-
-
-def _counts(new_tokens: str, length: str, found: Mapping[str, Found]) -> bool:
-    """Whether the setting that counts new tokens is set, and is not overruled by a length in the call."""
-    if new_tokens not in found:
-        return False
-    overruled = length in found and found[length].place == "the call" and found[new_tokens].place != "the call"
-    return not overruled
-
-
-def _as_tuple(token_id: int | tuple[int, ...] | None) -> tuple[int, ...]:
+def as_tuple(token_id: int | tuple[int, ...] | None) -> tuple[int, ...]:
+    """No id, one id or several, as a tuple."""
     if token_id is None:
         return ()
     return token_id if isinstance(token_id, tuple) else (token_id,)
+
+
+def _as_lists(value: Any) -> Any:
+    return [_as_lists(part) for part in value] if isinstance(value, tuple) else value

@@ -16,7 +16,7 @@ from led_ref.classes.led import LEDForConditionalGeneration
 from led_ref.config import LEDConfig
 from led_ref.errors import InputError, LEDError
 from led_ref.generation.search import search
-from led_ref.generation.settings.settings import resolve_settings
+from led_ref.generation.settings.resolve import resolve_settings
 from led_ref.model.decoder import (
     cross_attention,
     decoder_layer,

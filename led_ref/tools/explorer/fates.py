@@ -1,7 +1,7 @@
 """The beam search of a run, told as a story: at each step the candidates, best first, and why each one lived or died.
 
-A candidate is a running text with one more id. The rules are those of generation/beam.py; nothing is searched again here,
-the numbers are those that the search told (`tell_step`), and what became of a candidate is read off the next state:
+A candidate is a running text with one more id. The rules are those of beam_search.py; nothing is searched again here,
+the numbers are those that the search told (`record_step`), and what became of a candidate is read off the next state:
 
     goes on            one of the W best that do not end: it is a beam of the next step
     finished           it ends, is among the best W candidates, and its value is among the W best finished texts
@@ -31,7 +31,7 @@ def search_record(
     """The whole search, ready for JSON.
 
     Args:
-        steps: for each step what `tell_step` told of one document, `logprobs` and `scores` cut down to the candidates'.
+        steps: for each step what `record_step` told of one document, `logprobs` and `scores` cut down to the candidates'.
         settings: what the search worked with.
         decode: the tokenizer's: the text of ids, with True as second argument without special ones.
     """
