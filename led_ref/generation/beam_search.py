@@ -30,17 +30,14 @@ import numpy.typing as npt
 from led_ref.generation.sampling import Stream, draw_without_replacement, streams
 from led_ref.generation.settings.settings import GenerationConfig
 from led_ref.generation.step import (
+    NO_HOOKS,
+    Hooks,
     Ids,
-    Processor,
     Recorder,
-    SearchProgress,
     SearchResult,
     StepFunction,
     StepOutputs,
-    StoppingCriterion,
-    apply_processors,
     call_step,
-    hits_a_criterion,
     log_softmax,
 )
 
@@ -58,7 +55,8 @@ class Beams:
     A hypothesis' `rows` are the rows of the step function whose logits chose its ids; -1 after the generated prefix.
     """
 
-    length: int  # prompt (P) and generated prefix
+    prompt_length: int  # P
+    length: int  # prompt and generated prefix
     running_ids_BWL: Ids
     running_rows_BWL: Rows  # (B, W, L - P)
     running_scores_BW: Floats
@@ -80,14 +78,7 @@ class Candidates:
 
 
 def beam_search(
-    step: StepFunction,
-    prompt_ids: Ids,
-    settings: GenerationConfig,
-    processors: Sequence[Processor] = (),
-    *,
-    stopping: Sequence[StoppingCriterion] = (),
-    progress: SearchProgress | None = None,
-    record: Recorder | None = None,
+    step: StepFunction, prompt_ids: Ids, settings: GenerationConfig, hooks: Hooks = NO_HOOKS
 ) -> SearchResult:
     """The hypotheses of highest `sum of log-probabilities / length ** length_penalty` that W beams find.
 
@@ -98,10 +89,7 @@ def beam_search(
         step: the model; see step.py. It is called with N = B * W rows, at the first call too.
         prompt_ids: (B, P) int64, each row beginning with the start id.
         settings: resolved settings; num_beams is W.
-        processors: from `build_processors`; they see log-probabilities, and their result is not normalised again.
-        stopping: from `build_stopping`; they see the candidates.
-        progress: called once a step with (length so far, max_length).
-        record: called with what each step decides, under `beam.step.N`; see `record_step`.
+        hooks: scores are not normalised again after the processors; the record is that of `record_step`.
 
     Returns:
         sequences, sequences_scores, beam_indices, and with output_scores the processed log-probabilities of each step,
@@ -111,7 +99,6 @@ def beam_search(
         SettingsError: if there are several seeds, and not one for each document.
         InputError: if the model's logits contain NaN, or nothing is left to draw.
     """
-    prompt_length = prompt_ids.shape[1]
     beams = start_beams(prompt_ids, settings)
     new_ids, parents = np.repeat(prompt_ids, settings.num_beams, axis=0), None
     outputs = StepOutputs(settings)
@@ -122,25 +109,25 @@ def beam_search(
         prefix_NU = _as_rows(beams.running_ids_BWL[:, :, : beams.length])
         logits_NV = call_step(step, new_ids, parents, may_be_invalid=settings.remove_invalid_values)
         logprobs_NV = log_softmax(logits_NV)
-        scores_NV = apply_processors(processors, prefix_NU, logprobs_NV)
+        scores_NV = hooks.process(prefix_NU, logprobs_NV)
         outputs.add(logits_NV, scores_NV)
-        candidates = best_candidates(beams, scores_NV, settings, prompt_length, draws)
-        if stopping:
+        candidates = best_candidates(beams, scores_NV, settings, draws)
+        if hooks.stopping:
             ids_NU = _as_rows(candidates.ids_BCL[:, :, : beams.length + 1])
-            stops_BC = hits_a_criterion(stopping, ids_NU, outputs.scores).reshape(candidates.stops_BC.shape)
+            stops_BC = hooks.stops(ids_NU, outputs.scores).reshape(candidates.stops_BC.shape)
             candidates = replace(candidates, stops_BC=candidates.stops_BC | stops_BC)
-        beams = advance(beams, candidates, settings, prompt_length)
-        if record is not None:
-            record_step(record, logprobs_NV, scores_NV, candidates, beams, prompt_length)
+        beams = advance(beams, candidates, settings)
+        if hooks.record is not None:
+            record_step(hooks.record, logprobs_NV, scores_NV, candidates, beams)
         new_ids = _as_rows(beams.running_ids_BWL[:, :, beams.length - 1])[:, None]
-        parents = _as_rows(beams.running_rows_BWL[:, :, beams.length - 1 - prompt_length]).astype(np.int64)
+        parents = _as_rows(beams.running_rows_BWL[:, :, beams.length - 1 - beams.prompt_length]).astype(np.int64)
         goes_on = search_goes_on(beams, candidates, settings)
-        if progress is not None:
-            progress(beams.length, settings.max_length)
-    result = _result(beams, settings, prompt_length, outputs)
-    if record is not None:
-        record("beam.sequences", result.sequences)
-        record("beam.sequences_scores", beams.finished_scores_BW[:, : settings.num_return_sequences])
+        if hooks.progress is not None:
+            hooks.progress(beams.length, settings.max_length)
+    result = _result(beams, settings, outputs)
+    if hooks.record is not None:
+        hooks.record("beam.sequences", result.sequences)
+        hooks.record("beam.sequences_scores", beams.finished_scores_BW[:, : settings.num_return_sequences])
     return result
 
 
@@ -155,6 +142,7 @@ def start_beams(prompt_ids_BP: Ids, settings: GenerationConfig) -> Beams:
     first_only_BW = empty_BW.copy()
     first_only_BW[:, 0] = 0
     return Beams(
+        prompt_length=P,
         length=P,
         running_ids_BWL=ids_BWL,
         running_rows_BWL=rows_BWL,
@@ -168,11 +156,7 @@ def start_beams(prompt_ids_BP: Ids, settings: GenerationConfig) -> Beams:
 
 
 def best_candidates(
-    beams: Beams,
-    scores_NV: Floats,
-    settings: GenerationConfig,
-    prompt_length: int,
-    draws: Sequence[Stream] | None = None,
+    beams: Beams, scores_NV: Floats, settings: GenerationConfig, draws: Sequence[Stream] | None = None
 ) -> Candidates:
     """Steps 2 and 3a. Of the W * V continuations of each document, the best C, and whether each ends its hypothesis.
 
@@ -192,58 +176,54 @@ def best_candidates(
 
     ids_BCL, rows_BCL = _pick(beams.running_ids_BWL, beam_BC), _pick(beams.running_rows_BWL, beam_BC)
     ids_BCL[:, :, beams.length] = token_BC
-    rows_BCL[:, :, beams.length - prompt_length] = beam_BC + W * np.arange(B)[:, None]
+    rows_BCL[:, :, beams.length - beams.prompt_length] = beam_BC + W * np.arange(B)[:, None]
 
     at_the_end = beams.length + 1 >= settings.max_length
     stops_BC = np.isin(token_BC, settings.eos_token_ids) | at_the_end
     return Candidates(ids_BCL, rows_BCL, _pick(sums_BX, best_BC), stops_BC)
 
 
-def advance(beams: Beams, candidates: Candidates, settings: GenerationConfig, prompt_length: int) -> Beams:
+def advance(beams: Beams, candidates: Candidates, settings: GenerationConfig) -> Beams:
     """Steps 3b, 4 and 5: the beams after this step."""
-    length = beams.length + 1
     W = settings.num_beams
 
     # 3b. The best W that do not stop are the next beams. One that stops is a beam only for want of others.
     running_BC = candidates.scores_BC + np.where(candidates.stops_BC, NO_SCORE, np.float32(0))
     running_BW = best_of_few(running_BC, W)
-    running_scores_BW = _pick(running_BC, running_BW)
 
     # 4. Of old and new finished hypotheses together, the best W stay.
-    values_BC, finished_BC = finished_values(beams, candidates, settings, prompt_length)
+    values_BC, finished_BC = finished_values(beams, candidates, settings)
     all_values = np.concatenate([beams.finished_scores_BW, values_BC], axis=1)
     all_finished = np.concatenate([beams.is_finished_BW, finished_BC], axis=1)
     all_ids = np.concatenate([beams.finished_ids_BWL, candidates.ids_BCL], axis=1)
     all_rows = np.concatenate([beams.finished_rows_BWL, candidates.rows_BCL], axis=1)
     best_BW = best_of_few(all_values, W)
-    finished_scores_BW, is_finished_BW = _pick(all_values, best_BW), _pick(all_finished, best_BW)
 
-    # 5. Once the finished hypotheses of a document cannot be beaten, it is closed, and stays closed.
-    can_improve_B = can_improve(running_scores_BW, finished_scores_BW, is_finished_BW, length, settings, prompt_length)
-    return Beams(
-        length=length,
+    after = Beams(
+        prompt_length=beams.prompt_length,
+        length=beams.length + 1,
         running_ids_BWL=_pick(candidates.ids_BCL, running_BW),
         running_rows_BWL=_pick(candidates.rows_BCL, running_BW),
-        running_scores_BW=running_scores_BW,
+        running_scores_BW=_pick(running_BC, running_BW),
         finished_ids_BWL=_pick(all_ids, best_BW),
         finished_rows_BWL=_pick(all_rows, best_BW),
-        finished_scores_BW=finished_scores_BW,
-        is_finished_BW=is_finished_BW,
-        is_open_B=beams.is_open_B & can_improve_B,
+        finished_scores_BW=_pick(all_values, best_BW),
+        is_finished_BW=_pick(all_finished, best_BW),
+        is_open_B=beams.is_open_B,
     )
+    # 5. Once the finished hypotheses of a document cannot be beaten, it is closed, and stays closed.
+    return replace(after, is_open_B=beams.is_open_B & can_improve(after, settings))
 
 
-def finished_values(
-    beams: Beams, candidates: Candidates, settings: GenerationConfig, prompt_length: int
-) -> tuple[Floats, Bools]:
+def finished_values(beams: Beams, candidates: Candidates, settings: GenerationConfig) -> tuple[Floats, Bools]:
     """Step 4. The length-normalised score of each candidate, and whether the candidate finishes.
 
     `value = score / length ** length_penalty`, where `length` counts the generated ids with the end. Only the best W
     candidates can finish; the others only serve to leave enough beams. For ends that come too late NO_SCORE is added:
     with early_stopping=True once W hypotheses are finished, and always once the document is closed.
     """
-    written = beams.length + 1 - prompt_length
-    values_BC = candidates.scores_BC / np.float32(written**settings.length_penalty)
+    generated = beams.length + 1 - beams.prompt_length
+    values_BC = candidates.scores_BC / np.float32(generated**settings.length_penalty)
     is_full_B1 = beams.is_finished_BW.all(axis=1, keepdims=True) & (settings.early_stopping is True)
     finishes_BC = candidates.stops_BC & (np.arange(candidates.stops_BC.shape[1]) < settings.num_beams)
     # One after the other, as transformers adds them: in float32, -1e9 swallows what is small beside it.
@@ -252,14 +232,7 @@ def finished_values(
     return values_BC, finishes_BC
 
 
-def can_improve(
-    running_scores_BW: Floats,
-    finished_scores_BW: Floats,
-    is_finished_BW: Bools,
-    length: int,
-    settings: GenerationConfig,
-    prompt_length: int,
-) -> Bools:
+def can_improve(beams: Beams, settings: GenerationConfig) -> Bools:
     """Step 5. (B,): whether the best running hypothesis may still beat the worst finished one.
 
     Scores only fall, so the present score is the most that a running hypothesis can have; its divisor depends on its final
@@ -267,11 +240,11 @@ def can_improve(
     the present length: a good guess that ends many searches earlier.
     """
     patient = settings.early_stopping == "never" and settings.length_penalty > 0
-    hoped_length = (settings.max_length if patient else length) - prompt_length
+    hoped_length = (settings.max_length if patient else beams.length) - beams.prompt_length
     with np.errstate(over="ignore"):  # -1e9 / length ** -20 is -inf in float32, and that is a fair value for it
-        hoped_B1 = running_scores_BW[:, :1] / np.float32(hoped_length**settings.length_penalty)
-    worst_BW = np.where(is_finished_BW, finished_scores_BW.min(axis=1, keepdims=True), NO_SCORE)
-    return np.asarray((hoped_B1 > worst_BW).any(axis=1))
+        hoped_B1 = beams.running_scores_BW[:, :1] / np.float32(hoped_length**settings.length_penalty)
+    worst_B1 = beams.finished_scores_BW.min(axis=1, keepdims=True)
+    return np.asarray((hoped_B1 > np.where(beams.is_finished_BW, worst_B1, NO_SCORE)).any(axis=1))
 
 
 def search_goes_on(beams: Beams, candidates: Candidates, settings: GenerationConfig) -> bool:
@@ -280,41 +253,39 @@ def search_goes_on(beams: Beams, candidates: Candidates, settings: GenerationCon
     return bool(beams.is_open_B.any()) and not has_enough and not bool(candidates.stops_BC.all())
 
 
-def record_step(
-    record: Recorder, logprobs_NV: Floats, scores_NV: Floats, candidates: Candidates, beams: Beams, prompt_length: int
-) -> None:
+def record_step(record: Recorder, logprobs_NV: Floats, scores_NV: Floats, candidates: Candidates, beams: Beams) -> None:
     """Record all that one step decided, under `beam.step.N`.
 
     The tree of hypotheses can be drawn from it: `tokens` are the ids that this step appended, `beams` the beams of the
     previous step that they were appended to.
     """
-    last = beams.length - 1
+    last, new = beams.length - 1, beams.length - 1 - beams.prompt_length
     W = beams.running_scores_BW.shape[1]
-    now = f"beam.step.{last - prompt_length}"
+    now = f"beam.step.{new}"
     record(f"{now}.logprobs", logprobs_NV)
     record(f"{now}.scores", scores_NV)
     record(f"{now}.candidates.scores", candidates.scores_BC)
     record(f"{now}.candidates.tokens", candidates.ids_BCL[:, :, last])
-    record(f"{now}.candidates.beams", candidates.rows_BCL[:, :, last - prompt_length] % W)
+    record(f"{now}.candidates.beams", candidates.rows_BCL[:, :, new] % W)
     record(f"{now}.candidates.stops", candidates.stops_BC)
     record(f"{now}.running.scores", beams.running_scores_BW)
     record(f"{now}.running.tokens", beams.running_ids_BWL[:, :, last])
-    record(f"{now}.running.beams", beams.running_rows_BWL[:, :, last - prompt_length] % W)
+    record(f"{now}.running.beams", beams.running_rows_BWL[:, :, new] % W)
     record(f"{now}.finished.scores", beams.finished_scores_BW)
     record(f"{now}.finished.ids", beams.finished_ids_BWL)
     record(f"{now}.finished.is_finished", beams.is_finished_BW)
     record(f"{now}.is_open", beams.is_open_B)
 
 
-def _result(beams: Beams, settings: GenerationConfig, prompt_length: int, outputs: StepOutputs) -> SearchResult:
+def _result(beams: Beams, settings: GenerationConfig, outputs: StepOutputs) -> SearchResult:
     """The best R finished hypotheses of each document, cut to the longest of them."""
     R = settings.num_return_sequences
     rows = _as_rows(beams.finished_rows_BWL[:, :R])
-    written = int((rows >= 0).sum(axis=1).max())
+    generated = int((rows >= 0).sum(axis=1).max())
     return SearchResult(
-        sequences=_as_rows(beams.finished_ids_BWL[:, :R])[:, : prompt_length + written],
+        sequences=_as_rows(beams.finished_ids_BWL[:, :R])[:, : beams.prompt_length + generated],
         sequences_scores=_as_rows(beams.finished_scores_BW[:, :R]),
-        beam_indices=rows[:, :written],
+        beam_indices=rows[:, :generated],
         scores=outputs.scores,
         logits=outputs.logits,
     )

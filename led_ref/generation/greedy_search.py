@@ -16,7 +16,7 @@ It looks one id ahead; `beam_search.py` looks further. `generate_ids` is the loo
 With do_sample the next id is drawn instead (`sampling.py`); all the rest is the same.
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from functools import partial
 from typing import TypeAlias
 
@@ -25,20 +25,10 @@ import numpy as np
 from led_ref.errors import SettingsError
 from led_ref.generation.sampling import draw_ids, streams
 from led_ref.generation.settings.settings import GenerationConfig
-from led_ref.generation.step import (
-    Ids,
-    Processor,
-    Recorder,
-    Scores,
-    SearchProgress,
-    SearchResult,
-    StepFunction,
-    StepOutputs,
-    StoppingCriterion,
-    apply_processors,
-    call_step,
-    hits_a_criterion,
-)
+from led_ref.generation.step import NO_HOOKS, Hooks, Ids, Scores, SearchResult, StepFunction, StepOutputs, call_step
+
+# (scores (N, V)) -> the next id of each row (N,).
+Pick: TypeAlias = Callable[[Scores], Ids]
 
 # Yields the ids (N,) of each step, and returns the whole.
 IdsOfSteps: TypeAlias = Generator[Ids, None, SearchResult]
@@ -50,49 +40,45 @@ def best_ids(scores_NV: Scores) -> Ids:
     return best_N
 
 
+def build_pick(settings: GenerationConfig, documents: int) -> Pick:
+    """The function that chooses each row's next id from its scores: the best one, or with do_sample one that is drawn.
+
+    Raises:
+        SettingsError: if there are several seeds, and not one for each document.
+    """
+    if not settings.do_sample:
+        return best_ids
+    return partial(draw_ids, streams=streams(settings, documents, settings.num_return_sequences))
+
+
 def greedy_search(
-    step: StepFunction,
-    prompt_ids: Ids,
-    settings: GenerationConfig,
-    processors: Sequence[Processor] = (),
-    *,
-    stopping: Sequence[StoppingCriterion] = (),
-    progress: SearchProgress | None = None,
-    record: Recorder | None = None,
+    step: StepFunction, prompt_ids: Ids, settings: GenerationConfig, hooks: Hooks = NO_HOOKS
 ) -> SearchResult:
     """Append `argmax(processors(logits))` until every row has ended or max_length is reached.
 
     Of equal scores the lower id wins. A row that has ended continues with pad until the last one ends. With do_sample
     num_return_sequences texts of each document are drawn, id by id, from softmax(processors(logits)).
+    Source: transformers 5.23, GenerationMixin._sample.
 
     Args:
         step: the model; see step.py. It is called with B rows, with do_sample with N = B * num_return_sequences.
         prompt_ids: (B, P) int64, each row beginning with the start id.
         settings: resolved settings.
-        processors: from `build_processors`; they see raw logits.
-        stopping: from `build_stopping`; they see the ids, the new one included.
-        progress: called once a step with (length so far, max_length).
-        record: called with what each step decides, under `greedy.step.N`, with do_sample `sample.step.N`.
+        hooks: the record is of `greedy.step.N`, with do_sample of `sample.step.N`.
 
     Returns:
         sequences (N, U), and with output_scores the processed logits of each step, with output_logits those before.
 
     Raises:
-        SettingsError: if greedy search is to find more than one sequence a document, or there are several seeds, and not
-            one for each document.
+        SettingsError: if greedy search is to find more than one sequence a document; or as `build_pick`.
         InputError: if the model's logits contain NaN, or no id is left to draw.
-
-    Source: transformers 5.23, GenerationMixin._sample.
     """
     if settings.num_return_sequences > 1 and not settings.do_sample:
         raise SettingsError(
             f"num_return_sequences is {settings.num_return_sequences}, but greedy search (num_beams 1) finds one text. "
             f"Pass num_beams={settings.num_return_sequences} or more, or leave num_return_sequences out."
         )
-    pick = build_pick(settings, len(prompt_ids))
-    steps = generate_ids(
-        step, prompt_ids, settings, processors, pick, stopping=stopping, progress=progress, record=record
-    )
+    steps = generate_ids(step, prompt_ids, settings, hooks, build_pick(settings, len(prompt_ids)))
     while True:
         try:
             next(steps)
@@ -102,19 +88,11 @@ def greedy_search(
 
 
 def generate_ids(
-    step: StepFunction,
-    prompt_ids: Ids,
-    settings: GenerationConfig,
-    processors: Sequence[Processor] = (),
-    pick: Callable[[Scores], Ids] = best_ids,
-    *,
-    stopping: Sequence[StoppingCriterion] = (),
-    progress: SearchProgress | None = None,
-    record: Recorder | None = None,
+    step: StepFunction, prompt_ids: Ids, settings: GenerationConfig, hooks: Hooks = NO_HOOKS, pick: Pick = best_ids
 ) -> IdsOfSteps:
-    """The autoregressive loop: one id a row and step, chosen by `pick` (N, V) -> (N,) and never revised.
+    """The autoregressive loop: one id a row and step, chosen by `pick` (from `build_pick`) and never revised.
 
-    `pick` is from `build_pick`. The other arguments are those of `greedy_search`.
+    The other arguments and the errors are those of `greedy_search`.
     """
     name = "sample" if settings.do_sample else "greedy"
     ends, fill = settings.eos_token_ids, settings.fill_token_id
@@ -125,33 +103,22 @@ def generate_ids(
     outputs = StepOutputs(settings)
     while running_N.any() and ids_NU.shape[1] < settings.max_length:
         logits_NV = call_step(step, new_ids, parents, may_be_invalid=settings.remove_invalid_values)
-        scores_NV = apply_processors(processors, ids_NU, logits_NV)
+        scores_NV = hooks.process(ids_NU, logits_NV)
         outputs.add(logits_NV, scores_NV)
         next_N = np.where(running_N, pick(scores_NV), fill)
         ids_NU = np.concatenate([ids_NU, next_N[:, None]], axis=1)
         running_N = running_N & ~np.isin(next_N, ends)
-        running_N &= ~hits_a_criterion(stopping, ids_NU, outputs.scores)
-        if record is not None:
+        running_N &= ~hooks.stops(ids_NU, outputs.scores)
+        if hooks.record is not None:
             now = f"{name}.step.{ids_NU.shape[1] - 1 - prompt_ids.shape[1]}"
-            record(f"{now}.scores", scores_NV)
-            record(f"{now}.tokens", next_N)
-            record(f"{now}.is_running", running_N)
+            hooks.record(f"{now}.scores", scores_NV)
+            hooks.record(f"{now}.tokens", next_N)
+            hooks.record(f"{now}.is_running", running_N)
         new_ids = next_N[:, None]
         parents = np.arange(len(ids_NU))
-        if progress is not None:
-            progress(ids_NU.shape[1], settings.max_length)
+        if hooks.progress is not None:
+            hooks.progress(ids_NU.shape[1], settings.max_length)
         yield next_N
-    if record is not None:
-        record(f"{name}.sequences", ids_NU)
+    if hooks.record is not None:
+        hooks.record(f"{name}.sequences", ids_NU)
     return SearchResult(sequences=ids_NU, scores=outputs.scores, logits=outputs.logits)
-
-
-def build_pick(settings: GenerationConfig, documents: int) -> Callable[[Scores], Ids]:
-    """The function that chooses each row's next id from its scores: the best one, or with do_sample one that is drawn.
-
-    Raises:
-        SettingsError: if there are several seeds, and not one for each document.
-    """
-    if not settings.do_sample:
-        return best_ids
-    return partial(draw_ids, streams=streams(settings, documents, settings.num_return_sequences))

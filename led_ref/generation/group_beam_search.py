@@ -24,7 +24,6 @@ one group stops by another rule than beam_search.py, and a group that is done st
 finished hypotheses are Python's floats, as in transformers 4.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -32,14 +31,13 @@ import numpy as np
 from led_ref.generation.beam_search import NO_SCORE, Floats, best_of_many
 from led_ref.generation.settings.settings import GenerationConfig
 from led_ref.generation.step import (
+    NO_HOOKS,
+    Hooks,
     Ids,
-    Processor,
     Recorder,
-    SearchProgress,
     SearchResult,
     StepFunction,
     StepOutputs,
-    apply_processors,
     call_step,
     log_softmax,
 )
@@ -67,13 +65,7 @@ class Group:
 
 
 def group_beam_search(
-    step: StepFunction,
-    prompt_ids: Ids,
-    settings: GenerationConfig,
-    processors: Sequence[Processor] = (),
-    *,
-    progress: SearchProgress | None = None,
-    record: Recorder | None = None,
+    step: StepFunction, prompt_ids: Ids, settings: GenerationConfig, hooks: Hooks = NO_HOOKS
 ) -> SearchResult:
     """The best hypotheses of all groups together.
 
@@ -84,9 +76,7 @@ def group_beam_search(
         step: as in `beam_search`; the beams of one group are neighbours.
         prompt_ids: as in `beam_search`.
         settings: resolved settings; num_beams is W, of all groups together.
-        processors: as in `beam_search`; the diversity penalty comes after them.
-        progress: as in `beam_search`.
-        record: called with scores and running beams of each step, under `beam.step.N`.
+        hooks: the diversity penalty comes after the processors; stopping criteria are not part of this search.
 
     Returns:
         As `beam_search`; the scores of each step have the diversity penalty subtracted. (Rows of a group that is done
@@ -104,21 +94,23 @@ def group_beam_search(
     while prefix_NU.shape[1] < settings.max_length and not all(g.is_done for groups in documents for g in groups):
         logits_NV = call_step(step, new_ids, parents, may_be_invalid=settings.remove_invalid_values)
         logprobs_NV = log_softmax(logits_NV)
-        scores_NV = np.array(apply_processors(processors, prefix_NU, logprobs_NV), np.float32)
+        scores_NV = np.array(hooks.process(prefix_NU, logprobs_NV), np.float32)
         for b, groups in enumerate(documents):
-            documents[b] = advance_document(groups, scores_NV[b * W : (b + 1) * W], settings, b * W, P)
+            documents[b] = advance_document(groups, scores_NV[b * W : (b + 1) * W], settings, b * W)
         running = [hypothesis for groups in documents for group in groups for hypothesis in group.running]
         prefix_NU = np.array([hypothesis.ids for hypothesis in running], np.int64)
         new_ids, parents = prefix_NU[:, -1:], np.array([hypothesis.rows[-1] for hypothesis in running], np.int64)
         outputs.add(logits_NV, scores_NV)
-        if record is not None:
-            _record_step(record, logprobs_NV, scores_NV, running, (B, W), f"beam.step.{prefix_NU.shape[1] - P - 1}")
-        if progress is not None:
-            progress(prefix_NU.shape[1], settings.max_length)
+        if hooks.record is not None:
+            _record_step(
+                hooks.record, logprobs_NV, scores_NV, running, (B, W), f"beam.step.{prefix_NU.shape[1] - P - 1}"
+            )
+        if hooks.progress is not None:
+            hooks.progress(prefix_NU.shape[1], settings.max_length)
     result = _result(documents, settings, P, outputs)
-    if record is not None:
-        record("beam.sequences", result.sequences)
-        record("beam.sequences_scores", np.asarray(result.sequences_scores).reshape(B, -1))
+    if hooks.record is not None:
+        hooks.record("beam.sequences", result.sequences)
+        hooks.record("beam.sequences_scores", np.asarray(result.sequences_scores).reshape(B, -1))
     return result
 
 
@@ -129,9 +121,7 @@ def start_groups(prompt: tuple[int, ...], settings: GenerationConfig) -> list[Gr
     return [Group(running=(first, *[others] * (beams - 1))) for _ in range(settings.num_beam_groups)]
 
 
-def advance_document(
-    groups: list[Group], scores_WV: Floats, settings: GenerationConfig, first_row: int, prompt_length: int
-) -> list[Group]:
+def advance_document(groups: list[Group], scores_WV: Floats, settings: GenerationConfig, first_row: int) -> list[Group]:
     """One step of one document: its groups in turn, each penalised for what the earlier groups chose.
 
     Args:
@@ -139,7 +129,6 @@ def advance_document(
         scores_WV: the scores of each beam's next id, group after group; the diversity penalty is subtracted in place.
         settings: resolved settings.
         first_row: the row of the document's first beam.
-        prompt_length: P.
     """
     beams = settings.num_beams // settings.num_beam_groups
     penalty = np.float32(settings.diversity_penalty)
@@ -153,15 +142,13 @@ def advance_document(
         if group.is_done:
             after = _pad_group(group, settings.fill_token_id, first_row + of_group.start)
         else:
-            after = advance_group(group, scores_WV[of_group], settings, first_row + of_group.start, prompt_length)
+            after = advance_group(group, scores_WV[of_group], settings, first_row + of_group.start)
         new_ids += [hypothesis.ids[-1] for hypothesis in after.running]
         advanced.append(after)
     return advanced
 
 
-def advance_group(
-    group: Group, scores_WV: Floats, settings: GenerationConfig, first_row: int, prompt_length: int
-) -> Group:
+def advance_group(group: Group, scores_WV: Floats, settings: GenerationConfig, first_row: int) -> Group:
     """One step of one group: its best W continuations that do not end are the next beams.
 
     One that ends is finished if it is among the best W of all, and lost otherwise. W is here the beams of the group.
@@ -182,8 +169,8 @@ def advance_group(
             finished = keep_best(finished, longer, W, settings.length_penalty)
         if len(running) == W:
             break
-    length = len(running[0].rows)
-    is_done = len(finished) == W and cannot_improve(finished, float(sums_X[best_C[0]]), length, settings, prompt_length)
+    best_sum, generated = float(sums_X[best_C[0]]), len(running[0].rows)
+    is_done = len(finished) == W and cannot_improve(finished, best_sum, generated, settings)
     return Group(tuple(running), finished, is_done)
 
 
@@ -208,17 +195,18 @@ def keep_best(
 
 
 def cannot_improve(
-    finished: tuple[Hypothesis, ...], best_sum: float, written: int, settings: GenerationConfig, prompt_length: int
+    finished: tuple[Hypothesis, ...], best_sum: float, generated: int, settings: GenerationConfig
 ) -> bool:
     """Whether a full group is done: no continuation of this step could end with more than the worst finished score.
 
     `best_sum` is the sum of the best continuation, which may be an end. early_stopping=True is always done; "never" assumes
-    the most favourable length, the longest if length_penalty > 0; False the present length.
+    the most favourable length, the longest if length_penalty > 0; False the present one, `generated`.
     """
     if settings.early_stopping is True:
         return True
     patient = settings.early_stopping == "never" and settings.length_penalty > 0
-    hoped_length = settings.max_length - prompt_length if patient else written
+    prompt_length = len(finished[0].ids) - len(finished[0].rows)
+    hoped_length = settings.max_length - prompt_length if patient else generated
     hope: float = best_sum / hoped_length**settings.length_penalty
     return min(hypothesis.score for hypothesis in finished) >= hope
 

@@ -19,7 +19,16 @@ from led_ref.generation.greedy_search import IdsOfSteps, build_pick, generate_id
 from led_ref.generation.group_beam_search import group_beam_search
 from led_ref.generation.processors import build_processors
 from led_ref.generation.settings.settings import GenerationConfig
-from led_ref.generation.step import NO_OWN_RULES, Ids, OwnRules, Recorder, SearchProgress, SearchResult, StepFunction
+from led_ref.generation.step import (
+    NO_OWN_RULES,
+    Hooks,
+    Ids,
+    OwnRules,
+    Recorder,
+    SearchProgress,
+    SearchResult,
+    StepFunction,
+)
 from led_ref.generation.stopping_criteria import build_stopping
 
 __all__ = ["beam_search", "greedy_search", "group_beam_search", "make_prompt", "search", "stream"]
@@ -52,16 +61,15 @@ def search(
         InputError: if the model's logits contain NaN.
     """
     processors = build_processors(settings, prompt_length=prompt_ids.shape[1], source_ids=source_ids, own=own)
-    stopping = build_stopping(settings, own)
+    hooks = Hooks(processors, build_stopping(settings, own), progress, record)
     if settings.num_beam_groups > 1:
-        if stopping:
+        if hooks.stopping:
             raise SettingsError(
                 f"num_beam_groups is {settings.num_beam_groups}: groups of beams know no stop_strings, max_time or "
                 "stopping_criteria. Leave these out, or pass num_beam_groups=1."
             )
-        return group_beam_search(step, prompt_ids, settings, processors, progress=progress, record=record)
-    find = beam_search if settings.num_beams > 1 else greedy_search
-    return find(step, prompt_ids, settings, processors, stopping=stopping, progress=progress, record=record)
+        return group_beam_search(step, prompt_ids, settings, hooks)
+    return (beam_search if settings.num_beams > 1 else greedy_search)(step, prompt_ids, settings, hooks)
 
 
 def stream(
@@ -84,9 +92,8 @@ def stream(
             "nothing to stream. Pass num_beams=1 (greedy search, or sampling with do_sample=True), or do not stream."
         )
     processors = build_processors(settings, prompt_length=prompt_ids.shape[1], source_ids=source_ids, own=own)
-    stopping = build_stopping(settings, own)
-    pick = build_pick(settings, len(prompt_ids))
-    return generate_ids(step, prompt_ids, settings, processors, pick, stopping=stopping, progress=progress)
+    hooks = Hooks(processors, build_stopping(settings, own), progress)
+    return generate_ids(step, prompt_ids, settings, hooks, build_pick(settings, len(prompt_ids)))
 
 
 def make_prompt(decoder_input_ids: npt.NDArray[np.integer] | None, *, documents: int, start_token_id: int) -> Ids:

@@ -81,6 +81,50 @@ NO_OWN_RULES = OwnRules()
 
 
 @dataclass(frozen=True)
+class Hooks:
+    """What a search calls in each step beside the model.
+
+    Args:
+        processors: from `build_processors`. Greedy search and sampling give them raw logits, beams log-probabilities.
+        stopping: from `build_stopping`. They see the ids with the new one; beam search gives them its candidates.
+        progress: called once a step with (length so far, max_length).
+        record: called with the name and the array of each decision: `greedy.step.N.tokens`, `beam.step.N.running.beams`.
+    """
+
+    processors: Sequence[Processor] = ()
+    stopping: Sequence[StoppingCriterion] = ()
+    progress: SearchProgress | None = None
+    record: Recorder | None = None
+
+    def process(self, ids_NU: Ids, scores_NV: Scores) -> Scores:
+        """The scores after all processors, in their order."""
+        for processor in self.processors:
+            scores_NV = processor(ids_NU, scores_NV)
+        return scores_NV
+
+    def stops(self, ids_NU: Ids, scores: tuple[Scores, ...] | None) -> npt.NDArray[np.bool_]:
+        """Which rows (N,) any of the criteria stops.
+
+        Raises:
+            InputError: if a criterion returns neither a bool for each row nor one for all.
+        """
+        stops_N = np.zeros(len(ids_NU), dtype=bool)
+        for criterion in self.stopping:
+            found = np.asarray(criterion(ids_NU, scores))
+            if found.dtype != bool or found.shape not in ((), stops_N.shape):
+                name = getattr(criterion, "__name__", type(criterion).__name__)
+                raise InputError(
+                    f"stopping_criteria {name} returned {found.dtype} of shape {found.shape}. "
+                    f"Return one bool, or an array of {len(ids_NU)}: one for each row."
+                )
+            stops_N |= found
+        return stops_N
+
+
+NO_HOOKS = Hooks()
+
+
+@dataclass(frozen=True)
 class SearchResult:
     """The finished hypotheses of a search. R = num_return_sequences rows for each document, with beams the best first.
 
@@ -145,34 +189,6 @@ def call_step(
             "Look for NaN or overflow in the weights and the activations; computing in float32 avoids most overflows."
         )
     return logits_NV
-
-
-def apply_processors(processors: Sequence[Processor], ids_NU: Ids, scores_NV: Scores) -> Scores:
-    """The scores after all processors, in their order."""
-    for processor in processors:
-        scores_NV = processor(ids_NU, scores_NV)
-    return scores_NV
-
-
-def hits_a_criterion(
-    criteria: Sequence[StoppingCriterion], ids_NU: Ids, scores: tuple[Scores, ...] | None
-) -> npt.NDArray[np.bool_]:
-    """Which rows (N,) any of the criteria stops.
-
-    Raises:
-        InputError: if one returns neither a bool for each row nor one for all.
-    """
-    stops_N = np.zeros(len(ids_NU), dtype=bool)
-    for criterion in criteria:
-        found = np.asarray(criterion(ids_NU, scores))
-        if found.dtype != bool or found.shape not in ((), stops_N.shape):
-            name = getattr(criterion, "__name__", type(criterion).__name__)
-            raise InputError(
-                f"stopping_criteria {name} returned {found.dtype} of shape {found.shape}. "
-                f"Return one bool, or an array of {len(ids_NU)}: one for each row."
-            )
-        stops_N |= found
-    return stops_N
 
 
 def log_softmax(logits_NV: Scores) -> Scores:

@@ -103,13 +103,13 @@ def test_never_hopes_for_length_only_where_length_pays():
     finished = (Hypothesis((START, EOS), (0,), -8.0),)
     hopeless = {
         penalty: cannot_improve(
-            finished, -4.0, 1, GenerationConfig(early_stopping="never", length_penalty=penalty, max_length=12), 1
+            finished, -4.0, 1, GenerationConfig(early_stopping="never", length_penalty=penalty, max_length=12)
         )
         for penalty in (-1.0, 0.0, 1.0)
     }
     assert hopeless == {-1.0: False, 0.0: False, 1.0: False}
-    assert cannot_improve(finished, -9.0, 1, GenerationConfig(early_stopping=False, max_length=12), 1)
-    assert not cannot_improve(finished, -9.0, 1, GenerationConfig(early_stopping="never", max_length=12), 1)
+    assert cannot_improve(finished, -9.0, 1, GenerationConfig(early_stopping=False, max_length=12))
+    assert not cannot_improve(finished, -9.0, 1, GenerationConfig(early_stopping="never", max_length=12))
 
 
 def test_a_step_tells_the_beams_that_go_on():

@@ -37,12 +37,12 @@ PLANTED = [
         "A text that has ended goes on.",
     ),
     (
-        "length-penalty-sign", BEAM, "np.float32(written**settings.length_penalty)",
-        "np.float32(written**-settings.length_penalty)",
+        "length-penalty-sign", BEAM, "np.float32(generated**settings.length_penalty)",
+        "np.float32(generated**-settings.length_penalty)",
         "A positive length penalty favours short texts.",
     ),
     (
-        "length-counts-the-prompt", BEAM, "written = beams.length + 1 - prompt_length", "written = beams.length + 1",
+        "length-counts-the-prompt", BEAM, "generated = beams.length + 1 - beams.prompt_length", "generated = beams.length + 1",
         "The length penalty counts the start id and the prompt.",
     ),
     (
@@ -68,8 +68,8 @@ PLANTED = [
         '"never" hopes for the longest text where short ones are favoured.',
     ),
     (
-        "hope-against-the-best", BEAM, "finished_scores_BW.min(axis=1, keepdims=True)",
-        "finished_scores_BW.max(axis=1, keepdims=True)",
+        "hope-against-the-best", BEAM, "beams.finished_scores_BW.min(axis=1, keepdims=True)",
+        "beams.finished_scores_BW.max(axis=1, keepdims=True)",
         "A document is closed when its best finished text, not its worst, cannot be beaten.",
     ),
     (
@@ -77,7 +77,7 @@ PLANTED = [
         "A closed document takes more texts while others of its batch go on.",
     ),
     (
-        "closed-opens-again", BEAM, "is_open_B=beams.is_open_B & can_improve_B", "is_open_B=can_improve_B",
+        "closed-opens-again", BEAM, "is_open_B=beams.is_open_B & can_improve(after, settings)", "is_open_B=can_improve(after, settings)",
         "A document that was closed can open again.",
     ),
     (
@@ -85,13 +85,13 @@ PLANTED = [
         "Beams add up logits instead of log-probabilities.",
     ),
     (
-        "renormalised", BEAM, "scores_NV = apply_processors(processors, prefix_NU, logprobs_NV)",
-        "scores_NV = log_softmax(apply_processors(processors, prefix_NU, logprobs_NV))",
+        "renormalised", BEAM, "scores_NV = hooks.process(prefix_NU, logprobs_NV)",
+        "scores_NV = log_softmax(hooks.process(prefix_NU, logprobs_NV))",
         "What the processors leave is normalised again.",
     ),
     (
         "parents-forgotten", BEAM,
-        "parents = _as_rows(beams.running_rows_BWL[:, :, beams.length - 1 - prompt_length]).astype(np.int64)",
+        "parents = _as_rows(beams.running_rows_BWL[:, :, beams.length - 1 - beams.prompt_length]).astype(np.int64)",
         "parents = np.arange(len(new_ids))",
         "The model is not told that beams have changed places.",
     ),

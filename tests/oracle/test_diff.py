@@ -351,8 +351,8 @@ PLANTED = [
      "step.0.logits"),
     ("n-grams longer by one", "led_ref/generation/processors.py", "size=settings.no_repeat_ngram_size)",
      "size=settings.no_repeat_ngram_size + 1)", "beam.step.*.scores"),
-    ("length penalty upside down", "led_ref/generation/beam_search.py", "np.float32(written**settings.length_penalty)",
-     "np.float32(written**-settings.length_penalty)", "beam.step.*.finished.scores"),
+    ("length penalty upside down", "led_ref/generation/beam_search.py", "np.float32(generated**settings.length_penalty)",
+     "np.float32(generated**-settings.length_penalty)", "beam.step.*.finished.scores"),
 ]  # fmt: skip
 
 # Runs one generation with each copy of the package, in one process: NumPy is imported once.

@@ -46,10 +46,9 @@ def check_value(name: str, found: Found) -> Any:
         SettingsError: if the setting cannot have such a value, whatever else is set.
     """
     form = SETTINGS[name].form
-    try:
-        return form.read(found.value)
-    except ValueError:
-        raise SettingsError(f"{name} is {found.value!r} (from {found.place}); it must be {form.wanted}.") from None
+    if not form.fits(found.value):
+        raise SettingsError(f"{name} is {found.value!r} (from {found.place}); it must be {form.wanted}.")
+    return form.convert(found.value)
 
 
 def _places(found: Mapping[str, Found]) -> Callable[[str], str]:

@@ -68,7 +68,20 @@ class GivenSettings:
         )
 
     def resolve(self, *, prompt_length: int, max_positions: int, vocab_size: int) -> GenerationConfig:
-        """The settings of one call, complete and checked; arguments and errors as in `resolve_settings`."""
+        """The settings of one call, complete and checked.
+
+        Without any length 20 new tokens are generated (fewer where the decoder's positions end). Of max_new_tokens and
+        max_length the one from the call counts, and max_new_tokens if both come from the same place; min_new_tokens and
+        min_length likewise.
+
+        Args:
+            prompt_length: P, the ids of the prompt, the start id included.
+            max_positions: how long a target the decoder has positions for.
+            vocab_size: V.
+
+        Raises:
+            SettingsError: for values that contradict each other, have no effect, or do not fit the model.
+        """
         values = {name: found.value for name, found in self.found.items()}
         if values.get("decoder_start_token_id") is None:
             values["decoder_start_token_id"] = values.get("bos_token_id")
@@ -153,23 +166,7 @@ def resolve_settings(
     max_positions: int,
     vocab_size: int,
 ) -> GenerationConfig:
-    """The settings of one call, complete and checked: `look_up` and `resolve` in one.
-
-    Without any length 20 new tokens are generated (fewer where the decoder's positions end). Of max_new_tokens and
-    max_length the one from the call counts, and max_new_tokens if both come from the same place; min_new_tokens and
-    min_length likewise.
-
-    Args:
-        call: as in `look_up`.
-        generation_config: as in `look_up`.
-        config_values: as in `look_up`.
-        prompt_length: P, the ids of the prompt, the start id included.
-        max_positions: how long a target the decoder has positions for.
-        vocab_size: V.
-
-    Raises:
-        SettingsError: as `look_up`, and for values that contradict each other or do not fit the model.
-    """
+    """`look_up`, then `GivenSettings.resolve`: arguments and errors as there."""
     given = look_up(call, generation_config, config_values)
     return given.resolve(prompt_length=prompt_length, max_positions=max_positions, vocab_size=vocab_size)
 

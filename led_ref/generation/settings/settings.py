@@ -12,31 +12,7 @@ forms mean.
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, get_type_hints
 
-from led_ref.generation.settings.value_forms import (
-    BIASES,
-    CUTOFF,
-    DECAY,
-    EARLY_STOPPING,
-    FINITE,
-    GROUP_PENALTY,
-    ID_OR_IDS,
-    IDS,
-    ONE_ID,
-    PART_ABOVE_0,
-    PART_OFF_AT_0,
-    PART_OFF_AT_1,
-    PART_OFF_AT_NONE,
-    PENALTY_FACTOR,
-    RUNS_OF_IDS,
-    SECONDS,
-    SEED,
-    TEMPERATURE,
-    TEXTS,
-    YES_OR_NO,
-    Form,
-    integer,
-    one_of,
-)
+from led_ref.generation.settings import value_forms as forms
 
 DEFAULT_NEW_TOKENS = 20
 
@@ -51,25 +27,13 @@ class Setting:
         is_special_id: it is looked up in config.json too where a generation_config.json leaves it out.
     """
 
-    form: Form
+    form: forms.Form
     needs: str = ""
     is_special_id: bool = False
 
 
-def _special(form: Form) -> Setting:
-    return Setting(form, is_special_id=True)
-
-
-def _sampling(form: Form) -> Setting:
-    return Setting(form, needs="do_sample")
-
-
-def _beams(form: Form) -> Setting:
-    return Setting(form, needs="num_beams")
-
-
-_FLAG = Setting(YES_OR_NO)
-_OUTPUT = Setting(YES_OR_NO, needs="return_dict_in_generate")
+_FLAG = Setting(forms.YES_OR_NO)
+_OUTPUT = Setting(forms.YES_OR_NO, "return_dict_in_generate")
 
 
 @dataclass(frozen=True)
@@ -134,47 +98,47 @@ class GenerationConfig:
         output_hidden_states: whether generate returns all hidden states.
     """
 
-    num_beams: Annotated[int, Setting(integer(1))] = 1
-    num_beam_groups: Annotated[int, Setting(integer(1))] = 1
-    diversity_penalty: Annotated[float, Setting(GROUP_PENALTY)] = 0.0
-    num_return_sequences: Annotated[int, Setting(integer(1))] = 1
-    length_penalty: Annotated[float, _beams(FINITE)] = 1.0
-    early_stopping: Annotated[bool | str, _beams(EARLY_STOPPING)] = False
-    max_length: Annotated[int, Setting(integer(1))] = 1 + DEFAULT_NEW_TOKENS
-    max_new_tokens: Annotated[int | None, Setting(integer(1))] = None
-    min_length: Annotated[int, Setting(integer(0))] = 0
-    min_new_tokens: Annotated[int | None, Setting(integer(0))] = None
-    no_repeat_ngram_size: Annotated[int, Setting(integer(0))] = 0
-    encoder_no_repeat_ngram_size: Annotated[int, Setting(integer(0))] = 0
-    repetition_penalty: Annotated[float, Setting(PENALTY_FACTOR)] = 1.0
-    encoder_repetition_penalty: Annotated[float, Setting(PENALTY_FACTOR)] = 1.0
-    forced_bos_token_id: Annotated[int | None, Setting(ONE_ID)] = None
-    forced_eos_token_id: Annotated[int | tuple[int, ...] | None, Setting(ID_OR_IDS)] = None
-    eos_token_id: Annotated[int | tuple[int, ...] | None, _special(ID_OR_IDS)] = None
-    pad_token_id: Annotated[int | None, _special(ONE_ID)] = None
-    bos_token_id: Annotated[int | None, _special(ONE_ID)] = None
-    decoder_start_token_id: Annotated[int | None, _special(ONE_ID)] = None
+    num_beams: Annotated[int, Setting(forms.integer(1))] = 1
+    num_beam_groups: Annotated[int, Setting(forms.integer(1))] = 1
+    diversity_penalty: Annotated[float, Setting(forms.GROUP_PENALTY)] = 0.0
+    num_return_sequences: Annotated[int, Setting(forms.integer(1))] = 1
+    length_penalty: Annotated[float, Setting(forms.FINITE, "num_beams")] = 1.0
+    early_stopping: Annotated[bool | str, Setting(forms.EARLY_STOPPING, "num_beams")] = False
+    max_length: Annotated[int, Setting(forms.integer(1))] = 1 + DEFAULT_NEW_TOKENS
+    max_new_tokens: Annotated[int | None, Setting(forms.integer(1))] = None
+    min_length: Annotated[int, Setting(forms.integer(0))] = 0
+    min_new_tokens: Annotated[int | None, Setting(forms.integer(0))] = None
+    no_repeat_ngram_size: Annotated[int, Setting(forms.integer(0))] = 0
+    encoder_no_repeat_ngram_size: Annotated[int, Setting(forms.integer(0))] = 0
+    repetition_penalty: Annotated[float, Setting(forms.PENALTY_FACTOR)] = 1.0
+    encoder_repetition_penalty: Annotated[float, Setting(forms.PENALTY_FACTOR)] = 1.0
+    forced_bos_token_id: Annotated[int | None, Setting(forms.ONE_ID)] = None
+    forced_eos_token_id: Annotated[int | tuple[int, ...] | None, Setting(forms.ID_OR_IDS)] = None
+    eos_token_id: Annotated[int | tuple[int, ...] | None, Setting(forms.ID_OR_IDS, is_special_id=True)] = None
+    pad_token_id: Annotated[int | None, Setting(forms.ONE_ID, is_special_id=True)] = None
+    bos_token_id: Annotated[int | None, Setting(forms.ONE_ID, is_special_id=True)] = None
+    decoder_start_token_id: Annotated[int | None, Setting(forms.ONE_ID, is_special_id=True)] = None
     do_sample: Annotated[bool, _FLAG] = False
-    seed: Annotated[int | tuple[int, ...] | None, _sampling(SEED)] = None
-    temperature: Annotated[float, _sampling(TEMPERATURE)] = 1.0
-    top_h: Annotated[float | None, _sampling(PART_OFF_AT_NONE)] = None
-    top_k: Annotated[int, _sampling(integer(0))] = 50
-    top_p: Annotated[float, _sampling(PART_OFF_AT_1)] = 1.0
-    min_p: Annotated[float, _sampling(PART_OFF_AT_0)] = 0.0
-    typical_p: Annotated[float, _sampling(PART_ABOVE_0)] = 1.0
-    epsilon_cutoff: Annotated[float, _sampling(CUTOFF)] = 0.0
-    eta_cutoff: Annotated[float, _sampling(CUTOFF)] = 0.0
-    sequence_bias: Annotated[tuple[tuple[tuple[int, ...], float], ...], Setting(BIASES)] = ()
-    bad_words_ids: Annotated[tuple[tuple[int, ...], ...], Setting(RUNS_OF_IDS)] = ()
-    suppress_tokens: Annotated[tuple[int, ...], Setting(IDS)] = ()
-    begin_suppress_tokens: Annotated[tuple[int, ...], Setting(IDS)] = ()
-    exponential_decay_length_penalty: Annotated[tuple[int, float] | None, Setting(DECAY, needs="eos_token_id")] = None
+    seed: Annotated[int | tuple[int, ...] | None, Setting(forms.SEED, "do_sample")] = None
+    temperature: Annotated[float, Setting(forms.TEMPERATURE, "do_sample")] = 1.0
+    top_h: Annotated[float | None, Setting(forms.PART_OFF_AT_NONE, "do_sample")] = None
+    top_k: Annotated[int, Setting(forms.integer(0), "do_sample")] = 50
+    top_p: Annotated[float, Setting(forms.PART_OFF_AT_1, "do_sample")] = 1.0
+    min_p: Annotated[float, Setting(forms.PART_OFF_AT_0, "do_sample")] = 0.0
+    typical_p: Annotated[float, Setting(forms.PART_ABOVE_0, "do_sample")] = 1.0
+    epsilon_cutoff: Annotated[float, Setting(forms.CUTOFF, "do_sample")] = 0.0
+    eta_cutoff: Annotated[float, Setting(forms.CUTOFF, "do_sample")] = 0.0
+    sequence_bias: Annotated[tuple[tuple[tuple[int, ...], float], ...], Setting(forms.BIASES)] = ()
+    bad_words_ids: Annotated[tuple[tuple[int, ...], ...], Setting(forms.RUNS_OF_IDS)] = ()
+    suppress_tokens: Annotated[tuple[int, ...], Setting(forms.IDS)] = ()
+    begin_suppress_tokens: Annotated[tuple[int, ...], Setting(forms.IDS)] = ()
+    exponential_decay_length_penalty: Annotated[tuple[int, float] | None, Setting(forms.DECAY, "eos_token_id")] = None
     remove_invalid_values: Annotated[bool, _FLAG] = False
     renormalize_logits: Annotated[bool, _FLAG] = False
-    stop_strings: Annotated[tuple[str, ...], Setting(TEXTS)] = ()
-    max_time: Annotated[float | None, Setting(SECONDS)] = None
+    stop_strings: Annotated[tuple[str, ...], Setting(forms.TEXTS)] = ()
+    max_time: Annotated[float | None, Setting(forms.SECONDS)] = None
     use_cache: Annotated[bool, _FLAG] = True
-    cache_implementation: Annotated[str, Setting(one_of("dynamic", "static"))] = "dynamic"
+    cache_implementation: Annotated[str, Setting(forms.one_of("dynamic", "static"))] = "dynamic"
     return_dict_in_generate: Annotated[bool, _FLAG] = False
     output_scores: Annotated[bool, _OUTPUT] = False
     output_logits: Annotated[bool, _OUTPUT] = False
