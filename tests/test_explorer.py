@@ -16,6 +16,7 @@ from led_ref.cli.main import main
 from led_ref.errors import InputError
 from led_ref.generation.beam_search import beam_search
 from led_ref.generation.settings.settings import GenerationSettings
+from led_ref.generation.step import Hooks
 from led_ref.pipelines.global_attention import global_mask
 from led_ref.tools.explorer.fates import search_record
 from led_ref.tools.explorer.page import FOLDER, page
@@ -132,7 +133,7 @@ def test_every_fate_is_what_the_next_state_says():
             lambda ids, parents, logits=logits, calls=calls: logits[next(calls)][ids[:, -1]],
             np.array([[0]]),
             settings,
-            record=listener.hear_search,
+            Hooks(record=listener.hear_search),
         )
         told = search_record(listener.steps, settings, lambda ids, skip=False: " ".join(map(str, ids)))
         for number, (step, state) in enumerate(zip(told["steps"], listener.steps.values(), strict=True)):

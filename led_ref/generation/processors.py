@@ -1,23 +1,23 @@
-"""Score processors: rules that change the scores of the next id before the search looks at them.
+"""Logits processors: rules that change the scores of the next id before the search chooses.
 
-Each is a pure function of the ids written so far and the scores of the next one,
+Each is a pure function of the ids so far (prompt and generated prefix) and the scores of the next one,
 
     processor(ids_NU, scores_NV) -> scores_NV
 
-that leaves its arguments as they are. A forbidden id gets -inf. Two ids in a row that may not come twice, for one:
+that leaves its arguments as they are. A forbidden id gets -inf. For example, no two ids in a row may come twice:
 
     >>> ids = np.array([[5, 6, 5]])
     >>> forbid_repeated_ngrams(ids, np.zeros((1, 8)), size=2).tolist()
     [[0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -inf, 0.0]]
 
-(5, 6) was written, so 6 may not follow 5 again. `build_processors` picks those that the settings ask for, in the order
-in which transformers applies them (docs/semantics.md, generate). Greedy search hands in raw logits, beam search
-log-probabilities: a penalty that scales scores therefore means something else in each.
+The ids contain (5, 6), so 6 may not follow 5 again. `build_processors` picks those that the settings ask for, in
+transformers' order (docs/semantics.md, generate). Greedy search hands in raw logits, beam search log-probabilities: a
+penalty that scales scores therefore means something else in each.
 
-Here are the rules about repetition, length and forced ids; those that name ids are in `biases.py`, and the filters for
-sampling (temperature, top-k, ...) in `warpers.py`.
+This file holds the rules about repetition, length and forced ids; `processors_by_id.py` those that name ids, `warpers.py`
+the logits warpers of sampling (temperature, top-k, ...).
 
-N rows, U ids written so far, V vocabulary, B documents, T source positions. Rows of one document are neighbours.
+N rows, U ids so far, V vocabulary, B documents, T source positions. Rows of one document are neighbours.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,7 +40,7 @@ from led_ref.generation.settings.settings import GenerationConfig
 from led_ref.generation.step import NO_OWN_RULES, Ids, OwnRules, Processor, Scores, log_softmax
 from led_ref.generation.warpers import build_warpers
 
-# For each document: the first n - 1 ids of an n-gram -> every id that ends one that begins so.
+# Of one document: the first n - 1 ids of an n-gram -> the last ids of all n-grams that begin with them.
 NgramTable = Mapping[tuple[int, ...], Sequence[int]]
 
 
@@ -51,23 +51,25 @@ def build_processors(
 
     Args:
         settings: resolved settings.
-        prompt_length: P, the ids that are there before the first is written.
+        prompt_length: P.
         source_ids: (B, T) int64, the ids that the encoder read, padding included, as in transformers. The two encoder
-            settings need them; what they need of them is worked out here, once for each document.
+            settings need them; their tables are made here, once for each document.
         own: the caller's own rules.
 
     Raises:
-        SettingsError: if a setting looks at the source's ids and there are none.
+        SettingsError: if a setting needs source ids and they are None.
     """
     chosen: list[Processor] = []
     if settings.sequence_bias:
         chosen.append(partial(add_biases, biases=bias_table(settings.sequence_bias)))
     chosen += _against_repetition(settings, source_ids)
-    # An end by itself may stand among the bad words; it stays allowed, or no text could end.
+    # An end id by itself may be among the bad words; it stays allowed, or no text could end.
     bad = [run for run in settings.bad_words_ids if run not in [(token,) for token in settings.eos_token_ids]]
     if bad:
         chosen.append(partial(add_biases, biases=bias_table((run, -np.inf) for run in dict.fromkeys(bad))))
-    chosen += _about_length(settings, prompt_length)
+    least = max(settings.min_length, prompt_length + (settings.min_new_tokens or 0))
+    if settings.eos_token_ids and least > prompt_length:
+        chosen.append(partial(forbid_early_end, eos_token_ids=settings.eos_token_ids, least_length=least))
     if own.prefix_allowed_tokens_fn is not None:
         rows, beams = settings.rows_per_document, settings.num_beams
         allowed = own.prefix_allowed_tokens_fn
@@ -87,11 +89,12 @@ def build_processors(
     if settings.suppress_tokens:
         chosen.append(partial(suppress, token_ids=settings.suppress_tokens))
     if settings.begin_suppress_tokens:
-        # Where the first id is forced, it is the second that a text begins with.
+        # Where the first id is forced, the text begins with the second one.
         begin = prompt_length + (prompt_length == 1 and settings.forced_bos_token_id is not None)
         chosen.append(partial(suppress, token_ids=settings.begin_suppress_tokens, at_length=begin))
     chosen += [checked(processor) for processor in own.logits_processor]
-    chosen += build_warpers(settings)
+    if settings.do_sample:
+        chosen += build_warpers(settings)
     if settings.renormalize_logits:
         chosen.append(renormalize)
     return tuple(chosen)
@@ -116,21 +119,10 @@ def _against_repetition(settings: GenerationConfig, source_ids: Ids | None) -> l
     return chosen
 
 
-def _about_length(settings: GenerationConfig, prompt_length: int) -> list[Processor]:
-    chosen: list[Processor] = []
-    eos = settings.eos_token_ids
-    if eos and settings.min_length > 0:
-        chosen.append(partial(forbid_early_end, eos_token_ids=eos, least_length=settings.min_length))
-    if eos and settings.min_new_tokens:
-        least = prompt_length + settings.min_new_tokens
-        chosen.append(partial(forbid_early_end, eos_token_ids=eos, least_length=least))
-    return chosen
-
-
 def penalise_repetition(ids_NU: Ids, scores_NV: Scores, *, penalty: float) -> Scores:
-    """Every id that was written already: its score times `penalty` if negative, divided by it if not.
+    """Every id of the prompt and prefix: its score times `penalty` if negative, divided by it if not.
 
-    Either way a penalty above 1 lowers the score. Once, however often the id was written.
+    Either way a penalty above 1 lowers the score: once, however often the id occurs.
     Source: Keskar et al. 2019 (CTRL), section 4.1; transformers' RepetitionPenaltyLogitsProcessor.
 
     Example:
@@ -162,24 +154,24 @@ def favour_source_ids(ids_NU: Ids, scores_NV: Scores, *, source_ids: Sequence[Id
 
 
 def forbid_repeated_ngrams(ids_NU: Ids, scores_NV: Scores, *, size: int) -> Scores:
-    """No `size` ids may come twice in the same order: what would end a second one gets -inf.
+    """No n-gram of `size` ids may come twice: an id that would complete a second one gets -inf.
 
     With size 1 no id may come twice at all, those of the prompt included.
     Source: Paulus et al. 2017, section 2.5; transformers' NoRepeatNGramLogitsProcessor.
     """
-    written = ids_NU.shape[1]
-    if written < size:
+    length = ids_NU.shape[1]
+    if length < size:
         return scores_NV
     scores_NV = scores_NV.copy()
     ngrams_NSn = sliding_window_view(ids_NU, size, axis=1)
-    beginning_N1n = ids_NU[:, None, written + 1 - size :]
+    beginning_N1n = ids_NU[:, None, length + 1 - size :]
     rows, starts = (ngrams_NSn[:, :, :-1] == beginning_N1n).all(axis=-1).nonzero()
     scores_NV[rows, ngrams_NSn[rows, starts, -1]] = -np.inf
     return scores_NV
 
 
 def ngram_table(source_ids_T: Ids, *, size: int) -> NgramTable:
-    """All n-grams of one document, looked up by their first n - 1 ids.
+    """All n-grams of one document: from their first n - 1 ids to the last ones.
 
     Example:
         >>> ngram_table(np.array([5, 6, 5, 7]), size=2)
@@ -193,7 +185,7 @@ def ngram_table(source_ids_T: Ids, *, size: int) -> NgramTable:
 
 
 def forbid_source_ngrams(ids_NU: Ids, scores_NV: Scores, *, tables: Sequence[NgramTable], size: int) -> Scores:
-    """No `size` ids of the source may be written in the same order: what would end such a run gets -inf.
+    """No n-gram of `size` ids of the source may be copied: an id that would complete one gets -inf.
 
     Source: transformers' EncoderNoRepeatNGramLogitsProcessor.
 
@@ -202,18 +194,18 @@ def forbid_source_ngrams(ids_NU: Ids, scores_NV: Scores, *, tables: Sequence[Ngr
         >>> forbid_source_ngrams(np.array([[0, 5]]), np.zeros((1, 9)), tables=tables, size=2)[0].nonzero()
         (array([6, 7]),)
     """
-    written = ids_NU.shape[1]
-    if written < size - 1:
+    length = ids_NU.shape[1]
+    if length < size - 1:
         return scores_NV
     scores_NV = scores_NV.copy()
     beams = len(scores_NV) // len(tables)
-    for n, beginning in enumerate(ids_NU[:, written + 1 - size :].tolist()):
+    for n, beginning in enumerate(ids_NU[:, length + 1 - size :].tolist()):
         scores_NV[n, tables[n // beams].get(tuple(beginning), ())] = -np.inf
     return scores_NV
 
 
 def forbid_early_end(ids_NU: Ids, scores_NV: Scores, *, eos_token_ids: Sequence[int], least_length: int) -> Scores:
-    """No id that ends the text as long as fewer than `least_length` ids, the prompt's included, are written.
+    """No id that ends the text before `least_length` ids, the prompt's included.
 
     Source: transformers' MinLengthLogitsProcessor and MinNewTokensLengthLogitsProcessor.
     """
@@ -225,7 +217,7 @@ def forbid_early_end(ids_NU: Ids, scores_NV: Scores, *, eos_token_ids: Sequence[
 
 
 def force_ids(ids_NU: Ids, scores_NV: Scores, *, token_ids: Sequence[int], at_length: int) -> Scores:
-    """When `at_length` ids are written, only `token_ids` may follow: 0 for them, -inf for all others.
+    """After `at_length` ids, only `token_ids` may follow: 0 for them, -inf for all others.
 
     Source: transformers' ForcedBOSTokenLogitsProcessor (length 1) and ForcedEOSTokenLogitsProcessor (max_length - 1).
     """
@@ -237,7 +229,7 @@ def force_ids(ids_NU: Ids, scores_NV: Scores, *, token_ids: Sequence[int], at_le
 
 
 def renormalize(ids_NU: Ids, scores_NV: Scores) -> Scores:
-    """Scores as log-probabilities again, after rules that changed some of them. Rows in which all is forbidden stay so.
+    """Scores as log-probabilities again, after rules that changed some of them. A row in which all ids are forbidden stays so.
 
     Source: transformers' LogitNormalization.
     """

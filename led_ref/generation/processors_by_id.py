@@ -1,13 +1,13 @@
-"""More rules about the next id: those that name ids, and those that repair or rescale all scores.
+"""More logits processors: those that name ids, and those that repair or rescale all scores.
 
 They have the form of processors.py, `(ids_NU, scores_NV) -> scores_NV`, and like them leave their arguments as they are.
-Ids 5 and 6 may not come in a row, for one; so after a 5, 6 is forbidden:
+For example, ids 5 and 6 may not come in a row; so after a 5, 6 is forbidden:
 
     >>> bad = bias_table([((5, 6), -np.inf)])
     >>> add_biases(np.array([[2, 5]]), np.zeros((1, 8)), biases=bad).tolist()
     [[0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -inf, 0.0]]
 
-N rows, U ids written so far, V vocabulary.
+N rows, U ids so far (prompt and generated prefix), V vocabulary.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -31,7 +31,7 @@ class BiasesOfLength:
 
 
 def bias_table(pairs: Iterable[tuple[tuple[int, ...], float]]) -> list[BiasesOfLength]:
-    """Runs of ids and their biases, sorted by length, so that all of one length are looked for at once."""
+    """Runs of ids and their biases, grouped by length, so that all of one length are compared at once."""
     by_length: dict[int, list[tuple[tuple[int, ...], float]]] = {}
     for run, bias in pairs:
         by_length.setdefault(len(run), []).append((run, bias))
@@ -43,9 +43,9 @@ def bias_table(pairs: Iterable[tuple[tuple[int, ...], float]]) -> list[BiasesOfL
 
 
 def add_biases(ids_NU: Ids, scores_NV: Scores, *, biases: Sequence[BiasesOfLength]) -> Scores:
-    """To the score of a run's last id, its bias, wherever the run's other ids are the last that were written.
+    """Add a run's bias to the score of its last id, in each row that ends with the run's other ids.
 
-    A run of one id always gets its bias. Of several runs that end in one id the biases add up. A bias of -inf forbids, and
+    A run of one id always gets its bias. The biases of several runs with the same last id add up. A bias of -inf forbids:
     so bad_words_ids is this rule too.
     Source: transformers' SequenceBiasLogitsProcessor and NoBadWordsLogitsProcessor.
 
@@ -55,19 +55,19 @@ def add_biases(ids_NU: Ids, scores_NV: Scores, *, biases: Sequence[BiasesOfLengt
         [3.0, 1.0]
     """
     sums_NV = np.zeros_like(scores_NV)
-    written = ids_NU.shape[1]
+    length = ids_NU.shape[1]
     for same in biases:
         before = same.beginnings_XU.shape[1]
-        if before > written:
+        if before > length:
             continue
-        ends_N1U = ids_NU[:, None, written - before :]
+        ends_N1U = ids_NU[:, None, length - before :]
         rows, runs = (ends_N1U == same.beginnings_XU).all(axis=-1).nonzero()
         np.add.at(sums_NV, (rows, same.last_X[runs]), same.biases_X[runs])
     return scores_NV + sums_NV
 
 
 def suppress(ids_NU: Ids, scores_NV: Scores, *, token_ids: Sequence[int], at_length: int | None = None) -> Scores:
-    """None of `token_ids`: ever, or only when `at_length` ids are written.
+    """Forbid `token_ids`: always, or only after `at_length` ids.
 
     Source: transformers' SuppressTokensLogitsProcessor and SuppressTokensAtBeginLogitsProcessor.
     """
@@ -97,7 +97,7 @@ def favour_the_end(
     scores_NV = scores_NV.copy()
     ends = list(eos_token_ids)
     ends_NX = scores_NV[:, ends]
-    # What is forbidden stays so: infinity times anything is not to be added to it.
+    # A forbidden id stays forbidden: nothing is added to its -inf.
     raised_NX = np.abs(np.where(np.isfinite(ends_NX), ends_NX, 0)) * (factor**past - 1)
     scores_NV[:, ends] = ends_NX + raised_NX.astype(scores_NV.dtype)
     return scores_NV
@@ -108,12 +108,12 @@ def allow_by_prefix(
 ) -> Scores:
     """Only the ids that `allowed(document, ids so far)` names.
 
-    Where these were all forbidden before, in every beam of a document, they come back with a score of 0: the caller's
-    word counts more than the other rules.
+    Where other rules forbid all of these in every beam of a document, they come back with a score of 0: the caller's
+    function overrules the other rules.
     Source: De Cao et al. 2020 (arXiv 2010.00904), section 3.2; transformers' PrefixConstrainedLogitsProcessor.
 
     Raises:
-        InputError: if nothing is allowed, or what is no id of the vocabulary.
+        InputError: if no id is allowed, or one that the vocabulary does not have.
 
     Example:
         >>> after_2 = lambda document, ids: [3, 5] if ids[-1] == 2 else [4]
@@ -123,12 +123,12 @@ def allow_by_prefix(
     """
     only_NV = np.full_like(scores_NV, -np.inf)
     size = scores_NV.shape[1]
-    for n, written_U in enumerate(ids_NU):
-        token_ids = [int(token) for token in allowed(n // rows_per_document, written_U)]
+    for n, ids_U in enumerate(ids_NU):
+        token_ids = [int(token) for token in allowed(n // rows_per_document, ids_U)]
         if not token_ids or not all(0 <= token < size for token in token_ids):
             raise InputError(
                 f"prefix_allowed_tokens_fn returned {token_ids} for document {n // rows_per_document} after the ids "
-                f"{written_U.tolist()}. Return at least one id, and ids from 0 to {size - 1}."
+                f"{ids_U.tolist()}. Return at least one id, and ids from 0 to {size - 1}."
             )
         only_NV[n, token_ids] = 0
     limited_NV = scores_NV + only_NV
@@ -140,17 +140,17 @@ def allow_by_prefix(
 def remove_invalid(ids_NU: Ids, scores_NV: Scores) -> Scores:
     """NaN becomes 0, infinity the largest number and -infinity the lowest one of the dtype.
 
-    What was forbidden is then no longer quite so. Source: transformers' InfNanRemoveLogitsProcessor.
+    A forbidden id is then only very unlikely. Source: transformers' InfNanRemoveLogitsProcessor.
 
     Example:
         >>> remove_invalid(np.array([[0]]), np.array([[np.nan, 1.0, -np.inf]], np.float32)).tolist()
         [[0.0, 1.0, -3.4028234663852886e+38]]
     """
-    return np.nan_to_num(scores_NV)  # which does just that
+    return np.nan_to_num(scores_NV)
 
 
 def checked(processor: Callable[[Ids, Scores], Any]) -> Processor:
-    """A caller's own processor, and a look at what it returns: scores of the same shape, and none that is NaN."""
+    """A caller's own processor, with a check of its result: scores of the same shape, without NaN."""
 
     def apply(ids_NU: Ids, scores_NV: Scores) -> Scores:
         given_NV = np.asarray(processor(ids_NU.copy(), scores_NV.copy()))

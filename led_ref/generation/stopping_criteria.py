@@ -1,7 +1,8 @@
-"""When a text ends, besides at its end id and at max_length: stop strings, time, and the caller's own criteria.
+"""Stopping criteria: end a text at a stop string, after a time, or by the caller's own rule.
 
-A criterion is a function (ids (N, U), the scores so far or None) -> which rows stop here, (N,). It sees the new id too.
-A stop string need not end where an id ends. With ids that stand for "st", "op" and "opera":
+(Its end id and max_length end a text without them.) A criterion is a function (ids (N, U), the scores so far or None) ->
+which rows stop here, (N,). The ids include the new one. A stop string need not end where an id ends. With ids for "st",
+"op" and "opera":
 
     >>> pieces = {7: b"st", 8: b"op", 9: b"opera"}
     >>> stops = {"stop_strings": [b"stop"], "token_bytes": lambda token: pieces[token]}
@@ -25,7 +26,7 @@ def build_stopping(settings: GenerationConfig, own: OwnRules) -> tuple[StoppingC
     """The criteria that the settings ask for, then the caller's own. The clock of max_time starts here.
 
     Raises:
-        SettingsError: if there are stop strings, but nothing that says what an id is in text.
+        SettingsError: if stop_strings is set, but own.token_bytes is None.
     """
     chosen: list[StoppingCriterion] = []
     if settings.max_time is not None:
@@ -42,9 +43,9 @@ def build_stopping(settings: GenerationConfig, own: OwnRules) -> tuple[StoppingC
 
 
 def is_late(ids_NU: Ids, scores: Sequence[Scores] | None, *, ends_at: float) -> npt.NDArray[np.bool_]:
-    """All rows, once the time is over. The id that was being written then is kept.
+    """All rows, once the time is over. The id of that step is kept.
 
-    Source: transformers' MaxTimeCriteria, whose time also begins after the document is read.
+    Source: transformers' MaxTimeCriteria, whose time also begins after the encoder.
     """
     return np.full(len(ids_NU), time.monotonic() > ends_at)
 
@@ -56,9 +57,9 @@ def holds_a_stop_string(
     stop_strings: Sequence[bytes],
     token_bytes: Callable[[int], bytes],
 ) -> npt.NDArray[np.bool_]:
-    """The rows in which the last id completed a stop string. What the id holds beyond it is kept.
+    """The rows in which the last id completed a stop string. The rest of that id is kept.
 
-    Bytes are compared, not letters: a letter may be spread over several ids. Source: transformers' StopStringCriteria.
+    Bytes are compared, not letters: several ids may share one letter. Source: transformers' StopStringCriteria.
     """
     longest = max(map(len, stop_strings))
     stops_N = np.zeros(len(ids_NU), dtype=bool)
@@ -67,7 +68,7 @@ def holds_a_stop_string(
         while earlier and len(before) < longest - 1:
             before = token_bytes(earlier.pop()) + before
         text = before + token_bytes(last)
-        # From this place on, whatever is found reaches into the last id.
+        # From this start on, a match reaches into the last id.
         starts = ((stop, max(0, len(before) - len(stop) + 1)) for stop in stop_strings)
         stops_N[n] = any(text.find(stop, start) >= 0 for stop, start in starts)
     return stops_N

@@ -1,16 +1,17 @@
-"""Filters for sampling: they cut the unlikely off a distribution before an id is drawn from it.
+"""Logits warpers: for sampling, they cut the unlikely ids off a distribution before one is drawn from it.
 
-A drawn text is only as good as its worst draw, and of 50,000 unlikely ids one is drawn now and then. Each filter has its
-own idea of which ids are too unlikely; they get -inf, and what is left keeps its proportions. Here nothing is left but
-the two likeliest:
+A drawn text is only as good as its worst draw, and of 50,000 unlikely ids one is drawn now and then. Each warper decides
+in another way which ids are too unlikely; these get -inf, and the others keep their proportions. Here only the two
+likeliest remain:
 
     >>> scores = np.log(np.array([[0.5, 0.3, 0.15, 0.05]]))
     >>> top_k(np.array([[2]]), scores, k=2, least_kept=1).round(1).tolist()
     [[-0.7, -1.2, -inf, -inf]]
 
 They have the form of processors.py and come after all rules there; `build_warpers` picks them, in transformers' order.
-Probabilities are float64, so that what is cut does not depend on the order of a float32 sum. Of equal scores the lower id
-is the likelier one. With beams `least_kept` is one more than there are ends, so that a text can always go on; else it is 1.
+Probabilities are float64, so that the cut does not depend on the order of a float32 sum. Of equal scores the lower id
+is the likelier one. With beams `least_kept` is one more than the number of end ids, so that a beam can always continue;
+else it is 1.
 
 N rows, V vocabulary.
 """
@@ -32,32 +33,25 @@ MOST_FOR_TOP_H = 100
 
 
 def build_warpers(settings: GenerationConfig) -> list[Processor]:
-    """The filters that the settings ask for, in transformers' order; none unless ids are drawn."""
+    """The warpers that the settings ask for, in transformers' order; none without do_sample."""
     if not settings.do_sample:
         return []
     least = settings.candidates_per_beam if settings.num_beams > 1 else 1
-    chosen: list[Processor] = []
-    if settings.temperature != 1.0:
-        chosen.append(partial(temper, temperature=settings.temperature))
-    if settings.top_h is not None:
-        chosen.append(partial(top_h, share=settings.top_h))
-    if settings.top_k:
-        chosen.append(partial(top_k, k=settings.top_k, least_kept=least))
-    if settings.top_p < 1:
-        chosen.append(partial(top_p, share=settings.top_p, least_kept=least))
-    if settings.min_p:
-        chosen.append(partial(min_p, share=settings.min_p, least_kept=least))
-    if settings.typical_p < 1:
-        chosen.append(partial(typical_p, share=settings.typical_p, least_kept=least))
-    if settings.epsilon_cutoff:
-        chosen.append(partial(epsilon_cutoff, epsilon=settings.epsilon_cutoff, least_kept=least))
-    if settings.eta_cutoff:
-        chosen.append(partial(eta_cutoff, epsilon=settings.eta_cutoff, least_kept=least))
-    return chosen
+    chosen: list[tuple[bool, Processor]] = [
+        (settings.temperature != 1.0, partial(temper, temperature=settings.temperature)),
+        (settings.top_h is not None, partial(top_h, share=settings.top_h or 1.0)),
+        (settings.top_k > 0, partial(top_k, k=settings.top_k, least_kept=least)),
+        (settings.top_p < 1, partial(top_p, share=settings.top_p, least_kept=least)),
+        (settings.min_p > 0, partial(min_p, share=settings.min_p, least_kept=least)),
+        (settings.typical_p < 1, partial(typical_p, share=settings.typical_p, least_kept=least)),
+        (settings.epsilon_cutoff > 0, partial(epsilon_cutoff, epsilon=settings.epsilon_cutoff, least_kept=least)),
+        (settings.eta_cutoff > 0, partial(eta_cutoff, epsilon=settings.eta_cutoff, least_kept=least)),
+    ]
+    return [warper for is_on, warper in chosen if is_on]
 
 
 def probabilities(scores: npt.NDArray[np.floating[Any]]) -> Probabilities:
-    """Softmax over the last axis, in float64: `exp(x - max) / sum(exp(x - max))`. A row of nothing but -inf is NaN."""
+    """Softmax over the last axis, in float64: `exp(x - max) / sum(exp(x - max))`. A row of -inf only is NaN."""
     wide = scores.astype(np.float64)
     with np.errstate(invalid="ignore"):
         weights = np.exp(wide - wide.max(axis=-1, keepdims=True))
@@ -97,7 +91,7 @@ def top_p(ids_NU: Ids, scores_NV: Scores, *, share: float, least_kept: int) -> S
     """
     order_NV = _likeliest_first(scores_NV)
     sorted_NV = np.take_along_axis(probabilities(scores_NV), order_NV, axis=1)
-    # What an id and all behind it have together: if that fits into the rest, 1 - share, the id is not needed.
+    # The probability of an id and all less likely ones: if it is at most the rest, 1 - share, the id is not needed.
     from_here_on_NV = sorted_NV[:, ::-1].cumsum(axis=1)[:, ::-1]
     kept_NV = from_here_on_NV > 1 - share
     kept_NV[:, :least_kept] = True

@@ -77,7 +77,7 @@ PLANTED = [
         "A closed document takes more texts while others of its batch go on.",
     ),
     (
-        "closed-opens-again", BEAM, "is_open_B=beams.is_open_B & can_improve(after, settings)", "is_open_B=can_improve(after, settings)",
+        "closed-opens-again", BEAM, "is_open_B=beams.is_open_B & can_improve(after", "is_open_B=can_improve(after",
         "A document that was closed can open again.",
     ),
     (

@@ -10,6 +10,7 @@ forms mean.
 """
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Annotated, Any, get_type_hints
 
 from led_ref.generation.settings import value_forms as forms
@@ -151,27 +152,27 @@ class GenerationConfig:
             if isinstance(getattr(self, name), list):
                 object.__setattr__(self, name, tuple(getattr(self, name)))
 
-    @property
+    @cached_property
     def eos_token_ids(self) -> tuple[int, ...]:
         """All ids that end a text, as a tuple."""
         return as_tuple(self.eos_token_id)
 
-    @property
+    @cached_property
     def forced_eos_token_ids(self) -> tuple[int, ...]:
         """All ids that are allowed at max_length, as a tuple; empty if all are."""
         return as_tuple(self.forced_eos_token_id)
 
-    @property
+    @cached_property
     def fill_token_id(self) -> int:
         """The id that fills up short rows: pad, else the first eos. Without either no row is short (-1)."""
         return self.pad_token_id if self.pad_token_id is not None else (*self.eos_token_ids, -1)[0]
 
-    @property
+    @cached_property
     def rows_per_document(self) -> int:
         """Rows of the step function for one document: its beams, or the texts that are drawn for it."""
         return self.num_beams if self.num_beams > 1 else self.num_return_sequences
 
-    @property
+    @cached_property
     def candidates_per_beam(self) -> int:
         """C / W, the candidates kept in a step: even if each beam's best continuations are ends, W others remain."""
         return max(2, 1 + len(self.eos_token_ids))

@@ -1,7 +1,7 @@
-"""Greedy and beam search by definition, over plain lists, one candidate at a time; and by enumeration of all texts.
+"""Greedy search and beam search by definition: plain lists, one candidate at a time; and enumeration of all texts.
 
-It judges led_ref/generation and shares nothing with it. The numbers 1 to 6 are those of SEMANTICS.md, "generate". What a
-text may go on with is asked of a function, `logits_of(document, ids)`, which gets all ids so far: there is no cache.
+It judges led_ref/generation and shares no code with it. The numbers 1 to 6 are those of docs/semantics.md, "generate". A
+function `logits_of(document, ids)` gives the logits of the next id after all ids so far, without a KV cache.
 
     >>> P = {2: [0, 0, 0, 0.6, 0.4, 0], 3: [0.5, 0.5, 0, 0, 0, 0], 4: [0, 0, 0, 0, 0, 1.0]}
     >>> def logits_of(document, ids):
@@ -11,9 +11,9 @@ text may go on with is asked of a function, `logits_of(document, ids)`, which ge
     >>> search(logits_of, [[2]], {"num_beams": 2, "max_length": 3}).sequences
     [[2, 4, 5]]
 
-Settings are a dictionary with transformers' names; those that are missing are off. Scores are float64 throughout, where
-transformers has float32. A float32 search comes to the same ids unless a decision is close; `smallest_gap` says how close
-the closest one was. It draws nothing at random, and it checks no input.
+Settings are a dictionary with transformers' names; missing ones are off. Scores are float64 throughout, where
+transformers has float32. A float32 search finds the same ids unless a decision is close; `smallest_gap` is the gap of the
+closest one. It draws nothing at random, and it checks no input.
 """
 
 import math
@@ -27,12 +27,12 @@ LogitsOf: TypeAlias = Callable[[int, Ids], Sequence[float]]
 Settings: TypeAlias = Mapping[str, Any]
 
 NO_SCORE = -1e9
-HOPELESS = -1e8  # what lies below has a NO_SCORE in it: no text of the result may
+HOPELESS = -1e8  # a score below contains a NO_SCORE: no text of the result may have one
 
 
 @dataclass(frozen=True)
 class Found:
-    """The ids of each text, padded to one length; with beams each text's score; and how close a decision was at least."""
+    """The ids of each text, padded to one length; with beams each text's score; and the gap of the closest decision."""
 
     sequences: list[Ids]
     scores: list[float] | None
@@ -40,12 +40,12 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Text:
-    """Ids, and what they are worth: of a running text the sum of log-probabilities, of a finished one its value."""
+class Hypothesis:
+    """Ids and their score: a sum of log-probabilities while it runs, normalised by its length once it is finished."""
 
     ids: Ids
     score: float
-    is_real: bool = True
+    is_real: bool = True  # False: an empty slot for a finished one
 
 
 def search(
@@ -78,24 +78,24 @@ class Rules:
     ends: Ids = field(init=False)
 
     def __post_init__(self) -> None:
-        """Work out what is asked for often."""
+        """Compute the three values that are used most."""
         self.beams = self.settings.get("num_beams", 1)
         new = self.settings.get("max_new_tokens")
         self.longest = self.prompt + new if new else self.settings.get("max_length", self.prompt + 20)
-        self.ends = _listed(self.settings.get("eos_token_id"))
+        self.ends = _as_list(self.settings.get("eos_token_id"))
 
     def get(self, name: str, default: Any) -> Any:
-        """A setting, or what counts if it is not set."""
+        """A setting, or the default if it is not set."""
         value = self.settings.get(name)
         return default if value is None else value
 
     def compare(self, better: float, worse: float) -> None:
-        """Note how close a decision between two scores was. A NO_SCORE loses to any score, whatever the rounding."""
+        """Keep the smallest gap between two scores. One with a NO_SCORE loses to any score, whatever the rounding."""
         if worse > HOPELESS:
             self.smallest_gap = min(self.smallest_gap, better - worse)
 
 
-def _listed(value: Any) -> Ids:
+def _as_list(value: Any) -> Ids:
     return [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
 
 
@@ -108,12 +108,12 @@ def processed(scores: Sequence[float], ids: Ids, document: int, rules: Rules) ->
     source = [] if rules.sources is None else rules.sources[document]
     _rescale(out, source, 1 / rules.get("encoder_repetition_penalty", 1.0))
     _rescale(out, ids, rules.get("repetition_penalty", 1.0))
-    _forbid(out, _seconds(ids, ids, rules.get("no_repeat_ngram_size", 0)))
-    _forbid(out, _seconds(source, ids, rules.get("encoder_no_repeat_ngram_size", 0)))
+    _forbid(out, _repeats(ids, ids, rules.get("no_repeat_ngram_size", 0)))
+    _forbid(out, _repeats(source, ids, rules.get("encoder_no_repeat_ngram_size", 0)))
     if len(ids) < rules.get("min_length", 0) or len(ids) < rules.prompt + rules.get("min_new_tokens", 0):
         _forbid(out, rules.ends)
     for name, at_length in (("forced_bos_token_id", 1), ("forced_eos_token_id", rules.longest - 1)):
-        forced = _listed(rules.settings.get(name))
+        forced = _as_list(rules.settings.get(name))
         if forced and len(ids) == at_length:
             out = [0.0 if v in forced else -math.inf for v in range(len(out))]
     return out
@@ -130,11 +130,11 @@ def _forbid(scores: list[float], ids: Sequence[int]) -> None:
         scores[v] = -math.inf
 
 
-def _seconds(read: Sequence[int], written: Ids, n: int) -> Ids:
-    """The ids that would end an n-gram of `read`, if the last n - 1 ids of `written` begin it."""
-    if n == 0 or len(written) < n - 1:
+def _repeats(read: Sequence[int], prefix: Ids, n: int) -> Ids:
+    """The ids that would complete an n-gram of `read` whose first n - 1 ids are the last ones of `prefix`."""
+    if n == 0 or len(prefix) < n - 1:
         return []
-    beginning = written[len(written) - (n - 1) :]
+    beginning = prefix[len(prefix) - (n - 1) :]
     return [read[i + n - 1] for i in range(len(read) - n + 1) if list(read[i : i + n - 1]) == beginning]
 
 
@@ -166,25 +166,25 @@ def _padded(texts: Sequence[Ids], rules: Rules) -> list[Ids]:
 
 @dataclass
 class Document:
-    """One document's search: K running texts, K finished ones, best first, and whether a better one may still come."""
+    """One document's search: K running hypotheses, K finished ones, best first, and whether a better one may come."""
 
-    running: list[Text]
-    finished: list[Text]
+    running: list[Hypothesis]
+    finished: list[Hypothesis]
     is_open: bool = True
     all_stop: bool = False
 
     @property
     def is_full(self) -> bool:
-        """Whether K texts are finished."""
-        return all(text.is_real for text in self.finished)
+        """Whether K hypotheses are finished."""
+        return all(one.is_real for one in self.finished)
 
 
 def _beam_search(logits_of: LogitsOf, prompts: Sequence[Ids], rules: Rules) -> Found:
     empty = rules.beams - 1
     documents = [  # 1.
         Document(
-            [Text(list(prompt), 0.0), *[Text(list(prompt), NO_SCORE)] * empty],
-            [Text(list(prompt), NO_SCORE, is_real=False)] * rules.beams,
+            [Hypothesis(list(prompt), 0.0), *[Hypothesis(list(prompt), NO_SCORE)] * empty],
+            [Hypothesis(list(prompt), NO_SCORE, is_real=False)] * rules.beams,
         )
         for prompt in prompts
     ]
@@ -205,23 +205,23 @@ def _beam_search(logits_of: LogitsOf, prompts: Sequence[Ids], rules: Rules) -> F
 
 
 def _step(logits_of: LogitsOf, number: int, document: Document, length: int, rules: Rules) -> None:
-    """Steps 2 to 5 for one document: write one more id."""
+    """Steps 2 to 5 for one document: one more id."""
     candidates = []  # 2.
     for text in document.running:
         scores = processed(log_softmax(logits_of(number, text.ids)), text.ids, number, rules)
-        candidates += [Text([*text.ids, v], text.score + score) for v, score in enumerate(scores)]
+        candidates += [Hypothesis([*text.ids, v], text.score + score) for v, score in enumerate(scores)]
     candidates = _best(candidates, max(2, 1 + len(rules.ends)) * rules.beams, rules)
 
     stops = [text.ids[-1] in rules.ends or length + 1 >= rules.longest for text in candidates]  # 3.
-    going_on = [Text(c.ids, c.score + NO_SCORE * stop) for c, stop in zip(candidates, stops, strict=True)]
-    document.running = _best(going_on, rules.beams, rules)
+    running = [Hypothesis(c.ids, c.score + NO_SCORE * stop) for c, stop in zip(candidates, stops, strict=True)]
+    document.running = _best(running, rules.beams, rules)
     document.all_stop = all(stops)
 
-    written = length + 1 - rules.prompt  # 4.
+    generated = length + 1 - rules.prompt  # 4.
     penalty = float(rules.get("length_penalty", 1.0))
     in_vain = (rules.get("early_stopping", False) is True and document.is_full) or not document.is_open
     ended = [
-        Text(c.ids, c.score / written**penalty + NO_SCORE * in_vain)
+        Hypothesis(c.ids, c.score / generated**penalty + NO_SCORE * in_vain)
         for c, stop in zip(candidates[: rules.beams], stops, strict=False)
         if stop
     ]
@@ -237,16 +237,16 @@ def _step(logits_of: LogitsOf, number: int, document: Document, length: int, rul
     document.is_open = document.is_open and hoped_for > worst
 
 
-def _best(texts: list[Text], count: int, rules: Rules) -> list[Text]:
-    """The best texts, best first; of equal ones the earlier."""
+def _best(texts: list[Hypothesis], count: int, rules: Rules) -> list[Hypothesis]:
+    """The best hypotheses, best first; of equal ones the earlier."""
     ordered = sorted(texts, key=lambda text: -text.score)
     if len(ordered) > count:
         rules.compare(ordered[count - 1].score, ordered[count].score)
     return ordered[:count]
 
 
-def _compare_neighbours(texts: Sequence[Text], count: int, rules: Rules) -> None:
-    """Note how far the first `count` texts are from the one behind them: their order counts."""
+def _compare_neighbours(texts: Sequence[Hypothesis], count: int, rules: Rules) -> None:
+    """Compare each of the first `count` hypotheses with the next one: their order counts."""
     for text, behind in pairwise(texts[: count + 1]):
         rules.compare(text.score, behind.score)
 
@@ -263,23 +263,23 @@ def log_softmax(logits: Sequence[float]) -> list[float]:
 
 def enumerate_texts(
     logits_of: LogitsOf, prompt: Ids, settings: Settings, document: int = 0, source: Ids | None = None
-) -> list[Text]:
-    """Every text that there is, best first: all ways to write ids up to an end or to max_length, with their values.
+) -> list[Hypothesis]:
+    """Every possible text, best first: all sequences of ids up to an end or to max_length, with their scores.
 
-    With as many beams as there are texts, no candidate is ever dropped and no slot stays without an open place, so that
-    beam search must find the first of these; for a vocabulary of 3 and 3 new ids that is 15 texts.
+    With as many beams as possible texts, beam search drops no candidate, so that it must find the first of these; for a
+    vocabulary of 3 and 3 new ids that is 15 texts.
     """
     sources = None if source is None else [source] * (document + 1)
     rules = Rules(settings, len(prompt), sources)
     penalty = float(rules.get("length_penalty", 1.0))
-    texts, unfinished = [], [Text(list(prompt), 0.0)]
+    texts, unfinished = [], [Hypothesis(list(prompt), 0.0)]
     while unfinished:
         text = unfinished.pop()
         scores = processed(log_softmax(logits_of(document, text.ids)), text.ids, document, rules)
         for v, score in enumerate(scores):
-            longer = Text([*text.ids, v], text.score + score)
+            longer = Hypothesis([*text.ids, v], text.score + score)
             if v in rules.ends or len(longer.ids) >= rules.longest:
-                texts.append(Text(longer.ids, longer.score / (len(longer.ids) - rules.prompt) ** penalty))
+                texts.append(Hypothesis(longer.ids, longer.score / (len(longer.ids) - rules.prompt) ** penalty))
             else:
                 unfinished.append(longer)
     return sorted(texts, key=lambda text: -text.score)
