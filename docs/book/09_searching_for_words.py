@@ -78,7 +78,7 @@ for name, found in searches.items():
 # The search is handed nothing but such a function. It does not know what a model is:
 
 # %%
-source("led_ref.generation.greedy_search:greedy_search")
+source("led_ref.generation.greedy_search:generate_ids")
 
 # %% [markdown]
 # ## A step of beam search

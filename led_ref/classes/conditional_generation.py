@@ -63,7 +63,7 @@ class GenerationMixin:
             progress: told after each encoder layer and each id written.
             tap: listens to the named intermediates (model/tap.py): the encoder's, then under `step.N` those of each call
                 of the decoder, and under `greedy`, `sample` or `beam` what the search makes of them.
-            settings: num_beams, max_new_tokens, ...: generation/settings.py lists and explains them. What is not given
+            settings: num_beams, max_new_tokens, ...: generation/settings/settings.py lists and explains them. What is not given
                 comes from generation_config.json, else from config.json.
 
         Returns:

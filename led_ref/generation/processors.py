@@ -244,7 +244,7 @@ def _rescale(scores: Scores, penalty: float) -> Scores:
 def _source(source_ids: Ids | None, setting: str, value: float) -> Ids:
     if source_ids is None:
         raise SettingsError(
-            f"{setting} is {value}, which looks at the ids of the source, but there are only encoder outputs. "
+            f"{setting} is {value}, which needs the ids of the source, but the call gives only encoder outputs. "
             f"Pass input_ids, or leave {setting} out."
         )
     return source_ids

@@ -88,8 +88,8 @@ def stream(
     """
     if settings.num_beams > 1:
         raise SettingsError(
-            f"num_beams is {settings.num_beams}, and beams decide only at their end which text they wrote, so there is "
-            "nothing to stream. Pass num_beams=1 (greedy search, or sampling with do_sample=True), or do not stream."
+            f"num_beams is {settings.num_beams}, and beams decide only at their end on a text, so no id can be "
+            "streamed earlier. Pass num_beams=1 (greedy search, or sampling with do_sample=True), or do not stream."
         )
     processors = build_processors(settings, prompt_length=prompt_ids.shape[1], source_ids=source_ids, own=own)
     hooks = Hooks(processors, build_stopping(settings, own), progress)

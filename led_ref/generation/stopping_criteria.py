@@ -34,7 +34,7 @@ def build_stopping(settings: GenerationConfig, own: OwnRules) -> tuple[StoppingC
     if settings.stop_strings:
         if own.token_bytes is None:
             raise SettingsError(
-                f"stop_strings is {settings.stop_strings!r}, but there is no tokenizer to say what an id is in text. "
+                f"stop_strings is {settings.stop_strings!r}, but there is no tokenizer to give the bytes of an id. "
                 "Pass tokenizer=..., or end texts with eos_token_id."
             )
         encoded = [text.encode() for text in settings.stop_strings]

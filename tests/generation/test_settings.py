@@ -220,15 +220,18 @@ BAD_VALUES = [
     ),
     (
         {"max_new_tokens": 9, "min_length": 11},
-        "min_length is 11 (from the call), but max_new_tokens is 9 (from the call); a length also counts what is there "
-        "before the first id is written (1 id is there). Lower min_length (0 switches it off) or raise max_new_tokens.",
+        "min_length is 11 (from the call), but max_new_tokens is 9 (from the call); a length also counts the prompt "
+        "(1 id). Lower min_length (0 switches it off) or raise max_new_tokens.",
     ),
     (
         {"max_new_tokens": 9, "min_new_tokens": 10},
         "min_new_tokens is 10 (from the call), but max_new_tokens is 9 (from the call). Lower",
     ),
     ({"min_new_tokens": 21}, "min_new_tokens is 21 (from the call), but max_length is 21 (the default)"),
-    ({"max_length": 1}, "max_length is 1 (from the call), but 1 id is there before the first one is written"),
+    (
+        {"max_length": 1},
+        "max_length is 1 (from the call), but the prompt (the start id and decoder_input_ids) has 1 id",
+    ),
     ({"do_sample": 1}, "do_sample is 1 (from the call); it must be True or False"),
     (
         {"temperature": 0},
@@ -265,7 +268,7 @@ BAD_VALUES = [
         "Pass num_beams=3 or more, or ask for fewer texts",
     ),
     ({"num_return_sequences": 3}, "Pass num_beams=3 or more, or ask for fewer texts; or draw them: do_sample=True."),
-    ({"eos_token_id": list(range(99)), "num_beams": 2}, "nothing is left that a beam could go on with"),
+    ({"eos_token_id": list(range(99)), "num_beams": 2}, "no id is left to continue a beam with"),
 ]
 
 
@@ -281,7 +284,9 @@ def test_the_message_names_the_file_that_said_so():
         SettingsError, match=r"min_length is 30 \(from generation_config.json\).*max_new_tokens is 8 \(from the call\)"
     ):
         resolved({"max_new_tokens": 8}, {"min_length": 30})
-    with pytest.raises(SettingsError, match=r"max_length is 4 \(from config.json\), but 5 ids are there.*at least 6"):
+    with pytest.raises(
+        SettingsError, match=r"max_length is 4 \(from config.json\), but the prompt .* has 5 ids.*at least 6"
+    ):
         resolved(config={"max_length": 4}, prompt_length=5)
     with pytest.raises(SettingsError, match=r"start id and decoder_input_ids take 5. Pass max_new_tokens=59 or less"):
         resolved({"max_new_tokens": 60}, prompt_length=5)

@@ -75,18 +75,18 @@ def check_together(settings: GenerationConfig, found: Mapping[str, Found], *, pr
     _check_groups(settings, where)
     most_name, most = _as_given(settings, "max")
     least_name, least = _as_given(settings, "min")
-    there = "1 id is there" if prompt_length == 1 else f"{prompt_length} ids are there"
+    prompt = "1 id" if prompt_length == 1 else f"{prompt_length} ids"
     if settings.max_length <= prompt_length:
         raise SettingsError(
-            f"max_length is {settings.max_length} ({where(most_name)}), but {there} before "
-            "the first one is written (the start id and decoder_input_ids). Pass max_new_tokens, which does not count "
-            f"them, or max_length of at least {prompt_length + 1}."
+            f"max_length is {settings.max_length} ({where(most_name)}), but the prompt "
+            f"(the start id and decoder_input_ids) has {prompt}. Pass max_new_tokens, which does not count them, or "
+            f"max_length of at least {prompt_length + 1}."
         )
     if settings.min_length > settings.max_length:
         both_new = least_name == "min_new_tokens" and most_name == "max_new_tokens"
         raise SettingsError(
             f"{least_name} is {least} ({where(least_name)}), but {most_name} is {most} ({where(most_name)})"
-            f"{'' if both_new else f'; a length also counts what is there before the first id is written ({there})'}. "
+            f"{'' if both_new else f'; a length also counts the prompt ({prompt})'}. "
             f"Lower {least_name} (0 switches it off) or raise {most_name}."
         )
     if settings.cache_implementation == "static" and not settings.use_cache:
@@ -145,7 +145,7 @@ def _check_groups(settings: GenerationConfig, where: Callable[[str], str]) -> No
     if groups > 1 and settings.do_sample:
         raise SettingsError(
             f"do_sample is True ({where('do_sample')}) and num_beam_groups is {groups} ({where('num_beam_groups')}): groups "
-            "differ by what they take, and not by chance. Pass do_sample=False or num_beam_groups=1."
+            "differ by their penalty, not by chance. Pass do_sample=False or num_beam_groups=1."
         )
     if (groups > 1) != (penalty > 0):
         remedy = "num_beam_groups=2 or more" if groups == 1 else "a diversity_penalty above 0, such as 1.0"
@@ -167,7 +167,7 @@ def check_against_model(
     if prompt_length >= max_positions:
         raise SettingsError(
             f"The prompt has {prompt_length} ids (the start id and decoder_input_ids), but the decoder has {max_positions} "
-            f"positions, and at least one id is to be written. Shorten decoder_input_ids to {max_positions - 2} ids after "
+            f"positions, and at least one id is to be generated. Shorten decoder_input_ids to {max_positions - 2} ids after "
             "the start id, or fewer."
         )
     if settings.max_length > max_positions:
@@ -190,7 +190,7 @@ def check_against_model(
     if settings.num_beams > 1 and settings.candidates_per_beam > vocab_size:
         raise SettingsError(
             f"eos_token_id is {settings.eos_token_id!r} ({where('eos_token_id')}) and the vocabulary has {vocab_size} "
-            "ids: nothing is left that a beam could go on with. Name fewer ends."
+            "ids: no id is left to continue a beam with. Name fewer ends."
         )
 
 

@@ -199,6 +199,6 @@ def _refuse_missing_features(values: Mapping[str, Any], place: str, names: froze
             continue
         remedy = f"Leave {name} out" if place == "the call" else f"Pass {name}=None to generate without it"
         raise SettingsError(
-            f"{name} is {value!r} (from {place}), which is not part of this version: it writes texts by greedy "
+            f"{name} is {value!r} (from {place}), which is not part of this version: it generates by greedy "
             f"search, beam search and sampling. {remedy}."
         )
