@@ -89,7 +89,7 @@ def test_the_source_is_a_line_that_tells(run):
     for step in run.steps.values():
         file, line = step.source.split(":")
         text = (ROOT / file).read_text(encoding="utf-8").splitlines()[int(line) - 1]
-        assert any(telling in text for telling in ("tap(", "inner(", "listener(", "tell(")), (
+        assert any(telling in text for telling in ("tap(", "inner(", "listener(", "record(")), (
             step.name,
             step.source,
             text,
