@@ -278,7 +278,8 @@ def all_begin(prompt_ids, settings):
     from dataclasses import replace
 
     beams = begin(prompt_ids, settings)
-    return replace(beams, running_scores_BW=np.zeros_like(beams.running_scores_BW))
+    running = replace(beams.running, scores_BX=np.zeros_like(beams.running.scores_BX))
+    return replace(beams, running=running)
 
 
 several = {"num_beams": 3, "num_return_sequences": 3, **quick}

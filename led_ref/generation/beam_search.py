@@ -49,32 +49,38 @@ NO_SCORE = np.float32(-1e9)
 
 
 @dataclass(frozen=True)
-class Beams:
-    """The state of the search: the running hypotheses and the best finished ones, each best first.
+class Hypotheses:
+    """X hypotheses of each document, best first.
 
-    A hypothesis' `rows` are the rows of the step function whose logits chose its ids; -1 after the generated prefix.
+    `rows` are the rows of the step function whose logits chose the ids; -1 after the generated prefix.
     """
 
-    prompt_length: int  # P
-    length: int  # prompt and generated prefix
-    running_ids_BWL: Ids
-    running_rows_BWL: Rows  # (B, W, L - P)
-    running_scores_BW: Floats
-    finished_ids_BWL: Ids
-    finished_rows_BWL: Rows  # (B, W, L - P)
-    finished_scores_BW: Floats
-    is_finished_BW: Bools  # False: this slot for a finished hypothesis is still empty
-    is_open_B: Bools  # whether the document can still get a better finished hypothesis
+    ids_BXL: Ids
+    rows_BXL: Rows  # (B, X, L - P)
+    scores_BX: Floats
+
+    def take(self, indices_BY: npt.NDArray[np.intp]) -> "Hypotheses":
+        """Those at the indices, in that order."""
+        return Hypotheses(*(_take(array, indices_BY) for array in (self.ids_BXL, self.rows_BXL, self.scores_BX)))
 
 
 @dataclass(frozen=True)
-class Candidates:
-    """The C best one-id continuations of each document's beams, best first."""
+class Candidates(Hypotheses):
+    """The C best one-id continuations of each document's beams."""
 
-    ids_BCL: Ids
-    rows_BCL: Rows  # (B, C, L - P)
-    scores_BC: Floats
     stops_BC: Bools  # whether the hypothesis ends here
+
+
+@dataclass(frozen=True)
+class Beams:
+    """The state of the search: the W running hypotheses of each document, and its W best finished ones."""
+
+    prompt_length: int  # P
+    length: int  # prompt and generated prefix
+    running: Hypotheses
+    finished: Hypotheses
+    is_finished_BW: Bools  # False: this slot for a finished hypothesis is still empty
+    is_open_B: Bools  # whether the document can still get a better finished hypothesis
 
 
 def beam_search(
@@ -106,28 +112,28 @@ def beam_search(
     draws = streams(settings, len(prompt_ids), 1) if settings.do_sample else None
     goes_on = True
     while goes_on:
-        prefix_NU = _as_rows(beams.running_ids_BWL[:, :, : beams.length])
+        prefix_NU = _as_rows(beams.running.ids_BXL[:, :, : beams.length])
         logits_NV = call_step(step, new_ids, parents, may_be_invalid=settings.remove_invalid_values)
         logprobs_NV = log_softmax(logits_NV)
         scores_NV = hooks.process(prefix_NU, logprobs_NV)
         outputs.add(logits_NV, scores_NV)
         candidates = best_candidates(beams, scores_NV, settings, draws)
         if hooks.stopping:
-            ids_NU = _as_rows(candidates.ids_BCL[:, :, : beams.length + 1])
+            ids_NU = _as_rows(candidates.ids_BXL[:, :, : beams.length + 1])
             stops_BC = hooks.stops(ids_NU, outputs.scores).reshape(candidates.stops_BC.shape)
             candidates = replace(candidates, stops_BC=candidates.stops_BC | stops_BC)
         beams = advance(beams, candidates, settings)
         if hooks.record is not None:
             record_step(hooks.record, logprobs_NV, scores_NV, candidates, beams)
-        new_ids = _as_rows(beams.running_ids_BWL[:, :, beams.length - 1])[:, None]
-        parents = _as_rows(beams.running_rows_BWL[:, :, beams.length - 1 - beams.prompt_length]).astype(np.int64)
+        new_ids = _as_rows(beams.running.ids_BXL[:, :, beams.length - 1])[:, None]
+        parents = _as_rows(beams.running.rows_BXL[:, :, beams.length - 1 - beams.prompt_length]).astype(np.int64)
         goes_on = search_goes_on(beams, candidates, settings)
         if hooks.progress is not None:
             hooks.progress(beams.length, settings.max_length)
     result = _result(beams, settings, outputs)
     if hooks.record is not None:
         hooks.record("beam.sequences", result.sequences)
-        hooks.record("beam.sequences_scores", beams.finished_scores_BW[:, : settings.num_return_sequences])
+        hooks.record("beam.sequences_scores", beams.finished.scores_BX[:, : settings.num_return_sequences])
     return result
 
 
@@ -144,12 +150,8 @@ def start_beams(prompt_ids_BP: Ids, settings: GenerationConfig) -> Beams:
     return Beams(
         prompt_length=P,
         length=P,
-        running_ids_BWL=ids_BWL,
-        running_rows_BWL=rows_BWL,
-        running_scores_BW=first_only_BW,
-        finished_ids_BWL=ids_BWL,
-        finished_rows_BWL=rows_BWL,
-        finished_scores_BW=empty_BW,
+        running=Hypotheses(ids_BWL, rows_BWL, first_only_BW),
+        finished=Hypotheses(ids_BWL, rows_BWL, empty_BW),
         is_finished_BW=np.zeros((B, W), dtype=bool),
         is_open_B=np.ones(B, dtype=bool),
     )
@@ -164,23 +166,23 @@ def best_candidates(
     are ends, W others remain. With `draws`, a stream for each document, they are drawn from the softmax of their scores,
     none twice, and kept in the order of the draws.
     """
-    B, W = beams.running_scores_BW.shape
+    B, W = beams.running.scores_BX.shape
     V = scores_NV.shape[-1]
     kept = settings.candidates_per_beam * W
-    sums_BX = (scores_NV.reshape(B, W, V) + beams.running_scores_BW[:, :, None]).reshape(B, W * V)
+    sums_BX = (scores_NV.reshape(B, W, V) + beams.running.scores_BX[:, :, None]).reshape(B, W * V)
     if draws is None:
         best_BC = np.stack([best_of_many(sums_X, kept) for sums_X in sums_BX])
     else:
         best_BC = np.stack([draw_without_replacement(sums_BX[b], kept, stream) for b, stream in enumerate(draws)])
     beam_BC, token_BC = best_BC // V, best_BC % V
 
-    ids_BCL, rows_BCL = _pick(beams.running_ids_BWL, beam_BC), _pick(beams.running_rows_BWL, beam_BC)
+    ids_BCL, rows_BCL = _take(beams.running.ids_BXL, beam_BC), _take(beams.running.rows_BXL, beam_BC)
     ids_BCL[:, :, beams.length] = token_BC
     rows_BCL[:, :, beams.length - beams.prompt_length] = beam_BC + W * np.arange(B)[:, None]
 
     at_the_end = beams.length + 1 >= settings.max_length
     stops_BC = np.isin(token_BC, settings.eos_token_ids) | at_the_end
-    return Candidates(ids_BCL, rows_BCL, _pick(sums_BX, best_BC), stops_BC)
+    return Candidates(ids_BCL, rows_BCL, _take(sums_BX, best_BC), stops_BC)
 
 
 def advance(beams: Beams, candidates: Candidates, settings: GenerationConfig) -> Beams:
@@ -188,27 +190,25 @@ def advance(beams: Beams, candidates: Candidates, settings: GenerationConfig) ->
     W = settings.num_beams
 
     # 3b. The best W that do not stop are the next beams. One that stops is a beam only for want of others.
-    running_BC = candidates.scores_BC + np.where(candidates.stops_BC, NO_SCORE, np.float32(0))
-    running_BW = best_of_few(running_BC, W)
+    running_BC = candidates.scores_BX + np.where(candidates.stops_BC, NO_SCORE, np.float32(0))
+    running = Hypotheses(candidates.ids_BXL, candidates.rows_BXL, running_BC)
 
     # 4. Of old and new finished hypotheses together, the best W stay.
-    values_BC, finished_BC = finished_values(beams, candidates, settings)
-    all_values = np.concatenate([beams.finished_scores_BW, values_BC], axis=1)
-    all_finished = np.concatenate([beams.is_finished_BW, finished_BC], axis=1)
-    all_ids = np.concatenate([beams.finished_ids_BWL, candidates.ids_BCL], axis=1)
-    all_rows = np.concatenate([beams.finished_rows_BWL, candidates.rows_BCL], axis=1)
-    best_BW = best_of_few(all_values, W)
+    values_BC, finishes_BC = finished_values(beams, candidates, settings)
+    old, new = beams.finished, Hypotheses(candidates.ids_BXL, candidates.rows_BXL, values_BC)
+    both = Hypotheses(
+        np.concatenate([old.ids_BXL, new.ids_BXL], axis=1),
+        np.concatenate([old.rows_BXL, new.rows_BXL], axis=1),
+        np.concatenate([old.scores_BX, new.scores_BX], axis=1),
+    )
+    best_BW = best_of_few(both.scores_BX, W)
 
     after = Beams(
         prompt_length=beams.prompt_length,
         length=beams.length + 1,
-        running_ids_BWL=_pick(candidates.ids_BCL, running_BW),
-        running_rows_BWL=_pick(candidates.rows_BCL, running_BW),
-        running_scores_BW=_pick(running_BC, running_BW),
-        finished_ids_BWL=_pick(all_ids, best_BW),
-        finished_rows_BWL=_pick(all_rows, best_BW),
-        finished_scores_BW=_pick(all_values, best_BW),
-        is_finished_BW=_pick(all_finished, best_BW),
+        running=running.take(best_of_few(running_BC, W)),
+        finished=both.take(best_BW),
+        is_finished_BW=_take(np.concatenate([beams.is_finished_BW, finishes_BC], axis=1), best_BW),
         is_open_B=beams.is_open_B,
     )
     # 5. Once the finished hypotheses of a document cannot be beaten, it is closed, and stays closed.
@@ -223,7 +223,7 @@ def finished_values(beams: Beams, candidates: Candidates, settings: GenerationCo
     with early_stopping=True once W hypotheses are finished, and always once the document is closed.
     """
     generated = beams.length + 1 - beams.prompt_length
-    values_BC = candidates.scores_BC / np.float32(generated**settings.length_penalty)
+    values_BC = candidates.scores_BX / np.float32(generated**settings.length_penalty)
     is_full_B1 = beams.is_finished_BW.all(axis=1, keepdims=True) & (settings.early_stopping is True)
     finishes_BC = candidates.stops_BC & (np.arange(candidates.stops_BC.shape[1]) < settings.num_beams)
     # One after the other, as transformers adds them: in float32, -1e9 swallows what is small beside it.
@@ -242,8 +242,8 @@ def can_improve(beams: Beams, settings: GenerationConfig) -> Bools:
     patient = settings.early_stopping == "never" and settings.length_penalty > 0
     hoped_length = (settings.max_length if patient else beams.length) - beams.prompt_length
     with np.errstate(over="ignore"):  # -1e9 / length ** -20 is -inf in float32, and that is a fair value for it
-        hoped_B1 = beams.running_scores_BW[:, :1] / np.float32(hoped_length**settings.length_penalty)
-    worst_B1 = beams.finished_scores_BW.min(axis=1, keepdims=True)
+        hoped_B1 = beams.running.scores_BX[:, :1] / np.float32(hoped_length**settings.length_penalty)
+    worst_B1 = beams.finished.scores_BX.min(axis=1, keepdims=True)
     return np.asarray((hoped_B1 > np.where(beams.is_finished_BW, worst_B1, NO_SCORE)).any(axis=1))
 
 
@@ -260,19 +260,19 @@ def record_step(record: Recorder, logprobs_NV: Floats, scores_NV: Floats, candid
     previous step that they were appended to.
     """
     last, new = beams.length - 1, beams.length - 1 - beams.prompt_length
-    W = beams.running_scores_BW.shape[1]
+    W = beams.running.scores_BX.shape[1]
     now = f"beam.step.{new}"
     record(f"{now}.logprobs", logprobs_NV)
     record(f"{now}.scores", scores_NV)
-    record(f"{now}.candidates.scores", candidates.scores_BC)
-    record(f"{now}.candidates.tokens", candidates.ids_BCL[:, :, last])
-    record(f"{now}.candidates.beams", candidates.rows_BCL[:, :, new] % W)
+    record(f"{now}.candidates.scores", candidates.scores_BX)
+    record(f"{now}.candidates.tokens", candidates.ids_BXL[:, :, last])
+    record(f"{now}.candidates.beams", candidates.rows_BXL[:, :, new] % W)
     record(f"{now}.candidates.stops", candidates.stops_BC)
-    record(f"{now}.running.scores", beams.running_scores_BW)
-    record(f"{now}.running.tokens", beams.running_ids_BWL[:, :, last])
-    record(f"{now}.running.beams", beams.running_rows_BWL[:, :, new] % W)
-    record(f"{now}.finished.scores", beams.finished_scores_BW)
-    record(f"{now}.finished.ids", beams.finished_ids_BWL)
+    record(f"{now}.running.scores", beams.running.scores_BX)
+    record(f"{now}.running.tokens", beams.running.ids_BXL[:, :, last])
+    record(f"{now}.running.beams", beams.running.rows_BXL[:, :, new] % W)
+    record(f"{now}.finished.scores", beams.finished.scores_BX)
+    record(f"{now}.finished.ids", beams.finished.ids_BXL)
     record(f"{now}.finished.is_finished", beams.is_finished_BW)
     record(f"{now}.is_open", beams.is_open_B)
 
@@ -280,11 +280,11 @@ def record_step(record: Recorder, logprobs_NV: Floats, scores_NV: Floats, candid
 def _result(beams: Beams, settings: GenerationConfig, outputs: StepOutputs) -> SearchResult:
     """The best R finished hypotheses of each document, cut to the longest of them."""
     R = settings.num_return_sequences
-    rows = _as_rows(beams.finished_rows_BWL[:, :R])
+    rows = _as_rows(beams.finished.rows_BXL[:, :R])
     generated = int((rows >= 0).sum(axis=1).max())
     return SearchResult(
-        sequences=_as_rows(beams.finished_ids_BWL[:, :R])[:, : beams.prompt_length + generated],
-        sequences_scores=_as_rows(beams.finished_scores_BW[:, :R]),
+        sequences=_as_rows(beams.finished.ids_BXL[:, :R])[:, : beams.prompt_length + generated],
+        sequences_scores=_as_rows(beams.finished.scores_BX[:, :R]),
         beam_indices=rows[:, :generated],
         scores=outputs.scores,
         logits=outputs.logits,
@@ -314,7 +314,7 @@ def best_of_few(scores_BX: Floats, count: int) -> npt.NDArray[np.intp]:
     return np.argsort(-scores_BX, axis=1, kind="stable")[:, :count]
 
 
-def _pick(array: npt.NDArray[Any], indices_BX: npt.NDArray[np.intp]) -> npt.NDArray[Any]:
+def _take(array: npt.NDArray[Any], indices_BX: npt.NDArray[np.intp]) -> npt.NDArray[Any]:
     """A new array of `array[b, indices[b, x]]`, with any further axes."""
     return array[np.arange(len(array))[:, None], indices_BX]
 

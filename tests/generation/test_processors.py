@@ -126,7 +126,6 @@ def test_processors_come_in_transformers_order_and_only_when_asked_for():
         "forbid_repeated_ngrams",
         "forbid_source_ngrams",
         "forbid_early_end",
-        "forbid_early_end",
         "force_ids",
         "force_ids",
     ]
@@ -138,6 +137,9 @@ def test_lengths_count_the_prompt_and_new_tokens_do_not():
     given = scores([0] * VOCABULARY)
     assert [early_end(ids([3] * n), given)[0, 2] for n in (3, 4, 5)] == [-INF, -INF, 0]
     assert [forced_end(ids([3] * n), given)[0, 3] for n in (4, 5, 6)] == [0, -INF, 0]
+    for least in ({"min_length": 5}, {"min_length": 4, "min_new_tokens": 2}, {"min_length": 5, "min_new_tokens": 1}):
+        (early_end,) = build_processors(GenerationConfig(**least, eos_token_id=2), prompt_length=3)
+        assert [early_end(ids([3] * n), given)[0, 2] for n in (3, 4, 5)] == [-INF, -INF, 0], least
 
 
 @pytest.mark.parametrize("setting", ["encoder_no_repeat_ngram_size", "encoder_repetition_penalty"])

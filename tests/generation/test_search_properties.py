@@ -1,4 +1,4 @@
-"""The searches are their definition (oracle/definition/search.py), find the best of all texts where they can, and go by order."""
+"""The searches are their definition (oracle/definition/search.py), find the best of all texts where they can, go by order."""
 
 import dataclasses
 from itertools import pairwise

@@ -68,8 +68,8 @@ PLANTED = [
         '"never" hopes for the longest text where short ones are favoured.',
     ),
     (
-        "hope-against-the-best", BEAM, "beams.finished_scores_BW.min(axis=1, keepdims=True)",
-        "beams.finished_scores_BW.max(axis=1, keepdims=True)",
+        "hope-against-the-best", BEAM, "beams.finished.scores_BX.min(axis=1, keepdims=True)",
+        "beams.finished.scores_BX.max(axis=1, keepdims=True)",
         "A document is closed when its best finished text, not its worst, cannot be beaten.",
     ),
     (
@@ -91,7 +91,7 @@ PLANTED = [
     ),
     (
         "parents-forgotten", BEAM,
-        "parents = _as_rows(beams.running_rows_BWL[:, :, beams.length - 1 - beams.prompt_length]).astype(np.int64)",
+        "parents = _as_rows(beams.running.rows_BXL[:, :, beams.length - 1 - beams.prompt_length]).astype(np.int64)",
         "parents = np.arange(len(new_ids))",
         "The model is not told that beams have changed places.",
     ),
