@@ -235,11 +235,11 @@ def test_nothing_is_told_inside_tiles():
 
 
 def test_a_search_tells_nothing_unless_somebody_listens(monkeypatch):
-    told = []
-    monkeypatch.setattr("led_ref.classes.generate.search", lambda *a, tell, **k: told.append(tell) or 1 / 0)
+    recorded = []
+    monkeypatch.setattr("led_ref.classes.generate.search", lambda *a, record, **k: recorded.append(record) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
         MODEL.generate(**document(), max_new_tokens=2)
-    assert told == [None]
+    assert recorded == [None]
 
 
 # ---- choosing -------------------------------------------------------------------------------------------------------
