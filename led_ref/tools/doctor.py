@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from led_ref.cli.output import print_json, print_values
-from led_ref.cli.progress import say
 from led_ref.errors import CheckpointError, LEDError
+from led_ref.tools.terminal import print_json, print_values, say
 
 # What allenai/led-base-16384 gives for 512 times these eight ids, and 128 times the same for the decoder, no global
 # token: the corner [0, :3, :3] of LEDModel's last hidden state and of the logits, as transformers' own slow tests state

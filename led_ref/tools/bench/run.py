@@ -24,8 +24,6 @@ from statistics import median
 from tempfile import TemporaryFile
 from typing import Any, Self
 
-from led_ref.cli.output import print_json
-from led_ref.cli.progress import say
 from led_ref.config import LEDConfig
 from led_ref.costs.operations import LED_BASE
 from led_ref.errors import InputError, LEDError
@@ -36,6 +34,7 @@ from led_ref.tools.bench.floor import encode_operations, full_attention_memory, 
 from led_ref.tools.bench.machine import machine, steering
 from led_ref.tools.bench.transformers_side import has_case
 from led_ref.tools.doctor import blas, versions
+from led_ref.tools.terminal import print_json, say
 
 __all__ = ["LED_BASE", "run_bench", "write_random_checkpoint"]
 

@@ -15,8 +15,6 @@ from typing import Any
 from led_backends.contract import Backend
 from led_backends.numpy_backend import NumpyBackend
 from led_ref.classes.pretrained import get_backend
-from led_ref.cli.output import print_json
-from led_ref.cli.progress import say
 from led_ref.config import LEDConfig
 from led_ref.costs.operations import LED_BASE
 from led_ref.errors import BackendError, MissingFileError
@@ -24,6 +22,7 @@ from led_ref.tools.doctor import versions
 from led_ref.tools.gpu import checks as gpu_checks
 from led_ref.tools.gpu import measures as gpu_measures
 from led_ref.tools.gpu.cards import table
+from led_ref.tools.terminal import print_json, say
 
 
 @dataclass(frozen=True)
