@@ -66,9 +66,9 @@ class ResultFolder:
     """
 
     def __init__(self, options: argparse.Namespace, *, kind: str) -> None:
-        folder = self.path = Path(str(options.out))
+        folder = self.path = Path(options.out)
         names = result_names(options.files, f"{kind}.json" if options.json else f"{kind}.txt")
-        self._names = dict(zip(options.files, names, strict=True))
+        self._names: dict[str, str] = dict(zip(options.files, names, strict=True))
         if folder.exists() and not folder.is_dir():
             raise InputError(f"{folder} is a file. Name a folder for the results.")
         if not folder.absolute().parent.is_dir():

@@ -15,7 +15,6 @@ from led_backends.contract import Array, Backend, Band, HostArray
 from led_backends.numpy_backend import NumpyBackend
 from led_ref.classes.led import LEDForConditionalGeneration
 from led_ref.config import LEDConfig
-from led_ref.weights.keys import LM_HEAD, entries
 
 # Errors are counted in units of the dtype's eps, relative to the largest number of the result: a few roundings, and for
 # float32 sums of some hundred products, whose order differs from machine to machine.
@@ -118,16 +117,6 @@ def check_operation(backend: Backend, name: str, dtype: str) -> dict[str, Any]:
 
 
 # ---- the model ----------------------------------------------------------------------------------------------------------
-
-
-def random_weights(config: LEDConfig, *, seed: int = 0) -> dict[str, HostArray]:
-    """Weights of a configuration by checkpoint key: deviation 0.02 around 0, norms around 1, float32."""
-    rng, weights = np.random.default_rng(seed), {}
-    for entry in entries(config):
-        if entry.key != LM_HEAD:
-            values = rng.standard_normal(entry.shape, dtype=np.float32) * np.float32(0.02)
-            weights[entry.key] = values + 1 if "norm" in entry.key and entry.key.endswith(".weight") else values
-    return weights
 
 
 def make_model(

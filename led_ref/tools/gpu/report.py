@@ -22,6 +22,7 @@ from led_ref.tools.doctor import versions
 from led_ref.tools.gpu import checks as gpu_checks
 from led_ref.tools.gpu import measures as gpu_measures
 from led_ref.tools.gpu.cards import table
+from led_ref.tools.random_weights import random_weights
 from led_ref.tools.terminal import print_json, say
 
 
@@ -88,7 +89,7 @@ def collect(backend: Backend, size: Size, tell: Callable[[str], None]) -> dict[s
         "operations": gpu_checks.check_operations(backend, dtypes),
     }
     tell(f"a model of {size.config.encoder_layers} + {size.config.decoder_layers} layers on both machines ...")
-    weights = gpu_checks.random_weights(size.config)
+    weights = random_weights(size.config)
     ours = gpu_checks.make_model(size.config, weights, backend)
     cpu = gpu_checks.make_model(size.config, weights, NumpyBackend())
     report["model"] = gpu_checks.check_model(ours, cpu, size.tokens, size.new_tokens)
