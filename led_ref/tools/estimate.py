@@ -5,10 +5,6 @@ counted work (costs/operations.py) divided by how fast this machine does such wo
 a large product, a tile of attention, GELU, LayerNorm, and reading from memory. No weights are loaded, none need be here.
 """
 
-import os
-import resource
-import sys
-import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -24,6 +20,8 @@ from led_ref.costs import memory as memory_plan
 from led_ref.costs import operations as planning
 from led_ref.costs.operations import Workload
 from led_ref.errors import InputError, MissingFileError
+from led_ref.tools.bench.machine import resident_memory
+from led_ref.tools.bench.machine import seconds as seconds_of
 
 SIZES = {"led-base": planning.LED_BASE, "led-large": planning.LED_LARGE}
 ASSUMES = (
@@ -114,7 +112,7 @@ def divided_for(backend: str, config: LEDConfig, load: Workload) -> Workload:
 
 
 def seconds(config: LEDConfig, load: Workload, speeds: Mapping[str, float]) -> dict[str, float]:
-    """What the parts of a run take at these speeds, and their sum."""
+    """The time of each part of a run at these speeds, and their sum."""
     rows = load.batch * load.tokens
     encode = 0.0
     for work in planning.encode_work(config, load):
@@ -142,7 +140,7 @@ def step_seconds(config: LEDConfig, load: Workload, speeds: Mapping[str, float])
 
 
 def measure_speeds(config: LEDConfig, load: Workload) -> dict[str, float]:
-    """What this machine does in a second, each the best of a few tries of a few hundredths of a second."""
+    """What this machine does in a second: each speed is the best of a few tries of a few hundredths of a second."""
     backend, dtype = NumpyBackend(), np.dtype(load.dtype)
     d, inner, heads = config.d_model, config.encoder_ffn_dim, config.encoder_attention_heads
     rng = np.random.default_rng(0)
@@ -170,19 +168,9 @@ def measure_speeds(config: LEDConfig, load: Workload) -> dict[str, float]:
 
 
 def best(work: Callable[[], Any], *, at_least: float = 0.15) -> float:
-    """Seconds that the work takes when nothing disturbs it: the least of the tries, after one that does not count."""
+    """The time of some work when nothing disturbs it: the least of the tries, after one that does not count."""
     work()
     times: list[float] = []
     while sum(times) < at_least or len(times) < 3:
-        started = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - started)
+        times.append(seconds_of(work))
     return min(times)
-
-
-def resident_memory() -> int:
-    """Bytes that this process has in memory now: a run's process has them, too."""
-    statm = Path("/proc/self/statm")
-    if statm.exists():
-        return int(statm.read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -1,7 +1,7 @@
-"""`led-ref doctor --gpu`: everything that is to be known of a GPU, on the day one is there, in one command and one file.
+"""`led-ref doctor --gpu`: everything about a GPU in one command and one file.
 
-It checks (gpu_checks.py), measures (gpu_measures.py), and writes one JSON report and a page made from it:
-docs/gpu_report.md is that of the last run. Its code runs in the tests, too, on the stand-in for CuPy.
+It checks (checks.py), measures (measures.py), and writes one JSON report and a page made from it: docs/gpu_report.md is that
+of the last run. The tests run its code on the stand-in for CuPy.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def examine_gpu(options: argparse.Namespace) -> int:
     """Check and measure the GPU; write the report. 0: all is well; 1: a check failed; 2: no GPU answers.
 
     Raises:
-        MissingFileError: if a report is to go into a folder that is not there.
+        MissingFileError: if the folder of a report does not exist.
     """
     for file in (options.out, options.page):  # before the minutes that the rest takes
         if file is not None and not Path(file).parent.is_dir():
@@ -76,7 +76,7 @@ def collect(backend: Backend, size: Size, tell: Callable[[str], None]) -> dict[s
     Args:
         backend: of the GPU.
         size: FULL, or something small to try the code.
-        tell: told in a few words what is going on, since it takes minutes.
+        tell: called with a few words about each stage, since the whole takes minutes.
     """
     dtypes = tuple(getattr(backend, "compute_dtypes", ("float32", "float64")))
     gpu = gpu_measures.describe(backend)
