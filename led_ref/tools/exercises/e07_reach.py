@@ -1,8 +1,8 @@
-"""How far does a token hear?
+"""How large is a token's receptive field?
 
-In a layer of radius R a token takes from those at most R places away; they have, in the layer before, taken from those at
-most R' places further. With a global token in between, two layers are enough for any distance: in the first the global
-token reads everything, in the second everybody reads the global token.
+In a layer of radius R a token depends on those at most R positions away; in the layer before, these depended on tokens at
+most R' positions further. With a global token, two layers are enough for any distance: in the first the global token
+attends to every token, in the second every token attends to the global token.
 """
 
 from collections.abc import Sequence
@@ -36,12 +36,12 @@ def check_no_layer_at_all(yours: Any) -> None:
 
 
 def check_the_document_ends(yours: Any) -> None:
-    """Nobody hears of places that there are not."""
+    """A receptive field ends with the document."""
     expect(yours.heard(2, 11, [3, 3]), (0, 8), "heard(2, 11, [3, 3])")
 
 
 def check_by_multiplying_tables(yours: Any) -> None:
-    """The tables of who sees whom, multiplied layer by layer."""
+    """The attention masks, multiplied layer by layer."""
     from led_ref.oracle.definition.model import who_sees_whom
 
     for tokens, radii, has_global in (
