@@ -4,7 +4,7 @@ import argparse
 from dataclasses import asdict
 from typing import Any
 
-from led_ref.cli.shared_options import FILES, add_output_options, add_shared, loading, need_files
+from led_ref.cli.shared_options import FILES, add_output_options, add_shared
 
 SUMMARY = "find the answer to a question in documents"
 EXAMPLES = """
@@ -40,18 +40,10 @@ def add_fine_tuned_options(parser: argparse.ArgumentParser, architecture: str) -
 
 def run(options: argparse.Namespace) -> int:
     """Print the answers of each document. 0, or 1 if any document failed."""
-    if (usage := need_files(options)) is not None:
-        return usage
-    from led_ref.cli.documents import read_all, report_on_each
+    from led_ref.cli.documents import report_on_files
     from led_ref.pipelines.question_answering import QuestionAnswerer
 
-    documents = read_all(options.files)
-    if not documents:
-        return 1
-    answerer = QuestionAnswerer.load(options.model, **loading(options))
-
-    def find(file: str, text: str, progress: Any) -> dict[str, Any]:
-        del file
+    def find(answerer: QuestionAnswerer, text: str, progress: Any) -> dict[str, Any]:
         answers = answerer.answer(
             options.question,
             text,
@@ -73,5 +65,4 @@ def run(options: argparse.Namespace) -> int:
             for answer, text in zip(found["answers"], texts, strict=True)
         ]
 
-    failed = report_on_each(options, documents, find, lines)
-    return 1 if failed or len(documents) < len(options.files) else 0
+    return report_on_files(options, QuestionAnswerer.load, find, lines)

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from led_ref.cli.answer import add_fine_tuned_options
-from led_ref.cli.shared_options import FILES, add_shared, loading, need_files
+from led_ref.cli.shared_options import FILES, add_shared
 
 SUMMARY = "give documents labels, with scores"
 EXAMPLES = """
@@ -24,18 +24,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the labels of each document, the highest score first. 0, or 1 if any document failed."""
-    if (usage := need_files(options)) is not None:
-        return usage
-    from led_ref.cli.documents import read_all, report_on_each
+    from led_ref.cli.documents import report_on_files
     from led_ref.pipelines.classification import Classifier
 
-    documents = read_all(options.files)
-    if not documents:
-        return 1
-    classifier = Classifier.load(options.model, **loading(options))
-
-    def find(file: str, text: str, progress: Any) -> dict[str, Any]:
-        del file
+    def find(classifier: Classifier, text: str, progress: Any) -> dict[str, Any]:
         labels = classifier.classify(
             text, global_attention=options.global_attention, truncation=options.truncate, progress=progress
         )
@@ -44,5 +36,4 @@ def run(options: argparse.Namespace) -> int:
     def lines(found: dict[str, Any]) -> list[str]:
         return [f"{label['score']:.4f}  {label['label']}" for label in found["labels"]]
 
-    failed = report_on_each(options, documents, find, lines)
-    return 1 if failed or len(documents) < len(options.files) else 0
+    return report_on_files(options, Classifier.load, find, lines)

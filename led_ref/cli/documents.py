@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from led_ref.cli.shared_options import loading, need_files
 from led_ref.errors import LEDError
 from led_ref.pipelines.text_files import read_document
 from led_ref.tools.terminal import ProgressBars, print_json, say
@@ -88,3 +89,30 @@ def report_on_each(
         if says_seconds and not options.quiet:
             say(f"{title(file)}: done in {seconds:.1f} s")
     return failed
+
+
+def report_on_files(
+    options: argparse.Namespace,
+    load: Callable[..., Any],
+    find: Callable[[Any, str, ProgressBars], dict[str, Any]],
+    lines: Callable[[dict[str, Any]], list[str]],
+) -> int:
+    """Read `options.files`, load a fine-tuned model, and report on each document.
+
+    Args:
+        options: the command line, with the options of `add_fine_tuned_options`.
+        load: makes a model of its name and of keyword arguments.
+        find: given model, text and progress bars, what is found out: JSON-ready.
+        lines: as for `report_on_each`.
+
+    Returns:
+        The exit code: 0, or 1 if any document failed, or that of wrong usage.
+    """
+    if (usage := need_files(options)) is not None:
+        return usage
+    documents = read_all(options.files)
+    if not documents:
+        return 1
+    model = load(options.model, **loading(options))
+    failed = report_on_each(options, documents, lambda _, text, progress: find(model, text, progress), lines)
+    return 1 if failed or len(documents) < len(options.files) else 0

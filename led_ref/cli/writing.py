@@ -10,7 +10,7 @@ import json
 import secrets
 import time
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 from led_ref.api import LED, bundled_model, check_settings
@@ -33,6 +33,11 @@ def write_documents(options: argparse.Namespace, *, settings: dict[str, Any], sh
     """Write for each of `options.files`. A document that fails is named on standard error; the others go on.
 
     What needs no model is checked before one is loaded, which may mean fetching gigabytes: settings, folder and documents.
+
+    Args:
+        options: the command line.
+        settings: those of generate that no option has.
+        show_all: show every text of a document with its score, not the best one alone.
 
     Returns:
         0, or 1 if any document failed.
@@ -57,17 +62,16 @@ def write_documents(options: argparse.Namespace, *, settings: dict[str, Any], sh
             f"loaded {led.name}: {parameters:,} parameters, computing in {led.model.dtype} on {led.model.backend.name}, "
             f"{time.perf_counter() - started:.2f} s"
         )
-    prepared = _prepare_all(led, documents, options)
+    writer = _Writer(led, options, settings, effective, show_all=show_all)
+    prepared = writer.prepare(documents)
     failed = len(options.files) - len(prepared)
-    lines = partial(_lines, show_all=show_all)
     if options.stream:
-        failed += sum(not _stream_one(led, file, document, options, settings) for file, _, document in prepared)
+        failed += sum(not writer.stream(file, document) for file, _, document in prepared)
     elif folder is None:
-        find = partial(_find, led, options, settings, effective)
         named = [(file, document) for file, _, document in prepared]
-        failed += report_on_each(options, named, find, lines, says_seconds=True)
+        failed += report_on_each(options, named, writer.write, writer.lines, says_seconds=True)
     elif prepared:
-        failed += _write_into_folder(led, prepared, folder, options, settings, lines)
+        failed += writer.write_into(folder, prepared)
         if failed:
             say(
                 f"{failed} of {len(options.files)} documents failed; the texts of the others are in {folder.path}. "
@@ -109,157 +113,151 @@ def _take_seed(effective: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
     return {"seed": effective["seed"]}
 
 
-def _prepare_all(led: LED, documents: Sequence[tuple[str, str]], options: argparse.Namespace) -> list[Prepared]:
-    """The documents as the model reads them, without those that cannot be: for these an error is printed."""
-    prepared = []
-    for file, text in documents:
-        # Only the bundled model wants a page in the form of its training: other models were not trained on manual pages.
-        is_page = options.model is None and is_manual_page(text)
-        if is_page and not options.quiet:
-            say(
-                f"{title(file)} is a manual page: read without title, footer and NAME, its lines joined, as in training"
-            )
-        read = (is_page and manual_page_body(text)) or text
+@dataclass(frozen=True)
+class _Writer:
+    """A loaded model and the command line.
+
+    Args:
+        led: the model and its tokenizer.
+        options: the command line.
+        settings: of generate, as the user gave them.
+        effective: all settings of the run.
+        show_all: show every text with its score, not the best one alone.
+    """
+
+    led: LED
+    options: argparse.Namespace
+    settings: dict[str, Any]
+    effective: dict[str, Any]
+    show_all: bool
+
+    def prepare(self, documents: Sequence[tuple[str, str]]) -> list[Prepared]:
+        """The documents as the model reads them; of those that it cannot read an error is printed."""
+        options, prepared = self.options, []
+        for file, text in documents:
+            # Only the bundled model wants a page in the form of its training: others were not trained on manual pages.
+            is_page = options.model is None and is_manual_page(text)
+            if is_page and not options.quiet:
+                what = "a manual page: read without title, footer and NAME, its lines joined, as in training"
+                say(f"{title(file)} is {what}")
+            read = (is_page and manual_page_body(text)) or text
+            try:
+                document = self.led.prepare(
+                    read, global_attention=options.global_attention, truncation=options.truncate
+                )
+                prepared.append((file, text, document))
+            except LEDError as error:
+                complain(file, error)
+        return prepared
+
+    def stream(self, file: str, document: Document) -> bool:
+        """Print the text of one document as it is written; a bar shows only the reading. False if it failed."""
         try:
-            document = led.prepare(read, global_attention=options.global_attention, truncation=options.truncate)
-            prepared.append((file, text, document))
+            with bars(self.options, file) as progress:
+                pieces = self.led.stream_prepared(
+                    document,
+                    cross_attention=self.options.cross_attention,
+                    progress=lambda stage, done, total: progress(stage, done, total) if stage == "read" else None,
+                    **self.settings,
+                )
+            if len(self.options.files) > 1:
+                print(f"{file}: ", end="")
+            for piece in pieces:
+                print(piece, end="", flush=True)
+            print(flush=True)
         except LEDError as error:
             complain(file, error)
-    return prepared
+            return False
+        return True
 
+    def write(self, file: str, document: Document, progress: ProgressBars) -> dict[str, Any]:
+        """Write for one document, alone; everything about it."""
+        if not self.options.quiet:
+            say(f"reading {title(file)} ({len(document.ids):,} tokens) ...")
+        ((_, written),) = self._write_each([document], progress)
+        if isinstance(written, LEDError):
+            raise written
+        return self._about(file, document, written)
 
-# ---- to standard output -------------------------------------------------------------------------------------------------
+    def _write_each(self, documents: Sequence[Document], progress: ProgressBars, **batches: Any) -> Any:
+        return write_each(
+            self.led.model,
+            documents,
+            self.settings,
+            cross_attention=self.options.cross_attention,
+            progress=progress,
+            tokenizer=self.led.tokenizer,
+            **batches,
+        )
 
+    def _about(self, file: str, document: Document, written: Written) -> dict[str, Any]:
+        """Everything about one document: what was read, what was written, with what settings."""
+        texts = [self.led.tokenizer.decode(row, skip_special_tokens=True).strip() for row in written.ids]
+        return {
+            "file": file,
+            "model": self.led.name,
+            "tokens": len(document.ids),
+            "global_tokens": sum(document.global_mask),
+            "text": texts[0],
+            "texts": texts,
+            "scores": written.scores,
+            "ids": written.ids,
+            "settings": self.effective,
+        }
 
-def _stream_one(led: LED, file: str, document: Document, options: argparse.Namespace, settings: dict[str, Any]) -> bool:
-    """Print the text of one document as it is written; a bar shows only the reading. False if it failed."""
-    try:
-        with bars(options, file) as progress:
-            pieces = led.stream_prepared(
-                document,
-                cross_attention=options.cross_attention,
-                progress=lambda stage, done, total: progress(stage, done, total) if stage == "read" else None,
-                **settings,
-            )
-        if len(options.files) > 1:
-            print(f"{file}: ", end="")
-        for piece in pieces:
-            print(piece, end="", flush=True)
-        print(flush=True)
-    except LEDError as error:
-        complain(file, error)
-        return False
-    return True
+    def lines(self, found: dict[str, Any]) -> list[str]:
+        """What a person is shown: every text with its score, or the best text alone."""
+        if not self.show_all:
+            return [found["text"]]
+        scores = found["scores"] or [None] * len(found["texts"])
+        shown = ["" if score is None else f"{score:9.4f}  " for score in scores]
+        return [score + text for score, text in zip(shown, found["texts"], strict=True)]
 
+    def write_into(self, folder: ResultFolder, documents: Sequence[Prepared]) -> int:
+        """Write the results that the folder does not hold yet, each as soon as it is known; how many documents failed.
 
-def _find(
-    led: LED,
-    options: argparse.Namespace,
-    settings: dict[str, Any],
-    effective: dict[str, Any],
-    file: str,
-    document: Document,
-    progress: ProgressBars,
-) -> dict[str, Any]:
-    """Write for one document, and tell everything about it."""
-    if not options.quiet:
-        say(f"reading {title(file)} ({len(document.ids):,} tokens) ...")
-    ((_, written),) = write_each(
-        led.model,
-        [document],
-        settings,
-        cross_attention=options.cross_attention,
-        progress=progress,
-        tokenizer=led.tokenizer,
-    )
-    if isinstance(written, LEDError):
-        raise written
-    return _about(led, file, document, written, effective)
+        Raises:
+            InputError: if the folder's results were made with another model, other settings or from other texts.
+        """
+        options, failed = self.options, 0
+        done = folder.begin(self._manifest(), {file: text for file, text, _ in documents})
+        if done and not options.quiet:
+            say(f"{len(done)} of {len(documents)} are in {folder.path} already")
+        enabled = shows_bars(options)
+        batches = {
+            "batch_size": BATCH_SIZE if options.batch_size is None else options.batch_size,
+            "batch_memory": BATCH_MEMORY if options.batch_memory is None else options.batch_memory * 10**6,
+            "skip": {i for i, (file, _, _) in enumerate(documents) if file in done},
+        }
+        with (
+            count_documents(len(documents), len(done), enabled=enabled) as count,
+            ProgressBars("now", enabled=enabled, position=1) as progress,
+        ):
+            for i, written in self._write_each([document for _, _, document in documents], progress, **batches):
+                file, _, document = documents[i]
+                if isinstance(written, LEDError):
+                    complain(file, written)
+                    failed += 1
+                    continue
+                found = self._about(file, document, written)
+                text = json.dumps(found, ensure_ascii=False) if options.json else "\n".join(self.lines(found))
+                path = folder.write(file, text)
+                count()
+                print(path, flush=True)
+        return failed
 
+    def _manifest(self) -> dict[str, Any]:
+        """Everything that decides what the texts of a run are, and in what form they are written."""
+        from led_ref import __version__
 
-def _about(led: LED, file: str, document: Document, written: Written, effective: dict[str, Any]) -> dict[str, Any]:
-    """Everything about one document: what was read, what was written, with what settings."""
-    texts = [led.tokenizer.decode(row, skip_special_tokens=True).strip() for row in written.ids]
-    return {
-        "file": file,
-        "model": led.name,
-        "tokens": len(document.ids),
-        "global_tokens": sum(document.global_mask),
-        "text": texts[0],
-        "texts": texts,
-        "scores": written.scores,
-        "ids": written.ids,
-        "settings": effective,
-    }
-
-
-def _lines(found: dict[str, Any], *, show_all: bool) -> list[str]:
-    """What a person is shown: every text with its score, or the best text alone."""
-    if not show_all:
-        return [found["text"]]
-    scores = found["scores"] or [None] * len(found["texts"])
-    shown = ["" if score is None else f"{score:9.4f}  " for score in scores]
-    return [score + text for score, text in zip(shown, found["texts"], strict=True)]
-
-
-# ---- into files ---------------------------------------------------------------------------------------------------------
-
-
-def _write_into_folder(
-    led: LED,
-    documents: Sequence[Prepared],
-    folder: ResultFolder,
-    options: argparse.Namespace,
-    settings: dict[str, Any],
-    lines: "partial[list[str]]",
-) -> int:
-    """Write the results that the folder does not hold yet, each as soon as it is known; how many documents failed.
-
-    Raises:
-        InputError: if the folder's results were made with another model, other settings or from other texts.
-    """
-    run = _run(led, options, settings)
-    done = folder.begin(run, {file: text for file, text, _ in documents})
-    if done and not options.quiet:
-        say(f"{len(done)} of {len(documents)} are in {folder.path} already")
-    failed = 0
-    enabled = shows_bars(options)
-    memory = BATCH_MEMORY if options.batch_memory is None else options.batch_memory * 10**6
-    with (
-        count_documents(len(documents), len(done), enabled=enabled) as count,
-        ProgressBars("now", enabled=enabled, position=1) as progress,
-    ):
-        for i, written in write_each(
-            led.model, [document for _, _, document in documents], settings,
-            batch_size=BATCH_SIZE if options.batch_size is None else options.batch_size, batch_memory=memory,
-            cross_attention=options.cross_attention, progress=progress, tokenizer=led.tokenizer,
-            skip={i for i, (file, _, _) in enumerate(documents) if file in done},
-        ):  # fmt: skip
-            file, _, document = documents[i]
-            if isinstance(written, LEDError):
-                complain(file, written)
-                failed += 1
-                continue
-            found = _about(led, file, document, written, run["settings"])
-            path = folder.write(
-                file, json.dumps(found, ensure_ascii=False) if options.json else "\n".join(lines(found))
-            )
-            count()
-            print(path, flush=True)
-    return failed
-
-
-def _run(led: LED, options: argparse.Namespace, settings: dict[str, Any]) -> dict[str, Any]:
-    """Everything that decides what the texts of a run are, and in what form they are written."""
-    from led_ref import __version__
-
-    folder = bundled_model() if options.model is None else resolve(options.model, revision=options.revision)
-    return {
-        "led_ref": __version__,
-        "model": led.name,
-        "sha256 of the model": model_digest(folder),
-        "dtype": led.model.dtype,
-        "settings": led.model.effective_settings(**settings).to_dict(),
-        "global_attention": options.global_attention,
-        "truncate": options.truncate,
-    }
+        options = self.options
+        folder = bundled_model() if options.model is None else resolve(options.model, revision=options.revision)
+        return {
+            "led_ref": __version__,
+            "model": self.led.name,
+            "sha256 of the model": model_digest(folder),
+            "dtype": self.led.model.dtype,
+            "settings": self.effective,
+            "global_attention": options.global_attention,
+            "truncate": options.truncate,
+        }
