@@ -1,7 +1,6 @@
 """`led-ref answer`: a question and documents in, the answers that stand in each document out."""
 
 import argparse
-from dataclasses import asdict
 from typing import Any
 
 from led_ref.cli.shared_options import FILES, add_output_options, add_shared
@@ -40,6 +39,8 @@ def add_fine_tuned_options(parser: argparse.ArgumentParser, architecture: str) -
 
 def run(options: argparse.Namespace) -> int:
     """Print the answers of each document. 0, or 1 if any document failed."""
+    from dataclasses import asdict
+
     from led_ref.cli.documents import report_on_files
     from led_ref.pipelines.question_answering import QuestionAnswerer
 

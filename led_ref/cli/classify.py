@@ -1,7 +1,6 @@
 """`led-ref classify`: documents in, labels with scores out."""
 
 import argparse
-from dataclasses import asdict
 from typing import Any
 
 from led_ref.cli.answer import add_fine_tuned_options
@@ -24,6 +23,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the labels of each document, the highest score first. 0, or 1 if any document failed."""
+    from dataclasses import asdict
+
     from led_ref.cli.documents import report_on_files
     from led_ref.pipelines.classification import Classifier
 

@@ -1,7 +1,6 @@
 """`led-ref convert`: write a checkpoint as safetensors, or the LED that a BART becomes."""
 
 import argparse
-from dataclasses import asdict
 
 from led_ref.cli.shared_options import QUANTIZATIONS, add_shared, given, misused
 from led_ref.tools.terminal import megabytes, print_json, print_values, say
@@ -34,6 +33,8 @@ def run(options: argparse.Namespace) -> int:
     sizes = given(options, "max_positions", "attention_window")
     if sizes and not options.from_bart:
         return misused(options, "--max-positions and --attention-window are for a BART; add --from-bart")
+    from dataclasses import asdict
+
     from led_ref.weights.convert import convert
     from led_ref.weights.from_bart import convert_bart
     from led_ref.weights.hub import resolve
