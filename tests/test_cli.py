@@ -113,6 +113,14 @@ def test_wrong_usage_is_2(command, page, arguments, found):
     assert found in err
 
 
+def test_a_command_is_the_file_of_its_name():
+    for name, command in COMMANDS.items():
+        assert command.__name__ == f"led_ref.cli.{name}"
+        assert command.SUMMARY
+        assert callable(command.add_options)
+        assert callable(command.run)
+
+
 def test_version(command):
     assert command("--version") == (0, f"led-ref {led_ref.__version__}\n", "")
 

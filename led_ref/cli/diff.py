@@ -21,7 +21,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rtol", type=float, metavar="X", help="relative tolerance (default: by type; float32 1e-4)")
     parser.add_argument("--atol", type=float, metavar="X", help="absolute tolerance (default: by type; float32 1e-5)")
     parser.add_argument("--plot", metavar="PNG", help="draw the error of every step (needs matplotlib)")
-    parser.add_argument("--overwrite", action="store_true", help="replace a picture that is there")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing picture")
     add_shared(parser, "--json")
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 SUMMARY = "hand out an exercise of the book, and check what you wrote"
 EXAMPLES = """
-  led-ref exercise                                  what there is, by chapter of the book
+  led-ref exercise                                  list the exercises, by chapter of the book
   led-ref exercise 4                                write exercise_04_window.py here, and check it; again: check it
   led-ref exercise 4 --solution                     one way to do it
 """

@@ -26,7 +26,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="which tokens see everything: first (default), none, or positions",
     )  # fmt: skip
     add_shared(parser, "--truncate")
-    parser.add_argument("--overwrite", action="store_true", help="replace a page that is there")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing page")
     add_shared(parser, "--quiet", help="no notices")
 
 

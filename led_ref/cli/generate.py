@@ -1,4 +1,4 @@
-"""`led-ref generate`: as `summarize`, with any generation setting, and with every text that was found and its score."""
+"""`led-ref generate`: as `summarize`, with any generation setting; it shows every text of a document with its score."""
 
 import argparse
 import json

@@ -34,7 +34,7 @@ try:
         vectors,
     )
     from led_ref.errors import LEDError
-except KeyboardInterrupt:  # Ctrl-C before `main` could begin to listen for it
+except KeyboardInterrupt:  # Ctrl-C before `main` could catch it
     raise SystemExit(130) from None
 
 # The commands by name, in the order of `led-ref --help`. The file of a command has its name.
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code."""
     try:
         for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, io.TextIOWrapper):  # a letter that the terminal's encoding lacks is no reason to fail
+            if isinstance(stream, io.TextIOWrapper):  # letters that the terminal's encoding lacks become escapes
                 stream.reconfigure(errors="backslashreplace")
         options = build_parser().parse_args(arguments)
         if sys.stdout is None:
@@ -85,10 +85,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _fail("interrupted")
         return 130
-    except BrokenPipeError:  # whoever read us (head, a pager) has seen enough
+    except BrokenPipeError:  # the reader (head, a pager) has closed the pipe
         _forget_output()
         return 0
-    except OSError as error:  # what no one nearer to it foresaw: a full disk, a folder without permission
+    except OSError as error:  # not caught elsewhere: a full disk, a folder without permission
         _forget_output()
         return _fail(f"{error}. See to the file's permissions and the disk's space.")
 
@@ -100,19 +100,19 @@ def _fail(reason: str) -> int:
 
 
 def _forget_output() -> None:
-    """Point standard output nowhere, so that Python's own last flush cannot fail again."""
+    """Redirect standard output to the null device, so that Python's own last flush cannot fail again."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Parser(argparse.ArgumentParser):
-    """Takes no abbreviations, and shows a subcommand's own usage to whom mistook an option of it."""
+    """A parser without abbreviations, which reports an unknown option of a command with that command's own usage."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_abbrev=False, **options)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse has it, but what a subcommand does not know is its error and not left to the program's."""
+        """As in argparse, but unknown arguments of a command are its own error, and not left to the main parser."""
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")

@@ -24,7 +24,7 @@ from led_ref.errors import InputError, MissingFileError
 
 MANIFEST = "led-ref.json"
 
-# Files of a model's folder that decide what it writes.
+# Endings of the files in a model's folder that decide its output.
 _OF_A_MODEL = (".json", ".safetensors", ".bin", ".txt")
 
 
@@ -76,8 +76,8 @@ class ResultFolder:
         present = [name for name in (MANIFEST, *names) if (folder / name).exists()]
         if present and not options.resume:
             raise InputError(
-                f"{folder} holds {present[0]} already. To keep what is there and write what is missing, pass --resume; "
-                "to begin anew, name another folder."
+                f"{folder} holds {present[0]} already. To keep its results and write the missing ones, pass "
+                "--resume; to begin anew, name another folder."
             )
         if present and MANIFEST not in present:
             raise InputError(
@@ -123,7 +123,7 @@ class ResultFolder:
             if not (folder / name).exists():
                 continue
             if name not in before["documents"]:
-                raise InputError(f"{folder / name} is there, but {MANIFEST} does not know it. Move that file away.")
+                raise InputError(f"{folder / name} exists, but {MANIFEST} does not list it. Move that file away.")
             if before["documents"][name] != digest:
                 raise InputError(
                     f"{folder / name} was made from another text than the document has now. "
@@ -141,7 +141,7 @@ def result_names(files: Sequence[str], ending: str) -> list[str]:
     """The name of each document's result.
 
     Raises:
-        InputError: if two are the same, in small letters too, which some file systems do not tell from capitals.
+        InputError: if two are equal, with case ignored as some file systems do.
     """
     names, of = [], dict[str, str]()
     for file in files:
@@ -158,8 +158,8 @@ def result_names(files: Sequence[str], ending: str) -> list[str]:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file so that it is there whole or not at all, even if the machine loses its power."""
-    # One name for each file: what a killed run left under it the next one writes over.
+    """Write a file so that it exists whole or not at all, even if the machine loses its power."""
+    # One name for each file: the next run overwrites what a killed run left.
     unfinished = path.with_name(f".{path.name}.unfinished")
     try:
         with unfinished.open("w", encoding="utf-8", newline="\n") as file:
@@ -170,7 +170,7 @@ def write_whole(path: Path, text: str) -> None:
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
-    with contextlib.suppress(OSError):  # a folder cannot be opened everywhere; then its new name is on its way only
+    with contextlib.suppress(OSError):  # not every system opens folders; then the new name may be lost with the power
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -179,7 +179,7 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def model_digest(folder: Path) -> str:
-    """The sha256 of what a model's folder holds: weights, configuration, vocabulary."""
+    """The sha256 of a model's folder: weights, configuration, vocabulary."""
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
         if path.suffix in _OF_A_MODEL and path.is_file():

@@ -30,7 +30,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--layer", type=int, metavar="N", help="only what is inside the layers of this number")
     parser.add_argument("--generate", action="store_true", help="a whole generation, not one step of the decoder")
-    parser.add_argument("--overwrite", action="store_true", help="replace a file that is there")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
     add_shared(parser, *MODEL_OPTIONS, *GENERATION_OPTIONS)
     add_output_options(parser)
 

@@ -91,18 +91,18 @@ def _check(options: argparse.Namespace) -> int:
     from led_ref.oracle.vectors.format import read_suite
     from led_ref.oracle.vectors.judge import FAILED, as_json, as_junit, judge, summary_lines
 
-    words = None if options.cmd is None else parse_command(options.cmd)
+    command = None if options.cmd is None else parse_command(options.cmd)
     if options.timeout <= 0:
         raise InputError(f"--timeout is {options.timeout:g}; give a number of seconds above 0.")
     checkpoints = {} if options.checkpoint is None else {"led-base-16384": options.checkpoint}
     suite = read_suite(options.folder, levels=options.level)
     started = time.perf_counter()
-    if words is None:
+    if command is None:
         subject = LedRef(suite, options.dtype, checkpoints)
         verdicts = [judge(case, subject.answer(case), options.dtype) for case in suite.cases]
     else:
         with_bundled = {"bundled": bundled_model(), **checkpoints}
-        answers = ask_program(words, suite, options.dtype, timeout=options.timeout, checkpoints=with_bundled)
+        answers = ask_program(command, suite, options.dtype, timeout=options.timeout, checkpoints=with_bundled)
         verdicts = [judge(case, answers[case.id], options.dtype) for case in suite.cases]
     seconds = round(time.perf_counter() - started, 2)
     if options.junit is not None:
@@ -111,7 +111,7 @@ def _check(options: argparse.Namespace) -> int:
         except OSError as error:
             raise LEDError(f"{options.junit} could not be written ({error.strerror}). Name another file.") from error
     if options.json:
-        subject_name = "led_ref" if words is None else shlex.join(words)
+        subject_name = "led_ref" if command is None else shlex.join(command)
         about = {"vectors": str(options.folder), "tested": subject_name, "dtype": options.dtype, "seconds": seconds}
         print_json(as_json(verdicts, about))
     else:

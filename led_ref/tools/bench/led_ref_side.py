@@ -25,8 +25,8 @@ def prepare(case: Case, folder: Path) -> Prepared:
     if case.work == "tokenize":
         from led_ref.tokenizer import LEDTokenizer
 
-        words = bench_cases.tokenizer_folder(folder)
-        return prepare_tokenize(bench_cases.text(), lambda: LEDTokenizer.from_pretrained(words, engine=case.how))
+        vocabulary = bench_cases.tokenizer_folder(folder)
+        return prepare_tokenize(bench_cases.text(), lambda: LEDTokenizer.from_pretrained(vocabulary, engine=case.how))
     from led_ref.classes.led import LEDForConditionalGeneration
 
     if case.work == "load":

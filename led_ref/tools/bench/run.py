@@ -227,12 +227,12 @@ class Worker:
 
     def __init__(self, who: str, name: str, folder: Path) -> None:
         self.who, self.name = who, name
-        self._words = TemporaryFile()  # noqa: SIM115  a pipe that nobody reads would stop it when full
+        self._stderr = TemporaryFile()  # noqa: SIM115  a pipe that nobody reads would stop it when full
         self._process = subprocess.Popen(
             [sys.executable, "-m", "led_ref.tools.bench.worker", who, name, str(folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._words,
+            stderr=self._stderr,
             encoding="utf-8",
         )
         self.facts: dict[str, Any] = {}
@@ -257,10 +257,10 @@ class Worker:
                 raise LEDError(f"{self.who} did not come through the case {self.name!r}. {answer['error']}")
             return answer
         code = self._process.wait()
-        self._words.seek(0)
-        words = self._words.read().decode(errors="replace").strip().splitlines() or ["it said nothing"]
+        self._stderr.seek(0)
+        lines = self._stderr.read().decode(errors="replace").strip().splitlines() or ["it said nothing"]
         raise LEDError(
-            f"{self.who} did not come through the case {self.name!r}: exit code {code}, {words[-1]!r}. "
+            f"{self.who} did not come through the case {self.name!r}: exit code {code}, {lines[-1]!r}. "
             "-9 most often means that memory ran out: free some, or choose other cases with --only."
         )
 
@@ -276,7 +276,7 @@ class Worker:
     def __exit__(self, *_: object) -> None:
         """End the process, whatever happened, and wait for its end."""
         self._process.kill()
-        for pipe in (self._process.stdin, self._process.stdout, self._words):
+        for pipe in (self._process.stdin, self._process.stdout, self._stderr):
             with suppress(OSError):  # what was still to be written to it
                 assert pipe is not None
                 pipe.close()

@@ -40,9 +40,9 @@ def prepare(case: Case, folder: Path) -> Prepared:
     torch.set_num_threads(threads)
     facts = {"threads": threads}
     if case.work == "tokenize":
-        words = bench_cases.tokenizer_folder(folder)
+        vocabulary = bench_cases.tokenizer_folder(folder)
         text = bench_cases.text()
-        return prepare_tokenize(text, lambda: transformers.AutoTokenizer.from_pretrained(words), **facts)
+        return prepare_tokenize(text, lambda: transformers.AutoTokenizer.from_pretrained(vocabulary), **facts)
 
     def load() -> Any:
         return transformers.LEDForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()

@@ -13,7 +13,7 @@ import numpy as np
 from led_ref.tools.exercises.expect import expect
 
 
-def heard(i: int, tokens: int, radii: Sequence[int], *, has_global: bool = False) -> tuple[int, int]:
+def receptive_field(i: int, tokens: int, radii: Sequence[int], *, has_global: bool = False) -> tuple[int, int]:
     """The first and the last token that the final state of local token i depends on. `radii`: one for each layer.
 
     `has_global`: whether the document's first token, 0, is global. (Then i is not 0.)
@@ -26,18 +26,18 @@ def heard(i: int, tokens: int, radii: Sequence[int], *, has_global: bool = False
 
 def check_one_layer_and_two(yours: Any) -> None:
     """Radii add up."""
-    expect(yours.heard(50, 101, [3]), (47, 53), "heard(50, 101, [3])")
-    expect(yours.heard(50, 101, [3, 7]), (40, 60), "heard(50, 101, [3, 7])")
+    expect(yours.receptive_field(50, 101, [3]), (47, 53), "receptive_field(50, 101, [3])")
+    expect(yours.receptive_field(50, 101, [3, 7]), (40, 60), "receptive_field(50, 101, [3, 7])")
 
 
 def check_no_layer_at_all(yours: Any) -> None:
     """Nothing was mixed yet."""
-    expect(yours.heard(5, 11, []), (5, 5), "heard(5, 11, [])")
+    expect(yours.receptive_field(5, 11, []), (5, 5), "receptive_field(5, 11, [])")
 
 
 def check_the_document_ends(yours: Any) -> None:
     """A receptive field ends with the document."""
-    expect(yours.heard(2, 11, [3, 3]), (0, 8), "heard(2, 11, [3, 3])")
+    expect(yours.receptive_field(2, 11, [3, 3]), (0, 8), "receptive_field(2, 11, [3, 3])")
 
 
 def check_by_multiplying_tables(yours: Any) -> None:
@@ -57,5 +57,7 @@ def check_by_multiplying_tables(yours: Any) -> None:
             reached = (who_sees_whom(kinds_T=kinds, radius=radius).astype(int) @ reached) > 0
         for i in (1, 11, tokens - 1):
             places = np.flatnonzero(reached[i])
-            what = f"heard({i}, {tokens}, {radii}, has_global={has_global})"
-            expect(yours.heard(i, tokens, radii, has_global=has_global), (int(places[0]), int(places[-1])), what)
+            what = f"receptive_field({i}, {tokens}, {radii}, has_global={has_global})"
+            expect(
+                yours.receptive_field(i, tokens, radii, has_global=has_global), (int(places[0]), int(places[-1])), what
+            )

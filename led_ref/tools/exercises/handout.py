@@ -70,7 +70,7 @@ def exercise(number: int) -> Exercise:
     """
     known = {each.number: each for each in exercises()}
     if number not in known:
-        raise InputError(f"There is no exercise {number}; there are {', '.join(map(str, known))}.")
+        raise InputError(f"There is no exercise {number}. Choose among {', '.join(map(str, known))}.")
     return known[number]
 
 
@@ -149,7 +149,7 @@ def _failure(check: Callable[[Any], None], yours: ModuleType, path: Path) -> str
 
 
 def _said(error: Exception, path: Path) -> str:
-    """An error and the last line of the reader's own file on the way to it."""
+    """An error, with the last line of the reader's own file in its traceback."""
     frames = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     line = error.lineno if isinstance(error, SyntaxError) else (frames[-1] if frames else None)
     message = error.msg if isinstance(error, SyntaxError) else str(error)

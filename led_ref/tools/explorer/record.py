@@ -36,7 +36,7 @@ from led_ref.errors import InputError
 from led_ref.model.intermediates import ListeningTap
 from led_ref.tools.explorer.fates import search_record
 
-# Bytes for arrays, before base64 makes four of three: 5.2 MB become 6.9 MB, and the words and the page need the rest of 8.
+# Bytes for arrays, before base64 makes four of three: 5.2 MB become 6.9 MB; texts and page need the rest of 8 MB.
 BUDGET = 5_200_000
 # Of these, the bytes for the top weights, columns and rows of all layers; the region takes the rest.
 FOR_EVERY_TOKEN = 3_200_000
@@ -135,7 +135,7 @@ def selection_of(length: int, heads: int, width: int, globals_: int, layers: int
     kept = min(layers, FOR_EVERY_TOKEN // (for_globals + FEWEST_TOP * for_one_top))
     if not kept:
         raise InputError(
-            f"{globals_} global tokens of {length} are more than the page has room for: their rows and columns alone are "
+            f"{globals_} global tokens of {length} are more than the page can hold: their rows and columns alone are "
             f"{for_globals / 1e6:.1f} MB a layer. Name fewer (--global-attention first), or explore a shorter document."
         )
     top = min(MOST_TOP, (FOR_EVERY_TOKEN // kept - for_globals) // for_one_top)

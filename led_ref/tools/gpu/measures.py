@@ -67,7 +67,7 @@ def median_seconds(work: Callable[[], Any], synchronize: Callable[[], Any], runs
 
 
 def measure_speeds(backend: Backend, dtypes: Sequence[str], *, size: int = 4096) -> dict[str, Any]:
-    """Products (operations a second, by dtype), memory and the way to the host (bytes a second), and one launch (seconds).
+    """Products (operations a second, by dtype), memory and copies to the host (bytes a second), and one launch (seconds).
 
     Args:
         backend: the GPU's.

@@ -70,17 +70,17 @@ def examine_gpu(options: argparse.Namespace) -> int:
     return 0 if report["ok"] else 1
 
 
-def collect(backend: Backend, size: Size, tell: Callable[[str], None]) -> dict[str, Any]:
+def collect(backend: Backend, size: Size, notify: Callable[[str], None]) -> dict[str, Any]:
     """The whole report.
 
     Args:
         backend: of the GPU.
         size: FULL, or something small to try the code.
-        tell: called with a few words about each stage, since the whole takes minutes.
+        notify: called with a few words about each stage, since the whole takes minutes.
     """
     dtypes = tuple(getattr(backend, "compute_dtypes", ("float32", "float64")))
     gpu = gpu_measures.describe(backend)
-    tell(f"{gpu['name']}: every operation in {', '.join(dtypes)} ...")
+    notify(f"{gpu['name']}: every operation in {', '.join(dtypes)} ...")
     report: dict[str, Any] = {
         "date": time.strftime("%Y-%m-%d"),
         "ok": True,
@@ -88,7 +88,7 @@ def collect(backend: Backend, size: Size, tell: Callable[[str], None]) -> dict[s
         "versions": versions(),
         "operations": gpu_checks.check_operations(backend, dtypes),
     }
-    tell(f"a model of {size.config.encoder_layers} + {size.config.decoder_layers} layers on both machines ...")
+    notify(f"a model of {size.config.encoder_layers} + {size.config.decoder_layers} layers on both machines ...")
     weights = random_weights(size.config)
     ours = gpu_checks.make_model(size.config, weights, backend)
     cpu = gpu_checks.make_model(size.config, weights, NumpyBackend())
@@ -99,7 +99,7 @@ def collect(backend: Backend, size: Size, tell: Callable[[str], None]) -> dict[s
     report["waits"] = gpu_checks.check_waits(ours, size.tokens, size.new_tokens)
     memory = [gpu_measures.check_memory(ours, tokens, size.new_tokens) for tokens in size.lengths]
     report["memory"] = {"ok": all(row["ok"] for row in memory), "rows": memory}
-    tell("speeds, then reading and writing ...")
+    notify("speeds, then reading and writing ...")
     speeds = gpu_measures.measure_speeds(backend, [name for name in dtypes if name != "float64"], size=size.matrix)
     card = gpu_measures.as_card(gpu, speeds)
     report["speeds"] = speeds
@@ -109,7 +109,7 @@ def collect(backend: Backend, size: Size, tell: Callable[[str], None]) -> dict[s
         del half
     del ours
     backend.xp.get_default_memory_pool().free_all_blocks()
-    tell("the same in transformers, if it is there ...")
+    notify("the same in transformers, if it is there ...")
     report["transformers"] = gpu_measures.measure_transformers(size.config, weights, size.lengths, size.new_tokens)
     report["ok"] = not failed(report)
     return report
