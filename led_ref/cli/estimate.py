@@ -45,15 +45,10 @@ def run(options: argparse.Namespace) -> int:
 
     config = find_config(options.model)
     asked = Workload(
-        tokens=options.tokens,
-        batch=options.batch,
-        beams=options.beams,
-        new_tokens=options.new_tokens,
         globals_=options.global_tokens,
-        dtype=options.dtype,
-        weights=options.weights,
         folded=options.cross_attention == "folded",
         cache=options.cache_implementation,
+        **{name: getattr(options, name) for name in ("tokens", "batch", "beams", "new_tokens", "dtype", "weights")},
     )
     load = divided_for(options.backend, config, asked)
     report = estimate(options.model, config, load, backend=options.backend)

@@ -55,10 +55,10 @@ def _why(values: dict[str, Any]) -> str:
     return reason or ", ".join(f"{name} {value}" for name, value in values.items() if name != "ok")
 
 
-def versions() -> dict[str, str]:
-    """Versions of Python and of the libraries that led_ref may use."""
+def versions(*others: str) -> dict[str, str]:
+    """Versions of Python, of the libraries that led_ref may use, and of others."""
     found = {"python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}"}
-    for name in ("led-ref", "numpy", "tokenizers", "safetensors", "huggingface_hub", "tqdm", "threadpoolctl"):
+    for name in ("led-ref", "numpy", "tokenizers", "safetensors", "huggingface_hub", "tqdm", "threadpoolctl", *others):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

@@ -84,9 +84,10 @@ def step_bytes(config: LEDConfig, tokens: int) -> int:
     return ITEM * weights + cross_work(config, Workload(tokens=tokens)).bytes
 
 
-def full_attention_memory(config: LEDConfig, tokens: int) -> int:
-    """Bytes of one layer's attention map if every token attends to every other one: H T T numbers."""
-    return ITEM * config.encoder_attention_heads * tokens**2
+def full_attention(config: LEDConfig, tokens: int) -> dict[str, int]:
+    """What an encoder without a window would compute for a document and hold of one layer's attention map: H T T numbers."""
+    operations = encode_operations(config, tokens, is_full=True)
+    return {"tokens": tokens, "operations": operations, "bytes": ITEM * config.encoder_attention_heads * tokens**2}
 
 
 def limits(case: Case, config: LEDConfig, speeds: dict[str, float], median_s: float) -> dict[str, Any]:

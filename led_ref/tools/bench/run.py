@@ -11,7 +11,6 @@ transformers` the other side. What disturbs the machine for a while therefore di
 """
 
 import argparse
-import importlib.metadata
 import importlib.util
 import json
 import subprocess
@@ -30,7 +29,7 @@ from led_ref.errors import InputError, LEDError
 from led_ref.tools.bench import plot as bench_plot
 from led_ref.tools.bench import report as bench_report
 from led_ref.tools.bench.cases import CASES, Case
-from led_ref.tools.bench.limits import encode_operations, full_attention_memory, limits
+from led_ref.tools.bench.limits import full_attention, limits
 from led_ref.tools.bench.machine import machine, steering
 from led_ref.tools.bench.transformers_side import has_case
 from led_ref.tools.doctor import blas, versions
@@ -53,12 +52,12 @@ def run_bench(options: argparse.Namespace) -> int:
             "date": time.strftime("%Y-%m-%d"),
             "machine": machine(),
             "steering": steering(),
-            "versions": versions() | _their_versions(options.against),
+            "versions": versions(*(("torch", "transformers") if options.against else ())),
             "blas": blas(),
             "model": _called(options.model),
             "runs": runs,
             "against": options.against,
-            "full_attention": full_attention(config, cases),
+            "full_attention": [full_attention(config, case.tokens) for case in cases if case.work == "encode"],
             "cases": [],
         }
         with Worker("machine", "-", folder) as probes:
@@ -121,19 +120,6 @@ def chosen_cases(only: Sequence[str] | None, *, is_quick: bool, config: LEDConfi
     return fitting
 
 
-def full_attention(config: LEDConfig, cases: Sequence[Case]) -> list[dict[str, int]]:
-    """What full attention would compute and hold, for the length of each encode case: counted, not run."""
-    return [
-        {
-            "tokens": case.tokens,
-            "operations": encode_operations(config, case.tokens, is_full=True),
-            "bytes": full_attention_memory(config, case.tokens),
-        }
-        for case in cases
-        if case.work == "encode"
-    ]
-
-
 def _shown(cases: Sequence[Case], *, is_quiet: bool) -> Iterator[Case]:
     """One case after the other, with a bar on a terminal's standard error; elsewhere a line for each."""
     if is_quiet or not sys.stderr.isatty():
@@ -156,11 +142,6 @@ def _called(model: str | None) -> str:
     if model is None:
         return "random weights of led-base's size"
     return Path(model).name if Path(model).is_dir() else model
-
-
-def _their_versions(against: str | None) -> dict[str, str]:
-    names = ("torch", "transformers") if against else ()
-    return {name: importlib.metadata.version(name) for name in names}
 
 
 # ---- one case -------------------------------------------------------------------------------------------------------
