@@ -17,7 +17,8 @@ from led_backends.numpy_backend import NumpyBackend
 from led_ref.classes.pretrained import get_backend
 from led_ref.config import LEDConfig
 from led_ref.costs.operations import LED_BASE
-from led_ref.errors import BackendError, MissingFileError
+from led_ref.errors import BackendError
+from led_ref.oracle.traces.trace import check_target
 from led_ref.tools.doctor import versions
 from led_ref.tools.gpu import checks as gpu_checks
 from led_ref.tools.gpu import measures as gpu_measures
@@ -47,10 +48,8 @@ def examine_gpu(options: argparse.Namespace) -> int:
         MissingFileError: if the folder of a report does not exist.
     """
     for file in (options.out, options.page):  # before the minutes that the rest takes
-        if file is not None and not Path(file).parent.is_dir():
-            raise MissingFileError(
-                f"There is no folder {Path(file).parent} for {Path(file).name}. Make it, or name another."
-            )
+        if file is not None:
+            check_target(file, overwrite=True)
     try:
         backend = get_backend("cupy")
     except BackendError as error:
