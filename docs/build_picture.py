@@ -36,7 +36,7 @@ def main() -> int:
 
 
 def weights() -> dict[str, Any]:
-    """How much each token (row) looks at each (column), from 0 to 1; 0 where it may not."""
+    """How much each token (row) attends to each (column), from 0 to 1; 0 where the mask forbids it."""
     led = bundled()
     ids = led.encode(manual_page())
     first = [1] + [0] * (len(ids) - 1)

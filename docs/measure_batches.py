@@ -17,8 +17,8 @@ import numpy as np
 from led_ref.classes.led import LEDForConditionalGeneration
 from led_ref.classes.outputs import LEDEncoderBaseModelOutput
 from led_ref.costs.operations import LED_BASE
-from led_ref.tools.bench.cases import write_random_checkpoint
 from led_ref.tools.bench.machine import machine
+from led_ref.tools.random_weights import write_random_checkpoint
 
 DATA = Path(__file__).parent / "data" / "batches.json"
 STEPS, ROUNDS = 16, 3

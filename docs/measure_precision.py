@@ -24,8 +24,8 @@ from led_ref.classes.led import LEDForConditionalGeneration
 from led_ref.config import LEDConfig
 from led_ref.costs.operations import LED_BASE
 from led_ref.tokenizer import LEDTokenizer
-from led_ref.tools.bench.cases import write_random_checkpoint
 from led_ref.tools.bench.machine import MemoryWatch, machine
+from led_ref.tools.random_weights import write_random_checkpoint
 from led_ref.weights.convert import convert
 from led_ref.weights.find_files import read_tensors
 from led_ref.weights.quantization.file_format import join, quantizable, split

@@ -27,7 +27,7 @@ import led_ref
 from led_ref.config import LEDConfig
 from led_ref.errors import CheckpointError, ConfigError, InputError, MissingFileError, SettingsError
 from led_ref.pipelines.text_files import read_document
-from led_ref.tools.bench.run import write_random_checkpoint
+from led_ref.tools.random_weights import write_random_checkpoint
 from led_ref.weights.safetensors_file import read_safetensors, write_safetensors
 
 FC1 = "led.encoder.layers.1.fc1.weight"

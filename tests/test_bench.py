@@ -18,13 +18,15 @@ from led_ref.config import LEDConfig
 from led_ref.costs.operations import LED_BASE, Workload, encode_work, step_work, total
 from led_ref.errors import LEDError
 from led_ref.tools.bench import cases as bench_cases
-from led_ref.tools.bench import floor as bench_floor
+from led_ref.tools.bench import led_ref_side
+from led_ref.tools.bench import limits as bench_limits
 from led_ref.tools.bench import machine as bench_machine
 from led_ref.tools.bench import plot as bench_plot
 from led_ref.tools.bench import report as bench_report
-from led_ref.tools.bench import worker as bench_worker
+from led_ref.tools.bench import run as bench_run
 from led_ref.tools.bench.cases import CASES, TIMED_STEPS, UNTIMED_STEPS
-from led_ref.tools.bench.run import Worker, write_random_checkpoint
+from led_ref.tools.bench.run import Worker
+from led_ref.tools.random_weights import write_random_checkpoint
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -73,7 +75,7 @@ def report_of(sides=(), **changed):
             "case": name, "work": case.work, "how": case.how, "tokens": case.tokens, "beams": case.beams,
             "new_tokens": case.new_tokens, "per": "step" if case.work == "decode" else "run", "led_ref": ours,
             "transformers": other, "ratio": bench_report.ratio(ours, other),
-            "limit": bench_floor.limits(case, LED_BASE, SPEED, ours["median_s"]),
+            "limit": bench_limits.limits(case, LED_BASE, SPEED, ours["median_s"]),
         })  # fmt: skip
     return {
         "schema": 1, "date": "2001-02-03", "machine": {"processor": "abacus", "processors": 2, "system": "x"},
@@ -131,7 +133,7 @@ def test_the_table_says_what_steers_the_products(command, folder, monkeypatch):
 
 
 def test_what_cannot_be_measured_is_refused_before_anything_is_made(command, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(bench_cases, "write_random_checkpoint", lambda *_: pytest.fail("a model was made"))
+    monkeypatch.setattr(bench_run, "write_random_checkpoint", lambda *_: pytest.fail("a model was made"))
     (tmp_path / "mine.png").write_text("mine")
     figure = ModuleType("matplotlib.figure")
     figure.Figure = object
@@ -204,30 +206,30 @@ def test_the_quick_cases_are_short_and_of_every_kind():
 @pytest.mark.parametrize(("tokens", "radius"), [(1, 3), (7, 2), (11, 10), (11, 30), (13, 1)])
 def test_the_band_is_counted_pair_by_pair(tokens, radius):
     pairs = sum(abs(i - j) <= radius for i, j in product(range(tokens), repeat=2))
-    assert bench_floor.band_pairs(tokens, radius) == pairs
+    assert bench_limits.band_pairs(tokens, radius) == pairs
 
 
 def test_a_floor_is_a_little_less_than_what_the_plan_counts():
-    """planning.py counts what the code does: tiles with their corners, and small arrays that pass through memory."""
+    """costs/operations.py counts what the code does: tiles with their corners, and small arrays that pass through memory."""
     for tokens in (1024, 16384):
         planned = total(encode_work(LED_BASE, Workload(tokens=tokens))).operations
-        assert 0.93 * planned < bench_floor.encode_operations(LED_BASE, tokens) < planned
+        assert 0.93 * planned < bench_limits.encode_operations(LED_BASE, tokens) < planned
         planned = total(step_work(LED_BASE, Workload(tokens=tokens, beams=4), 1)).bytes
-        assert 0.93 * planned < bench_floor.step_bytes(LED_BASE, tokens) < planned
+        assert 0.93 * planned < bench_limits.step_bytes(LED_BASE, tokens) < planned
 
 
 def test_a_step_reads_weights_table_keys_and_values_once():
     d, f = TINY.d_model, TINY.decoder_ffn_dim
-    assert bench_floor.step_bytes(TINY, 100) == 4 * (6 * d * d + 2 * d * f + 43 * d + 2 * 100 * d)
+    assert bench_limits.step_bytes(TINY, 100) == 4 * (6 * d * d + 2 * d * f + 43 * d + 2 * 100 * d)
 
 
 def test_generate_is_reading_keys_and_values_and_all_steps():
     case = CASES["generate-16k-4beams"]
-    least = bench_floor.least(case, LED_BASE)
+    least = bench_limits.least(case, LED_BASE)
     keys_and_values = 6 * 2 * (2 * 16384 * 768 * 768)
-    assert least.operations == bench_floor.encode_operations(LED_BASE, 16384) + keys_and_values
-    assert least.bytes == 128 * bench_floor.step_bytes(LED_BASE, 16384)
-    assert least.seconds(sgemm_gflop_s=200.0, memory_gb_s=20.0) == pytest.approx(
+    assert least.operations == bench_limits.encode_operations(LED_BASE, 16384) + keys_and_values
+    assert least.bytes == 128 * bench_limits.step_bytes(LED_BASE, 16384)
+    assert bench_limits.floor_seconds(least, sgemm_gflop_s=200.0, memory_gb_s=20.0) == pytest.approx(
         least.operations / 200e9 + least.bytes / 20e9
     )
 
@@ -237,7 +239,7 @@ def test_generate_is_reading_keys_and_values_and_all_steps():
 
 def test_a_row_holds_both_sides_and_their_ratio():
     cells = bench_report.row(report_of({"transformers"})["cases"][2], is_compared=True)
-    reached = bench_floor.step_bytes(LED_BASE, 4096) / 10e9 / 2
+    reached = bench_limits.step_bytes(LED_BASE, 4096) / 10e9 / 2
     assert cells == [
         "decode-4k-4beams", "2.00 s a step", "1.00 s to 6.00 s", f"{reached:.2f}", "800", "50",
         "8.00 s a step", "4.00 s to 24.0 s", "1,600", "0.25", "0.50",
@@ -360,7 +362,7 @@ def test_a_folded_case_is_folded_and_the_others_are_not(folder, monkeypatch):
     for name in ("decode-16k-4beams", "decode-16k-4beams-folded", "generate-16k-4beams-folded"):
         case = replace(CASES[name], tokens=64, new_tokens=UNTIMED_STEPS + TIMED_STEPS)
         folded.clear()
-        bench_worker.prepare(case, folder).run()
+        led_ref_side.prepare(case, folder).run()
         assert folded[-1] == name.endswith("folded")
 
 

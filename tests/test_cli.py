@@ -15,11 +15,10 @@ from types import SimpleNamespace
 import pytest
 
 import led_ref
-from led_ref.cli.main import EXAMPLES
-from led_ref.cli.showing import coloured
+from led_ref.cli.main import COMMANDS, EXAMPLES
+from led_ref.cli.tokenize import coloured
 
 COMMAND = [sys.executable, "-m", "led_ref.cli.main"]
-COMMANDS = ["summarize", "generate", "answer", "classify", "tokenize", "inspect", "convert", "doctor", "bench"]
 QUICK = ["--num-beams", "1", "--max-new-tokens", "4"]
 PAGE = "NAME\ntar - an archiving utility\n"
 
@@ -65,7 +64,7 @@ def on_a_terminal(arguments, *, stdout_too=False, **options):
 def test_help_of_every_command_has_examples_that_parse_and_imports_no_numpy():
     program = """
 import contextlib, io, json, shlex, sys
-from led_ref.cli.main import EXAMPLES, build_parser, main
+from led_ref.cli.main import COMMANDS, EXAMPLES, build_parser, main
 texts = {}
 for name in ["led-ref", *sys.argv[1:]]:
     text = io.StringIO()
@@ -73,7 +72,8 @@ for name in ["led-ref", *sys.argv[1:]]:
         try: main(["--help"] if name == "led-ref" else [name, "--help"])
         except SystemExit as stop: assert stop.code == 0
     texts[name] = text.getvalue()
-    for line in EXAMPLES[name].strip().splitlines():
+    examples = EXAMPLES if name == "led-ref" else COMMANDS[name].EXAMPLES
+    for line in examples.strip().splitlines():
         words = shlex.split(line.split("   ")[0].strip())
         build_parser().parse_args(words[words.index("led-ref") + 1 :])
 print(json.dumps({"texts": texts, "numpy": "numpy" in sys.modules}))
@@ -83,7 +83,7 @@ print(json.dumps({"texts": texts, "numpy": "numpy" in sys.modules}))
     assert not found["numpy"]
     for name, text in found["texts"].items():
         assert "examples:\n  led-ref" in text or "examples:\n  " in text
-        assert EXAMPLES[name].strip("\n") in text
+        assert (EXAMPLES if name == "led-ref" else COMMANDS[name].EXAMPLES).strip("\n") in text
     assert all(name in found["texts"]["led-ref"] for name in COMMANDS)
 
 
@@ -111,6 +111,14 @@ def test_wrong_usage_is_2(command, page, arguments, found):
     code, out, err = command(*arguments)
     assert (code, out) == (2, "")
     assert found in err
+
+
+def test_a_command_is_the_file_of_its_name():
+    for name, command in COMMANDS.items():
+        assert command.__name__ == f"led_ref.cli.{name}"
+        assert command.SUMMARY
+        assert callable(command.add_options)
+        assert callable(command.run)
 
 
 def test_version(command):
@@ -159,7 +167,7 @@ def test_a_manual_page_is_read_as_the_bundled_model_was_taught(command, tmp_path
 
 
 def test_what_needs_no_model_is_refused_before_one_is_loaded(command, page, monkeypatch, tmp_path):
-    monkeypatch.setattr("led_ref.cli.writing.load", lambda *_, **__: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("led_ref.api.load", lambda *_, **__: pytest.fail("a model was loaded"))
     for wrong, found in (
         (["generate", page, "--set", "nm_beams=4"], "no generation setting 'nm_beams'"),
         (["generate", page, "--set", "temperature=-0.7"], "temperature is -0.7"),
@@ -403,7 +411,7 @@ import builtins; builtins.__import__ = importing
 from led_ref.cli.main import main
 sys.exit(main(["tokenize", {page!r}]))
 """
-    for name in ("argparse", "json", "led_ref.cli.showing", "numpy"):
+    for name in ("argparse", "json", "led_ref.cli", "led_ref.tokenizer.tokenizer", "numpy"):
         program = (module + interrupted).format(path=sys.path, name=name, page=page)
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
         assert (done.returncode, done.stdout) == (130, ""), name

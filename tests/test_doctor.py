@@ -11,7 +11,7 @@ import pytest
 import led_ref
 from led_ref.config import LEDConfig
 from led_ref.tools import doctor
-from led_ref.tools.bench.run import write_random_checkpoint
+from led_ref.tools.random_weights import write_random_checkpoint
 
 # Folders that hold allenai/led-base-16384, if anyone has named some.
 LED_BASE_DIRS = [folder for folder in os.environ.get("LED_BASE_DIR", "").split(os.pathsep) if folder]

@@ -20,6 +20,7 @@ from led_ref.costs.operations import Workload
 from led_ref.tools.gpu import checks as gpu_checks
 from led_ref.tools.gpu import measures as gpu_measures
 from led_ref.tools.gpu import report as doctor_gpu
+from led_ref.tools.random_weights import random_weights
 
 DOCS = Path(__file__).parent.parent / "docs"
 SMALL = doctor_gpu.Size(
@@ -96,7 +97,7 @@ def test_an_operation_that_returns_nothing_is_named(backend):
 
 
 def test_one_more_fetch_is_noticed(backend):
-    model = gpu_checks.make_model(SMALL.config, gpu_checks.random_weights(SMALL.config), backend)
+    model = gpu_checks.make_model(SMALL.config, random_weights(SMALL.config), backend)
     softmax = type(backend).softmax
 
     def curious(scores):
@@ -112,7 +113,7 @@ def test_one_more_fetch_is_noticed(backend):
 def test_a_device_holds_what_was_planned_for_it(backend):
     """The stand-in knows the most bytes that were there at once; ids and masks are not planned."""
     config, tokens, new = SMALL.config, 599, 8
-    model = gpu_checks.make_model(config, gpu_checks.random_weights(config), backend)
+    model = gpu_checks.make_model(config, random_weights(config), backend)
     before, LEDGER.peak_bytes = LEDGER.held_bytes, 0
     model.generate(**gpu_measures.random_ids(config, tokens), num_beams=4, max_new_tokens=new, min_new_tokens=new)
     load = planning.on_gpu(config, Workload(tokens=tokens, beams=4, new_tokens=new))

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from led_ref.cli import estimating
 from led_ref.config import LEDConfig
 from led_ref.costs import memory as memory_plan
 from led_ref.costs import operations as planning
 from led_ref.costs.operations import Workload
+from led_ref.tools import estimate
 
 # A machine on which everything takes a second for a round number of things.
 SPEEDS = {
@@ -35,7 +35,7 @@ SMALL = LEDConfig(
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(estimating, "measure_speeds", lambda *_: SPEEDS)
+    monkeypatch.setattr(estimate, "measure_speeds", lambda *_: SPEEDS)
 
 
 def test_memory_is_the_plan_and_what_the_process_has(command, quick, tmp_path):
@@ -70,8 +70,8 @@ def test_folded_there_are_no_keys_and_values(command, quick, tmp_path):
 
 def test_time_is_work_over_speed():
     load = Workload(tokens=50, beams=2, new_tokens=8)
-    found = estimating.seconds(SMALL, load, SPEEDS)
-    twice = estimating.seconds(SMALL, load, {name: 2 * speed for name, speed in SPEEDS.items()})
+    found = estimate.seconds(SMALL, load, SPEEDS)
+    twice = estimate.seconds(SMALL, load, {name: 2 * speed for name, speed in SPEEDS.items()})
     assert twice == pytest.approx({name: value / 2 for name, value in found.items()})
     scores = 3 * sum(queries * (keys + 1) for queries, keys in planning.tiles(50, 2, 128))
     products = sum(work.operations for work in planning.encode_work(SMALL, load) if work.name != "window")
@@ -81,7 +81,7 @@ def test_time_is_work_over_speed():
 
 
 def test_a_gpu_gets_memory_and_no_time(command, monkeypatch):
-    monkeypatch.setattr(estimating, "measure_speeds", lambda *_: pytest.fail("the CPU was measured"))
+    monkeypatch.setattr(estimate, "measure_speeds", lambda *_: pytest.fail("the CPU was measured"))
     code, out, _ = command(
         "estimate", "led-large", "--tokens", 16384, "--backend", "cupy", "--dtype", "float16", "--json"
     )
@@ -112,6 +112,6 @@ def test_what_cannot_be_is_refused(command, arguments, message):
 
 def test_the_speeds_of_this_machine_are_measured():
     """Not how fast it is: that each is a speed, and taken at the sizes that were asked for."""
-    speeds = estimating.measure_speeds(SMALL, Workload(tokens=599))
+    speeds = estimate.measure_speeds(SMALL, Workload(tokens=599))
     assert set(speeds) == set(SPEEDS)
     assert all(1e3 < speed < 1e15 for speed in speeds.values())

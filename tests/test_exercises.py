@@ -79,7 +79,7 @@ def test_the_command_writes_once_checks_and_keeps_what_the_reader_wrote(tmp_path
 
 def test_what_cannot_be_is_refused_by_name(tmp_path, capsys):
     assert main(["exercise", "99"]) == 1
-    assert "no exercise 99; there are 1, 2, 3" in capsys.readouterr().err
+    assert "no exercise 99. Choose among 1, 2, 3" in capsys.readouterr().err
     assert main(["exercise", "1", "--folder", str(tmp_path / "none")]) == 1
     assert "Give another --folder" in capsys.readouterr().err
     (tmp_path / "exercise_01_cells.py").write_text("x = 1\ny = (\n")

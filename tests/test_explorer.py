@@ -20,14 +20,14 @@ from led_ref.generation.step import Hooks
 from led_ref.pipelines.global_attention import global_mask
 from led_ref.tools.explorer.fates import search_record
 from led_ref.tools.explorer.page import FOLDER, page
-from led_ref.tools.explorer.record import BUDGET, Listener, Plan, Record, plan_of, record
+from led_ref.tools.explorer.record import BUDGET, Record, Recorder, Selection, record, selection_of
 
 ROOT = Path(__file__).parent.parent
 ROUNDED = {"rtol": 2.0 ** (1 / 4096) - 1 + 1e-9, "atol": 2.0**-31.9}  # half a step of the codes; what is below is 0
 # exp(q . k - lse) against the model's softmax: scores reach 100, where float32 steps by 8e-6; another order of summing.
 SOFTMAXES = {"rtol": 1e-4, "atol": 1e-9}
 ATTENTION = "led.encoder.layers.{}.self_attn.longformer_self_attn.{}"
-SHORT = Plan(layers=(0, 1), top=7, region=151)
+SHORT = Selection(layers=(0, 1), top=7, region=151)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def run():
     ids = led.encode((led_ref.bundled_model() / "led-ref.1.txt").read_text())[:307]
     mask = global_mask([0, 41], len(ids))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("led_ref.tools.explorer.record.plan_of", lambda *sizes: SHORT)
+        patch.setattr("led_ref.tools.explorer.record.selection_of", lambda *sizes: SHORT)
         made = record(led, ids, mask, title="a page", num_beams=3)
     traced = led_ref.trace(
         led.model.generate,
@@ -123,7 +123,7 @@ def test_every_fate_is_what_the_next_state_says():
             early_stopping=bool(seed % 2),
             length_penalty=seed % 3,
         )
-        listener = Listener(SHORT, np.asarray, np.array([0]), 4, (64, 64))
+        recorder = Recorder(SHORT, np.asarray, np.array([0]), 4, (64, 64))
         logits = draw.normal(size=(8, 11, 11)).astype(np.float32) * 3
         logits[:, :, 2] += seed % 5
         if seed % 7 == 0:  # fewer ids than candidates at the first step, where only one beam counts
@@ -133,10 +133,10 @@ def test_every_fate_is_what_the_next_state_says():
             lambda ids, parents, logits=logits, calls=calls: logits[next(calls)][ids[:, -1]],
             np.array([[0]]),
             settings,
-            Hooks(record=listener.hear_search),
+            Hooks(record=recorder.keep_search),
         )
-        told = search_record(listener.steps, settings, lambda ids, skip=False: " ".join(map(str, ids)))
-        for number, (step, state) in enumerate(zip(told["steps"], listener.steps.values(), strict=True)):
+        told = search_record(recorder.steps, settings, lambda ids, skip=False: " ".join(map(str, ids)))
+        for number, (step, state) in enumerate(zip(told["steps"], recorder.steps.values(), strict=True)):
             fates = [one["fate"] for one in step["candidates"]]
             seen |= set(fates)
             running = state["running.scores"][0]
@@ -160,7 +160,7 @@ def test_every_fate_is_what_the_next_state_says():
     [(16_384, 4, 32, 1, 2), (16_384, 12, 64, 1, 6), (16_384, 16, 64, 1, 12), (5, 4, 32, 0, 2), (4_001, 4, 32, 7, 2)],
 )
 def test_a_plan_keeps_to_its_budget(length, heads, width, globals_, layers):
-    plan = plan_of(length, heads, width, globals_, layers)
+    plan = selection_of(length, heads, width, globals_, layers)
     for_a_token = 4 * heads * (globals_ + plan.top)
     assert len(plan.layers) * (length * for_a_token + plan.region * heads * (3 * width + 1) * 4) <= BUDGET
     assert plan.layers[-1] == layers - 1
@@ -170,7 +170,7 @@ def test_a_plan_keeps_to_its_budget(length, heads, width, globals_, layers):
 
 def test_more_global_tokens_than_fit_are_refused():
     with pytest.raises(InputError, match=r"^64 global tokens of 16384 .*Name fewer .*shorter document"):
-        plan_of(16_384, 4, 32, 64, 2)
+        selection_of(16_384, 4, 32, 64, 2)
 
 
 def test_a_page_of_16384_tokens_is_under_8_megabytes(run):

@@ -1,4 +1,4 @@
-"""What is counted on paper (planning.py, memory_plan.py) against what the model does: its blocks, its arrays, its weights."""
+"""The counts of led_ref/costs (operations.py, memory.py) against what the model does: its blocks, its arrays, its weights."""
 
 import tracemalloc
 from dataclasses import replace

@@ -1,16 +1,17 @@
-"""The folder of results of `--out`: what is in it was written whole, and all of it in one way.
+"""The folder of results that `--out` names, and the rules of --out and --resume.
 
     summaries/paper.summary.txt     a result
-    summaries/led-ref.json          what made the results: model, settings, and the documents' digests
+    summaries/led-ref.json          the manifest: model, settings, and the documents' digests
 
-A file is made under a hidden name, its bytes waited for, and then it takes its own name in one step: whatever happens to the
-program or the machine, a result is there whole or not at all. Which results are there is therefore all that a run needs to
-know to go on. That they are results of the same model, settings and texts, the manifest says.
+Every file is written under a hidden name, synced to the disk and renamed in one step: whatever happens to the program or the
+machine, a result exists whole or not at all. A run that goes on therefore only needs to know which results exist. The
+manifest holds that they come from the same model, settings and texts.
 
     >>> result_names(["a/one.txt", "b/two.md.gz", "-"], "summary.txt")
     ['one.summary.txt', 'two.summary.txt', 'standard-input.summary.txt']
 """
 
+import argparse
 import contextlib
 import hashlib
 import json
@@ -23,15 +24,124 @@ from led_ref.errors import InputError, MissingFileError
 
 MANIFEST = "led-ref.json"
 
-# Files of a model's folder that decide what it writes.
+# Endings of the files in a model's folder that decide its output.
 _OF_A_MODEL = (".json", ".safetensors", ".bin", ".txt")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add --out and the options that belong to it."""
+    many = parser.add_argument_group("many documents")
+    many.add_argument("--out", metavar="DIR", help="write each text into a file in DIR, whole or not at all")
+    many.add_argument(
+        "--resume", action="store_true", help="with --out: keep the texts that DIR holds, and write the others"
+    )
+    many.add_argument(
+        "--batch-size", type=int, metavar="N",
+        help="with --out: most documents that are written together (default: 4; 1: each by itself)",
+    )  # fmt: skip
+    many.add_argument(
+        "--batch-memory", type=int, metavar="MB",
+        help="with --out: megabytes that these may take beside the weights (default: 1074)",
+    )  # fmt: skip
+
+
+def mistake(options: argparse.Namespace) -> str | None:
+    """What is wrong with the options, if anything: --resume and the like do nothing without --out."""
+    given = {"--resume": options.resume, "--batch-size": options.batch_size, "--batch-memory": options.batch_memory}
+    alone = [name for name, value in given.items() if value not in (None, False)]
+    return f"{alone[0]} is for a run with results in files; add --out DIR" if alone and options.out is None else None
+
+
+class ResultFolder:
+    """The folder of one run's results.
+
+    Args:
+        options: the command line: files, out, json, resume.
+        kind: stands in each result's name, such as "summary".
+
+    Raises:
+        InputError: if two results would have one name, if the folder is a file, or if it holds results and the run is not
+            to go on from them. Nothing has been read or loaded then.
+        MissingFileError: if the folder that should hold it does not exist.
+    """
+
+    def __init__(self, options: argparse.Namespace, *, kind: str) -> None:
+        folder = self.path = Path(options.out)
+        names = result_names(options.files, f"{kind}.json" if options.json else f"{kind}.txt")
+        self._names: dict[str, str] = dict(zip(options.files, names, strict=True))
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"{folder} is a file. Name a folder for the results.")
+        if not folder.absolute().parent.is_dir():
+            raise MissingFileError(f"There is no folder {folder.parent} to make {folder.name} in. Make it first.")
+        present = [name for name in (MANIFEST, *names) if (folder / name).exists()]
+        if present and not options.resume:
+            raise InputError(
+                f"{folder} holds {present[0]} already. To keep its results and write the missing ones, pass "
+                "--resume; to begin anew, name another folder."
+            )
+        if present and MANIFEST not in present:
+            raise InputError(
+                f"{folder} holds {present[0]}, but no {MANIFEST} that says what made it. "
+                "Move that file away, or name another folder."
+            )
+
+    def begin(self, run: Mapping[str, Any], texts: Mapping[str, str]) -> set[str]:
+        """Write the manifest, or compare the run with the manifest that exists.
+
+        Args:
+            run: what decides how a text comes out: JSON-ready.
+            texts: the text of each document, by the document's name.
+
+        Returns:
+            The documents whose results exist already.
+
+        Raises:
+            InputError: if existing results were made in another run or from another text. The message names the difference.
+        """
+        digests = {self._names[file]: hashlib.sha256(text.encode()).hexdigest() for file, text in texts.items()}
+        manifest = {"run": dict(run), "documents": digests}
+        path = self.path / MANIFEST
+        before = _read(path) if path.exists() else None
+        if before is not None:
+            self._compare(before, run, digests)
+            manifest["documents"] = {**before["documents"], **digests}
+        if manifest != before:
+            self.path.mkdir(exist_ok=True)
+            write_whole(path, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+        return {file for file in texts if (self.path / self._names[file]).exists()}
+
+    def _compare(self, before: dict[str, Any], run: Mapping[str, Any], digests: Mapping[str, str]) -> None:
+        """Refuse to go on from results of another run or of other texts."""
+        folder = self.path
+        for what in sorted(before["run"].keys() | run.keys()):
+            if before["run"].get(what) != json.loads(json.dumps(run.get(what))):
+                raise InputError(
+                    f"{folder} was begun with {what} {_short(before['run'].get(what))}, and this run has "
+                    f"{_short(run.get(what))}. Run it as it was begun ({folder / MANIFEST} says how), or name another folder."
+                )
+        for name, digest in digests.items():
+            if not (folder / name).exists():
+                continue
+            if name not in before["documents"]:
+                raise InputError(f"{folder / name} exists, but {MANIFEST} does not list it. Move that file away.")
+            if before["documents"][name] != digest:
+                raise InputError(
+                    f"{folder / name} was made from another text than the document has now. "
+                    "Remove that file to have it made anew, or name another folder."
+                )
+
+    def write(self, file: str, text: str) -> Path:
+        """Write the result of a document, and return its path."""
+        path = self.path / self._names[file]
+        write_whole(path, text + "\n")
+        return path
 
 
 def result_names(files: Sequence[str], ending: str) -> list[str]:
     """The name of each document's result.
 
     Raises:
-        InputError: if two are the same, in small letters too, which some file systems do not tell from capitals.
+        InputError: if two are equal, with case ignored as some file systems do.
     """
     names, of = [], dict[str, str]()
     for file in files:
@@ -47,72 +157,9 @@ def result_names(files: Sequence[str], ending: str) -> list[str]:
     return names
 
 
-def check_folder(folder: Path, names: Sequence[str], *, resume: bool) -> None:
-    """Refuse a folder before anything is read or loaded for it.
-
-    Raises:
-        InputError: if it is a file, or holds results and the run is not to go on from them.
-        MissingFileError: if there is no folder to make it in.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file. Name a folder for the results.")
-    if not folder.absolute().parent.is_dir():
-        raise MissingFileError(f"There is no folder {folder.parent} to make {folder.name} in. Make it first.")
-    present = [name for name in (MANIFEST, *names) if (folder / name).exists()]
-    if present and not resume:
-        raise InputError(
-            f"{folder} holds {present[0]} already. To keep what is there and write what is missing, pass --resume; "
-            "to begin anew, name another folder."
-        )
-    if present and MANIFEST not in present:
-        raise InputError(
-            f"{folder} holds {present[0]}, but no {MANIFEST} that says what made it. "
-            "Move that file away, or name another folder."
-        )
-
-
-def open_folder(folder: Path, run: Mapping[str, Any], texts: Mapping[str, str]) -> set[str]:
-    """Write the manifest, or hold what is there to it; the names of the results that are there already.
-
-    Args:
-        folder: see `check_folder`.
-        run: what decides how a text comes out: JSON-ready.
-        texts: by the name of its result, the text of each document.
-
-    Raises:
-        InputError: if results that are there were made in another way or from another text. The message says what differs.
-    """
-    digests = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
-    manifest = {"run": dict(run), "documents": digests}
-    path = folder / MANIFEST
-    if path.exists():
-        before = _read(path)
-        for what in sorted(before["run"].keys() | run.keys()):
-            if before["run"].get(what) != json.loads(json.dumps(run.get(what))):
-                raise InputError(
-                    f"{folder} was begun with {what} {_short(before['run'].get(what))}, and this run has "
-                    f"{_short(run.get(what))}. Run it as it was begun ({path} says how), or name another folder."
-                )
-        for name in digests.keys() & before["documents"].keys():
-            if before["documents"][name] != digests[name] and (folder / name).exists():
-                raise InputError(
-                    f"{folder / name} was made from another text than the document has now. "
-                    "Remove that file to have it made anew, or name another folder."
-                )
-        manifest["documents"] = {**before["documents"], **digests}
-        unknown = [n for n in digests if n not in before["documents"] and (folder / n).exists()]
-        if unknown:
-            raise InputError(f"{folder / unknown[0]} is there, but {MANIFEST} does not know it. Move that file away.")
-        if manifest == before:
-            return {name for name in digests if (folder / name).exists()}
-    folder.mkdir(exist_ok=True)
-    write_whole(path, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
-    return {name for name in digests if (folder / name).exists()}
-
-
 def write_whole(path: Path, text: str) -> None:
-    """Write a file so that it is there whole or not at all, even if the machine loses its power."""
-    # One name for each file: what a killed run left under it the next one writes over.
+    """Write a file so that it exists whole or not at all, even if the machine loses its power."""
+    # One name for each file: the next run overwrites what a killed run left.
     unfinished = path.with_name(f".{path.name}.unfinished")
     try:
         with unfinished.open("w", encoding="utf-8", newline="\n") as file:
@@ -123,7 +170,7 @@ def write_whole(path: Path, text: str) -> None:
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
-    with contextlib.suppress(OSError):  # a folder cannot be opened everywhere; then its new name is on its way only
+    with contextlib.suppress(OSError):  # not every system opens folders; then the new name may be lost with the power
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -132,7 +179,7 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def model_digest(folder: Path) -> str:
-    """The sha256 of what a model's folder holds: weights, configuration, vocabulary."""
+    """The sha256 of a model's folder: weights, configuration, vocabulary."""
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
         if path.suffix in _OF_A_MODEL and path.is_file():

@@ -1,36 +1,67 @@
-"""`led-ref vectors write | check | answer`: the conformance vectors, from the definition to a verdict."""
+"""`led-ref vectors check | write | answer`: the conformance vectors, from the definition to a verdict."""
 
 import argparse
 import importlib
 import shlex
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from led_ref.api import bundled_model
-from led_ref.cli.output import print_json
-from led_ref.cli.progress import say
+from led_ref.cli.shared_options import add_shared
 from led_ref.errors import InputError, LEDError, MissingFileError
-from led_ref.oracle.vectors.ask_led_ref import LedRef
-from led_ref.oracle.vectors.ask_program import ask_program, parse_command, write_answers
-from led_ref.oracle.vectors.format import read_suite
-from led_ref.oracle.vectors.judge import FAILED, Verdict, as_json, as_junit, judge, summary_lines
+from led_ref.tools.terminal import print_json, say
+
+SUMMARY = "check an implementation of LED, in any language, by known answers"
+EXAMPLES = """
+  led-ref vectors check tests/vectors/v1                              led_ref itself
+  led-ref vectors check tests/vectors/v1 --cmd 'my-led --in {in} --out {out}' --dtype float32
+  led-ref vectors check tests/vectors/v1 --level L1 L2 --junit vectors.xml
+  led-ref vectors write tests/vectors/v1                              make them anew, the same to the bit
+"""
+DTYPES = ("float64", "float32", "float16", "bfloat16")
 
 
-def run_vectors(options: argparse.Namespace) -> int:
-    """Do what is asked. 0 if all went well; 1 if a case failed."""
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the three actions of `led-ref vectors` with their options."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+
+    check = actions.add_parser(
+        "check", help="ask led_ref or a program, and print what passed and what failed, by level"
+    )
+    check.add_argument("folder", metavar="DIR", help="the vectors, such as tests/vectors/v1")
+    check.add_argument("--cmd", metavar="COMMAND", help="the program to ask, with {in} and {out} (default: led_ref)")
+    check.add_argument("--level", nargs="+", metavar="L0...L7", help="only these levels")
+    check.add_argument("--dtype", choices=DTYPES, default="float64", help="what to compute in, and whose tolerances")
+    check.add_argument("--timeout", type=float, default=300, metavar="SECONDS", help="for a call of the program (300)")
+    check.add_argument("--checkpoint", metavar="DIR", help="led-base-16384, for level 7")
+    check.add_argument("--junit", metavar="FILE", help="also write JUnit XML")
+    add_shared(check, "--json")
+
+    write = actions.add_parser("write", help="make all vectors from the definition")
+    write.add_argument("folder", metavar="DIR", help="where to; existing files of the same names are replaced")
+    add_shared(write, "--json")
+
+    answer = actions.add_parser("answer", help="led_ref as the program that is asked: for trying out --cmd")
+    answer.add_argument("--in", dest="questions", required=True, metavar="DIR", help="the questions")
+    answer.add_argument("--out", dest="results", required=True, metavar="DIR", help="where the answers go")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do the action. 0 if all went well; 1 if a case failed."""
     if options.action == "write":
         return _write(options)
-    if options.action == "answer":
-        write_answers(options.questions, options.results)
-        return 0
-    return _check(options)
+    if options.action == "check":
+        return _check(options)
+    from led_ref.oracle.vectors.ask_program import write_answers
+
+    write_answers(options.questions, options.results)
+    return 0
 
 
 def _write(options: argparse.Namespace) -> int:
     """Make all vectors anew."""
+    from led_ref.api import bundled_model
+
     writers = bundled_model().parent.parent / "tests" / "vectors"
     if not (writers / "make").is_dir():
         raise MissingFileError(
@@ -54,36 +85,39 @@ def _write(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     """Ask led_ref, or a program, and print the verdicts."""
-    words = None if options.cmd is None else parse_command(options.cmd)
+    from led_ref.api import bundled_model
+    from led_ref.oracle.vectors.ask_led_ref import LedRef
+    from led_ref.oracle.vectors.ask_program import ask_program, parse_command
+    from led_ref.oracle.vectors.format import read_suite
+    from led_ref.oracle.vectors.judge import FAILED, as_json, as_junit, judge, summary_lines
+
+    command = None if options.cmd is None else parse_command(options.cmd)
     if options.timeout <= 0:
         raise InputError(f"--timeout is {options.timeout:g}; give a number of seconds above 0.")
     checkpoints = {} if options.checkpoint is None else {"led-base-16384": options.checkpoint}
     suite = read_suite(options.folder, levels=options.level)
     started = time.perf_counter()
-    if words is None:
+    if command is None:
         subject = LedRef(suite, options.dtype, checkpoints)
-        found = [judge(case, subject.answer(case), options.dtype) for case in suite.cases]
+        verdicts = [judge(case, subject.answer(case), options.dtype) for case in suite.cases]
     else:
         with_bundled = {"bundled": bundled_model(), **checkpoints}
-        answers = ask_program(words, suite, options.dtype, timeout=options.timeout, checkpoints=with_bundled)
-        found = [judge(case, answers[case.id], options.dtype) for case in suite.cases]
-    who = "led_ref" if words is None else shlex.join(words)
-    _report(options, found, {"vectors": str(options.folder), "tested": who, "dtype": options.dtype,
-                             "seconds": round(time.perf_counter() - started, 2)})  # fmt: skip
-    failed = sum(verdict.status == FAILED for verdict in found)
-    if failed:
-        say(f"{failed} of {len(found)} cases failed")
-    return 1 if failed else 0
-
-
-def _report(options: argparse.Namespace, found: Sequence[Verdict], about: dict[str, Any]) -> None:
+        answers = ask_program(command, suite, options.dtype, timeout=options.timeout, checkpoints=with_bundled)
+        verdicts = [judge(case, answers[case.id], options.dtype) for case in suite.cases]
+    seconds = round(time.perf_counter() - started, 2)
     if options.junit is not None:
         try:
-            Path(options.junit).write_bytes(as_junit(found, "led-vectors"))
+            Path(options.junit).write_bytes(as_junit(verdicts, "led-vectors"))
         except OSError as error:
             raise LEDError(f"{options.junit} could not be written ({error.strerror}). Name another file.") from error
     if options.json:
-        print_json(as_json(found, about))
-        return
-    for line in summary_lines(found):
-        print(line)
+        subject_name = "led_ref" if command is None else shlex.join(command)
+        about = {"vectors": str(options.folder), "tested": subject_name, "dtype": options.dtype, "seconds": seconds}
+        print_json(as_json(verdicts, about))
+    else:
+        for line in summary_lines(verdicts):
+            print(line)
+    failed = sum(verdict.status == FAILED for verdict in verdicts)
+    if failed:
+        say(f"{failed} of {len(verdicts)} cases failed")
+    return 1 if failed else 0

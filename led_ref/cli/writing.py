@@ -1,28 +1,43 @@
-"""`led-ref summarize` and `led-ref generate`: documents in, texts out."""
+"""What `led-ref summarize` and `led-ref generate` do: documents in, texts out.
+
+The texts go to standard output, or with --out into files, one for each document (result_folder.py). A run that is repeated
+with --resume forms the same batches of documents as the first, skips those that are done, and so ends with the same files
+to the byte.
+"""
 
 import argparse
-import sys
+import json
+import secrets
 import time
 from collections.abc import Sequence
-from functools import partial
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-from led_ref.api import LED, check_settings, load
-from led_ref.cli.output import print_json
-from led_ref.cli.progress import ProgressBars, say
-from led_ref.cli.sampling_options import sampling_settings, take_seed
-from led_ref.cli.writing_many import ResultsOf, write_into_folder
-from led_ref.errors import LEDError
-from led_ref.pipelines.batching import Document, Written, write_each
-from led_ref.pipelines.text_files import is_manual_page, manual_page_body, read_document
+from led_ref.api import LED, bundled_model, check_settings
+from led_ref.cli.documents import bars, complain, read_all, report_on_each, shows_bars, title
+from led_ref.cli.result_folder import ResultFolder, model_digest
+from led_ref.cli.shared_options import given, load_model
+from led_ref.errors import LEDError, SettingsError
+from led_ref.pipelines.batching import BATCH_MEMORY, Document, Written, write_each
+from led_ref.pipelines.text_files import is_manual_page, manual_page_body
+from led_ref.tools.terminal import ProgressBars, count_documents, say
+from led_ref.weights.hub import resolve
+from led_ref.weights.keys import parameter_count
+
+BATCH_SIZE = 4
+
+Prepared = tuple[str, str, Document]  # a document's name, its text, and what the model reads
 
 
 def write_documents(options: argparse.Namespace, *, settings: dict[str, Any], show_all: bool) -> int:
     """Write for each of `options.files`. A document that fails is named on standard error; the others go on.
 
-    What needs no model is checked before one is loaded, which may mean fetching gigabytes: documents are read, settings
-    looked at.
+    What needs no model is checked before one is loaded, which may mean fetching gigabytes: settings, folder and documents.
+
+    Args:
+        options: the command line.
+        settings: those of generate that no option has.
+        show_all: show every text of a document with its score, not the best one alone.
 
     Returns:
         0, or 1 if any document failed.
@@ -30,58 +45,39 @@ def write_documents(options: argparse.Namespace, *, settings: dict[str, Any], sh
     Raises:
         LEDError: if the model cannot be loaded, or a setting cannot be: no document would fare better.
     """
-    quiet = options.quiet
-    for name in ("num_beams", "max_new_tokens"):
-        if getattr(options, name) is not None:
-            settings[name] = getattr(options, name)
-    settings |= sampling_settings(options)
+    settings = settings | given(options, "num_beams", "max_new_tokens") | _sampling_settings(options)
     check_settings(settings)
-    results = None
-    if options.out is not None:  # before anything is read: names that collide, a folder that may not be written to
-        results = ResultsOf(options, options.files, kind="texts" if show_all else "summary")
+    folder = None if options.out is None else ResultFolder(options, kind="texts" if show_all else "summary")
     documents = read_all(options.files)
-    failed = len(options.files) - len(documents)
     if not documents:
         return 1
     started = time.perf_counter()
-    led = load(
-        options.model,
-        revision=options.revision,
-        backend=options.backend,
-        dtype=options.dtype,
-        quantize=options.quantize,
-        keep_stored=options.keep_stored,
-        notice=None if quiet else say,
-    )
+    led = load_model(options)
     effective = led.model.effective_settings(**settings).to_dict()
-    settings |= take_seed(effective, quiet=quiet)
-    parameters = sum_of_parameters(led)
-    if not quiet:
+    settings |= _take_seed(effective, quiet=options.quiet)
+    params = led.model.params
+    parameters = parameter_count(led.model.config, untied_lm_head=params.lm_head is not params.shared)
+    if not options.quiet:
         say(
             f"loaded {led.name}: {parameters:,} parameters, computing in {led.model.dtype} on {led.model.backend.name}, "
             f"{time.perf_counter() - started:.2f} s"
         )
-    prepared = []
-    for file, text in documents:
-        try:
-            prepared.append((file, text, _prepare(led, file, text, options)))
-        except LEDError as error:
-            complain(file, error)
-            failed += 1
+    writer = _Writer(led, options, settings, effective, show_all=show_all)
+    prepared = writer.prepare(documents)
+    failed = len(options.files) - len(prepared)
     if options.stream:
-        failed += sum(not _stream_one(led, file, document, options, settings) for file, _, document in prepared)
-    elif results is None:
-        several = len(options.files) > 1
-        failed += _write_to_standard_output(led, prepared, options, settings, effective, show_all, several=several)
+        failed += sum(not writer.stream(file, document) for file, _, document in prepared)
+    elif folder is None:
+        named = [(file, document) for file, _, document in prepared]
+        failed += report_on_each(options, named, writer.write, writer.lines, says_seconds=True)
     elif prepared:
-        lines = partial(_lines, show_all=show_all)
-        failed += write_into_folder(led, prepared, results, options, settings, _about, lines, complain)
+        failed += writer.write_into(folder, prepared)
         if failed:
             say(
-                f"{failed} of {len(options.files)} documents failed; the texts of the others are in {results.folder}. "
+                f"{failed} of {len(options.files)} documents failed; the texts of the others are in {folder.path}. "
                 "To try those again alone, run the same with --resume."
             )
-    if options.model is None and not quiet and failed < len(options.files):
+    if options.model is None and not options.quiet and failed < len(options.files):
         say(
             f"that was written by a {parameters / 1e6:.0f}-million-parameter model that has seen only manual pages; "
             "for summaries: led-ref summarize FILE --model allenai/led-large-16384-arxiv"
@@ -89,127 +85,179 @@ def write_documents(options: argparse.Namespace, *, settings: dict[str, Any], sh
     return 1 if failed else 0
 
 
-def read_all(files: Sequence[str]) -> list[tuple[str, str]]:
-    """The names and texts of those that can be read; of the others it is said why not."""
-    documents = []
-    for file in files:
+def _sampling_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """The settings of --sample, --seed, --temperature and --top-p.
+
+    Raises:
+        SettingsError: if a text is to be shown as it is written, and also whole.
+    """
+    if options.stream and (options.json or options.out is not None):
+        raise SettingsError(
+            "--stream prints a text as it is written, --json and --out are for texts that are whole. Leave one out."
+        )
+    settings = given(options, "seed", "temperature", "top_p")
+    if options.sample:
+        settings["do_sample"] = True
+        if options.num_beams is None:
+            settings["num_beams"] = 1
+    return settings
+
+
+def _take_seed(effective: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
+    """A new seed as a setting, if ids are drawn and the user gave none: short enough to be typed again."""
+    if not effective["do_sample"] or effective["seed"] is not None:
+        return {}
+    effective["seed"] = secrets.randbits(32)
+    if not quiet:
+        say(f"drawing with a new seed; --seed {effective['seed']} draws the same again")
+    return {"seed": effective["seed"]}
+
+
+@dataclass(frozen=True)
+class _Writer:
+    """A loaded model and the command line.
+
+    Args:
+        led: the model and its tokenizer.
+        options: the command line.
+        settings: of generate, as the user gave them.
+        effective: all settings of the run.
+        show_all: show every text with its score, not the best one alone.
+    """
+
+    led: LED
+    options: argparse.Namespace
+    settings: dict[str, Any]
+    effective: dict[str, Any]
+    show_all: bool
+
+    def prepare(self, documents: Sequence[tuple[str, str]]) -> list[Prepared]:
+        """The documents as the model reads them; of those that it cannot read an error is printed."""
+        options, prepared = self.options, []
+        for file, text in documents:
+            # Only the bundled model wants a page in the form of its training: others were not trained on manual pages.
+            is_page = options.model is None and is_manual_page(text)
+            if is_page and not options.quiet:
+                what = "a manual page: read without title, footer and NAME, its lines joined, as in training"
+                say(f"{title(file)} is {what}")
+            read = (is_page and manual_page_body(text)) or text
+            try:
+                document = self.led.prepare(
+                    read, global_attention=options.global_attention, truncation=options.truncate
+                )
+                prepared.append((file, text, document))
+            except LEDError as error:
+                complain(file, error)
+        return prepared
+
+    def stream(self, file: str, document: Document) -> bool:
+        """Print the text of one document as it is written; a bar shows only the reading. False if it failed."""
         try:
-            documents.append((file, read_document(file)))
+            with bars(self.options, file) as progress:
+                pieces = self.led.stream_prepared(
+                    document,
+                    cross_attention=self.options.cross_attention,
+                    progress=lambda stage, done, total: progress(stage, done, total) if stage == "read" else None,
+                    **self.settings,
+                )
+            if len(self.options.files) > 1:
+                print(f"{file}: ", end="")
+            for piece in pieces:
+                print(piece, end="", flush=True)
+            print(flush=True)
         except LEDError as error:
             complain(file, error)
-    return documents
+            return False
+        return True
 
-
-def complain(file: str, error: LEDError) -> None:
-    """Say on standard error what is wrong with a document."""
-    name = _called(file)
-    print(f"led-ref: {'' if name in str(error) else f'{name}: '}{error}", file=sys.stderr)
-
-
-def _called(file: str) -> str:
-    return "standard input" if file == "-" else file
-
-
-def sum_of_parameters(led: LED) -> int:
-    """How many numbers of the loaded model were trained."""
-    from led_ref.weights.keys import parameter_count
-
-    params = led.model.params
-    return parameter_count(led.model.config, untied_lm_head=params.lm_head is not params.shared)
-
-
-def _prepare(led: LED, file: str, text: str, options: argparse.Namespace) -> Document:
-    """The document as the model is to read it."""
-    # Only the bundled model wants a page in the form of its training: other models were not taught on manual pages.
-    is_page = options.model is None and is_manual_page(text)
-    if is_page and not options.quiet:
-        say(f"{_called(file)} is a manual page: read without title, footer and NAME, its lines joined, as in training")
-    read = (is_page and manual_page_body(text)) or text
-    return led.prepare(read, global_attention=options.global_attention, truncation=options.truncate)
-
-
-def _stream_one(led: LED, file: str, document: Document, options: argparse.Namespace, settings: dict[str, Any]) -> bool:
-    """Print the text of one document as it is written; a bar shows only the reading. Whether it could be written."""
-    try:
-        with ProgressBars(Path(_called(file)).name, enabled=not options.quiet and sys.stderr.isatty()) as bars:
-            pieces = led.stream_prepared(
-                document,
-                cross_attention=options.cross_attention,
-                progress=lambda stage, done, total: bars(stage, done, total) if stage == "read" else None,
-                **settings,
-            )
-        if len(options.files) > 1:
-            print(f"{file}: ", end="")
-        for piece in pieces:
-            print(piece, end="", flush=True)
-        print(flush=True)
-    except LEDError as error:
-        complain(file, error)
-        return False
-    return True
-
-
-def _write_to_standard_output(
-    led: LED,
-    documents: Sequence[tuple[str, str, Document]],
-    options: argparse.Namespace,
-    settings: dict[str, Any],
-    effective: dict[str, Any],
-    show_all: bool,
-    *,
-    several: bool,
-) -> int:
-    """Write one document after the other, and print each text as it is there; how many failed."""
-    failed = 0
-    for file, _, document in documents:
-        started = time.perf_counter()
-        if not options.quiet:
-            say(f"reading {_called(file)} ({len(document.ids):,} tokens) ...")
-        with ProgressBars(Path(_called(file)).name, enabled=not options.quiet and sys.stderr.isatty()) as progress:
-            ((_, written),) = write_each(
-                led.model,
-                [document],
-                settings,
-                cross_attention=options.cross_attention,
-                progress=progress,
-                tokenizer=led.tokenizer,
-            )
+    def write(self, file: str, document: Document, progress: ProgressBars) -> dict[str, Any]:
+        """Write for one document, alone; everything about it."""
+        if not self.options.quiet:
+            say(f"reading {title(file)} ({len(document.ids):,} tokens) ...")
+        ((_, written),) = self._write_each([document], progress)
         if isinstance(written, LEDError):
-            complain(file, written)
-            failed += 1
-            continue
-        seconds = time.perf_counter() - started
-        found = _about(led, file, document, written, effective)
-        if options.json:
-            print_json({**found, "seconds": round(seconds, 3)})
-            continue
-        for line in _lines(found, show_all=show_all):
-            print(f"{file}: {line}" if several else line, flush=True)
-        if not options.quiet:
-            say(f"{_called(file)}: done in {seconds:.1f} s")
-    return failed
+            raise written
+        return self._about(file, document, written)
 
+    def _write_each(self, documents: Sequence[Document], progress: ProgressBars, **batches: Any) -> Any:
+        return write_each(
+            self.led.model,
+            documents,
+            self.settings,
+            cross_attention=self.options.cross_attention,
+            progress=progress,
+            tokenizer=self.led.tokenizer,
+            **batches,
+        )
 
-def _about(led: LED, file: str, document: Document, written: Written, settings: dict[str, Any]) -> dict[str, Any]:
-    """Everything about one document: what was read, what was written, with what settings."""
-    texts = [led.tokenizer.decode(row, skip_special_tokens=True).strip() for row in written.ids]
-    return {
-        "file": file,
-        "model": led.name,
-        "tokens": len(document.ids),
-        "global_tokens": sum(document.global_mask),
-        "text": texts[0],
-        "texts": texts,
-        "scores": written.scores,
-        "ids": written.ids,
-        "settings": settings,
-    }
+    def _about(self, file: str, document: Document, written: Written) -> dict[str, Any]:
+        """Everything about one document: what was read, what was written, with what settings."""
+        texts = [self.led.tokenizer.decode(row, skip_special_tokens=True).strip() for row in written.ids]
+        return {
+            "file": file,
+            "model": self.led.name,
+            "tokens": len(document.ids),
+            "global_tokens": sum(document.global_mask),
+            "text": texts[0],
+            "texts": texts,
+            "scores": written.scores,
+            "ids": written.ids,
+            "settings": self.effective,
+        }
 
+    def lines(self, found: dict[str, Any]) -> list[str]:
+        """What a person is shown: every text with its score, or the best text alone."""
+        if not self.show_all:
+            return [found["text"]]
+        scores = found["scores"] or [None] * len(found["texts"])
+        shown = ["" if score is None else f"{score:9.4f}  " for score in scores]
+        return [score + text for score, text in zip(shown, found["texts"], strict=True)]
 
-def _lines(found: dict[str, Any], *, show_all: bool) -> list[str]:
-    """What is shown of it to a person: every text with its score, or the best text alone."""
-    if not show_all:
-        return [found["text"]]
-    scores = found["scores"] or [None] * len(found["texts"])
-    shown = ["" if score is None else f"{score:9.4f}  " for score in scores]
-    return [score + text for score, text in zip(shown, found["texts"], strict=True)]
+    def write_into(self, folder: ResultFolder, documents: Sequence[Prepared]) -> int:
+        """Write the results that the folder does not hold yet, each as soon as it is known; how many documents failed.
+
+        Raises:
+            InputError: if the folder's results were made with another model, other settings or from other texts.
+        """
+        options, failed = self.options, 0
+        done = folder.begin(self._manifest(), {file: text for file, text, _ in documents})
+        if done and not options.quiet:
+            say(f"{len(done)} of {len(documents)} are in {folder.path} already")
+        enabled = shows_bars(options)
+        batches = {
+            "batch_size": BATCH_SIZE if options.batch_size is None else options.batch_size,
+            "batch_memory": BATCH_MEMORY if options.batch_memory is None else options.batch_memory * 10**6,
+            "skip": {i for i, (file, _, _) in enumerate(documents) if file in done},
+        }
+        with (
+            count_documents(len(documents), len(done), enabled=enabled) as count,
+            ProgressBars("now", enabled=enabled, position=1) as progress,
+        ):
+            for i, written in self._write_each([document for _, _, document in documents], progress, **batches):
+                file, _, document = documents[i]
+                if isinstance(written, LEDError):
+                    complain(file, written)
+                    failed += 1
+                    continue
+                found = self._about(file, document, written)
+                text = json.dumps(found, ensure_ascii=False) if options.json else "\n".join(self.lines(found))
+                path = folder.write(file, text)
+                count()
+                print(path, flush=True)
+        return failed
+
+    def _manifest(self) -> dict[str, Any]:
+        """Everything that decides what the texts of a run are, and in what form they are written."""
+        from led_ref import __version__
+
+        options = self.options
+        folder = bundled_model() if options.model is None else resolve(options.model, revision=options.revision)
+        return {
+            "led_ref": __version__,
+            "model": self.led.name,
+            "sha256 of the model": model_digest(folder),
+            "dtype": self.led.model.dtype,
+            "settings": self.effective,
+            "global_attention": options.global_attention,
+            "truncate": options.truncate,
+        }

@@ -3,11 +3,11 @@ r"""What a run of LED costs, worked out on paper before anything runs: operation
 Pure arithmetic on a configuration's sizes: nothing here touches an array, knows a machine or measures a time. What a
 machine needs for it is a division: operations / its speed of products, bytes / its speed of memory.
 
-    led-ref estimate     divides by this machine's speeds (commands/estimating.py)
+    led-ref estimate     divides by this machine's speeds (tools/estimate.py)
     led-ref bench        says how near a run came to that
-    docs/gpu.md          divides by two GPUs' published peaks (commands/gpu_page.py)
+    docs/gpu.md          divides by two GPUs' published peaks (docs/build_gpu_page.py)
 
-What a run needs in memory is in memory_plan.py.
+What a run needs in memory is in costs/memory.py.
 
 How it counts. An operation is one multiplication or one addition; only matrix products count, because they are nearly
 all there is. Bytes are those that the code as written moves between memory and processor, each array once for every

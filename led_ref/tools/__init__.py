@@ -1,1 +1,1 @@
-"""Around the reference: doctor, bench, GPU report, explorer, exercises."""
+"""Around the reference: terminal output, doctor, estimate, bench, GPU report, explorer, exercises."""

@@ -1,4 +1,4 @@
-"""`led-ref doctor`: what works on this machine, and whether a copy of Ai2's led-base gives the numbers that it must."""
+"""`led-ref doctor`: what works on this machine, and whether a copy of Ai2's led-base gives the published numbers."""
 
 import argparse
 import hashlib
@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from led_ref.cli.output import print_json, print_values
-from led_ref.cli.progress import say
 from led_ref.errors import CheckpointError, LEDError
+from led_ref.tools.terminal import print_json, print_values, say
 
 # What allenai/led-base-16384 gives for 512 times these eight ids, and 128 times the same for the decoder, no global
 # token: the corner [0, :3, :3] of LEDModel's last hidden state and of the logits, as transformers' own slow tests state
@@ -25,7 +24,7 @@ KNOWN_TOLERANCE = 1e-3
 
 
 def examine(options: argparse.Namespace) -> int:
-    """Print (or give as JSON) what was found. 0 if all that was asked works, else 1."""
+    """Print the report, for people or as JSON. 0 if everything that was checked works, else 1."""
     report: dict[str, Any] = {
         "versions": versions(),
         "blas": blas(),
@@ -42,7 +41,7 @@ def examine(options: argparse.Namespace) -> int:
     else:
         for section, values in report.items():
             print(section)
-            # Why a check failed is said once, below, on standard error.
+            # The reason of a failed check is printed once, below, on standard error.
             print_values({name: value for name, value in values.items() if name != "error"}, indent=2)
     failed = [section for section, values in report.items() if not values.get("ok", True)]
     for section in failed:
@@ -51,15 +50,15 @@ def examine(options: argparse.Namespace) -> int:
 
 
 def _why(values: dict[str, Any]) -> str:
-    """What a failed check's values say, in a sentence."""
+    """The reason of a failed check, in a sentence."""
     reason = values.get("error")
     return reason or ", ".join(f"{name} {value}" for name, value in values.items() if name != "ok")
 
 
-def versions() -> dict[str, str]:
-    """Versions of Python and of the libraries that led_ref may use."""
+def versions(*others: str) -> dict[str, str]:
+    """Versions of Python, of the libraries that led_ref may use, and of others."""
     found = {"python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}"}
-    for name in ("led-ref", "numpy", "tokenizers", "safetensors", "huggingface_hub", "tqdm", "threadpoolctl"):
+    for name in ("led-ref", "numpy", "tokenizers", "safetensors", "huggingface_hub", "tqdm", "threadpoolctl", *others):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
@@ -68,7 +67,7 @@ def versions() -> dict[str, str]:
 
 
 def blas() -> dict[str, Any]:
-    """Which BLAS NumPy multiplies with, its kernel, and how many threads there are."""
+    """NumPy's BLAS, its kernel, and the number of threads."""
     from led_backends.numpy_backend import NumpyBackend
 
     found: dict[str, Any] = {"threads of led_ref": NumpyBackend().threads}
@@ -138,7 +137,7 @@ def check_checkpoint(folder: str) -> dict[str, Any]:
 
     Raises:
         LEDError: if it cannot be loaded.
-        CheckpointError: if it is too small to be asked (its vocabulary or positions do not reach).
+        CheckpointError: if its vocabulary or its positions are too few for the known inputs.
     """
     from led_ref.classes.led import LEDForConditionalGeneration
     from led_ref.model.heads import lm_logits

@@ -11,6 +11,7 @@ from led_backends.numpy_backend import NumpyBackend
 from led_ref.tools.gpu import checks as gpu_checks
 from led_ref.tools.gpu import measures as gpu_measures
 from led_ref.tools.gpu.report import FULL
+from led_ref.tools.random_weights import random_weights
 
 DTYPES = ("float32", "float64", "float16")
 
@@ -23,7 +24,7 @@ def backend():
 @pytest.fixture(scope="session")
 def models(backend):
     """A model of led-base's size with the same random weights: on the GPU, on the CPU."""
-    weights = gpu_checks.random_weights(FULL.config)
+    weights = random_weights(FULL.config)
     return [gpu_checks.make_model(FULL.config, weights, on) for on in (backend, NumpyBackend())]
 
 

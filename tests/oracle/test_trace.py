@@ -12,7 +12,7 @@ from small_led import CONFIG, draw_weights
 
 import led_ref
 from led_ref.classes.led import LEDForConditionalGeneration
-from led_ref.cli.tracing import all_steps
+from led_ref.cli.steps import all_steps
 from led_ref.errors import CheckpointError, InputError, MissingFileError
 from led_ref.oracle.traces.step_names import STEPS, fold, place
 from led_ref.oracle.traces.trace import Trace, trace

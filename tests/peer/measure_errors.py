@@ -19,9 +19,10 @@ import torch
 import transformers
 
 from led_ref.classes.led import LEDForConditionalGeneration
+from led_ref.costs.operations import LED_BASE
 from led_ref.oracle.definition import model as dense
-from led_ref.tools.bench.run import LED_BASE, write_random_checkpoint
 from led_ref.tools.doctor import blas, versions
+from led_ref.tools.random_weights import write_random_checkpoint
 from led_ref.weights.find_files import read_tensors
 
 

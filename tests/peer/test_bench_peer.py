@@ -8,7 +8,7 @@ from led_ref.config import LEDConfig
 from led_ref.tools.bench import cases as bench_cases
 from led_ref.tools.bench import transformers_side as bench_transformers
 from led_ref.tools.bench.cases import CASES
-from led_ref.tools.bench.run import write_random_checkpoint
+from led_ref.tools.random_weights import write_random_checkpoint
 
 pytestmark = pytest.mark.peer
 
@@ -74,7 +74,7 @@ def test_both_sides_do_the_same_work(folder, monkeypatch):
     """As many steps, of as many beams, on states of the same shape; and as many tokens of the same text."""
     import transformers
 
-    from led_ref.tools.bench import worker as bench_worker
+    from led_ref.tools.bench import led_ref_side
 
     counted = []
     real = bench_cases.step_seconds
@@ -87,11 +87,11 @@ def test_both_sides_do_the_same_work(folder, monkeypatch):
         return forward(self, input_ids=input_ids, encoder_hidden_states=encoder_hidden_states, **options)
 
     case = CASES["decode-4k-4beams"]
-    bench_worker.prepare(case, folder).run()
+    led_ref_side.prepare(case, folder).run()
     prepared = bench_transformers.prepare(case, folder)
     monkeypatch.setattr(transformers.models.led.modeling_led.LEDDecoder, "forward", watched)
     prepared.run()
     assert counted == [case.new_tokens] * 2
     assert seen == [((4, 1), (4, 4096, 12))] * case.new_tokens
-    facts = [side.prepare(CASES["tokenize-rust"], folder).facts for side in (bench_worker, bench_transformers)]
+    facts = [side.prepare(CASES["tokenize-rust"], folder).facts for side in (led_ref_side, bench_transformers)]
     assert facts[0]["tokens"] == facts[1]["tokens"]

@@ -1,24 +1,22 @@
 """What `led-ref bench` measures: the cases, and what both sides of a comparison are given to work on.
 
-A case is measured in a process of its own (bench_worker.py), led_ref's and transformers' alike. The weights are random and
-of led-base's exact size (161,844,480 parameters) unless a model is named: speed does not depend on what they say, as long
-as the search does not end early, which min_new_tokens sees to.
+Each side of a case is measured in a process of its own (worker.py). The weights are random and of led-base's exact size
+(161,844,480 parameters) unless the user names a model: speed does not depend on their values, as long as the search does
+not end early, which min_new_tokens ensures.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from tempfile import TemporaryDirectory
-from typing import Any
 
-from led_ref.config import LEDConfig
-from led_ref.costs.operations import LED_BASE
+import numpy as np
 
-# Decoding steps that a run of a decode case times. Two more go before them: the first also makes the document's keys and
-# values, and where each side begins its clock differs by less than one step.
+from led_backends.contract import HostArray
+
+# Decoding steps that a run of a decode case times. Two more go before them: the first also computes the document's keys and
+# values, and the two sides start their clocks at places that differ by less than one step.
 TIMED_STEPS = 16
 UNTIMED_STEPS = 2
 
@@ -33,12 +31,12 @@ class Case:
     Args:
         name: what `--only` calls it.
         work: load, start, tokenize, encode, decode or generate.
-        how: which start, which engine, or which cross-attention.
+        how: the variant: of the start, the tokenizer's engine, or the cross-attention.
         tokens: of the document.
         beams: of the search.
-        new_tokens: how many are written.
+        new_tokens: generated tokens.
         is_quick: whether it is part of `--quick`.
-        like: the case that is the same for transformers, which has one cross-attention only: its figures serve for both.
+        like: the case with the same work for transformers, which has one variant of cross-attention: its figures are reused.
     """
 
     name: str
@@ -76,31 +74,27 @@ CASES: dict[str, Case] = {case.name: case for case in _cases()}
 # ---- what both sides are given --------------------------------------------------------------------------------------
 
 
-def document(case: Case, vocab_size: int) -> tuple[Any, Any]:
+def document(case: Case, vocab_size: int) -> tuple[HostArray, HostArray]:
     """Random ids (1, T) and the mask that makes the first of them global, int64."""
-    import numpy as np
-
     ids_1T = np.random.default_rng(0).integers(4, vocab_size, (1, case.tokens))
     global_1T = np.zeros_like(ids_1T)
     global_1T[:, 0] = 1
     return ids_1T, global_1T
 
 
-def encoder_states(case: Case, d_model: int) -> Any:
-    """Made-up states (1, T, D), float32: a decode case need not read a document first."""
-    import numpy as np
-
+def encoder_states(case: Case, d_model: int) -> HostArray:
+    """Random encoder states (1, T, D), float32: a decode case need not encode a document first."""
     return np.random.default_rng(0).standard_normal((1, case.tokens, d_model), dtype=np.float32)
 
 
 def text() -> str:
-    """What the tokenizers read: the source of led_ref, prose and code, every line of it different."""
+    """The text for the tokenizers: led_ref's own source, prose and code, every line of it different."""
     files = sorted(Path(__file__).parents[2].rglob("*.py"))
     return "\n".join(path.read_text(encoding="utf-8") for path in files)[:TEXT_LENGTH]
 
 
 def tokenizer_folder(folder: Path) -> Path:
-    """The folder itself if there is a vocabulary in it, else the bundled model's."""
+    """The folder itself if it holds a vocabulary, else the bundled model's."""
     if (folder / "vocab.json").exists() or (folder / "tokenizer.json").exists():
         return folder
     from led_ref.api import bundled_model
@@ -109,42 +103,6 @@ def tokenizer_folder(folder: Path) -> Path:
 
 
 def step_seconds(ticks: list[float]) -> float:
-    """The median step of a run, from the times at which a clock that ticks once a step did."""
+    """The median step of a run, from the times at which its steps ended."""
     steps = [after - before for before, after in pairwise(ticks)]
     return median(steps[-TIMED_STEPS:])
-
-
-# ---- a model --------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def model_folder(model: str | None) -> Iterator[Path]:
-    """The folder of the named model, or a temporary one with random weights of led-base's size."""
-    if model is not None:
-        from led_ref.weights.hub import resolve
-
-        yield resolve(model)
-        return
-    with TemporaryDirectory(prefix="led-ref-bench-") as folder:
-        write_random_checkpoint(Path(folder), LED_BASE)
-        yield Path(folder)
-
-
-def write_random_checkpoint(folder: Path, config: LEDConfig, *, seed: int = 0) -> None:
-    """A checkpoint of a configuration with normally distributed weights (deviation 0.02, norms at 1), as safetensors."""
-    import numpy as np
-
-    from led_ref.weights.keys import LM_HEAD, entries
-    from led_ref.weights.safetensors_file import write_safetensors
-
-    rng = np.random.default_rng(seed)
-    tensors = {}
-    for entry in entries(config):
-        if entry.key == LM_HEAD:
-            continue
-        values = rng.standard_normal(entry.shape, dtype=np.float32) * np.float32(0.02)
-        if "norm" in entry.key and entry.key.endswith(".weight"):
-            values += 1
-        tensors[entry.key] = ("F32", entry.shape, values)
-    config.save(folder)
-    write_safetensors(folder / "model.safetensors", tensors, {"format": "pt"})

@@ -1,8 +1,8 @@
 """The machine that a bench runs on: what it is, how fast it multiplies and reads, and how much memory a process has taken.
 
-The two speeds are limits. An encoder is matrix products, so it cannot be faster than they are; a decoding step reads
-weights, keys and values once, so it cannot be faster than memory. They are measured again and again between the runs of
-each case, because a machine that others use too does not stay the same for minutes.
+The two speeds are limits. An encoder is matrix products and cannot be faster than they are; a decoding step reads weights,
+keys and values once and cannot be faster than memory. Both are measured again between the runs of each case, because a
+machine that others use too does not stay the same for minutes.
 """
 
 import os
@@ -13,17 +13,17 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-# The product that stands for all: a feed-forward's first, of 4,096 tokens of led-base.
+# The sizes of the measured product: the first of a feed-forward, for 4,096 tokens of led-base.
 ROWS, INNER, COLUMNS = 4096, 768, 3072
 BYTES_READ = 512 * 2**20  # far more than any cache holds
 PASSES = 3
 
-# What people set to steer the libraries of matrix products. All of them change what is measured.
+# Environment variables that steer the libraries of matrix products. Each of them changes what is measured.
 STEERING = ("OPENBLAS_CORETYPE", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def steering() -> dict[str, str]:
-    """Those of the environment's variables in `STEERING` that are set."""
+    """The variables of `STEERING` that are set."""
     return {name: os.environ[name] for name in STEERING if name in os.environ}
 
 
@@ -49,8 +49,8 @@ def speed_probe() -> Callable[[], dict[str, float]]:
     """A function that measures both limits with all threads, the best of three passes each.
 
     Returns:
-        What gives `sgemm_gflop_s`, 10**9 operations of a float32 product a second, and `memory_gb_s`, 10**9 bytes read a
-        second. A multiplication and an addition are two operations.
+        A function whose result has `sgemm_gflop_s`, 10**9 operations of a float32 product a second, and `memory_gb_s`,
+        10**9 bytes read a second. A multiplication and an addition are two operations.
     """
     from concurrent.futures import ThreadPoolExecutor
 
@@ -81,7 +81,7 @@ def speed_probe() -> Callable[[], dict[str, float]]:
 
 
 def seconds(work: Callable[[], Any]) -> float:
-    """How long it takes."""
+    """The time of some work."""
     started = perf_counter()
     work()
     return perf_counter() - started
@@ -91,12 +91,17 @@ def seconds(work: Callable[[], Any]) -> float:
 
 
 def peak_memory() -> int:
-    """The most memory that this process has had in use, in bytes.
+    """The most memory that this process has had in use, in bytes."""
+    return _status("VmHWM") or _peak_by_getrusage()
 
-    Linux counts it by program in /proc; getrusage's figure is handed on from the program that started this one.
-    """
-    if (known := _status("VmHWM")) is not None:
-        return known
+
+def resident_memory() -> int:
+    """The memory that this process has in use now, in bytes; where the system does not tell, the most that it had."""
+    return _status("VmRSS") or _peak_by_getrusage()
+
+
+def _peak_by_getrusage() -> int:
+    """Less exact than /proc: a process inherits the figure of the program that started it."""
     import resource
 
     unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, KiB elsewhere
@@ -104,22 +109,22 @@ def peak_memory() -> int:
 
 
 class MemoryWatch:
-    """From now on, how much more memory than now is taken at most? On Linux; elsewhere nobody counts it."""
+    """The most memory that is taken from now on, above what is taken now. Linux counts it; elsewhere it is unknown."""
 
     def __init__(self) -> None:
         self.before = peak_memory()
         self.start = _status("VmRSS")
         try:
-            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # Linux: the peak begins anew
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # Linux: reset the peak
         except OSError:
             self.start = None
 
     def peak(self) -> int:
-        """The most that this process had in use, from its very beginning, in bytes."""
+        """The most that this process had in use since its start, in bytes."""
         return max(self.before, peak_memory())
 
     def above(self) -> int | None:
-        """The most that it had above what it had when the watch began, in bytes."""
+        """The most that it had in use above what it had when the watch began, in bytes."""
         return None if self.start is None else max(0, peak_memory() - self.start)
 
 

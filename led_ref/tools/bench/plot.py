@@ -1,7 +1,7 @@
-"""A bench's encode cases as a picture: time and memory against length, both axes logarithmic. Needs matplotlib.
+"""The encode cases of a bench as a picture: time and memory against length, both axes logarithmic. Needs matplotlib.
 
-On such axes a straight line of slope 1 is growth in proportion. Beside what was measured stands full attention's curve,
-which was not: its operations at the speed that this machine multiplied with, and one layer's table of attention alone.
+On such axes a straight line of slope 1 is linear growth. Beside the measured curves stands one of full attention, which is
+counted: its operations at the speed of this machine's products, and the attention map of one layer alone.
 """
 
 import os
@@ -16,10 +16,10 @@ COLOURS = {"led_ref": "#1b7f79", "transformers": "#c44e52", "full attention at b
 
 
 def check(path: str | Path) -> None:
-    """Refuse what could not be drawn, before anything is measured for it.
+    """Refuse a file that could not be drawn, before anything is measured for it.
 
     Raises:
-        InputError: if matplotlib is not installed, draws no such file, or the file is there already.
+        InputError: if matplotlib is not installed, cannot draw such a file, or the file exists.
         MissingFileError: if the folder does not exist.
     """
     _figure_class()

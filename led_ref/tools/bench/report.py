@@ -1,4 +1,4 @@
-"""What a bench found, as an object for programs, a table for people and one for the documentation.
+"""The figures of a bench: an object for programs, a table for people and one for the documentation.
 
     {"schema": 1, "date", "machine", "steering", "versions", "blas", "model", "runs", "against",
      "full_attention": [{"tokens", "operations", "bytes"}],             counted for comparison, not run
@@ -10,8 +10,8 @@
                 "limit": {"sgemm_gflop_s", "memory_gb_s",                the machine's speeds in the same minutes
                           "operations", "bytes", "floor_s", "reached"}}]}   floor_s / median_s, or null
 
-`peak_mb` is the most memory that the process had in use, `above_mb` the most above what it had before the work began, when
-interpreter, libraries and (but for load) weights were there; both in 10**6 bytes. Files that are mapped into memory count.
+`peak_mb` is the most memory that the process had in use; `above_mb` is the most above what it had before the work began,
+when it held interpreter, libraries and (except for load) weights; both in 10**6 bytes. Memory-mapped files count.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ NOTHING = "·"
 
 
 def figures(seconds: Sequence[float], taken: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
-    """One side's figures in a case, from the seconds of its runs and the bytes that it took."""
+    """The figures of one side of a case, from the seconds of its runs and its memory in bytes."""
     above = taken["above"]
     return {
         "median_s": median(seconds),
@@ -95,7 +95,7 @@ def _figures(side: dict[str, Any], per: str) -> list[str]:
 
 
 def as_text(report: dict[str, Any]) -> str:
-    """The table for a terminal, and under it what it was measured with."""
+    """The table for a terminal, and under it the conditions of the measurement."""
     table = [columns(report), *(row(case, is_compared=bool(report["against"])) for case in report["cases"])]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = []
@@ -114,7 +114,7 @@ def as_markdown(report: dict[str, Any]) -> str:
 
 
 def conditions(report: dict[str, Any]) -> list[str]:
-    """With what it was measured: date, machine and its speeds, libraries, and what steers them."""
+    """The conditions of the measurement: date, machine and its speeds, libraries, and what steers them."""
     machine, blas = report["machine"], report["blas"]
     memory = f", {machine['memory_gb']:.0f} GB" if "memory_gb" in machine else ""
     lines = [
@@ -130,7 +130,7 @@ def conditions(report: dict[str, Any]) -> list[str]:
 
 
 def _runs(report: dict[str, Any]) -> str:
-    """How often was measured: "3 runs", and which cases more often."""
+    """The number of runs: "3 runs", and the cases that had more."""
     more: dict[int, list[str]] = {}
     for case in report["cases"]:
         if len(case["led_ref"]["runs_s"]) > report["runs"]:

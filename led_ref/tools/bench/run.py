@@ -1,47 +1,45 @@
 """`led-ref bench`: how fast and how large, on this machine, measured. Each case runs in a process of its own.
 
-For each case there are up to three processes, and they take turns: one that measures the machine's own limits, led_ref,
-and with `--against transformers` the other side. What disturbs the machine for a while so disturbs all of them.
+Up to three processes of a case take turns: one that measures the machine's own speeds, led_ref, and with `--against
+transformers` the other side. What disturbs the machine for a while therefore disturbs all of them.
 
-    bench_cases.py          what is measured, and on what
-    bench_worker.py         led_ref's side of a case; bench_transformers.py: the other one
-    bench_machine.py        the machine's speeds and memory
-    bench_floor.py          how fast a case could be at those speeds
-    bench_report.py         the figures as a table; bench_plot.py: as a picture
+    cases.py                what is measured, and on what
+    worker.py               the process of one side; led_ref_side.py and transformers_side.py prepare its case
+    machine.py              the machine's speeds and memory
+    limits.py               how fast a case could be at those speeds
+    report.py               the figures as a table; plot.py: as a picture
 """
 
 import argparse
-import importlib.metadata
 import importlib.util
 import json
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from statistics import median
-from tempfile import TemporaryFile
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any, Self
 
-from led_ref.cli.output import print_json
-from led_ref.cli.progress import say
 from led_ref.config import LEDConfig
 from led_ref.costs.operations import LED_BASE
 from led_ref.errors import InputError, LEDError
 from led_ref.tools.bench import plot as bench_plot
 from led_ref.tools.bench import report as bench_report
-from led_ref.tools.bench.cases import CASES, Case, model_folder, write_random_checkpoint
-from led_ref.tools.bench.floor import encode_operations, full_attention_memory, limits
+from led_ref.tools.bench.cases import CASES, Case
+from led_ref.tools.bench.limits import full_attention, limits
 from led_ref.tools.bench.machine import machine, steering
 from led_ref.tools.bench.transformers_side import has_case
 from led_ref.tools.doctor import blas, versions
-
-__all__ = ["LED_BASE", "run_bench", "write_random_checkpoint"]
+from led_ref.tools.random_weights import write_random_checkpoint
+from led_ref.tools.terminal import print_json, say
+from led_ref.weights.hub import resolve
 
 
 def run_bench(options: argparse.Namespace) -> int:
-    """Measure, and print a table; with --json one object (bench_report.py says what is in it)."""
+    """Measure, and print a table; with --json one object (report.py has its fields)."""
     runs = options.runs or (1 if options.quick else 3)
     _check(options)
     if options.model is None and not options.quiet:
@@ -54,12 +52,12 @@ def run_bench(options: argparse.Namespace) -> int:
             "date": time.strftime("%Y-%m-%d"),
             "machine": machine(),
             "steering": steering(),
-            "versions": versions() | _their_versions(options.against),
+            "versions": versions(*(("torch", "transformers") if options.against else ())),
             "blas": blas(),
             "model": _called(options.model),
             "runs": runs,
             "against": options.against,
-            "full_attention": full_attention(config, cases),
+            "full_attention": [full_attention(config, case.tokens) for case in cases if case.work == "encode"],
             "cases": [],
         }
         with Worker("machine", "-", folder) as probes:
@@ -93,6 +91,17 @@ def _check(options: argparse.Namespace) -> None:
             raise InputError("--plot draws the encode cases, and none is chosen. Add some: --only encode-1k encode-4k")
 
 
+@contextmanager
+def model_folder(model: str | None) -> Iterator[Path]:
+    """The folder of the named model, or a temporary one with random weights of led-base's size."""
+    if model is not None:
+        yield resolve(model)
+        return
+    with TemporaryDirectory(prefix="led-ref-bench-") as folder:
+        write_random_checkpoint(Path(folder), LED_BASE)
+        yield Path(folder)
+
+
 def chosen_cases(only: Sequence[str] | None, *, is_quick: bool, config: LEDConfig) -> list[Case]:
     """The cases to measure: those named, else all (or the quick ones) that the model has positions for.
 
@@ -109,19 +118,6 @@ def chosen_cases(only: Sequence[str] | None, *, is_quick: bool, config: LEDConfi
             raise InputError(f"Not measured: {reason}. Choose shorter cases.")
         say(f"left out: {reason}")
     return fitting
-
-
-def full_attention(config: LEDConfig, cases: Sequence[Case]) -> list[dict[str, int]]:
-    """What an encoder without a window would have to compute and hold for each length that is encoded: counted, not run."""
-    return [
-        {
-            "tokens": case.tokens,
-            "operations": encode_operations(config, case.tokens, is_full=True),
-            "bytes": full_attention_memory(config, case.tokens),
-        }
-        for case in cases
-        if case.work == "encode"
-    ]
 
 
 def _shown(cases: Sequence[Case], *, is_quiet: bool) -> Iterator[Case]:
@@ -142,15 +138,10 @@ def _shown(cases: Sequence[Case], *, is_quiet: bool) -> Iterator[Case]:
 
 
 def _called(model: str | None) -> str:
-    """The model's name; of a folder, its last part: where it lies is nobody's business."""
+    """The model's name; of a folder, its last part: a report does not show where it lies."""
     if model is None:
         return "random weights of led-base's size"
     return Path(model).name if Path(model).is_dir() else model
-
-
-def _their_versions(against: str | None) -> dict[str, str]:
-    names = ("torch", "transformers") if against else ()
-    return {name: importlib.metadata.version(name) for name in names}
 
 
 # ---- one case -------------------------------------------------------------------------------------------------------
@@ -165,9 +156,7 @@ def measure(
     theirs: dict[str, Any] | None,
     probes: "Worker",
 ) -> dict[str, Any]:
-    """One case: led_ref, the other side if there is one, and the machine's speeds take turns, `runs` times.
-
-    What disturbs the machine for a while so disturbs all of them.
+    """One case: led_ref, the other side if it takes part, and the machine's speeds take turns, `runs` times.
 
     Args:
         case: what is measured.
@@ -175,7 +164,7 @@ def measure(
         config: its sizes.
         runs: how often.
         against: "transformers" to let it take part.
-        theirs: its figures, if they are known already (Case.like).
+        theirs: its figures, if another case has measured them (Case.like).
         probes: measures the machine's speeds.
     """
     whos = ["led_ref"] + ([against] if against else [])
@@ -206,7 +195,7 @@ def measure(
 
 
 class Worker:
-    """A process that measures one side of a case, each time it is told to (bench_worker.py).
+    """The process of one side of a case (worker.py), seen from the one that starts it.
 
     Args:
         who: "led_ref", "transformers" or "machine".
@@ -214,29 +203,29 @@ class Worker:
         folder: the model.
 
     Raises:
-        LEDError: when it ends before it should, with its last words.
+        LEDError: when it ends too early, with the last line of its standard error.
     """
 
     def __init__(self, who: str, name: str, folder: Path) -> None:
         self.who, self.name = who, name
-        self._words = TemporaryFile()  # noqa: SIM115  a pipe that nobody reads would stop it when full
+        self._stderr = TemporaryFile()  # noqa: SIM115  a pipe that nobody reads would stop it when full
         self._process = subprocess.Popen(
             [sys.executable, "-m", "led_ref.tools.bench.worker", who, name, str(folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._words,
+            stderr=self._stderr,
             encoding="utf-8",
         )
         self.facts: dict[str, Any] = {}
 
     def run(self) -> dict[str, float]:
-        """Let it run once: what it measured."""
-        with suppress(BrokenPipeError):  # it has ended; the answer that is not there will say why
+        """Let it run once; what it measured."""
+        with suppress(BrokenPipeError):  # it has ended; reading its answer will say why
             print("run", file=self._process.stdin, flush=True)
         return self._answer()
 
     def end(self) -> dict[str, Any]:
-        """Let it end: the memory that it took."""
+        """Let it end; the memory that it took."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         return self._answer()
@@ -249,15 +238,15 @@ class Worker:
                 raise LEDError(f"{self.who} did not come through the case {self.name!r}. {answer['error']}")
             return answer
         code = self._process.wait()
-        self._words.seek(0)
-        words = self._words.read().decode(errors="replace").strip().splitlines() or ["it said nothing"]
+        self._stderr.seek(0)
+        lines = self._stderr.read().decode(errors="replace").strip().splitlines() or ["it said nothing"]
         raise LEDError(
-            f"{self.who} did not come through the case {self.name!r}: exit code {code}, {words[-1]!r}. "
+            f"{self.who} did not come through the case {self.name!r}: exit code {code}, {lines[-1]!r}. "
             "-9 most often means that memory ran out: free some, or choose other cases with --only."
         )
 
     def __enter__(self) -> Self:
-        """It is there once it has prepared the case; and it is ended on the way out, whatever happens."""
+        """Wait until the process has prepared the case."""
         try:
             self.facts = self._answer()
         except BaseException:
@@ -266,9 +255,9 @@ class Worker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End it, and wait until it has."""
+        """End the process, whatever happened, and wait for its end."""
         self._process.kill()
-        for pipe in (self._process.stdin, self._process.stdout, self._words):
+        for pipe in (self._process.stdin, self._process.stdout, self._stderr):
             with suppress(OSError):  # what was still to be written to it
                 assert pipe is not None
                 pipe.close()

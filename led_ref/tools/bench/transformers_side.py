@@ -12,8 +12,8 @@ from typing import Any
 from led_backends.numpy_backend import NumpyBackend
 from led_ref.tools.bench import cases as bench_cases
 from led_ref.tools.bench.cases import Case
-from led_ref.tools.bench.machine import MemoryWatch, seconds
-from led_ref.tools.bench.worker import WARM_UP_TOKENS, Prepared, prepare_start
+from led_ref.tools.bench.machine import MemoryWatch
+from led_ref.tools.bench.prepared import WARM_UP_TOKENS, Prepared, Run, prepare_start, prepare_tokenize, timed
 
 # `led-ref --help` has no counterpart.
 STARTS = {
@@ -23,7 +23,7 @@ STARTS = {
 
 
 def has_case(case: Case) -> bool:
-    """Whether there is something in transformers to compare the case with."""
+    """Whether transformers has a counterpart of the case."""
     return case.work != "start" or case.how in STARTS
 
 
@@ -40,7 +40,9 @@ def prepare(case: Case, folder: Path) -> Prepared:
     torch.set_num_threads(threads)
     facts = {"threads": threads}
     if case.work == "tokenize":
-        return _tokenize(bench_cases.tokenizer_folder(folder), transformers, facts)
+        vocabulary = bench_cases.tokenizer_folder(folder)
+        text = bench_cases.text()
+        return prepare_tokenize(text, lambda: transformers.AutoTokenizer.from_pretrained(vocabulary), **facts)
 
     def load() -> Any:
         return transformers.LEDForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
@@ -48,7 +50,7 @@ def prepare(case: Case, folder: Path) -> Prepared:
     if case.work == "load":
         memory = MemoryWatch()
         load()
-        return Prepared(lambda: {"seconds": seconds(load)}, memory, **facts)
+        return Prepared(timed(load), memory, **facts)
     model = load()
     if case.work == "encode":
         run, memory = _encode(case, model, torch)
@@ -57,7 +59,7 @@ def prepare(case: Case, folder: Path) -> Prepared:
     return Prepared(run, memory, **facts)
 
 
-def _encode(case: Case, model: Any, torch: Any) -> tuple[Any, MemoryWatch]:
+def _encode(case: Case, model: Any, torch: Any) -> tuple[Run, MemoryWatch]:
     encoder = model.get_encoder()
 
     def encode(ids: Any, global_mask: Any) -> None:
@@ -68,11 +70,11 @@ def _encode(case: Case, model: Any, torch: Any) -> tuple[Any, MemoryWatch]:
     encode(short, torch.zeros_like(short))
     memory = MemoryWatch()
     given = [torch.from_numpy(array) for array in bench_cases.document(case, model.config.vocab_size)]
-    return lambda: {"seconds": seconds(lambda: encode(*given))}, memory
+    return timed(lambda: encode(*given)), memory
 
 
-def _generate(case: Case, model: Any, torch: Any, transformers: Any) -> tuple[Any, MemoryWatch]:
-    """A run of a generate case: its seconds. Of a decode case, which is given made-up states: those of a step."""
+def _generate(case: Case, model: Any, torch: Any, transformers: Any) -> tuple[Run, MemoryWatch]:
+    """A run of a generate case, or of a decode case, which starts from random states and measures the seconds of a step."""
     ticks: list[float] = []
 
     def clock(ids: Any, scores: Any) -> Any:
@@ -96,26 +98,14 @@ def _generate(case: Case, model: Any, torch: Any, transformers: Any) -> tuple[An
     if case.work == "generate":
         ids, global_mask = (torch.from_numpy(array) for array in bench_cases.document(case, model.config.vocab_size))
         given = {"input_ids": ids, "attention_mask": ones, "global_attention_mask": global_mask}
-        return lambda: {"seconds": seconds(lambda: generate(case.new_tokens, **given))}, memory
+        return timed(lambda: generate(case.new_tokens, **given)), memory
     states = torch.from_numpy(bench_cases.encoder_states(case, model.config.d_model))
 
-    def write() -> dict[str, float]:
+    def decode() -> dict[str, float]:
         ticks.clear()
-        # A new one each time: generate repeats the states for every beam, and keeps that in the object.
-        read = transformers.modeling_outputs.BaseModelOutput(last_hidden_state=states)
-        generate(case.new_tokens, encoder_outputs=read, attention_mask=ones)
+        # A new object each time: generate repeats the states for every beam, and keeps the result in the object.
+        encoded = transformers.modeling_outputs.BaseModelOutput(last_hidden_state=states)
+        generate(case.new_tokens, encoder_outputs=encoded, attention_mask=ones)
         return {"seconds": bench_cases.step_seconds(ticks)}
 
-    return write, memory
-
-
-def _tokenize(folder: Path, transformers: Any, facts: dict[str, Any]) -> Prepared:
-    text = bench_cases.text()
-    memory = MemoryWatch()
-    tokens = len(transformers.AutoTokenizer.from_pretrained(folder).encode(text))
-
-    def tokenize() -> dict[str, float]:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-        return {"seconds": seconds(lambda: tokenizer.encode(text))}
-
-    return Prepared(tokenize, memory, tokens=tokens, **facts)
+    return decode, memory

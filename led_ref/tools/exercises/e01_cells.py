@@ -1,8 +1,8 @@
 """How many cells does attention fill in?
 
-A table of attention has a row for each token that looks and a column for each token that is looked at. Full attention fills
-in all of it. With a window of radius R a token sees those at most R places away, itself included, and at both ends of
-the document fewer. Five tokens, R = 1:
+An attention map has a row for each query and a column for each key. Full attention fills in all of it. With a window of
+radius R a token attends to the tokens at most R positions away, itself included; at both ends of the document these are
+fewer. Five tokens, R = 1:
 
     x x . . .
     x x x . .
@@ -40,7 +40,7 @@ def check_a_short_document_gains_nothing(yours: Any) -> None:
 
 
 def check_it_counts_what_the_definition_sees(yours: Any) -> None:
-    """The count of led_ref/oracle/definition/model.py, on several sizes."""
+    """The attention mask of led_ref/oracle/definition/model.py, on several sizes."""
     import numpy as np
 
     from led_ref.oracle.definition.model import who_sees_whom

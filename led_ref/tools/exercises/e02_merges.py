@@ -1,8 +1,8 @@
 """Make tokens of letters, as byte pair encoding does.
 
-A word begins as a list of letters. A list of merges says which neighbours become one piece, the most wanted first. Find the
-neighbours whose merge stands first in the list, join them wherever they stand side by side (from the left), and begin
-again, until no neighbours are in the list:
+A word begins as a list of letters. The merges are pairs of neighbours that become one piece, in order of priority. Find the
+neighbours whose merge stands first in the list, join them wherever they stand side by side (from the left), and repeat,
+until no neighbours are in the list:
 
     l o w e r   merges: (l o), (e r), (lo w)
     lo w e r    (l o) stands first

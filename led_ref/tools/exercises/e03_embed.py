@@ -1,8 +1,8 @@
-"""From ids to vectors: a row of the table, a position, and a norm.
+"""From ids to embeddings: a row of the table, a position, and a norm.
 
-The vector of the token at place t is row `id` of the table plus row `t` of the positions (the first token has place 0), and
-that sum goes through a LayerNorm: subtract its mean, divide by the square root of its variance plus 1e-5, multiply
-with a weight and add a bias.
+The embedding of the token at position t is row `id` of the embedding table plus row `t` of the position table (the first
+token has position 0), and that sum goes through a LayerNorm: subtract its mean, divide by the square root of its
+variance plus 1e-5, multiply by a weight and add a bias.
 
     [1, 3]   mean 2, variance 1   ->   [-1, 1]   (nearly: the 1e-5)
 """
@@ -39,11 +39,11 @@ def check_two_numbers_by_hand(yours: Any) -> None:
 
 
 def check_the_same_word_twice(yours: Any) -> None:
-    """One id at two places has two vectors: that is what positions are for."""
+    """One id at two positions has two embeddings: that is the purpose of position embeddings."""
     rng = np.random.default_rng(3)
     table, positions = rng.normal(size=(5, 7)), rng.normal(size=(11, 7))
     found = np.asarray(yours.embed([4, 4], table, positions, np.ones(7), np.zeros(7)))
-    expect(bool(np.allclose(found[0], found[1])), False, "whether both vectors of embed([4, 4], ...) are the same")
+    expect(bool(np.allclose(found[0], found[1])), False, "whether both embeddings of embed([4, 4], ...) are the same")
 
 
 def check_the_bundled_model(yours: Any) -> None:

@@ -1,9 +1,9 @@
 """Attention through a window, for one head.
 
-Token i has a query q[i], a key k[i] and a value v[i], each of width K. It looks at the tokens j with |i - j| <= R:
+Token i has a query q[i], a key k[i] and a value v[i], each of head dimension K. It attends to the tokens j with |i - j| <= R:
 
     score(j)  =  q[i] . k[j] / sqrt(K)
-    p(j)      =  exp(score(j)) / the sum of exp(score) over all j that i sees
+    p(j)      =  exp(score(j)) / the sum of exp(score) over all j that i attends to
     out[i]    =  the sum of p(j) v[j]
 
 Before exp, subtract the largest score: p stays the same, and exp cannot overflow. A loop over i is fine.
@@ -38,7 +38,7 @@ def _drawn(tokens: int, width: int) -> tuple[Floats, Floats, Floats]:
 
 
 def check_a_radius_of_zero(yours: Any) -> None:
-    """Who sees only itself gets its own value."""
+    """A token that attends only to itself gets its own value."""
     q, k, v = _drawn(5, 3)
     expect(yours.window_attention(q, k, v, 0), v, "window_attention with radius 0")
 
@@ -57,7 +57,7 @@ def check_large_scores(yours: Any) -> None:
 
 
 def check_the_tiles_give_the_same(yours: Any) -> None:
-    """led_ref's own function, block by block, on 37 tokens."""
+    """led_ref's own function, which works block by block, on 37 tokens."""
     from led_backends.numpy_backend import NumpyBackend
     from led_ref.model.masks import document_masks, window_blocks
     from led_ref.model.sliding_window import sliding_window_attention

@@ -1,8 +1,8 @@
-"""Who sees whom, with global tokens.
+"""The attention mask, with global tokens.
 
-Global tokens see everything, and everything sees them. The others see those at most R places away. Padding sees nothing and
-is seen by nothing, wherever it stands and even if it was marked global. Five tokens, R = 1, token 0 global, the last one
-padding; row i is what token i sees:
+Global tokens attend to every token, and every token attends to them. The others attend to tokens at most R positions away.
+Padding attends to nothing and nothing attends to it, wherever it stands and even if it was marked global. Five tokens,
+R = 1, token 0 global, the last one padding; row i is the mask of query i:
 
     1 1 1 1 0
     1 1 1 0 0
@@ -21,7 +21,7 @@ from led_ref.tools.exercises.expect import expect
 
 
 def seen(attention_mask: Sequence[int], global_attention_mask: Sequence[int], radius: int) -> npt.NDArray[np.bool_]:
-    """(T, T), True where token i may look at token j. attention_mask: 1 a token, 0 padding; global: 1 or 0."""
+    """(T, T), True where token i may attend to token j. attention_mask: 1 a token, 0 padding; global: 1 or 0."""
     real = np.asarray(attention_mask) == 1
     marked = real & (np.asarray(global_attention_mask) == 1)
     places = np.arange(len(real))
@@ -38,7 +38,7 @@ def check_the_picture_above(yours: Any) -> None:
 
 
 def check_padding_that_is_marked_global(yours: Any) -> None:
-    """A mark on padding makes nothing of it."""
+    """Padding that is marked global stays padding."""
     found = np.asarray(yours.seen([1, 1, 0], [0, 0, 1], 1)).astype(int)
     expect(found, [[1, 1, 0], [1, 1, 0], [0, 0, 0]], "seen([1, 1, 0], [0, 0, 1], 1)")
 

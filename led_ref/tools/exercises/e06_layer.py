@@ -1,9 +1,9 @@
-"""The second half of a layer: the feed-forward, and what closes it.
+"""The second half of a layer: feed-forward, residual connection and norm.
 
     gelu(x)   =  x * Phi(x),  Phi(x) = (1 + erf(x / sqrt 2)) / 2        the exact one, not an approximation with tanh
     layer(x)  =  LayerNorm(x + fc2(gelu(fc1(x))))                       fc(x) = x @ weight.T + bias
 
-The sum comes before the norm: LED is "post-norm". `norm` is given to you as a function.
+x + ... is the residual connection. The sum comes before the norm: LED is "post-norm". `norm` is given to you as a function.
 """
 
 import math
@@ -34,7 +34,7 @@ def feed_forward_half(
 
 
 def check_gelu_by_what_it_must_be(yours: Any) -> None:
-    """gelu(x) - gelu(-x) = x, and far from zero it is x or nothing."""
+    """gelu(x) - gelu(-x) = x, and far from zero it is x or 0."""
     x = np.array([0.0, 0.5, 1.0, 3.0, 40.0])
     expect(np.asarray(yours.gelu(x)) - np.asarray(yours.gelu(-x)), x, "gelu(x) - gelu(-x)")
     expect(yours.gelu(np.array([40.0, -40.0])), [40.0, 0.0], "gelu([40, -40])")
@@ -54,9 +54,9 @@ def check_the_bundled_model(yours: Any) -> None:
 
     led = load(dtype="float64")
     layer = led.model.params.encoder.layers[0]
-    told = trace(led.model.encoder, [[0, 41, 97, 5, 2]], layer=0)
-    x = told["led.encoder.layers.0.self_attn_layer_norm.output"][0]
-    wanted = told["led.encoder.layers.0.final_layer_norm.output"][0]
+    traced = trace(led.model.encoder, [[0, 41, 97, 5, 2]], layer=0)
+    x = traced["led.encoder.layers.0.self_attn_layer_norm.output"][0]
+    wanted = traced["led.encoder.layers.0.final_layer_norm.output"][0]
 
     def norm(y: Floats) -> Floats:
         return led.model.backend.layer_norm(y, layer.final_layer_norm.weight, layer.final_layer_norm.bias)

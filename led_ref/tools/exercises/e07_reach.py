@@ -1,8 +1,8 @@
-"""How far does a token hear?
+"""How large is a token's receptive field?
 
-In a layer of radius R a token takes from those at most R places away; they have, in the layer before, taken from those at
-most R' places further. With a global token in between, two layers are enough for any distance: in the first the global
-token reads everything, in the second everybody reads the global token.
+In a layer of radius R a token depends on those at most R positions away; in the layer before, these depended on tokens at
+most R' positions further. With a global token, two layers are enough for any distance: in the first the global token
+attends to every token, in the second every token attends to the global token.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ import numpy as np
 from led_ref.tools.exercises.expect import expect
 
 
-def heard(i: int, tokens: int, radii: Sequence[int], *, has_global: bool = False) -> tuple[int, int]:
+def receptive_field(i: int, tokens: int, radii: Sequence[int], *, has_global: bool = False) -> tuple[int, int]:
     """The first and the last token that the final state of local token i depends on. `radii`: one for each layer.
 
     `has_global`: whether the document's first token, 0, is global. (Then i is not 0.)
@@ -26,22 +26,22 @@ def heard(i: int, tokens: int, radii: Sequence[int], *, has_global: bool = False
 
 def check_one_layer_and_two(yours: Any) -> None:
     """Radii add up."""
-    expect(yours.heard(50, 101, [3]), (47, 53), "heard(50, 101, [3])")
-    expect(yours.heard(50, 101, [3, 7]), (40, 60), "heard(50, 101, [3, 7])")
+    expect(yours.receptive_field(50, 101, [3]), (47, 53), "receptive_field(50, 101, [3])")
+    expect(yours.receptive_field(50, 101, [3, 7]), (40, 60), "receptive_field(50, 101, [3, 7])")
 
 
 def check_no_layer_at_all(yours: Any) -> None:
     """Nothing was mixed yet."""
-    expect(yours.heard(5, 11, []), (5, 5), "heard(5, 11, [])")
+    expect(yours.receptive_field(5, 11, []), (5, 5), "receptive_field(5, 11, [])")
 
 
 def check_the_document_ends(yours: Any) -> None:
-    """Nobody hears of places that there are not."""
-    expect(yours.heard(2, 11, [3, 3]), (0, 8), "heard(2, 11, [3, 3])")
+    """A receptive field ends with the document."""
+    expect(yours.receptive_field(2, 11, [3, 3]), (0, 8), "receptive_field(2, 11, [3, 3])")
 
 
 def check_by_multiplying_tables(yours: Any) -> None:
-    """The tables of who sees whom, multiplied layer by layer."""
+    """The attention masks, multiplied layer by layer."""
     from led_ref.oracle.definition.model import who_sees_whom
 
     for tokens, radii, has_global in (
@@ -57,5 +57,7 @@ def check_by_multiplying_tables(yours: Any) -> None:
             reached = (who_sees_whom(kinds_T=kinds, radius=radius).astype(int) @ reached) > 0
         for i in (1, 11, tokens - 1):
             places = np.flatnonzero(reached[i])
-            what = f"heard({i}, {tokens}, {radii}, has_global={has_global})"
-            expect(yours.heard(i, tokens, radii, has_global=has_global), (int(places[0]), int(places[-1])), what)
+            what = f"receptive_field({i}, {tokens}, {radii}, has_global={has_global})"
+            expect(
+                yours.receptive_field(i, tokens, radii, has_global=has_global), (int(places[0]), int(places[-1])), what
+            )

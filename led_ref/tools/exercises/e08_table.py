@@ -1,12 +1,13 @@
-"""Beams without copying: a table that says whose past is whose.
+"""A KV cache for beams, without copying: a table of slots.
 
-The keys of all texts of a document lie in one store, entry behind entry. `entries[w]` lists the entries that are text w's
-own past. Two texts have written one word each, entries 0 and 1:
+The keys of all beams of a document lie in one cache, slot after slot. `entries[w]` lists the slots that hold the past of
+beam w. Two beams have generated one token each, in slots 0 and 1:
 
     entries = [[0], [1]]
 
-Now both go on from text 1. Its row is taken twice, and no key moves: [[1], [1]]. Each writes one more word; the new entries
-are 2 (text 0's) and 3 (text 1's), as the store has two already: [[1, 2], [1, 3]]. Entry 0 stays, and nobody looks at it.
+Now both beams continue from beam 1. Its row is taken twice, and no key moves: [[1], [1]]. Each beam generates one more token;
+the new slots are 2 (of beam 0) and 3 (of beam 1), as the cache holds two slots already: [[1, 2], [1, 3]]. Slot 0 keeps its
+key, and no query attends to it.
 """
 
 from collections.abc import Sequence
@@ -16,24 +17,24 @@ from led_ref.tools.exercises.expect import expect
 
 
 def reorder(entries: Sequence[Sequence[int]], parents: Sequence[int]) -> list[list[int]]:
-    """The table in which text w goes on from what was text parents[w]."""
+    """The table in which beam w continues from the former beam parents[w]."""
     return [list(entries[parent]) for parent in parents]
 
 
 def grow(entries: Sequence[Sequence[int]], stored: int) -> list[list[int]]:
-    """The table after each text wrote one more word, in turn. `stored`: how many entries there were before."""
+    """The table after each beam, in turn, generated one more token. `stored`: the number of slots in use before."""
     return [[*row, stored + w] for w, row in enumerate(entries)]
 
 
 def check_the_example_above(yours: Any) -> None:
-    """Two texts."""
+    """Two beams."""
     taken = yours.reorder([[0], [1]], [1, 1])
     expect(taken, [[1], [1]], "reorder([[0], [1]], [1, 1])")
     expect(yours.grow(taken, 2), [[1, 2], [1, 3]], "grow([[1], [1]], 2)")
 
 
 def check_what_was_given_is_left_alone(yours: Any) -> None:
-    """A table is a value: to grow it makes another one."""
+    """A table is immutable: growing it makes a new one."""
     before = [[0], [1]]
     rows = yours.reorder(before, [1, 1])
     yours.grow(rows, 2)

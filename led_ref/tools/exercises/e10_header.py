@@ -2,9 +2,9 @@
 
     8 bytes          n, a whole number, the lowest byte first
     n bytes          JSON: name -> {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}, and perhaps "__metadata__"
-    what is left     the numbers; offsets count from its beginning
+    the rest         the numbers; offsets count from its beginning
 
-No library is needed: int.from_bytes(..., "little") and json.loads are all it takes.
+No library is needed: int.from_bytes(..., "little") and json.loads are enough.
 """
 
 import json

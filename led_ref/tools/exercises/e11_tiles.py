@@ -1,7 +1,7 @@
 """Cut a document into tiles.
 
-The queries are taken Q at a time, the last block being just shorter. A block of queries [start, stop) needs the keys from R
-before its first query to R after its last, as far as the document goes. 20 tokens, Q = 5, R = 3; the second block:
+The queries are taken Q at a time; the last block may be shorter. A block of queries [start, stop) needs the keys from R
+before its first query to R after its last, within the document. 20 tokens, Q = 5, R = 3; the second block:
 
     queries 5 ... 9, keys 2 ... 12
 """

@@ -1,8 +1,8 @@
-"""Where do two programs part?
+"""Where do two programs first differ?
 
-Both wrote down the arrays that they computed, by name, and `order` lists the names as they are computed. Two arrays agree if
-every number does: |a - b| <= atol + rtol |b|. What was computed after the first difference was made of other numbers and
-proves nothing, so only the first name counts. A name that one of the two does not have says nothing either.
+Both recorded the arrays that they computed, by name, and `order` lists the names in the order of computation. Two arrays agree
+if all their numbers do: |a - b| <= atol + rtol |b|. Arrays after the first difference were computed from different numbers
+and prove nothing, so only the first name counts. A name that one of the two lacks proves nothing either.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ def check_the_first_of_two(yours: Any) -> None:
 
 
 def check_what_only_one_has(yours: Any) -> None:
-    """It is left out."""
+    """A name that only one program has is skipped."""
     a, b = {"z": np.array([1.0])}, {"m": np.array([2.0])}
     expect(str(yours.first_difference(a, b, ["z", "m"], rtol=0, atol=0)), "None", "the difference of strangers")
 
@@ -44,13 +44,17 @@ def check_not_a_number(yours: Any) -> None:
     expect(str(yours.first_difference(a, b, ["z"], rtol=1, atol=1)), "z", "the difference of NaN and 1")
 
 
-def check_a_planted_bug(yours: Any) -> None:
-    """Queries of the bundled model's second layer, scaled twice."""
+def check_a_mutant(yours: Any) -> None:
+    """A mutant of the bundled model: the queries of its second layer are scaled twice."""
     from led_ref.api import load
     from led_ref.oracle.traces.trace import trace
 
     model = load(dtype="float64").model
-    told = dict(trace(model.encoder, [[0, 41, 97, 5, 2]], only=["*.q", "*.final_layer_norm.output"]).items())
-    name = next(name for name in told if name.startswith("led.encoder.layers.1") and name.endswith(".q"))
-    wrong = {**told, name: told[name] / 32**0.5, "led.encoder.layers.1.final_layer_norm.output": np.zeros((1, 5, 128))}
-    expect(yours.first_difference(told, wrong, list(told), rtol=1e-9, atol=1e-9), name, "the first difference")
+    recorded = dict(trace(model.encoder, [[0, 41, 97, 5, 2]], only=["*.q", "*.final_layer_norm.output"]).items())
+    name = next(name for name in recorded if name.startswith("led.encoder.layers.1") and name.endswith(".q"))
+    wrong = {
+        **recorded,
+        name: recorded[name] / 32**0.5,
+        "led.encoder.layers.1.final_layer_norm.output": np.zeros((1, 5, 128)),
+    }
+    expect(yours.first_difference(recorded, wrong, list(recorded), rtol=1e-9, atol=1e-9), name, "the first difference")

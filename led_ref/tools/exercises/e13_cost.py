@@ -1,14 +1,14 @@
-"""What does a word cost?
+"""What does a token cost?
 
-To write one word the decoder reads its weights and what it keeps of the document, each number once: on a processor that is
-what takes the time, not the arithmetic. A layer has these matrices (D the width, F that of the feed-forward):
+To generate one token the decoder reads its weights and the keys and values of the document, each number once: on a CPU this
+takes the time, not the arithmetic. A layer has these matrices (D is the width of the model, F that of the feed-forward):
 
-    q, k, v, out to itself     4 of D x D
-    q and out to the document  2 of D x D       (keys and values of the document were made before the first word)
-    fc1, fc2                   2 of D x F
+    q, k, v, out of self-attention   4 of D x D
+    q and out of cross-attention     2 of D x D    (keys and values of the document were computed before the first token)
+    fc1, fc2                         2 of D x F
 
 and of the document T keys and T values of width D. At the end the logits read a table of V x D. Biases and norms are
-small and count nothing here; a number takes 4 bytes.
+small and are not counted here; a number takes 4 bytes.
 """
 
 from typing import Any
@@ -23,7 +23,7 @@ def weight_bytes(layers: int, d: int, f: int, v: int) -> int:
 
 def document_bytes(layers: int, d: int, tokens: int, documents: int, beams: int) -> int:
     """Bytes of keys and values of the documents. The beams of a document share one copy, and all of it is read once."""
-    del beams  # they all look at the same keys
+    del beams  # they all attend to the same keys
     return 4 * layers * documents * tokens * 2 * d
 
 
@@ -34,7 +34,7 @@ def check_a_model_by_hand(yours: Any) -> None:
 
 
 def check_beams_cost_nothing_here(yours: Any) -> None:
-    """One store for all beams of a document; two documents are two stores."""
+    """One copy for all beams of a document; two documents are two copies."""
     one = yours.document_bytes(6, 768, 16384, 1, 1)
     expect(yours.document_bytes(6, 768, 16384, 1, 4), one, "document_bytes with 4 beams")
     expect(yours.document_bytes(6, 768, 16384, 2, 1), 2 * one, "document_bytes of 2 documents")

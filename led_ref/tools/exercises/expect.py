@@ -1,4 +1,4 @@
-"""How the checks say what they found and what they wanted."""
+"""How the checks compare, and how they report a difference."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-r"""From a solved exercise to what a reader gets, and back: the file with its solutions cut out, and the checks run on it.
+r"""From a solved exercise to the reader's file and back: the file without its solutions, and the checks on the reader's file.
 
 >>> print(handout("def double(x):\n    'Twice x.'\n    return 2 * x"), end="")
 def double(x):
@@ -35,7 +35,7 @@ class Exercise:
 
     @property
     def title(self) -> str:
-        """The first line of what it asks."""
+        """The first line of its task."""
         return (ast.get_docstring(ast.parse(self.solved)) or "").partition("\n")[0]
 
     @property
@@ -45,13 +45,13 @@ class Exercise:
 
     @property
     def file_name(self) -> str:
-        """What the reader's file is called."""
+        """The name of the reader's file."""
         return f"exercise_{self.path.stem[1:]}.py"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one check. `failure` is None if it passed, else the reason."""
+    """The result of one check. `failure` is None if it passed, else the reason."""
 
     name: str
     failure: str | None
@@ -66,16 +66,16 @@ def exercise(number: int) -> Exercise:
     """The exercise of a chapter.
 
     Raises:
-        InputError: if that chapter has none, naming those that have.
+        InputError: if that chapter has none; the message lists the chapters that have one.
     """
     known = {each.number: each for each in exercises()}
     if number not in known:
-        raise InputError(f"There is no exercise {number}; there are {', '.join(map(str, known))}.")
+        raise InputError(f"There is no exercise {number}. Choose among {', '.join(map(str, known))}.")
     return known[number]
 
 
 def handout(solved: str) -> str:
-    """The text of a solved file without its solutions and checks: docstring, imports, signatures and what they promise."""
+    """A solved file without its solutions and checks: docstring, imports, and the functions' signatures and docstrings."""
     lines = solved.splitlines()
     kept: list[list[str]] = []
     for node in ast.parse(solved).body:
@@ -97,7 +97,7 @@ def _begins_a_paragraph(lines: list[str], start: int) -> bool:
 
 
 def solutions(solved: str) -> str:
-    """The functions of a solved file that the reader is to write, as they are there."""
+    """The functions of a solved file that the reader is to write."""
     functions = [node for node in ast.parse(solved).body if isinstance(node, ast.FunctionDef)]
     lines = solved.splitlines()
     written = [node for node in functions if not node.name.startswith(("check_", "_"))]
@@ -105,7 +105,7 @@ def solutions(solved: str) -> str:
 
 
 def run_checks(one: Exercise, path: Path) -> Iterator[Outcome]:
-    """Put the reader's file through the exercise's checks, in order.
+    """Run the exercise's checks on the reader's file, in order.
 
     Raises:
         MissingFileError: if there is no such file.
@@ -136,20 +136,20 @@ def load(path: Path) -> ModuleType:
 
 
 def _failure(check: Callable[[Any], None], yours: ModuleType, path: Path) -> str | None:
-    """Why a check fails, in a line, or None."""
+    """The reason why a check fails, in one line, or None."""
     try:
         check(yours)
     except AssertionError as error:
         return str(error) or _said(error, path)
     except NotImplementedError:
         return "not written yet"
-    except Exception as error:  # whatever the reader's code does is to be told, not to end the program
+    except Exception as error:  # report whatever the reader's code raises, and go on
         return _said(error, path)
     return None
 
 
 def _said(error: Exception, path: Path) -> str:
-    """An error and the last line of the reader's own file on the way to it."""
+    """An error, with the last line of the reader's own file in its traceback."""
     frames = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     line = error.lineno if isinstance(error, SyntaxError) else (frames[-1] if frames else None)
     message = error.msg if isinstance(error, SyntaxError) else str(error)

@@ -1,4 +1,4 @@
-// Who sees whom, with which weight, and what it costs. No drawing here.
+// Which token attends to which, with which weight, and what it costs. No drawing here.
 //
 // The pattern can be changed: another radius, other global tokens. What the model then would do is known as far as its
 // queries and keys are: in the first layer they do not depend on the pattern, further up they are those of the run.
@@ -21,14 +21,14 @@ const runRadius = () => record.radii[state.layer];
 const isAsRun = () =>
   state.radius === runRadius() && state.globals.size === G && record.globals.every((token) => state.globals.has(token));
 
-// By which way query i sees key j: "row", "column", "window", or null where it does not.
+// The part of the mask through which query i attends to key j: "row", "column", "window", or null where it does not.
 function path(i, j) {
   if (state.globals.has(i)) return "row";
   if (state.globals.has(j)) return "column";
   return Math.abs(i - j) <= state.radius ? "window" : null;
 }
 
-// The keys that query i sees: [first, last] of the window, and the global ones.
+// The keys that query i attends to: [first, last] of the window, and the global ones.
 const reach = (i) => [Math.max(0, i - state.radius), Math.min(T - 1, i + state.radius)];
 function keysOf(i) {
   if (state.globals.has(i)) return Array.from({ length: T }, (_, j) => j);
@@ -63,7 +63,7 @@ function score(h, i, j) {
   return found ? dot(...found) : undefined;
 }
 
-// log sum exp of all that query i sees; undefined where that is not known.
+// log sum exp over the keys of query i; undefined where that is not known.
 function logSum(h, i) {
   const l = state.layer;
   if (state.globals.has(i)) return runGlobal.has(i) ? numbers(`${l}.globalLse`)[h * G + runGlobal.get(i)] : undefined;

@@ -1,4 +1,4 @@
-// The search, step by step: the tree of texts, the candidates of a step with their sums, and why each lived or died.
+// The search, step by step: the tree of beams, the candidates of a step with their sums, and the fate of each.
 
 const search = record.search;
 const steps = search.steps;
@@ -10,11 +10,11 @@ const FATES = {
   "impossible": ["dies", (one) => (one.processed === null ? "a rule forbids this id here" : "its beam has no score: all beams begin as copies, and only the first counts")],
   "finished": ["ends", (one) => `it ends; its value ${worth(one)} is among the ${search.beams} best`],
   "ends too low": ["dies", () => `it ends, but ${search.beams} candidates are better, and only those may finish`],
-  "beaten at the end": ["dies", (one) => `it ends, but ${search.beams} finished texts are worth more than ${worth(one)}`],
+  "beaten at the end": ["dies", (one) => `it ends, but ${search.beams} finished hypotheses have higher values than ${worth(one)}`],
   "in vain": ["dies", () => "the search is over for this document: what finishes now comes too late"],
 };
 
-// What a finished text is worth: its sum over its length to the power of the length penalty.
+// The value of a finished hypothesis: its sum over its length to the power of the length penalty.
 function worth(one) {
   return `${shown(one.sum)} ÷ ${state.step + 1}${search.lengthPenalty === 1 ? "" : `^${search.lengthPenalty}`} = ${shown(one.value)}`;
 }
@@ -31,7 +31,7 @@ function textOf(step, b) {
 }
 const textOfCandidate = (step, one) => (step ? textOf(step - 1, one.beam) : "") + one.piece;
 
-// The beams through which the best finished text came: "step,beam", and its end.
+// The beams of the best finished hypothesis: "step,beam", and its end.
 function bestPath() {
   const value = steps[steps.length - 1].finished[0]?.value;
   for (let s = 0; s < steps.length; s++) {
@@ -102,8 +102,8 @@ function drawStep() {
   byId("step").max = steps.length - 1;
   byId("step").value = state.step;
   byId("step-value").textContent = `${state.step + 1} of ${steps.length}`;
-  byId("candidates-title").textContent = `Step ${state.step + 1}: the ${step.candidates.length} best continuations, and what became of them`;
-  const head = ["text so far + piece", "fate", "sum before", "log p", "sum", "why"];
+  byId("candidates-title").textContent = `Step ${state.step + 1}: the ${step.candidates.length} best continuations, and their fates`;
+  const head = ["generated prefix + piece", "fate", "sum before", "log p", "sum", "why"];
   const rows = step.candidates.map((one) => {
     const [kind, why] = FATES[one.fate];
     const rule = one.processed !== null && one.processed !== one.logprob ? ` (a rule made ${shown(one.processed)} of it)` : "";
@@ -131,8 +131,8 @@ function toStep(step) {
 }
 
 function startSearch() {
-  const stopping = search.earlyStopping === true ? `It stops when ${search.beams} texts are finished.` : "It stops when no running text can beat the finished ones.";
-  byId("search-lead").textContent = `The model wrote “${record.text}”. At each of ${steps.length} steps, ${search.beams} texts go on (beams). Each is continued by every id; a text's sum is the sum of its log-probabilities, and a finished text is worth its sum ÷ its length${search.lengthPenalty === 1 ? "" : `^${search.lengthPenalty}`}. ${stopping}${search.noRepeat ? ` No ${search.noRepeat} ids may follow each other twice.` : ""}`;
+  const stopping = search.earlyStopping === true ? `It stops when ${search.beams} hypotheses are finished.` : "It stops when no running beam can beat the finished hypotheses.";
+  byId("search-lead").textContent = `The model wrote “${record.text}”. At each of ${steps.length} steps, ${search.beams} beams go on. Each is continued by every id; a beam's sum is the sum of its log-probabilities, and the value of a finished hypothesis is its sum ÷ its length${search.lengthPenalty === 1 ? "" : `^${search.lengthPenalty}`}. ${stopping}${search.noRepeat ? ` No ${search.noRepeat} ids may follow each other twice.` : ""}`;
   byId("step").addEventListener("input", (event) => toStep(Number(event.target.value)));
   byId("step-back").addEventListener("click", () => toStep(state.step - 1));
   byId("step-on").addEventListener("click", () => toStep(state.step + 1));
@@ -152,7 +152,7 @@ function startPage() {
   const say = (...words) => make("p", {}, ...words);
   const keys = (...some) => some.flatMap((key) => [make("kbd", {}, key), " "]);
   byId("notes-text").append(
-    say(`Exact: of the first ${grouped(N)} of ${grouped(T)} tokens the page has every query and key in float32, as the model computed them, and the logarithm of each softmax's sum; scores and weights between them are computed from these, here, as you look. Of the search, every number is as it was told.`),
+    say(`Exact: of the first ${grouped(N)} of ${grouped(T)} tokens the page has every query and key in float32, as the model computed them, and the logarithm of each softmax's sum; scores and weights between them are computed from these, here, as you look. Of the search, every number is as it was recorded.`),
     say(`Rounded: elsewhere it has, for each query, head and layer, the ${record.top} largest weights of the window, all weights towards global tokens and all weights of the global tokens' own rows, each within 0.02 %, and what is below 3 in 10,000 million as 0. Cells that are not among these show a dot. The share of the window is what the global columns leave of 1.`),
     say("A changed pattern: weights are computed anew from the queries and keys of the run, where all that are needed are here; else a question mark. In the first layer that is what the model would do. Further up its queries and keys would change as well. A token that was not global in the run has no global projections here, so its row stays unknown."),
     say("Keys. Maps: ", ...keys("↑", "↓", "←", "→", "Home", "End"), ". Text: ", ...keys("←", "→"), ". Search: ", ...keys("←", "→"), ". Anywhere: ", ...keys("h"), "next head, ", ...keys("l"), "next layer, ", ...keys("g"), "make the token global or local, ", ...keys("r"), "as it was run."));

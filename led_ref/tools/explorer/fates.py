@@ -1,12 +1,12 @@
-"""The beam search of a run, told as a story: at each step the candidates, best first, and why each one lived or died.
+"""The beam search of a run, step by step: the candidates, best first, and the fate of each one.
 
-A candidate is a running text with one more id. The rules are those of beam_search.py; nothing is searched again here,
-the numbers are those that the search told (`record_step`), and what became of a candidate is read off the next state:
+A candidate is a beam with one more id. The rules are those of generation/beam_search.py; nothing is searched again here: the
+numbers are those that the search recorded, and a candidate's fate follows from the next state.
 
     goes on            one of the W best that do not end: it is a beam of the next step
-    finished           it ends, is among the best W candidates, and its value is among the W best finished texts
+    finished           it ends, is among the best W candidates, and its value is among the W best finished hypotheses
     ends too low       it ends, but W candidates are better, so it may not finish
-    beaten at the end  it may finish, and W finished texts are worth more
+    beaten at the end  it may finish, and W finished hypotheses have higher values
     pushed out         it does not end, and W others that do not end are better
     impossible         a rule forbids the id (its processed score is -inf), or it comes from a beam that has no score yet
     in vain            the search of this document is closed, or full with early_stopping
@@ -21,7 +21,7 @@ from led_backends.contract import HostArray
 from led_ref.generation.beam_search import NO_SCORE
 from led_ref.generation.settings.settings import GenerationSettings
 
-# Sums of log-probabilities stay far above this; what is below stands for "no score".
+# Sums of log-probabilities stay far above this; a number below it stands for "no score".
 _HOPELESS = float(NO_SCORE) / 2
 
 
@@ -31,16 +31,17 @@ def search_record(
     """The whole search, ready for JSON.
 
     Args:
-        steps: for each step what `record_step` told of one document, `logprobs` and `scores` cut down to the candidates'.
-        settings: what the search worked with.
+        steps: by number, the intermediates that the search recorded of one document; `logprobs` and `scores` of the
+            candidates alone.
+        settings: those of the search.
         decode: the tokenizer's: the text of ids, with True as second argument without special ones.
     """
-    beams, told, was_full = [0.0] + [float(NO_SCORE)] * (settings.num_beams - 1), [], False
+    beams, shown, was_full = [0.0] + [float(NO_SCORE)] * (settings.num_beams - 1), [], False
     was_open = True
     for number in sorted(steps):
         step = steps[number]
         candidates = candidates_of(number, step, beams, settings, decode, was_full=was_full, was_open=was_open)
-        told.append({"candidates": candidates, "running": _running(step, decode), "finished": _finished(step, decode)})
+        shown.append({"candidates": candidates, "running": _running(step, decode), "finished": _finished(step, decode)})
         beams = [float(score) for score in step["running.scores"][0]]
         was_full = bool(step["finished.is_finished"][0].all())
         was_open = bool(step["is_open"][0])
@@ -52,7 +53,7 @@ def search_record(
         "noRepeat": settings.no_repeat_ngram_size,
         "end": np.ravel(settings.eos_token_ids).tolist(),
         "open": was_open,
-        "steps": told,
+        "steps": shown,
     }
 
 
@@ -114,7 +115,7 @@ def _running(step: Mapping[str, HostArray], decode: Callable[..., str]) -> list[
 
 
 def _finished(step: Mapping[str, HostArray], decode: Callable[..., str]) -> list[dict[str, Any]]:
-    """The finished texts that are kept, best first, and their values."""
+    """The finished hypotheses that are kept, best first, and their values."""
     kept = step["finished.is_finished"][0]
     texts = [decode(ids, True).strip() for ids in step["finished.ids"][0][kept].tolist()]
     values = step["finished.scores"][0][kept].tolist()
@@ -122,5 +123,5 @@ def _finished(step: Mapping[str, HostArray], decode: Callable[..., str]) -> list
 
 
 def _number(value: Any) -> float | None:
-    """For JSON, which has no infinity: None stands for it."""
+    """A number for JSON, which has no infinity: None stands for it."""
     return float(value) if np.isfinite(value) else None

@@ -1,4 +1,4 @@
-// What is said beside the maps: controls, the text, what a token sees, the arithmetic of a cell, the cost. And the keys.
+// What is said beside the maps: controls, the text, what a token attends to, the arithmetic of a cell, the cost. And the keys.
 
 let pointed = null; // the cell under the pointer, [i, j]
 
@@ -69,9 +69,9 @@ function drawTold() {
   const way = path(i, j);
   const who = state.head < 0 ? "on the mean of all heads" : `in head ${state.head + 1}`;
   const one = weight(i, j);
-  const words = [`Token ${grouped(i)} “${tokenName(i)}” is ${role} and sees ${grouped(keysOf(i).length)} of ${grouped(T)} tokens.`];
-  if (!way) words.push(`It does not see token ${grouped(j)} “${tokenName(j)}”.`);
-  else words.push(`It sees token ${grouped(j)} “${tokenName(j)}” ${WAYS[way]}: ${said(one)} ${who}, layer ${record.layers[state.layer] + 1}.`);
+  const words = [`Token ${grouped(i)} “${tokenName(i)}” is ${role} and attends to ${grouped(keysOf(i).length)} of ${grouped(T)} tokens.`];
+  if (!way) words.push(`It does not attend to token ${grouped(j)} “${tokenName(j)}”.`);
+  else words.push(`It attends to token ${grouped(j)} “${tokenName(j)}” ${WAYS[way]}: ${said(one)} ${who}, layer ${record.layers[state.layer] + 1}.`);
   if (!isAsRun()) words.push("The pattern is not that of the run.");
   byId("told").textContent = words.join(" ");
 }
@@ -132,7 +132,7 @@ function drawSees() {
       make("td", {}, make("span", { class: `path ${path(state.i, one.j)}` }, path(state.i, one.j) === "window" ? `window, ${one.j - state.i > 0 ? "+" : ""}${one.j - state.i}` : `global ${path(state.i, one.j)}`)),
       make("td", { class: "number" }, `${one.kind === "small" ? "≥ " : ""}${shown(one.weight)}`)));
   byId("sees").replaceChildren(
-    make("p", { class: "note" }, "By which way its weight goes, in percent; what is not named is the window's:"),
+    make("p", { class: "note" }, "The parts of the mask that its weight goes to, in percent; the rest is the window's:"),
     make("div", { class: "scroll" }, make("table", {}, make("thead", {}, make("tr", {}, make("th", {}, "head"), ...record.layers.map((layer) => make("th", {}, `layer ${layer + 1}`)))), make("tbody", {}, ...rows))),
     make("p", { class: "note" }, `Largest weights, ${state.head < 0 ? "mean of all heads" : `head ${state.head + 1}`}:`),
     make("table", {}, make("tbody", {}, ...(best.length ? best : [make("tr", {}, make("td", {}, "This page does not have the queries and keys to tell."))]))));
@@ -144,7 +144,7 @@ function drawArithmetic() {
   const [i, j] = pointed || [state.i, state.j];
   const way = path(i, j);
   const box = byId("arithmetic");
-  const title = make("p", {}, make("span", { class: "token" }, tokenName(i)), ` ${grouped(i)} looks at `, make("span", { class: "token" }, tokenName(j)), ` ${grouped(j)}`);
+  const title = make("p", {}, make("span", { class: "token" }, tokenName(i)), ` ${grouped(i)} attends to `, make("span", { class: "token" }, tokenName(j)), ` ${grouped(j)}`);
   if (!way) return box.replaceChildren(title, make("p", {}, `They are ${Math.abs(i - j)} apart, R is ${state.radius}, and neither is global: not seen. Its score is left out of the softmax, its weight is 0.`));
   const parts = [title, make("p", {}, make("span", { class: `path ${way}` }, WAYS[way]))];
   if (state.head < 0) parts.push(make("p", { class: "note" }, "Choose a head to see the sum that makes its score."));

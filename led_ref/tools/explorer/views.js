@@ -213,7 +213,7 @@ function drawCells() {
       keys[clampTo(Math.floor((inside - left) / side), 0, keys.length - 1)],
     ];
   };
-  byId("cells-caption").textContent = "Weights in percent; a row adds up to 100 over all that the query sees. Point at a cell for its arithmetic.";
+  byId("cells-caption").textContent = "Weights in percent; a row adds up to 100 over all keys of the query. Point at a cell for its arithmetic.";
   label("cells", `Weights of ${count} queries and ${keys.length} keys around query ${state.i} and key ${state.j}. Arrow keys move by one; the arithmetic of the cell is below.`);
 }
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from led_ref.costs.operations import Work
 
-# A launched operation from Python through CuPy, with what the program does around it, in seconds. Measured on 2026-11-22 on
-# an H100's machine: a decoding step took 5.1 to 7.9 ms there from one moment to the next, of which the search on the host
-# is 1.4, and has 141 launches. The shortest launch there is took 8.4 microseconds.
+# The time of one launch from Python through CuPy, with what the program does around it, in seconds. Measured on 2026-11-22
+# on an H100's machine: a decoding step of 141 launches took 5.1 to 7.9 ms there from one moment to the next, of which the
+# search on the host is 1.4 ms. The shortest possible launch took 8.4 microseconds.
 LAUNCH = 30e-6
 
 
@@ -34,14 +34,14 @@ class Card:
 
 
 def floor_seconds(work: Work, card: Card, dtype: str) -> float:
-    """What no program can beat on this card: its operations at peak speed or its bytes, whichever takes longer."""
+    """A lower bound for any program on this card: its operations at peak speed or its bytes, whichever takes longer."""
     return max(work.operations / card.peak[dtype], work.bytes / card.bandwidth)
 
 
 def design_seconds(works: Iterable[Work], card: Card, dtype: str, launch: float = LAUNCH) -> tuple[float, str]:
-    """What this design reaches in the model, and what it waits for.
+    """The time that the cost model predicts for this design, and what bounds it.
 
-    Kinds of work follow each other, each at its own floor; meanwhile Python launches. The slower of the two decides.
+    Kinds of work follow each other, each at its lower bound; meanwhile Python launches. The slower of the two decides.
     """
     works = list(works)
     products = sum(work.operations for work in works) / card.peak[dtype]

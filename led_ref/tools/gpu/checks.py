@@ -1,8 +1,8 @@
 """What `led-ref doctor --gpu` checks: a backend against the CPU, operation by operation and as a whole model.
 
-Every function takes the backend and gives a dictionary of plain values, with `ok` where something can fail. They ask the
-contract alone (led_backends/contract.py), so that they run on any backend: on a GPU, and in the tests on the stand-in for
-CuPy. What only a GPU has (its clock, its memory pool) is in gpu_measures.py.
+Every function takes the backend and returns a dictionary of plain values, with `ok` where something can fail. They use
+the contract alone (led_backends/contract.py), so that they run on any backend: on a GPU, and in the tests on the stand-in
+for CuPy. What only a GPU has (its clock, its memory pool) is in measures.py.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +15,6 @@ from led_backends.contract import Array, Backend, Band, HostArray
 from led_backends.numpy_backend import NumpyBackend
 from led_ref.classes.led import LEDForConditionalGeneration
 from led_ref.config import LEDConfig
-from led_ref.weights.keys import LM_HEAD, entries
 
 # Errors are counted in units of the dtype's eps, relative to the largest number of the result: a few roundings, and for
 # float32 sums of some hundred products, whose order differs from machine to machine.
@@ -23,8 +22,10 @@ ALLOWED_EPS = 16.0
 # A whole model in float32 against the CPU's float32: the largest difference, relative to the largest number. Each machine
 # errs by about 1e-6 (docs/accuracy.md), and their errors add up. In float16 each of some seven stored results of a layer is
 # off by half its eps of 1e-3; in the 12 layers of led-base these add up, as errors of either sign do, to about nine times
-# that, and the largest of many numbers is allowed four times as much. Its ids may differ, where two words are as good.
+# that, and the largest of many numbers is allowed four times as much. Its ids may differ where two tokens score nearly alike.
 ALLOWED_MODEL = {"float32": 1e-4, "float64": 1e-12, "float16": 2e-2}
+
+BEAMS = 4
 
 Operation = Callable[[Backend, Mapping[str, Array]], Array]
 
@@ -36,22 +37,13 @@ def operations() -> dict[str, Operation]:
         backend.hide(x["scores"], x["seen"])
         return backend.softmax(x["scores"])
 
-    def by_tiles(backend: Backend, x: Mapping[str, Array]) -> Array:
-        out: Array = backend.xp.zeros(x["q"][0].shape, dtype=x["q"].dtype)
+    def in_parts(backend: Backend, x: Array, for_each: Callable[[Callable[[slice], None], int], None]) -> Array:
+        out: Array = backend.xp.zeros(x.shape, dtype=x.dtype)
 
-        def copy(h: slice) -> None:
-            out[h] += x["q"][0][h]
+        def copy(part: slice) -> None:
+            out[part] += x[part]
 
-        backend.for_each_tile(copy, len(out))
-        return out
-
-    def by_blocks(backend: Backend, x: Mapping[str, Array]) -> Array:
-        out: Array = backend.xp.zeros(x["rows"].shape, dtype=x["rows"].dtype)
-
-        def copy(rows: slice) -> None:
-            out[rows] += x["rows"][rows]
-
-        backend.for_each_block(copy, len(out))
+        for_each(copy, len(out))
         return out
 
     return {
@@ -69,8 +61,8 @@ def operations() -> dict[str, Operation]:
         "attend, few queries": lambda b, x: b.attend(x["q"][:, :, :4], x["k"], x["v"], None),
         "attend, few queries, masked": lambda b, x: b.attend(x["q"][:, :, :4], x["k"], x["v"], x["look"][:, :4]),
         "attend, many queries": lambda b, x: b.attend(x["q"], x["k"], x["v"], x["look"]),
-        "for_each_tile": by_tiles,
-        "for_each_block": by_blocks,
+        "for_each_tile": lambda b, x: in_parts(b, x["q"][0], b.for_each_tile),
+        "for_each_block": lambda b, x: in_parts(b, x["rows"], b.for_each_block),
     }
 
 
@@ -87,7 +79,7 @@ def inputs(dtype: str) -> dict[str, HostArray]:
     }
     found["q"] /= 8  # sqrt(K)
     found["seen"] = rng.random((11, 701)) < 0.7
-    found["seen"][4] = False  # a row that may look at nothing
+    found["seen"][4] = False  # a row that attends to nothing
     found["look"] = rng.random((2, 37, 701)) < 0.7
     found["look"][1, 2] = False
     found["local"] = rng.random(19) < 0.7
@@ -108,7 +100,7 @@ def check_operation(backend: Backend, name: str, dtype: str) -> dict[str, Any]:
     row: dict[str, Any] = {"operation": name, "dtype": dtype, "ok": False}
     try:
         found = backend.to_host(operation(backend, {key: backend.to_device(x) for key, x in given.items()}))
-    except Exception as error:  # the report is to go on and name what failed
+    except Exception as error:  # the report names what failed and goes on
         return {**row, "error": f"{type(error).__name__}: {error}"}
     if found.shape != exact.shape or found.dtype.name != dtype:
         return {**row, "error": f"gave {found.dtype} {found.shape}, not {dtype} {exact.shape}"}
@@ -118,16 +110,6 @@ def check_operation(backend: Backend, name: str, dtype: str) -> dict[str, Any]:
 
 
 # ---- the model ----------------------------------------------------------------------------------------------------------
-
-
-def random_weights(config: LEDConfig, *, seed: int = 0) -> dict[str, HostArray]:
-    """Weights of a configuration by checkpoint key: deviation 0.02 around 0, norms around 1, float32."""
-    rng, weights = np.random.default_rng(seed), {}
-    for entry in entries(config):
-        if entry.key != LM_HEAD:
-            values = rng.standard_normal(entry.shape, dtype=np.float32) * np.float32(0.02)
-            weights[entry.key] = values + 1 if "norm" in entry.key and entry.key.endswith(".weight") else values
-    return weights
 
 
 def make_model(
@@ -148,22 +130,26 @@ def documents(config: LEDConfig, tokens: int) -> dict[str, Any]:
     return {"input_ids": ids, "attention_mask": mask, "global_attention_mask": global_mask}
 
 
+def search_of(new_tokens: int, beams: int = BEAMS) -> dict[str, Any]:
+    """The settings of a search that generates exactly so many tokens."""
+    return {"num_beams": beams, "max_new_tokens": new_tokens, "min_new_tokens": new_tokens}
+
+
 def check_model(
     ours: LEDForConditionalGeneration, cpu: LEDForConditionalGeneration, tokens: int, new_tokens: int
 ) -> dict[str, Any]:
     """Encoder, logits and generated ids of the same weights on two backends."""
     batch, target = documents(cpu.config, tokens), [[2, 7, 11, 5], [2, 9, 4, 8]]
-    settings: dict[str, Any] = {"num_beams": 4, "max_new_tokens": new_tokens, "min_new_tokens": new_tokens}
     states, logits, ids = [], [], []
     for model in (ours, cpu):
         encoded = model.encoder(**batch)
         out = model.forward(encoder_outputs=encoded, attention_mask=batch["attention_mask"], decoder_input_ids=target)
         states.append(model.backend.to_host(encoded.last_hidden_state)[batch["attention_mask"] == 1])
         logits.append(model.backend.to_host(out.logits))
-        ids.append({w: model.generate(**batch, **{**settings, "num_beams": w}).tolist() for w in (1, 4)})
+        ids.append({w: model.generate(**batch, **search_of(new_tokens, w)).tolist() for w in (1, BEAMS)})
     found = {"encoder": _difference(*states), "logits": _difference(*logits)}
     allowed = ALLOWED_MODEL[ours.dtype]
-    same = {f"same ids, {beams} beams": ids[0][beams] == ids[1][beams] for beams in (1, 4)}
+    same = {f"same ids, {beams} beams": ids[0][beams] == ids[1][beams] for beams in (1, BEAMS)}
     ok = max(found.values()) <= allowed and (all(same.values()) or ours.dtype == "float16")
     return {"ok": ok, "dtype": ours.dtype, "tokens": tokens, "allowed": allowed, **found, **same}
 
@@ -175,9 +161,9 @@ def _difference(found: HostArray, expected: HostArray) -> float:
 
 @contextmanager
 def fetches(backend: Backend) -> Iterator[list[tuple[int, ...]]]:
-    """The shapes that were fetched to the host meanwhile: each is a place where the program waits for a GPU.
+    """The shapes of the arrays that the block copies to the host: at each of these copies the program waits for the GPU.
 
-    It sees what goes through the contract. What else would wait (`if x.any()`) only the stand-in sees.
+    Only copies through the contract are counted. The stand-in also notices other waits, such as `if x.any()`.
     """
     shapes: list[tuple[int, ...]] = []
     original = backend.to_host
@@ -194,13 +180,11 @@ def fetches(backend: Backend) -> Iterator[list[tuple[int, ...]]]:
 
 
 def check_waits(model: LEDForConditionalGeneration, tokens: int, new_tokens: int) -> dict[str, Any]:
-    """How often a run waits for the device: never while reading, once a step while writing."""
+    """How often a run waits for the device: never in the encoder, once in each decoding step."""
     batch = documents(model.config, tokens)
     with fetches(model.backend) as while_reading:
         encoded = model.encoder(**batch)
-    settings: dict[str, Any] = {"num_beams": 4, "max_new_tokens": new_tokens, "min_new_tokens": new_tokens}
     with fetches(model.backend) as while_writing:
-        model.generate(encoder_outputs=encoded, attention_mask=batch["attention_mask"], **settings)
-    steps = new_tokens
-    ok = not while_reading and len(while_writing) <= steps
-    return {"ok": ok, "while reading": len(while_reading), "while writing": len(while_writing), "steps": steps}
+        model.generate(encoder_outputs=encoded, attention_mask=batch["attention_mask"], **search_of(new_tokens))
+    ok = not while_reading and len(while_writing) <= new_tokens
+    return {"ok": ok, "while reading": len(while_reading), "while writing": len(while_writing), "steps": new_tokens}

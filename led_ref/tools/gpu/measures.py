@@ -1,7 +1,7 @@
 """What `led-ref doctor --gpu` measures: the card's speeds, memory against the plan, and times against what they predict.
 
-A GPU works behind Python's back, so every clock here stops only after `synchronize`. The module cupy is `backend.xp`. The
-same code runs on the stand-in for CuPy, where the numbers say nothing.
+A GPU works asynchronously, so every clock here stops only after `synchronize`. The module cupy is `backend.xp`. The same
+code runs on the stand-in for CuPy, where the numbers mean nothing.
 """
 
 import importlib
@@ -21,15 +21,15 @@ from led_ref.costs import memory as memory_plan
 from led_ref.costs import operations as planning
 from led_ref.costs.operations import Workload
 from led_ref.tools.gpu.cards import Card, design_seconds
+from led_ref.tools.gpu.checks import BEAMS, search_of
 
-# What a plan may be wrong by: it is asked before a run, and must not promise room that is not there. CuPy hands memory out
-# in pieces of 512 bytes, and there are masks, ids and positions.
+# How far a run may exceed its memory plan, which decides beforehand whether the run fits. CuPy allocates memory in pieces of
+# 512 bytes, and the plan leaves out masks, ids and positions.
 ALLOWED_OVER_PLAN = 1.05
-BEAMS = 4
 
 
 def describe(backend: Backend) -> dict[str, Any]:
-    """The card, its memory, and the versions of all that is between it and us."""
+    """The card, its memory, and the versions of CuPy, CUDA and the driver."""
     cupy = backend.xp
     runtime = cupy.cuda.runtime
     properties = runtime.getDeviceProperties(runtime.getDevice())
@@ -49,25 +49,25 @@ def _version(number: int) -> str:
     return f"{number // 1000}.{number % 1000 // 10}"
 
 
-def synchronize(backend: Backend) -> None:
-    """Wait until the device has done all that was asked of it."""
-    backend.xp.cuda.runtime.deviceSynchronize()
-
-
 def seconds(backend: Backend, work: Callable[[], Any], *, runs: int = 5) -> float:
-    """What the work takes, until the device is done: the median, after one run that compiles and does not count."""
+    """The time of some work, until the device is done: the median."""
+    return median_seconds(work, backend.xp.cuda.runtime.deviceSynchronize, runs)
+
+
+def median_seconds(work: Callable[[], Any], synchronize: Callable[[], Any], runs: int) -> float:
+    """The median time of some work, after one run that compiles and does not count."""
     times = []
     for _ in range(runs + 1):
-        synchronize(backend)
+        synchronize()
         started = time.perf_counter()
         work()
-        synchronize(backend)
+        synchronize()
         times.append(time.perf_counter() - started)
     return median(times[1:])
 
 
 def measure_speeds(backend: Backend, dtypes: Sequence[str], *, size: int = 4096) -> dict[str, Any]:
-    """Products (operations a second, by dtype), memory and the way to the host (bytes a second), and one launch (seconds).
+    """Products (operations a second, by dtype), memory and copies to the host (bytes a second), and one launch (seconds).
 
     Args:
         backend: the GPU's.
@@ -96,7 +96,7 @@ def measure_speeds(backend: Backend, dtypes: Sequence[str], *, size: int = 4096)
 
 
 def as_card(gpu: Mapping[str, Any], speeds: Mapping[str, Any]) -> Card:
-    """This card by what was measured, in the form in which docs/gpu.md has cards by what their maker says."""
+    """This card with its measured figures, in the same form as the cards of docs/gpu.md with their makers' figures."""
     return Card(
         gpu["name"], dict(speeds["products"]), speeds["memory"], gpu["memory"], speeds["to the host"], "measured"
     )
@@ -110,15 +110,15 @@ def random_ids(config: LEDConfig, tokens: int) -> dict[str, Any]:
 
 @contextmanager
 def most_in_use(backend: Backend) -> Iterator[list[int]]:
-    """The most bytes of the device that arrays made meanwhile have in use at a time: a list of one number, kept up to date.
+    """The most bytes of the device that the block's arrays have in use at a time: a list of one number, kept up to date.
 
-    CuPy's pool holds more than that: what was freed, and what it cannot use again because it lies in pieces.
+    CuPy's pool holds more than that: freed memory, and memory that it cannot use again because of fragmentation.
     """
     peak, in_use = [0], dict[int, int]()
 
     hook: Any = backend.xp.cuda.MemoryHook
 
-    class Listening(hook):  # type: ignore[misc]
+    class PeakHook(hook):  # type: ignore[misc]
         name = "most_in_use"
 
         def malloc_postprocess(self, *, mem_size: int, pmem_id: int, **_: Any) -> None:
@@ -126,27 +126,22 @@ def most_in_use(backend: Backend) -> Iterator[list[int]]:
             peak[0] = max(peak[0], sum(in_use.values()))
 
         def free_postprocess(self, *, pmem_id: int, **_: Any) -> None:
-            in_use.pop(pmem_id, None)  # none of ours: it was there before
+            in_use.pop(pmem_id, None)  # allocated before the block: not counted
 
-    with Listening():
+    with PeakHook():
         yield peak
 
 
 def check_memory(model: LEDForConditionalGeneration, tokens: int, new_tokens: int) -> dict[str, Any]:
-    """What a generation of 4 beams has in use at its peak, against the plan, and what CuPy's pool came to hold for it.
-
-    The weights are there before.
-    """
+    """The memory that a generation of 4 beams has in use beside the weights, at most, against the plan; and CuPy's pool."""
     backend, config = model.backend, model.config
     load = Workload(tokens=tokens, beams=BEAMS, new_tokens=new_tokens, dtype=model.dtype)
     plan = memory_plan.plan(config, planning.on_gpu(config, load))
     pool = backend.xp.get_default_memory_pool()
     pool.free_all_blocks()
-    before = pool.total_bytes()  # of which some is free, but lies between weights
+    before = pool.total_bytes()  # some of it is free, but fragmented by the weights
     with most_in_use(backend) as peak:
-        model.generate(
-            **random_ids(config, tokens), num_beams=BEAMS, max_new_tokens=new_tokens, min_new_tokens=new_tokens
-        )
+        model.generate(**random_ids(config, tokens), **search_of(new_tokens))
     planned = plan.peak - plan.weights
     return {
         "ok": peak[0] <= ALLOWED_OVER_PLAN * planned,
@@ -161,7 +156,7 @@ def check_memory(model: LEDForConditionalGeneration, tokens: int, new_tokens: in
 def measure_times(
     model: LEDForConditionalGeneration, card: Card, lengths: Sequence[int], new_tokens: int
 ) -> list[dict[str, Any]]:
-    """Reading and one step of 4 beams, measured, beside what the model on paper makes of this card's measured speeds."""
+    """The times of the encoder and of one step of 4 beams, beside those that this card's measured speeds predict."""
     backend, config, rows = model.backend, model.config, []
     for tokens in lengths:
         batch = random_ids(config, tokens)
@@ -184,13 +179,11 @@ def measure_times(
 def step_seconds(model: LEDForConditionalGeneration, encoded: Any, new_tokens: int) -> float:
     """One decoding step of 4 beams, the search on the host included: the median of a generation's steps."""
     times = [time.perf_counter()]
-    model.generate(
-        encoder_outputs=encoded,
-        num_beams=BEAMS,
-        max_new_tokens=new_tokens,
-        min_new_tokens=new_tokens,
-        progress=lambda *_: times.append(time.perf_counter()),
-    )
+
+    def tick(*_: Any) -> None:
+        times.append(time.perf_counter())
+
+    model.generate(encoder_outputs=encoded, progress=tick, **search_of(new_tokens))
     return float(median(np.diff(times)[1:] if len(times) > 2 else np.diff(times)))
 
 
@@ -214,27 +207,16 @@ def measure_transformers(
         model.train(False)
         model.load_state_dict({name: torch.from_numpy(values) for name, values in weights.items()}, strict=False)
         model.to(device)
-        settings = {"num_beams": BEAMS, "max_new_tokens": new_tokens, "min_new_tokens": new_tokens, "do_sample": False}
+        settings = {**search_of(new_tokens), "do_sample": False}
         rows = []
         for tokens in lengths:
             batch = {name: torch.from_numpy(values).to(device) for name, values in random_ids(config, tokens).items()}
             wait = torch.cuda.synchronize if device == "cuda" else lambda: None
-            reading = _torch_seconds(partial(model.led.encoder, **batch), wait)
-            whole = _torch_seconds(partial(model.generate, **batch, **settings), wait)
+            reading = median_seconds(partial(model.led.encoder, **batch), wait, 2)
+            whole = median_seconds(partial(model.generate, **batch, **settings), wait, 2)
             step = (whole - reading) / new_tokens
             rows.append({"tokens": tokens, "encode ms": _ms(reading), "step ms": _ms(step)})
     return {"torch": torch.__version__, "transformers": transformers.__version__, "rows": rows}
-
-
-def _torch_seconds(work: Callable[[], Any], wait: Callable[[], None]) -> float:
-    times = []
-    for _ in range(3):
-        wait()
-        started = time.perf_counter()
-        work()
-        wait()
-        times.append(time.perf_counter() - started)
-    return median(times[1:])
 
 
 def _ms(value: float) -> float:

@@ -1,7 +1,7 @@
-"""`led-ref doctor --gpu`: everything that is to be known of a GPU, on the day one is there, in one command and one file.
+"""`led-ref doctor --gpu`: everything about a GPU in one command and one file.
 
-It checks (gpu_checks.py), measures (gpu_measures.py), and writes one JSON report and a page made from it:
-docs/gpu_report.md is that of the last run. Its code runs in the tests, too, on the stand-in for CuPy.
+It checks (checks.py), measures (measures.py), and writes one JSON report and a page made from it: docs/gpu_report.md is that
+of the last run. The tests run its code on the stand-in for CuPy.
 """
 
 import argparse
@@ -15,15 +15,16 @@ from typing import Any
 from led_backends.contract import Backend
 from led_backends.numpy_backend import NumpyBackend
 from led_ref.classes.pretrained import get_backend
-from led_ref.cli.output import print_json
-from led_ref.cli.progress import say
 from led_ref.config import LEDConfig
 from led_ref.costs.operations import LED_BASE
-from led_ref.errors import BackendError, MissingFileError
+from led_ref.errors import BackendError
+from led_ref.oracle.traces.trace import check_target
 from led_ref.tools.doctor import versions
 from led_ref.tools.gpu import checks as gpu_checks
 from led_ref.tools.gpu import measures as gpu_measures
 from led_ref.tools.gpu.cards import table
+from led_ref.tools.random_weights import random_weights
+from led_ref.tools.terminal import print_json, say
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,11 @@ def examine_gpu(options: argparse.Namespace) -> int:
     """Check and measure the GPU; write the report. 0: all is well; 1: a check failed; 2: no GPU answers.
 
     Raises:
-        MissingFileError: if a report is to go into a folder that is not there.
+        MissingFileError: if the folder of a report does not exist.
     """
     for file in (options.out, options.page):  # before the minutes that the rest takes
-        if file is not None and not Path(file).parent.is_dir():
-            raise MissingFileError(
-                f"There is no folder {Path(file).parent} for {Path(file).name}. Make it, or name another."
-            )
+        if file is not None:
+            check_target(file, overwrite=True)
     try:
         backend = get_backend("cupy")
     except BackendError as error:
@@ -70,17 +69,17 @@ def examine_gpu(options: argparse.Namespace) -> int:
     return 0 if report["ok"] else 1
 
 
-def collect(backend: Backend, size: Size, tell: Callable[[str], None]) -> dict[str, Any]:
+def collect(backend: Backend, size: Size, notify: Callable[[str], None]) -> dict[str, Any]:
     """The whole report.
 
     Args:
         backend: of the GPU.
         size: FULL, or something small to try the code.
-        tell: told in a few words what is going on, since it takes minutes.
+        notify: called with a few words about each stage, since the whole takes minutes.
     """
     dtypes = tuple(getattr(backend, "compute_dtypes", ("float32", "float64")))
     gpu = gpu_measures.describe(backend)
-    tell(f"{gpu['name']}: every operation in {', '.join(dtypes)} ...")
+    notify(f"{gpu['name']}: every operation in {', '.join(dtypes)} ...")
     report: dict[str, Any] = {
         "date": time.strftime("%Y-%m-%d"),
         "ok": True,
@@ -88,8 +87,8 @@ def collect(backend: Backend, size: Size, tell: Callable[[str], None]) -> dict[s
         "versions": versions(),
         "operations": gpu_checks.check_operations(backend, dtypes),
     }
-    tell(f"a model of {size.config.encoder_layers} + {size.config.decoder_layers} layers on both machines ...")
-    weights = gpu_checks.random_weights(size.config)
+    notify(f"a model of {size.config.encoder_layers} + {size.config.decoder_layers} layers on both machines ...")
+    weights = random_weights(size.config)
     ours = gpu_checks.make_model(size.config, weights, backend)
     cpu = gpu_checks.make_model(size.config, weights, NumpyBackend())
     report["model"] = gpu_checks.check_model(ours, cpu, size.tokens, size.new_tokens)
@@ -99,7 +98,7 @@ def collect(backend: Backend, size: Size, tell: Callable[[str], None]) -> dict[s
     report["waits"] = gpu_checks.check_waits(ours, size.tokens, size.new_tokens)
     memory = [gpu_measures.check_memory(ours, tokens, size.new_tokens) for tokens in size.lengths]
     report["memory"] = {"ok": all(row["ok"] for row in memory), "rows": memory}
-    tell("speeds, then reading and writing ...")
+    notify("speeds, then reading and writing ...")
     speeds = gpu_measures.measure_speeds(backend, [name for name in dtypes if name != "float64"], size=size.matrix)
     card = gpu_measures.as_card(gpu, speeds)
     report["speeds"] = speeds
@@ -109,7 +108,7 @@ def collect(backend: Backend, size: Size, tell: Callable[[str], None]) -> dict[s
         del half
     del ours
     backend.xp.get_default_memory_pool().free_all_blocks()
-    tell("the same in transformers, if it is there ...")
+    notify("the same in transformers, if it is there ...")
     report["transformers"] = gpu_measures.measure_transformers(size.config, weights, size.lengths, size.new_tokens)
     report["ok"] = not failed(report)
     return report

@@ -1,17 +1,13 @@
-"""`led-ref estimate`: what a run will take in memory and time on this machine, before it begins.
+"""What a run will take in memory and time on this machine, before it begins: `led-ref estimate`.
 
-Memory is arithmetic (memory_plan.py) and what this process itself holds already: Python, NumPy, its BLAS. Time is the
-counted work (planning.py) divided by how fast this machine does such work, which is measured for about a second:
+Memory is arithmetic (costs/memory.py) and what this process itself holds already: Python, NumPy, its BLAS. Time is the
+counted work (costs/operations.py) divided by how fast this machine does such work, which is measured for about a second:
 a large product, a tile of attention, GELU, LayerNorm, and reading from memory. No weights are loaded, none need be here.
 """
 
-import argparse
-import os
-import resource
-import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +15,13 @@ import numpy as np
 
 from led_backends.contract import Band
 from led_backends.numpy_backend import BLOCK_ROWS, NumpyBackend
-from led_ref.cli.output import megabytes, print_json
 from led_ref.config import LEDConfig
 from led_ref.costs import memory as memory_plan
 from led_ref.costs import operations as planning
 from led_ref.costs.operations import Workload
 from led_ref.errors import InputError, MissingFileError
+from led_ref.tools.bench.machine import resident_memory
+from led_ref.tools.bench.machine import seconds as seconds_of
 
 SIZES = {"led-base": planning.LED_BASE, "led-large": planning.LED_LARGE}
 ASSUMES = (
@@ -36,18 +33,23 @@ ASSUMES = (
 ASSUMES_DENSE = "weights are used as fast as if they were not kept smaller: they are slower (docs/precision.md)"
 
 
-def estimate(options: argparse.Namespace) -> int:
-    """Print memory and time, or give them as JSON."""
-    config = find_config(options.model)
-    load = workload(config, options)
+def estimate(model: str, config: LEDConfig, load: Workload, *, backend: str) -> dict[str, Any]:
+    """Memory in bytes and, on a CPU, time in seconds: JSON-ready.
+
+    Args:
+        model: its name in the report.
+        config: its sizes.
+        load: what is to be run, as the backend divides it.
+        backend: "numpy" or "cupy".
+    """
     memory = memory_plan.plan(config, load)
-    report: dict[str, Any] = {"model": options.model, "backend": options.backend, "dtype": load.dtype}
-    if options.backend == "numpy":
+    report: dict[str, Any] = {"model": model, "backend": backend, "dtype": load.dtype}
+    if backend == "numpy":
         speeds = measure_speeds(config, load)
         report["seconds"] = {name: round(value, 3) for name, value in seconds(config, load, speeds).items()}
         report["speeds"] = {name: float(f"{value:.4g}") for name, value in speeds.items()}
         report["assumes"] = [*ASSUMES, *([ASSUMES_DENSE] if load.weights else [])]
-    process = resident_memory() if options.backend == "numpy" else 0
+    process = resident_memory() if backend == "numpy" else 0
     report["memory"] = {
         **memory.parts,
         **({"Python, NumPy and BLAS": process} if process else {}),
@@ -55,24 +57,7 @@ def estimate(options: argparse.Namespace) -> int:
         "most while writing": process + memory.weights + memory.writing if load.new_tokens else 0,
         "peak": process + memory.peak,
     }
-    if options.json:
-        print_json(report)
-        return 0
-    print(f"{options.model}: {load.batch} x {load.tokens:,} tokens, {load.beams} beams, {load.new_tokens:,} new tokens")
-    _print("memory", {name: megabytes(size) for name, size in report["memory"].items()})
-    if options.backend != "numpy":
-        print("time is not estimated for a GPU: docs/gpu.md has what the sizes alone allow")
-        return 0
-    _print("time", {name: f"{value:.3f} s " for name, value in report["seconds"].items()})
-    _print("measured just now, a second", {name: f"{value / 1e9:.2f} billion" for name, value in speeds.items()})
-    _print("assumed", dict.fromkeys(report["assumes"], ""))
-    return 0
-
-
-def _print(title: str, lines: dict[str, str]) -> None:
-    print(title)
-    for name, value in lines.items():
-        print(f"  {name:<34} {value:>14}".rstrip())
+    return report
 
 
 def find_config(model: str) -> LEDConfig:
@@ -103,48 +88,31 @@ def _fetch_config(name: str) -> Path:
         ) from error
 
 
-def workload(config: LEDConfig, options: argparse.Namespace) -> Workload:
-    """What was asked for, as the chosen backend would cut it into pieces.
+def divided_for(backend: str, config: LEDConfig, load: Workload) -> Workload:
+    """The workload as a backend divides it; on a CPU: one tile and one block of rows for each thread.
 
     Raises:
-        InputError: for numbers that cannot be, or more tokens than the model has positions.
+        InputError: for a dtype in which the CPU does not compute.
     """
-    load = Workload(
-        tokens=options.tokens,
-        batch=options.batch,
-        beams=options.beams,
-        new_tokens=options.new_tokens,
-        globals_=options.global_tokens,
-        dtype=options.dtype,
-        weights=options.weights,
-        folded=options.cross_attention == "folded",
-        cache=options.cache_implementation,
-    )
-    if options.backend == "cupy":
+    if backend == "cupy":
         return planning.on_gpu(config, load)
     if load.dtype not in ("float32", "float64"):
         raise InputError(f"dtype is {load.dtype!r}; the CPU computes in float32 or float64. Choose one of them.")
-    return on_cpu(config, load, NumpyBackend())
-
-
-def on_cpu(config: LEDConfig, load: Workload, backend: NumpyBackend) -> Workload:
-    """The workload as the NumPy backend cuts it: one tile and one block of rows for each thread."""
-    from dataclasses import replace
-
+    cpu = NumpyBackend()
     return replace(
         load,
-        queries_per_block=backend.queries_per_block,
-        tiles_at_once=min(backend.threads, config.encoder_attention_heads),
+        queries_per_block=cpu.queries_per_block,
+        tiles_at_once=min(cpu.threads, config.encoder_attention_heads),
         block_rows=BLOCK_ROWS,
-        blocks_at_once=backend.threads,
+        blocks_at_once=cpu.threads,
     )
 
 
 # ---- time ---------------------------------------------------------------------------------------------------------------
 
 
-def seconds(config: LEDConfig, load: Workload, speeds: dict[str, float]) -> dict[str, float]:
-    """What the parts of a run take at these speeds, and their sum."""
+def seconds(config: LEDConfig, load: Workload, speeds: Mapping[str, float]) -> dict[str, float]:
+    """The time of each part of a run at these speeds, and their sum."""
     rows = load.batch * load.tokens
     encode = 0.0
     for work in planning.encode_work(config, load):
@@ -163,7 +131,7 @@ def seconds(config: LEDConfig, load: Workload, speeds: dict[str, float]) -> dict
     return {**found, "together": sum(value for name, value in found.items() if name != "a step")}
 
 
-def step_seconds(config: LEDConfig, load: Workload, speeds: dict[str, float]) -> float:
+def step_seconds(config: LEDConfig, load: Workload, speeds: Mapping[str, float]) -> float:
     """One step in the middle of the text: for each kind of work, its bytes or its operations, whichever takes longer."""
     return sum(
         max(work.bytes / speeds["bytes from memory"], work.operations / speeds["operations of a product"])
@@ -172,7 +140,7 @@ def step_seconds(config: LEDConfig, load: Workload, speeds: dict[str, float]) ->
 
 
 def measure_speeds(config: LEDConfig, load: Workload) -> dict[str, float]:
-    """What this machine does in a second, each the best of a few tries of a few hundredths of a second."""
+    """What this machine does in a second: each speed is the best of a few tries of a few hundredths of a second."""
     backend, dtype = NumpyBackend(), np.dtype(load.dtype)
     d, inner, heads = config.d_model, config.encoder_ffn_dim, config.encoder_attention_heads
     rng = np.random.default_rng(0)
@@ -200,19 +168,9 @@ def measure_speeds(config: LEDConfig, load: Workload) -> dict[str, float]:
 
 
 def best(work: Callable[[], Any], *, at_least: float = 0.15) -> float:
-    """Seconds that the work takes when nothing disturbs it: the least of the tries, after one that does not count."""
+    """The time of some work when nothing disturbs it: the least of the tries, after one that does not count."""
     work()
     times: list[float] = []
     while sum(times) < at_least or len(times) < 3:
-        started = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - started)
+        times.append(seconds_of(work))
     return min(times)
-
-
-def resident_memory() -> int:
-    """Bytes that this process has in memory now: a run's process has them, too."""
-    statm = Path("/proc/self/statm")
-    if statm.exists():
-        return int(statm.read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

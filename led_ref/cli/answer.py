@@ -1,0 +1,69 @@
+"""`led-ref answer`: a question and documents in, the answers that stand in each document out."""
+
+import argparse
+from typing import Any
+
+from led_ref.cli.shared_options import FILES, add_output_options, add_shared
+
+SUMMARY = "find the answer to a question in documents"
+EXAMPLES = """
+  led-ref answer "Which option lists an archive?" tar.txt --model ./my-qa-led
+  man tar | led-ref answer "Which option lists an archive?" --model ./my-qa-led --top-k 3
+  led-ref answer "Who wrote it?" a.txt b.txt --model ./my-qa-led --handle-impossible-answer --json
+"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `led-ref answer`."""
+    parser.add_argument("question", metavar="QUESTION", help="the question, in quotes")
+    parser.add_argument("files", nargs="*", metavar="FILE", help=FILES)
+    add_fine_tuned_options(parser, "LEDForQuestionAnswering")
+    parser.add_argument("--top-k", type=int, default=1, metavar="N", help="how many answers (default: 1)")
+    parser.add_argument(
+        "--max-answer-len", type=int, default=15, metavar="N", help="most tokens of an answer (default: 15)"
+    )
+    parser.add_argument(
+        "--handle-impossible-answer", action="store_true",
+        help="there may be no answer: an empty one, if that is likelier",
+    )  # fmt: skip
+
+
+def add_fine_tuned_options(parser: argparse.ArgumentParser, architecture: str) -> None:
+    """Add the options of a command that needs a fine-tuned model of a class."""
+    add_shared(parser, "--model", required=True, help=f"a folder or Hub name of a fine-tuned {architecture}")
+    add_shared(parser, "--revision", "--backend")
+    add_shared(parser, "--dtype", help="what to compute in")
+    add_shared(parser, "--truncate")
+    add_output_options(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the answers of each document. 0, or 1 if any document failed."""
+    from dataclasses import asdict
+
+    from led_ref.cli.documents import report_on_files
+    from led_ref.pipelines.question_answering import QuestionAnswerer
+
+    def find(answerer: QuestionAnswerer, text: str, progress: Any) -> dict[str, Any]:
+        answers = answerer.answer(
+            options.question,
+            text,
+            top_k=options.top_k,
+            max_answer_len=options.max_answer_len,
+            handle_impossible_answer=options.handle_impossible_answer,
+            truncation=options.truncate,
+            progress=progress,
+        )
+        return {"question": options.question, "model": answerer.name, "answers": [asdict(answer) for answer in answers]}
+
+    def lines(found: dict[str, Any]) -> list[str]:
+        # One line for each answer, whatever lines it has in the document; an empty one is an answer, too.
+        texts = [" ".join(answer["answer"].split()) or "(no answer)" for answer in found["answers"]]
+        if options.top_k == 1:
+            return texts
+        return [
+            f"{answer['score']:.4f}  {answer['start']:>7}-{answer['end']:<7}  {text}"
+            for answer, text in zip(found["answers"], texts, strict=True)
+        ]
+
+    return report_on_files(options, QuestionAnswerer.load, find, lines)

@@ -1,0 +1,118 @@
+"""Documents that are read one after the other: `summarize`, `generate`, `answer` and `classify` report on each of them.
+
+A document that fails is named on standard error, and the others go on.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from led_ref.cli.shared_options import loading, need_files
+from led_ref.errors import LEDError
+from led_ref.pipelines.text_files import read_document
+from led_ref.tools.terminal import ProgressBars, print_json, say
+
+Item = TypeVar("Item")
+
+
+def read_all(files: Sequence[str]) -> list[tuple[str, str]]:
+    """The names and texts of the documents that can be read; for each of the others an error is printed."""
+    documents = []
+    for file in files:
+        try:
+            documents.append((file, read_document(file)))
+        except LEDError as error:
+            complain(file, error)
+    return documents
+
+
+def complain(file: str, error: LEDError) -> None:
+    """Print on standard error what is wrong with a document."""
+    name = title(file)
+    print(f"led-ref: {'' if name in str(error) else f'{name}: '}{error}", file=sys.stderr)
+
+
+def title(file: str) -> str:
+    """A document's name in messages."""
+    return "standard input" if file == "-" else file
+
+
+def bars(options: argparse.Namespace, file: str) -> ProgressBars:
+    """The progress bars of one document: shown on a terminal, unless --quiet is given."""
+    return ProgressBars(Path(title(file)).name, enabled=shows_bars(options))
+
+
+def shows_bars(options: argparse.Namespace) -> bool:
+    """Whether progress bars are shown."""
+    return not options.quiet and sys.stderr.isatty()
+
+
+def report_on_each(
+    options: argparse.Namespace,
+    documents: Iterable[tuple[str, Item]],
+    find: Callable[[str, Item, ProgressBars], dict[str, Any]],
+    lines: Callable[[dict[str, Any]], list[str]],
+    *,
+    says_seconds: bool = False,
+) -> int:
+    """Find something out about each document, and print it: as JSON, or as lines for people.
+
+    Args:
+        options: files, json, quiet.
+        documents: name and content of each.
+        find: given name, content and progress bars, what is found out: JSON-ready.
+        lines: what is found out as lines for people.
+        says_seconds: whether a notice gives the time that each document took.
+
+    Returns:
+        How many documents failed.
+    """
+    failed = 0
+    for file, document in documents:
+        started = time.perf_counter()
+        try:
+            with bars(options, file) as progress:
+                found = {"file": file, **find(file, document, progress)}
+        except LEDError as error:
+            complain(file, error)
+            failed += 1
+            continue
+        seconds = time.perf_counter() - started
+        if options.json:
+            print_json({**found, "seconds": round(seconds, 3)})
+            continue
+        for line in lines(found):
+            print(f"{file}: {line}" if len(options.files) > 1 else line, flush=True)
+        if says_seconds and not options.quiet:
+            say(f"{title(file)}: done in {seconds:.1f} s")
+    return failed
+
+
+def report_on_files(
+    options: argparse.Namespace,
+    load: Callable[..., Any],
+    find: Callable[[Any, str, ProgressBars], dict[str, Any]],
+    lines: Callable[[dict[str, Any]], list[str]],
+) -> int:
+    """Read `options.files`, load a fine-tuned model, and report on each document.
+
+    Args:
+        options: the command line, with the options of `add_fine_tuned_options`.
+        load: makes a model of its name and of keyword arguments.
+        find: given model, text and progress bars, what is found out: JSON-ready.
+        lines: as for `report_on_each`.
+
+    Returns:
+        The exit code: 0, or 1 if any document failed, or that of wrong usage.
+    """
+    if (usage := need_files(options)) is not None:
+        return usage
+    documents = read_all(options.files)
+    if not documents:
+        return 1
+    model = load(options.model, **loading(options))
+    failed = report_on_each(options, documents, lambda _, text, progress: find(model, text, progress), lines)
+    return 1 if failed or len(documents) < len(options.files) else 0

@@ -1,0 +1,74 @@
+"""`led-ref estimate`: what a run will take in memory and time on this machine. It is computed in tools/estimate.py."""
+
+import argparse
+
+from led_ref.cli.shared_options import add_shared
+from led_ref.tools.terminal import megabytes, print_json
+
+SUMMARY = "say what a run will take in memory and time, before it begins"
+EXAMPLES = """
+  led-ref estimate led-base --tokens 16384 --beams 4 --new-tokens 128
+  led-ref estimate ./my-model --tokens 4096 --batch 2 --json
+  led-ref estimate led-large --tokens 16384 --weights int8
+  led-ref estimate led-large --tokens 16384 --beams 4 --new-tokens 256 --cross-attention folded
+"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `led-ref estimate`."""
+    parser.add_argument(
+        "model", metavar="MODEL", help="a folder, a config.json, a name on the Hub, or just: led-base, led-large"
+    )
+    parser.add_argument("--tokens", type=int, required=True, metavar="N", help="length of a document")
+    parser.add_argument("--batch", type=int, default=1, metavar="B", help="documents read together (default: 1)")
+    parser.add_argument("--beams", type=int, default=1, metavar="W", help="beams of each document (default: 1)")
+    parser.add_argument("--new-tokens", type=int, default=128, metavar="M", help="0: reading alone (default: 128)")
+    parser.add_argument("--global-tokens", type=int, default=1, metavar="G", help="of each document (default: 1)")
+    parser.add_argument("--dtype", help="what is computed in (default: float32)", default="float32")
+    parser.add_argument(
+        "--weights", metavar="KIND",
+        help="kept smaller: float16, bfloat16, int8, nf4, nf4-double (default: in that dtype)",
+    )  # fmt: skip
+    parser.add_argument("--backend", choices=("numpy", "cupy"), default="numpy", help="cupy: memory only")
+    add_shared(parser, "--cross-attention", help="folded: no keys and values of the document are kept")
+    parser.add_argument(
+        "--cache-implementation", choices=("dynamic", "static"), default="dynamic",
+        help="static: memory for what is written is taken once",
+    )  # fmt: skip
+    add_shared(parser, "--json")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print memory and time, or give them as JSON."""
+    from led_ref.costs.operations import Workload
+    from led_ref.tools.estimate import divided_for, estimate, find_config
+
+    config = find_config(options.model)
+    asked = Workload(
+        globals_=options.global_tokens,
+        folded=options.cross_attention == "folded",
+        cache=options.cache_implementation,
+        **{name: getattr(options, name) for name in ("tokens", "batch", "beams", "new_tokens", "dtype", "weights")},
+    )
+    load = divided_for(options.backend, config, asked)
+    report = estimate(options.model, config, load, backend=options.backend)
+    if options.json:
+        print_json(report)
+        return 0
+    print(f"{options.model}: {load.batch} x {load.tokens:,} tokens, {load.beams} beams, {load.new_tokens:,} new tokens")
+    _print("memory", {name: megabytes(size) for name, size in report["memory"].items()})
+    if options.backend != "numpy":
+        print("time is not estimated for a GPU: docs/gpu.md has what the sizes alone allow")
+        return 0
+    _print("time", {name: f"{value:.3f} s " for name, value in report["seconds"].items()})
+    _print(
+        "measured just now, a second", {name: f"{value / 1e9:.2f} billion" for name, value in report["speeds"].items()}
+    )
+    _print("assumed", dict.fromkeys(report["assumes"], ""))
+    return 0
+
+
+def _print(title: str, lines: dict[str, str]) -> None:
+    print(title)
+    for name, value in lines.items():
+        print(f"  {name:<34} {value:>14}".rstrip())

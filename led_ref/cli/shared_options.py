@@ -1,0 +1,107 @@
+"""What several commands share: options, the documents that a command line names, and how wrong usage is reported."""
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, Any
+
+from led_ref.tools.terminal import say
+
+if TYPE_CHECKING:
+    from led_ref.api import LED
+
+QUANTIZATIONS = ("int8", "nf4", "nf4-double")  # those of weights/quantization/rounding.py, which would import NumPy
+FILES = "text, as for summarize; - or nothing: what comes through a pipe"
+
+
+def global_attention(given: str) -> str | list[int]:
+    """The value of --global-attention: a name as it is, or positions with commas between as a list."""
+    if given in ("first", "none", "all"):
+        return given
+    try:
+        return [int(position) for position in given.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{given!r}; give first, none, all, or positions such as 0,5,9") from None
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "--model": {"metavar": "NAME|DIR", "help": "a folder or Hub name (default: the small bundled model)"},
+    "--revision": {"help": "branch, tag or commit on the Hub"},
+    "--backend": {"default": "auto", "help": "auto, numpy or cupy"},
+    "--dtype": {
+        "choices": ("float32", "float64", "float16"), "default": "float32",
+        "help": "what to compute in (float16: on a GPU)",
+    },
+    "--quantize": {"choices": QUANTIZATIONS, "help": "keep the matrices in 8 or 4 bits (default: as they are)"},
+    "--keep-stored": {
+        "action": "store_true", "help": "keep float16 and bfloat16 weights so, in half the memory",
+    },
+    "--num-beams": {"type": int, "metavar": "N", "help": "beams (default: the checkpoint's own setting)"},
+    "--max-new-tokens": {"type": int, "metavar": "N", "help": "most tokens to write"},
+    "--global-attention": {
+        "type": global_attention, "default": "first", "metavar": "first|none|all|0,5,9",
+        "help": "which tokens see everything: first (default), none, all, or positions",
+    },
+    "--truncate": {"action": "store_true", "help": "read only the beginning of a document that is too long"},
+    "--cross-attention": {
+        "choices": ("cached", "folded"), "default": "cached",
+        "help": "folded: keep no keys and values of the document; slower, and far smaller",
+    },
+    "--json": {"action": "store_true", "help": "one JSON object"},
+    "--quiet": {"action": "store_true", "help": "no progress bar and notices"},
+}  # fmt: skip
+MODEL_OPTIONS = ("--model", "--revision", "--backend", "--dtype", "--quantize", "--keep-stored")
+GENERATION_OPTIONS = ("--num-beams", "--max-new-tokens", "--global-attention", "--truncate", "--cross-attention")
+
+
+def add_shared(parser: argparse.ArgumentParser, *names: str, **changed: Any) -> None:
+    """Add options of `OPTIONS`; `changed` replaces what argparse is given for each of them, such as its help."""
+    for name in names:
+        parser.add_argument(name, **OPTIONS[name] | changed)
+
+
+def add_output_options(parser: argparse.ArgumentParser) -> None:
+    """Add --json and --quiet of a command that reads documents."""
+    add_shared(parser, "--json", help="one JSON object a document, one a line")
+    add_shared(parser, "--quiet")
+
+
+def given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """The options of these names that the user gave, by name; without a default an option is None."""
+    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+
+
+def loading(options: argparse.Namespace) -> dict[str, Any]:
+    """The keyword arguments of a `load` function: the options about loading that the command has, and `notice`."""
+    names = ("revision", "backend", "dtype", "quantize", "keep_stored")
+    found = {name: getattr(options, name) for name in names if hasattr(options, name)}
+    return {**found, "notice": None if options.quiet else say}
+
+
+def load_model(options: argparse.Namespace) -> "LED":
+    """The model and tokenizer that the options name."""
+    from led_ref.api import load
+
+    return load(options.model, **loading(options))
+
+
+# ---- usage --------------------------------------------------------------------------------------------------------------
+
+
+def misused(options: argparse.Namespace, reason: str) -> int:
+    """Report wrong usage of the command, and return its exit code."""
+    name = options.command
+    print(f"led-ref {name}: {reason}. led-ref {name} --help shows examples.", file=sys.stderr)
+    return 2
+
+
+def is_piped() -> bool:
+    """Whether text may come through standard input: it is open, and not a terminal."""
+    return sys.stdin is not None and not sys.stdin.isatty()
+
+
+def need_files(options: argparse.Namespace) -> int | None:
+    """Set options.files to ["-"] where the command line names none; return the exit code if there is no pipe either."""
+    if not options.files and not is_piped():
+        return misused(options, "give a FILE, or send text through a pipe")
+    options.files = options.files or ["-"]
+    return None

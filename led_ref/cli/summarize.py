@@ -1,0 +1,71 @@
+"""`led-ref summarize`: documents in, one text for each of them out. What runs is in writing.py, as for `generate`."""
+
+import argparse
+
+from led_ref.cli import result_folder
+from led_ref.cli.shared_options import (
+    GENERATION_OPTIONS,
+    MODEL_OPTIONS,
+    add_output_options,
+    add_shared,
+    misused,
+    need_files,
+)
+
+SUMMARY = "summarize documents"
+EXAMPLES = """
+  led-ref summarize paper.txt
+  led-ref summarize a.txt b.md.gz --json
+  man gzip | led-ref summarize - --quiet
+  led-ref summarize book.txt --truncate --model DIR --num-beams 4 --max-new-tokens 256
+  led-ref summarize *.txt --out summaries            each text into a file of its own
+  led-ref summarize *.txt --out summaries --resume   the same, going on where it was cut off
+"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `led-ref summarize`."""
+    parser.add_argument(
+        "files", nargs="*", metavar="FILE",
+        help="text, Markdown, .gz, a rendered manual page; - or nothing: what comes through a pipe",
+    )  # fmt: skip
+    add_writing_options(parser)
+
+
+def add_writing_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that `summarize` and `generate` share: model, search, results in files, sampling, streaming."""
+    add_shared(parser, *MODEL_OPTIONS, *GENERATION_OPTIONS)
+    add_output_options(parser)
+    result_folder.add_options(parser)
+    parser.add_argument(
+        "--sample", action="store_true", help="draw the text by chance; with 1 beam unless --num-beams is given"
+    )
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help="with --sample: the same number draws the same text again"
+    )
+    parser.add_argument(
+        "--temperature", type=float, metavar="X", help="with --sample: below 1 more likely, above 1 bolder"
+    )
+    parser.add_argument(
+        "--top-p", type=float, metavar="X", help="with --sample: draw from the likeliest that have this share"
+    )
+    parser.add_argument(
+        "--stream", action="store_true", help="print the text as it is written; needs --num-beams 1 or --sample"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the best text of each document. 0, or 1 if any document failed."""
+    if (usage := check_usage(options)) is not None:
+        return usage
+    from led_ref.cli.writing import write_documents
+
+    return write_documents(options, settings={}, show_all=False)
+
+
+def check_usage(options: argparse.Namespace) -> int | None:
+    """The exit code for wrong usage of `summarize` or `generate`; None if the options can be."""
+    if (usage := need_files(options)) is not None:
+        return usage
+    mistake = result_folder.mistake(options)
+    return None if mistake is None else misused(options, mistake)

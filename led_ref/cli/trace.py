@@ -1,0 +1,70 @@
+"""`led-ref trace`: run the model on a document, and save what it computes at every step."""
+
+import argparse
+from typing import Any
+
+from led_ref.cli.shared_options import (
+    GENERATION_OPTIONS,
+    MODEL_OPTIONS,
+    add_output_options,
+    add_shared,
+    given,
+    load_model,
+    misused,
+)
+
+SUMMARY = "record every named intermediate of a run as safetensors"
+EXAMPLES = """
+  led-ref trace paper.txt --out trace.safetensors
+  led-ref trace paper.txt --out probs.safetensors --only "*.probs" --layer 0
+  led-ref trace paper.txt --out beams.safetensors --generate --num-beams 4 --only "beam.*"
+"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `led-ref trace`."""
+    parser.add_argument("file", metavar="FILE", help="the document, as for summarize; - for standard input")
+    parser.add_argument("--out", required=True, metavar="FILE.safetensors", help="the file to write")
+    parser.add_argument(
+        "--only", action="append", metavar="PATTERN", help="only names like this: '*.probs', fc1; may be repeated"
+    )
+    parser.add_argument("--layer", type=int, metavar="N", help="only what is inside the layers of this number")
+    parser.add_argument("--generate", action="store_true", help="a whole generation, not one step of the decoder")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    add_shared(parser, *MODEL_OPTIONS, *GENERATION_OPTIONS)
+    add_output_options(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the model on a document, and save the intermediates."""
+    settings = given(options, "num_beams", "max_new_tokens")
+    if settings and not options.generate:
+        return misused(options, "--num-beams and --max-new-tokens are for a generation; add --generate")
+    from led_ref.api import check_settings
+    from led_ref.oracle.traces.trace import check_target, trace
+    from led_ref.pipelines.global_attention import global_mask
+    from led_ref.pipelines.text_files import read_document
+    from led_ref.tools.terminal import megabytes, print_json
+
+    check_target(options.out, overwrite=options.overwrite)  # before the run, which may take minutes
+    text = read_document(options.file)
+    check_settings(settings)
+    led = load_model(options)
+    ids = led.encode(text, truncation=options.truncate)
+    document: dict[str, Any] = {
+        "input_ids": [ids],
+        "attention_mask": [[1] * len(ids)],
+        "global_attention_mask": [global_mask(options.global_attention, len(ids))],
+    }
+    chosen = {"only": options.only, "layer": options.layer}
+    if options.generate:
+        traced = trace(led.model.generate, **document, **settings, **chosen)
+    else:
+        start = [[led.model.config.decoder_start_token_id]]
+        traced = trace(led.model, **document, decoder_input_ids=start, **chosen)
+    traced.save(options.out, overwrite=options.overwrite)
+    if options.json:
+        print_json({"file": options.out, "steps": len(traced), "tokens": len(ids), "bytes": traced.nbytes})
+    else:
+        print(f"{options.out}: {len(traced)} steps of {len(ids):,} tokens, {megabytes(traced.nbytes)}")
+    return 0

@@ -1,0 +1,67 @@
+"""led_ref's side of a bench: each case, ready to run."""
+
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from led_ref.tools.bench import cases as bench_cases
+from led_ref.tools.bench.cases import Case
+from led_ref.tools.bench.machine import MemoryWatch
+from led_ref.tools.bench.prepared import WARM_UP_TOKENS, Prepared, prepare_start, prepare_tokenize, timed
+
+# The programs of the start cases. The start of Python itself is part of each.
+STARTS = {
+    "help": "from led_ref.cli.main import main; main(['--help'])",
+    "import": "import led_ref",
+    "class": "from led_ref import LEDForConditionalGeneration",
+}
+
+
+def prepare(case: Case, folder: Path) -> Prepared:
+    """A case of led_ref's, ready to run."""
+    if case.work == "start":
+        return prepare_start(STARTS[case.how])
+    if case.work == "tokenize":
+        from led_ref.tokenizer import LEDTokenizer
+
+        vocabulary = bench_cases.tokenizer_folder(folder)
+        return prepare_tokenize(bench_cases.text(), lambda: LEDTokenizer.from_pretrained(vocabulary, engine=case.how))
+    from led_ref.classes.led import LEDForConditionalGeneration
+
+    if case.work == "load":
+        memory = MemoryWatch()
+        LEDForConditionalGeneration.from_pretrained(folder)  # its files are in the system's cache after this
+        return Prepared(timed(lambda: LEDForConditionalGeneration.from_pretrained(folder)), memory)
+
+    model = LEDForConditionalGeneration.from_pretrained(folder)
+    if case.work == "encode":
+        _warm_up(lambda short: model.encoder(short))
+        memory = MemoryWatch()
+        ids_1T, global_1T = bench_cases.document(case, model.config.vocab_size)
+        return Prepared(timed(lambda: model.encoder(ids_1T, global_attention_mask=global_1T)), memory)
+    _warm_up(lambda short: model.generate(short, num_beams=case.beams, max_new_tokens=2, min_new_tokens=2))
+    memory = MemoryWatch()
+    settings: dict[str, Any] = {
+        "num_beams": case.beams,
+        "max_new_tokens": case.new_tokens,
+        "min_new_tokens": case.new_tokens,
+        "cross_attention": "folded" if case.how == "folded" else "cached",
+    }
+    if case.work == "generate":
+        ids_1T, global_1T = bench_cases.document(case, model.config.vocab_size)
+        return Prepared(timed(lambda: model.generate(ids_1T, global_attention_mask=global_1T, **settings)), memory)
+    from led_ref.classes.outputs import LEDEncoderBaseModelOutput
+
+    encoded = LEDEncoderBaseModelOutput(bench_cases.encoder_states(case, model.config.d_model))
+
+    def decode() -> dict[str, float]:
+        ticks: list[float] = []
+        model.generate(encoder_outputs=encoded, progress=lambda *_: ticks.append(perf_counter()), **settings)
+        return {"seconds": bench_cases.step_seconds(ticks)}
+
+    return Prepared(decode, memory)
+
+
+def _warm_up(work: Callable[[list[list[int]]], Any]) -> None:
+    work([[5] * WARM_UP_TOKENS])

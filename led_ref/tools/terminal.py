@@ -1,0 +1,121 @@
+"""What a command prints: results on standard output, notices and progress bars on standard error.
+
+Results are JSON for programs, or names and values for people. Bars show only while standard error is a terminal.
+"""
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Self
+
+
+def print_json(values: Mapping[str, Any]) -> None:
+    """Print one JSON object on one line and flush. Letters are escaped only where standard output is not UTF-8."""
+    encoding = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "")
+    print(json.dumps(values, ensure_ascii=encoding != "utf8", default=str), flush=True)
+
+
+def print_values(values: Mapping[str, Any], *, indent: int = 0) -> None:
+    """Print one line for each name and its value."""
+    for name, value in values.items():
+        print(f"{'':{indent}}{name:<{26 - indent}} {in_words(value)}")
+
+
+def in_words(value: Any) -> str:
+    """A value as a person would write it.
+
+    Example:
+        >>> in_words(True), in_words(4187392), in_words((1024, 512)), in_words(None)
+        ('yes', '4,187,392', '1,024, 512', 'none')
+    """
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(in_words, value))
+    return str(value)
+
+
+def megabytes(size: int) -> str:
+    """A number of bytes in megabytes (10**6).
+
+    Example:
+        >>> megabytes(647_693_783)
+        '647.7 MB'
+    """
+    return f"{size / 1e6:,.1f} MB"
+
+
+def say(sentence: str) -> None:
+    """Print a notice for the person at the terminal."""
+    print(f"led-ref: {sentence}", file=sys.stderr)
+
+
+class ProgressBars:
+    """A bar for reading (encoder layers) and one for writing (tokens); its calls are those of `Progress` (classes/encoder.py).
+
+    Args:
+        label: what stands before the bar, such as the document's name.
+        enabled: False: show nothing.
+        position: how many bars are above it.
+    """
+
+    def __init__(self, label: str, *, enabled: bool, position: int = 0) -> None:
+        self.label = label
+        self.enabled = enabled
+        self.position = position
+        self._stage = ""
+        self._bar: Any = None
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Show that `done` of `total` steps of a stage ("read" or "write") are finished."""
+        if not self.enabled:
+            return
+        if stage != self._stage:
+            self._close()
+            unit = "layer" if stage == "read" else "token"
+            self._bar = _bar(total=total, desc=f"{self.label}: {stage}", unit=unit, position=self.position)
+            self._stage = stage
+        self._bar.update(done - self._bar.n)
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        self._bar, self._stage = None, ""
+
+    def __enter__(self) -> Self:
+        """Return the bars; leaving the block closes them, also after an error."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close what is open."""
+        self._close()
+
+
+@contextlib.contextmanager
+def count_documents(total: int, done: int, *, enabled: bool) -> Iterator[Callable[[], None]]:
+    """Show a bar over all documents; yields the function to call after each finished document."""
+    if not enabled:
+        yield lambda: None
+        return
+    with _bar(total=total, initial=done, desc="documents") as bar:
+        yield lambda: bar.update() and None
+
+
+def _bar(**options: Any) -> Any:
+    """A bar of tqdm on standard error, which disappears at its end.
+
+    Many containers have a terminal of 0 x 0 characters, on which tqdm would show nothing: it gets 80 x 24 there.
+    """
+    from tqdm import tqdm
+
+    size = {"ncols": 80, "nrows": 24}
+    with contextlib.suppress(OSError, ValueError):
+        if os.get_terminal_size(sys.stderr.fileno()).columns:
+            size = {}
+    return tqdm(file=sys.stderr, leave=False, **options, **size)
