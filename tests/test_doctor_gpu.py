@@ -50,7 +50,7 @@ def backend():
     with installed():
         from led_backends.cupy_backend import CupyBackend
 
-        return CupyBackend()  # it keeps the module; others ask in vain for a GPU from here on
+        return CupyBackend()  # it keeps the module; nothing else finds a GPU from here on
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ const FATES = {
   "finished": ["ends", (one) => `it ends; its value ${worth(one)} is among the ${search.beams} best`],
   "ends too low": ["dies", () => `it ends, but ${search.beams} candidates are better, and only those may finish`],
   "beaten at the end": ["dies", (one) => `it ends, but ${search.beams} finished hypotheses have higher values than ${worth(one)}`],
-  "in vain": ["dies", () => "the search is over for this document: what finishes now comes too late"],
+  "too late": ["dies", () => "the search is over for this document: what finishes now comes too late"],
 };
 
 // The value of a finished hypothesis: its sum over its length to the power of the length penalty.

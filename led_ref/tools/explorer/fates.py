@@ -9,7 +9,7 @@ numbers are those that the search recorded, and a candidate's fate follows from 
     beaten at the end  it may finish, and W finished hypotheses have higher values
     pushed out         it does not end, and W others that do not end are better
     impossible         a rule forbids the id (its processed score is -inf), or it comes from a beam that has no score yet
-    in vain            the search of this document is closed, or full with early_stopping
+    too late           the search of this document is closed, or full with early_stopping
 """
 
 from collections.abc import Callable, Mapping
@@ -84,7 +84,7 @@ def candidates_of(
         elif rank >= settings.num_beams:
             fate = "ends too low"
         elif not was_open or (was_full and settings.early_stopping is True):
-            fate = "in vain"
+            fate = "too late"
         else:
             fate = "finished" if value in kept else "beaten at the end"
         found.append(
