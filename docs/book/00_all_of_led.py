@@ -21,8 +21,8 @@
 # becomes fast.
 #
 # LED is an **encoder** and a **decoder**. The encoder turns a document into one vector for each token. The decoder
-# writes a text, one token at a time: it reads the tokens that it has already written (the **generated prefix**) and the encoder's vectors, and scores every
-# word of the vocabulary as the next one.
+# writes a text, one token at a time: it reads the tokens that it has already written (the **generated prefix**) and the
+# encoder's vectors, and scores every word of the vocabulary as the next one.
 #
 # ```text
 # ids of the document   ->  embeddings  ->  encoder layers  ->  states, one vector per token
@@ -122,7 +122,9 @@ print("after LayerNorm: ", x_TD[1])
 
 # %%
 total = tokens_TD[1] + positions_TD[1]
-print(f"check: mean {total.mean():.3f}, variance {total.var():.3f};", (total - total.mean()) / np.sqrt(total.var() + 1e-5))
+print(
+    f"check: mean {total.mean():.3f}, variance {total.var():.3f};", (total - total.mean()) / np.sqrt(total.var() + 1e-5)
+)
 
 # %% [markdown]
 # [Chapter 3](03_embeddings_and_positions.md) is about this step.
@@ -138,7 +140,7 @@ source("led_ref.oracle.definition.model:token_kinds")
 # %%
 source("led_ref.oracle.definition.model:who_sees_whom")
 
-# %% alt="A table of 6 by 6 cells: the first row and the first column are filled, and a band of three along the diagonal; the last row and column, the padding, are empty"
+# %% alt="A table of 6 by 6 cells: filled are the first row and column and a band of three cells; the padding is empty"
 kinds_T = definition.token_kinds((1, T), [attention_mask], [global_attention_mask])[0]
 may_look_TT = definition.who_sees_whom(kinds_T, radius=1)
 figure, axes = plt.subplots(figsize=(4.4, 3.6))
@@ -248,7 +250,7 @@ source("led_ref.oracle.definition.model:_decode_document")
 # for each word. A score is the dot product of the vector with the word's row of the embedding table. These scores are the
 # **logits**:
 
-# %% alt="Left a causal self-attention map, a lower triangle of 3 rows; right a cross-attention map of 3 rows and 6 columns, the last column empty"
+# %% alt="A causal self-attention map, a triangle of 3 rows; a cross-attention map, its last column empty"
 states_BTD = encoded.hidden_states[-1]
 written = ["</s>", "dogs", "sing"]
 decoded = definition.decode(weights, config, [[WORDS.index(word) for word in written]], states_BTD, [attention_mask])
@@ -320,7 +322,8 @@ assert list(ids_of_search) == prefix
 # |---|---|---|---|
 # | embeddings | `_embed` | `ops.py` | [3](03_embeddings_and_positions.md) |
 # | who sees whom | `token_kinds`, `who_sees_whom` | `masks.py` | [4](04_the_sliding_window.md) |
-# | attention in the encoder | `_attention`, `_encoder_attention` | `sliding_window.py`, `global_attention.py` | [4](04_the_sliding_window.md), [5](05_global_attention.md) |
+# | encoder attention, local | `_attention`, `_encoder_attention` | `sliding_window.py` | [4](04_the_sliding_window.md) |
+# | encoder attention, global | the same | `global_attention.py` | [5](05_global_attention.md) |
 # | a layer | `_encode_document` | `encoder.py` | [6](06_a_layer.md) |
 # | the decoder | `_decode_document` | `decoder.py`, with a KV cache: `kv_cache.py` | [8](08_decoder_and_cache.md) |
 # | logits and loss | `decode`, `loss` | `heads.py` | [8](08_decoder_and_cache.md) |
@@ -331,7 +334,7 @@ assert list(ids_of_search) == prefix
 # Leave out the attention mask. Nothing fails: the padding becomes a token like the others, its neighbour sees it, the
 # global token sees it, and so does every decoder position.
 
-# %% alt="A bar for each token: how far its state moves when the attention mask is forgotten; those of cats, chase and birds stay as they were"
+# %% alt="A bar for each token: how far its state moves without the mask; cats, chase and birds stay"
 wrong = definition.encode(weights, config, [ids], None, [global_attention_mask])
 moved_T = abs(wrong.hidden_states[-1][0] - states_TD).max(axis=-1)
 figure, axes = plt.subplots(figsize=(6, 2.4))
