@@ -136,7 +136,7 @@ print("with positions:", np.array_equal(np.sort(there + places, axis=0), np.sort
 # ## What goes wrong: positions that begin at 2
 #
 # BART, which LED was made from, keeps two rows in front of its table that it never uses, and so begins with row 2. Who
-# takes BART's code for LED takes that along. It is a [planted bug](../planted_bugs.md) here, `positions-plus-two`. This
+# takes BART's code for LED takes that along. It is a [mutant](../mutation_testing.md) here, `positions-plus-two`. This
 # is what it does to the first 300 tokens of the manual page, after the embedding and after the encoder:
 
 # %% alt="Two curves over the tokens: how far each state is from the right one, after the embedding and after the encoder"

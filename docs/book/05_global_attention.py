@@ -147,7 +147,7 @@ plt.show()
 #
 # This has happened to many: a program takes the mask, and does not hand it on. For more than a year the generation of
 # the best-known library did ([transformers, pull request
-# 17112](https://github.com/huggingface/transformers/pull/17112)). A [planted bug](../planted_bugs.md) does half of it:
+# 17112](https://github.com/huggingface/transformers/pull/17112)). A [mutant](../mutation_testing.md) does half of it:
 # with `global-column-dropped`, local tokens do not see the global ones. Here is how far the encoder's states move in
 # both cases:
 

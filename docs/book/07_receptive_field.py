@@ -146,7 +146,7 @@ assert np.count_nonzero(with_global[2]) == T
 #
 # `attention_window` in a checkpoint's config.json is the whole width, 2R, and not R. In allenai's own code the number
 # of that name is R. Who mixes them up gets a model that runs, writes text, and sees twice as far as it was trained
-# to. The planted bug `total-for-radius` does that. The receptive field shows it at a glance:
+# to. The mutant `total-for-radius` does that. The receptive field shows it at a glance:
 
 # %% alt="Tokens reached after each layer: a line, and one twice as steep for the mistake"
 mistaken = changes(stacked(2 * R), first_is_global=False)

@@ -194,7 +194,7 @@ assert texts["cached"] == texts["folded"]
 # %% [markdown]
 # ## What goes wrong when one thing is changed
 #
-# The planted bug `cache-reorder-forgotten` leaves the table as it was when beams change places. Nothing crashes.
+# The mutant `cache-reorder-forgotten` leaves the table as it was when beams change places. Nothing crashes.
 # Every text goes on with the past of another one, and what is written still looks like a text:
 
 # %%
@@ -230,7 +230,7 @@ found = led.model.generate([ids], global_attention_mask=first, **free)
 with patch.object(DecoderCache, "reorder", lambda self, parents: self):
     mistaken = led.model.generate([ids], global_attention_mask=first, **free)
 gaps = []
-for name, result in (("right", found), ("planted bug", mistaken)):
+for name, result in (("right", found), ("mutant", mistaken)):
     print(f"{name}:")
     again = [score_again(sequence) for sequence in result.sequences]
     for score, alone in zip(result.sequences_scores, again, strict=True):

@@ -262,7 +262,7 @@ for name, given in (
 # %% [markdown]
 # ## What goes wrong when one thing is changed
 #
-# The planted bug `all-beams-begin` gives all W copies of the prompt a score of 0 at the start, and not only the
+# The mutant `all-beams-begin` gives all W copies of the prompt a score of 0 at the start, and not only the
 # first. Then all beams write the same text, and beam search is greedy search that takes W times as long:
 
 # %%
@@ -274,7 +274,7 @@ begin = beam_module.start_beams
 
 
 def all_begin(prompt_ids, settings):
-    """The planted bug: every beam starts with a score of 0."""
+    """The mutant: every beam starts with a score of 0."""
     from dataclasses import replace
 
     beams = begin(prompt_ids, settings)
@@ -285,7 +285,7 @@ several = {"num_beams": 3, "num_return_sequences": 3, **quick}
 right = led.model.generate(encoder_outputs=once, **several)
 with patch.object(beam_module, "start_beams", all_begin):
     wrong = led.model.generate(encoder_outputs=once, **several)
-for name, found in (("right", right), ("planted bug", wrong)):
+for name, found in (("right", right), ("mutant", wrong)):
     print(name)
     for sequence, value in zip(found.sequences, found.sequences_scores, strict=True):
         print(f"  {value:7.4f}  {led.tokenizer.decode(sequence, skip_special_tokens=True)}")
