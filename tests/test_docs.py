@@ -1,6 +1,6 @@
 """The documentation keeps its promises: names are documented, links lead somewhere, code runs, tests that it cites exist.
 
-What only a built site can tell (anchors, pages left out of the navigation) is told by `mkdocs build --strict` in make docs.
+`mkdocs build --strict` in make docs checks the rest: anchors of the built site, pages left out of the navigation.
 """
 
 import ast

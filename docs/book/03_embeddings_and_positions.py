@@ -76,7 +76,7 @@ source("led_ref.model.ops:add_positions")
 #
 # ## A picture: what the table of tokens knows
 #
-# Nobody told the model which tokens are alike. It learned rows that make its predictions good, and tokens that are used
+# The model got no list of tokens that are alike. It learned rows that make its predictions good, and tokens that are used
 # alike came to have rows that point the same way. The cosine says how much two rows do: 1 the same direction, 0 nothing
 # in common.
 

@@ -212,4 +212,4 @@ plt.show()
 # 2. By hand: with R = 2 in the first table, what comes out of row 2?
 # 3. Without the first and last R rows, which share of a tile's cells lies outside the band? Find the formula, check it with the
 #    tiles of the picture, and with Q = 128, R = 512.
-# 4. After one layer a token has heard of R places to each side. After two?
+# 4. After one layer the state of a token depends on R places to each side. After two?

@@ -13,7 +13,7 @@
 # %% [markdown]
 # # Global attention
 #
-# **The question.** Through a window a token hears its neighbours only. Who keeps the whole document in view?
+# **The question.** Through a window a token sees its neighbours only. Who keeps the whole document in view?
 #
 # A few tokens, chosen beforehand, are exempt from the window. A **global** token looks at every token, and every token
 # looks at it. It is a noticeboard: what it reads anywhere, everybody can read from it one layer later. For summaries
