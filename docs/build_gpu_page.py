@@ -3,8 +3,8 @@
     python docs/build_gpu_page.py docs/gpu.md docs/data/gpu_report.json     fill the tables in anew
 
 The page is prose with places for tables, `<!-- NAME -->` ... `<!-- end -->`; what stands in them is computed here from
-led_ref/costs/operations.py, two cards' published figures and one measured number, LAUNCH. It uses no GPU.
-tests/test_gpu_page.py holds that the committed page is what this file makes of it. Measured figures are in the report (led_ref/tools/gpu/report.py).
+planning.py, two cards' published figures and one measured number, LAUNCH. No GPU is asked. tests/test_gpu_page.py holds
+that the committed page is what this file makes of it. What was measured is in the report (doctor_gpu.py).
 """
 
 import json

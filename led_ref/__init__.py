@@ -7,27 +7,25 @@
 
 The files in reading order:
 
-    oracle/definition/model.py   all of LED in one file, slowly: begin here. model/ is the same, fast
     config.py                    the sizes of an LED, and the letters that name every axis
     tokenizer/                   text -> ids: unicode_split.py, bpe.py, tokenizer.py
     model/params.py              the weights, one field per tensor
-    model/ops.py                 linear maps, heads, residual and LayerNorm, feed-forward
-    model/masks.py               the encoder's attention mask, as blocks of queries
+    model/ops.py                 linear maps, heads, norms, the feed-forward
+    model/masks.py               who may look at whom: begin here
     model/sliding_window.py      attention through a window: the heart of LED
-    model/global_attention.py    global tokens; folding.py: how that saves projecting all tokens
-    model/encoder.py             an encoder layer, and the stack of layers
-    model/decoder_masks.py       causal mask and padding mask; attention.py: the decoder's attention on arrays
-    model/kv_cache.py            the KV cache; decoder.py: a decoder layer with self-attention and cross-attention
-    model/heads.py, losses.py    logits and loss
-    model/intermediates.py       the recorder of intermediates; attention_maps.py: attention maps
-    generation/                  step.py, greedy_search.py, beam_search.py, sampling.py: a search over a step function
-    weights/                     checkpoint files: keys.py (one table), load.py
-    classes/                     transformers' names: led.py, conditional_generation.py; generate.py: model and search
-    classes/input_checks.py      validation; outputs.py: what is returned; pretrained.py: from_pretrained
-    pipelines/                   text in: summarization.py, question_answering.py, classification.py
-    api.py                       the same as one-call functions
-    oracle/traces/               trace.py: record a run; diff.py: compare two
-    cli/                         the command line: main.py, and one file a command
+    model/global_attention.py    the few tokens that see everything; folding.py: how that saves projecting all tokens
+    model/encoder.py             a layer, and the stack of them
+    model/cache.py, decoder.py   what is written so far, looking back and across
+    model/heads.py               logits and loss
+    model/tap.py, outputs.py     how one listens in, and what is returned; pictures.py: made only to be looked at
+    generation/                  greedy search, beams and sampling over a step function; knows no model
+    reading.py, writing.py       the encoder behind its checks; where model and search meet
+    led.py, pretrained.py        the classes with transformers' names; inputs.py checks what they are given
+    led_heads.py, labels.py      two more classes: one points at an answer, one gives labels
+    weights/                     checkpoint files: keys.py (one table), safetensors, pytorch_model.bin, the Hub
+    api.py, documents.py, cli.py text in, text out; commands/ does what cli.py reads
+    answering.py, classifying.py the same for answers and labels; spans.py: the best piece of a text
+    oracle/                      dense.py: LED by definition, the judge of all of the above; trace, diff, vectors
 
 The model, the readable tokenizer, the reader of safetensors and the search need NumPy and nothing else. `import led_ref` itself
 imports nothing: each name below is fetched from its file when it is first used, so that `led-ref --help` answers at once.
