@@ -4,7 +4,7 @@
 
     source("led_ref.model.masks:window_blocks")    the function as it stands in the file, today
     led = bundled()                                the model that comes with led_ref, in float64
-    planted("positions-plus-two").add_positions    the function with one of the bugs of tests/mutants in it
+    planted("positions-plus-two").add_positions    the function as one of the mutants of tests/mutants has it
 
 A chapter never repeats code of led_ref: it names it. If the name is gone the build fails, so what the book shows is what runs.
 """
@@ -67,13 +67,13 @@ def _without_docstring(code: str) -> str:
 
 
 def planted(name: str) -> ModuleType:
-    """A module of led_ref with one bug in it, a copy: the module itself stays as it is.
+    """A mutant: a copy of a module of led_ref with one mistake in it: the module itself stays as it is.
 
     Args:
-        name: of a bug in tests/mutants, listed in docs/planted_bugs.md.
+        name: of a mutant in tests/mutants, listed in docs/mutation_testing.md.
 
     Raises:
-        LookupError: if there is no such bug. ValueError, if the code that it changes is not there any more.
+        LookupError: if there is no such mutant. ValueError, if the code that it changes is not there any more.
     """
     root = Path(__file__).resolve().parent.parent
     if str(root / "tests" / "mutants") not in sys.path:
@@ -82,7 +82,7 @@ def planted(name: str) -> ModuleType:
 
     found = {mutant.name: mutant for mutant in all_mutants()}.get(name)
     if found is None:
-        raise LookupError(f"There is no planted bug {name}. docs/planted_bugs.md has the list.")
+        raise LookupError(f"There is no mutant {name}. docs/mutation_testing.md has the list.")
     module = ModuleType(found.file.removeprefix("backends/").removesuffix(".py").replace("/", "."))
     exec(compile(found.apply((root / found.file).read_text(encoding="utf-8")), found.file, "exec"), module.__dict__)
     return module

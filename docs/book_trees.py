@@ -1,7 +1,7 @@
 """Draws a beam search as a tree, from a trace of a real run. Used by chapter 9.
 
-    told = led_ref.trace(led, text, num_beams=3, only="beam.*")
-    draw_beam_tree(axes, told, led.tokenizer.decode)
+    recorded = led_ref.trace(led, text, num_beams=3, only="beam.*")
+    draw_beam_tree(axes, recorded, led.tokenizer.decode)
 
 A column is a step, a node a text with its last word and its score, and on an edge stands what the word adds to the score.
 The rows on top are the running beams, best first; below them are candidates that were not good enough.
@@ -20,23 +20,25 @@ GAP = 0.1  # half the height of a number, in rows
 LEFT, RIGHT = 0.2, 0.75  # where between two columns an edge begins and ends
 
 
-def draw_beam_tree(axes: Any, told: Any, decode: Callable[[Sequence[int]], str], *, candidates: int = 5) -> None:
+def draw_beam_tree(axes: Any, recorded: Any, decode: Callable[[Sequence[int]], str], *, candidates: int = 5) -> None:
     """Draw the tree of the first document.
 
     Args:
         axes: matplotlib's.
-        told: a trace with `beam.*`.
+        recorded: a trace with `beam.*`.
         decode: ids to text.
         candidates: how many of each step's candidates are shown.
     """
-    steps = sum(name.endswith(".candidates.beams") for name in told) - 1  # at the last step every text stops
-    chosen = chosen_beams(told, steps)
+    steps = sum(name.endswith(".candidates.beams") for name in recorded) - 1  # at the last step every text stops
+    chosen = chosen_beams(recorded, steps)
     axes.text(0, 0, "start\n0.00", ha="center", va="center", fontsize=9, color=BAND)
     for n in range(steps):
         now = f"beam.step.{n}"
-        beams, words, scores = (told[f"{now}.candidates.{what}"][0] for what in ("beams", "tokens", "scores"))
+        beams, words, scores = (recorded[f"{now}.candidates.{what}"][0] for what in ("beams", "tokens", "scores"))
         running = list(
-            zip(told[f"{now}.running.beams"][0].tolist(), told[f"{now}.running.tokens"][0].tolist(), strict=True)
+            zip(
+                recorded[f"{now}.running.beams"][0].tolist(), recorded[f"{now}.running.tokens"][0].tolist(), strict=True
+            )
         )
         for place, (beam, word, score) in enumerate(zip(beams[:candidates], words, scores, strict=False)):
             lives = (beam, word) in running
@@ -44,7 +46,7 @@ def draw_beam_tree(axes: Any, told: Any, decode: Callable[[Sequence[int]], str],
             color, width = (BAND, 1.2) if lives else (DROPPED, 0.7)
             if lives and chosen[n] == row:
                 color, width = GLOBAL, 2.4
-            before = told[f"beam.step.{n - 1}.running.scores"][0, beam] if n else 0.0
+            before = recorded[f"beam.step.{n - 1}.running.scores"][0, beam] if n else 0.0
             _edge(axes, n, -beam if n else 0, -row, f"{score - before:+.2f}", color, width)
             label = f"{decode([word])!r}\n{score:.2f}"
             axes.text(n + 1, -row, label, ha="center", va="center", fontsize=9, color=INK if color == GLOBAL else color)
@@ -53,13 +55,13 @@ def draw_beam_tree(axes: Any, told: Any, decode: Callable[[Sequence[int]], str],
     axes.axis("off")
 
 
-def chosen_beams(told: Any, steps: int) -> list[int | None]:
+def chosen_beams(recorded: Any, steps: int) -> list[int | None]:
     """Of each step the running beam that became the text which the search chose; None where it had ended already."""
-    target = told["beam.sequences"][0].tolist()
-    texts: list[list[int]] = [[] for _ in told["beam.step.0.running.beams"][0]]
+    target = recorded["beam.sequences"][0].tolist()
+    texts: list[list[int]] = [[] for _ in recorded["beam.step.0.running.beams"][0]]
     found: list[int | None] = []
     for n in range(steps):
-        words, parents = told[f"beam.step.{n}.running.tokens"][0], told[f"beam.step.{n}.running.beams"][0]
+        words, parents = recorded[f"beam.step.{n}.running.tokens"][0], recorded[f"beam.step.{n}.running.beams"][0]
         texts = [[*texts[parent], int(word)] for word, parent in zip(words, parents, strict=True)]
         matching = [place for place, text in enumerate(texts) if text == target[1 : n + 2]]  # target[0] is the start id
         found.append(matching[0] if matching else None)

@@ -161,12 +161,12 @@ def build(source: Path) -> None:
     settings = Config({"ExtractOutputPreprocessor": {"enabled": False}})
     exporter = MarkdownExporter(template_file=str(DOCS / "notebook.md.j2"), config=settings)
     exporter.register_filter("drawing", drawing)
-    told = {
+    resources = {
         "notebook_name": source.stem,
         "folder": pages.name,
         "draws_trees": "from book_trees" in source.read_text(encoding="utf-8"),
     }
-    page, _ = exporter.from_notebook_node(notebook, told)
+    page, _ = exporter.from_notebook_node(notebook, resources)
     pages.mkdir(exist_ok=True)
     (pages / f"{source.stem}.md").write_text(page, encoding="utf-8")
     nbformat.write(notebook, pages / f"{source.stem}.ipynb")

@@ -1,16 +1,16 @@
 """The sizes of an LED and what its special ids are: config.json as a frozen dataclass. Nothing else reads config.json.
 
-Dimension key, used in the names of arrays throughout this project (`q_BHTK` has batch, heads, source positions, width of a
-head; a digit is an axis of just that length):
+Dimension key, used in the names of arrays throughout this project (`q_BHTK` has batch, heads, source positions, head
+dimension; a digit is an axis of just that length):
 
     B  batch: documents        D  model width (d_model)      R  radius: keys that a query sees on each side
     T  source positions        H  attention heads            Q  queries in a block
-    U  target positions, new   K  width of one head, D / H   S  keys in reach: of a block, or target positions so far
+    U  target positions, new   K  head dimension, D / H       S  keys in reach: of a block, or target positions so far
     V  vocabulary              F  feed-forward width         G  global tokens
-    W  beams of a document     N  rows of the decoder, B W   Z  columns of a tile, G + S; of a picture, G + 2R + 1
-    P  places: of a prompt,    L  max_length                 C  candidates of a search step
-       or in a position table  h  a slice of the heads     X  what is gathered: any number
-    E  entries of the store that a document's texts share                  Y  labels of a classification
+    W  beams of a document     N  rows of the decoder, B W   Z  columns of a tile, G + S;
+    P  places: of a prompt,    L  max_length                    of an attention map, G + 2R + 1
+       or in a position table  h  a slice of the heads       C  candidates of a search step
+    X  what is gathered        Y  labels                     E  slots of the KV buffer that a document's beams share
 
 `attention_window` is the total width 2R of the window, as in transformers and in every checkpoint on the Hub: a query at
 position i sees the positions i - R ... i + R, where R = window // 2. (In allenai's original code the number of that name

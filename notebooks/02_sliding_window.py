@@ -53,7 +53,7 @@ print(f"each sees R = {R} tokens to each side: a window of {2 * R + 1}")
 
 # %% [markdown]
 # The page is led_ref's own manual page. Its first token is `<s>`, and that is the one made global: LED was trained to
-# summarize like that, and `led_ref.generate` does it unless told otherwise.
+# summarize like that, and `led_ref.generate` does it by default.
 #
 # ## What a trained head looks at
 #
@@ -255,7 +255,7 @@ assert whole < 1e-11
 
 # %% [markdown]
 # What would a mistake look like? A window that is one token too narrow, or a global column that was forgotten, still gives
-# numbers that look like attention. The difference tells: it is some twelve orders of magnitude above rounding. That is
+# numbers that look like attention. The difference gives it away: it is some twelve orders of magnitude above rounding. That is
 # why the tests compare in float64 and allow next to nothing.
 
 # %%

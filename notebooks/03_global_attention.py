@@ -89,9 +89,10 @@ for name, moved in (("no global token", without), ("first token global", with_fi
 assert (without[-1] > 0).sum() == 2 * layers * R + 1
 
 # %% [markdown]
-# In the first layer the global token hears of it (the lone cell at the left edge, drawn wider than it is). In the second
-# everybody looks at the global token, and so everybody hears of it. Two layers are enough to go from any place of a document
-# to any other, however long it is. The price is that all news passes through one vector, and little of it arrives.
+# In the first layer the change reaches the global token (the lone cell at the left edge, drawn wider than it is). In the
+# second every token looks at the global token, and so the change reaches all of them. Two layers are enough to go from any
+# place of a document to any other, however long it is. The price is that all of it passes through one vector, and little
+# of it arrives.
 #
 # ## A global row, by hand
 #
@@ -188,7 +189,7 @@ plt.show()
 #
 # `global_attention` says which tokens: `"first"` (what LED was trained with), `"none"`, `"all"`, a list of positions, or a
 # mask. The model runs with any of them. What it writes may or may not change; it was trained with the first one alone, so
-# the other choices are questions that it never heard.
+# the other choices are outside of its training.
 
 # %%
 headings = [i + 1 for i, piece in enumerate(pieces[1:]) if piece in ("SYNOPSIS", "DESCRIPTION", "OPTIONS", "EXAMPLES")]

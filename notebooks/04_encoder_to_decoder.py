@@ -11,14 +11,14 @@
 # ---
 
 # %% [markdown]
-# # Encoder to decoder, and the cache
+# # Encoder to decoder, and the KV cache
 #
-# The encoder has read the document: it leaves one vector for each token. The decoder writes, one token after the other. For
-# each it looks **back** at what it has written so far, and **across** at the encoder's vectors; then it gives a score to
-# every token of the vocabulary, and the best one is written.
+# The encoder has read the document: it leaves one vector for each token. The decoder writes one token after the other. For
+# each it looks **back** at the generated prefix (self-attention), and **across** at the encoder's vectors (cross-attention);
+# then it gives a score to every token of the vocabulary, and the best one is written.
 #
 # This notebook takes one such step apart, shows where in the document each written word looks, and then saves work: nearly
-# all of a step was computed in the step before, and a cache keeps it.
+# all of a step was computed in the step before, and a KV cache keeps it.
 
 # %%
 import math
@@ -148,7 +148,7 @@ assert apart < 1e-11
 # %% [markdown]
 # The saving grows with the text. Time for one more token, measured on the machine that built this page, in float32:
 
-# %% alt="Milliseconds for a step against tokens written so far: without a cache it rises, with one it stays flat and low"
+# %% alt="Milliseconds for a step against tokens of the prefix: without a cache it rises, with one it stays flat and low"
 fast = led_ref.load().model
 states = fast.encoder([ids], global_attention_mask=first)
 lengths = [1, 28, 56, 84, 112]
@@ -180,7 +180,7 @@ cached = np.min([[milliseconds(goes_on, n) for n in lengths] for _ in range(12)]
 figure, axes = plt.subplots(figsize=(8, 3.2))
 axes.plot(lengths, plain, "o-", color="#808080", label="everything again")
 axes.plot(lengths, cached, "o-", color="#2a9d8f", label="with the cache")
-axes.set(xlabel="tokens written so far", ylabel="ms for one more", ylim=(0, None))
+axes.set(xlabel="tokens of the generated prefix", ylabel="ms for one more", ylim=(0, None))
 axes.legend()
 plt.show()
 
@@ -201,23 +201,23 @@ for tokens in (1024, 4096, 16384):
 
 # %% [markdown]
 # When a beam is dropped and another one is continued twice, the cache must follow: row n goes on from what row `parents[n]`
-# wrote. No key is moved for that. A table says which entries of the store are whose past, and its rows are exchanged.
+# wrote. No key is moved for that. A table says which slots of the buffer belong to which row, and its rows are exchanged.
 
 # %%
 three = model.led.source_memory(read, 3)
-print("entries of three texts before a word is written:", three.entries_BWS.tolist())
+print("slots of three hypotheses before a word:        ", three.entries_BWS.tolist())
 three = three.grown(three.layers, new=1)
 print("after one word each:                            ", three.entries_BWS.tolist())
 three = three.reorder(np.array([2, 2, 0])).grown(three.layers, new=1)
 print("rows go on from 2, 2 and 0, one more word each: ", three.entries_BWS.tolist())
 
 # %% [markdown]
-# Both of the first two texts go on from entry 2; entry 1 belongs to nobody any more.
+# Both of the first two hypotheses go on from slot 2; slot 1 belongs to none any more.
 #
 # ## What a mistake looks like
 #
 # The decoder adds a position to each token. With a cache a step sees only one token, and it is easy to give it position 0
-# each time. Here that mistake is planted, for as long as this cell runs:
+# each time. This cell makes that mistake, for as long as it runs:
 
 # %%
 from led_ref.model import decoder as decoder_file
@@ -225,9 +225,9 @@ from led_ref.model import decoder as decoder_file
 right = decoder_file.add_positions
 
 
-def always_from_zero(*arguments, first=0, tap=None):
-    """As add_positions, but it forgets how much was written before."""
-    return right(*arguments, first=0) if tap is None else right(*arguments, first=0, tap=tap)
+def always_from_zero(*arguments, first=0, **others):
+    """As add_positions, but it forgets the length of the prefix."""
+    return right(*arguments, first=0, **others)
 
 
 def write_greedily():

@@ -172,9 +172,9 @@ logprobs_UV = shifted_UV - np.log(np.exp(shifted_UV).sum(axis=-1, keepdims=True)
 each = [logprobs_UV[u, i] for u, i in enumerate(best[1:])]
 for i, logprob in zip(best[1:], each, strict=True):
     print(f"{shown(i)!r:12} p = {math.exp(logprob):.3f}   log p = {logprob:7.3f}")
-mean, told = sum(each) / len(each), found.sequences_scores[0]
-print(f"sum {sum(each):.4f} / {len(each)} tokens = {mean:.4f}; the search said {told:.4f}")
-assert abs(mean - told) < 1e-4
+mean, claimed = sum(each) / len(each), found.sequences_scores[0]
+print(f"sum {sum(each):.4f} / {len(each)} tokens = {mean:.4f}; the search said {claimed:.4f}")
+assert abs(mean - claimed) < 1e-4
 
 # %% [markdown]
 # `length_penalty` is a misleading name: the higher it is, the more it **lifts** long texts. 0 compares plain sums, 1 means.
@@ -195,9 +195,9 @@ for penalty in (0.0, 1.0, 2.0):
 # %% [markdown]
 # ## What a mistake looks like
 #
-# When beams change places, the cache of what was written must change places with them. If the new parents are ignored, beam
+# When beams change places, the KV cache of their prefixes must change places with them. If the new parents are ignored, beam
 # 0 goes on with the past of what is now beam 2. Shapes fit, nothing fails, and the text is still a text. The mistake is
-# planted here by a step function that forgets `parents`:
+# made here by a step function that forgets `parents`:
 
 # %%
 from led_ref.classes.generate import StepFunction
@@ -232,7 +232,7 @@ for name, result in (("right", right), ("parents ignored", wrong)):
         print(f"{claimed:7.3f}  {read_as_a_whole(sequence):10.3f}  {text}")
 
 # %% [markdown]
-# A text can come out right by luck: where its beam stayed in its place all along. The scores of the others tell. The score
+# A text can come out right by luck: where its beam stayed in its place all along. The scores of the others show it. The score
 # that a search claims must be the score of its text, computed again without any cache. led_ref's tests compare whole
 # searches with `led_ref/oracle/definition/search.py`, which keeps plain lists and no cache at all.
 #

@@ -129,8 +129,8 @@ print(f"mean difference {end.mean():.4f}, largest {end.max():.2f}; states are up
 # %% [markdown]
 # ## The right question: where first?
 #
-# led_ref tells its intermediates under the same names. `diff` compares them in the order of work and names the first that
-# differs. All after it was computed from other numbers and proves nothing.
+# led_ref records its intermediates under the same names. `diff` compares them in the order of computation and names the
+# first that differs. All later ones were computed from different numbers and prove nothing.
 
 # %%
 ours = led_ref.trace(led.model.encoder, [ids], global_attention_mask=first)
@@ -264,7 +264,7 @@ for label, narrow in (("right", 0), ("one token too narrow", 1)):
             break
 
 # %% [markdown]
-# A program in any language answers the same cases through files: `led-ref vectors check tests/vectors/v1 --cmd '...'`, told in
+# A program in any language answers the same cases through files: `led-ref vectors check tests/vectors/v1 --cmd '...'`; see
 # [Vectors](../vectors.md). Level by level, from the tokenizer to a whole model that writes.
 #
 # ## To try

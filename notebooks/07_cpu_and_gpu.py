@@ -13,11 +13,11 @@
 # %% [markdown]
 # # CPU and GPU
 #
-# The model's files (`led_ref/model/`) hold no word about machines. What a machine does in its own way stands behind one small
-# contract: a softmax over a tile, a LayerNorm, GELU, a linear map, how tiles are spread. NumPy keeps that contract on a CPU,
-# CuPy on an NVIDIA GPU. [On a GPU](../gpu.md) says when it last ran on one; nothing on this page did.
+# The model's files (`led_ref/model/`) hold no word about machines. The differences between machines are behind one small
+# contract: a softmax over a tile, a LayerNorm, GELU, a linear map, how tiles are spread. One backend does this with NumPy on a
+# CPU, another with CuPy on an NVIDIA GPU. [On a GPU](../gpu.md) says when it last ran on one; nothing on this page did.
 #
-# This notebook listens to what the model asks of its machine, measures where a CPU's time goes, and works out on paper what
+# This notebook records which operations the model calls, measures where a CPU's time goes, and works out on paper what
 # a GPU would have to do.
 
 # %%
@@ -39,15 +39,16 @@ operations = [name for name in dir(led_backends.Backend) if not name.startswith(
 print("the contract:", ", ".join(operations))
 
 # %% [markdown]
-# ## Listening in
+# ## A recorder around the backend
 #
-# A backend is an object that the model is handed. So anybody can hand it another one. This one does nothing by itself: it
-# passes each call on to NumPy, and notes how long it took, without the calls inside it.
+# The model receives its backend as an argument. So it can receive another one. This one computes nothing by itself: it
+# passes each call on to NumPy, and records how long it took, without the calls inside it. led_ref's own recorder of
+# intermediates (`led_ref/model/intermediates.py`) works in the same way.
 
 
 # %%
 class Watched:
-    """A backend that notes how often each operation is asked for, and the seconds that it takes by itself."""
+    """A backend that records how often each operation is called, and the seconds that it takes by itself."""
 
     def __init__(self, inner):
         self.inner, self.calls, self.seconds, self.inside = (inner, Counter(), Counter(), [0.0])
@@ -99,7 +100,7 @@ for name, seconds in watched.seconds.most_common(6):
 #
 # The same for documents of several lengths, beside two counts: the multiplications and additions of the window as it is
 # computed, and those of a whole T × T table, by which attention without a window would grow.
-# (`led_ref/costs/operations.py` counts; `led-ref estimate` tells what a long run will need before it begins.)
+# (`led_ref/costs/operations.py` counts; `led-ref estimate` predicts what a long run will need.)
 
 # %% alt="Seconds against tokens, both axes logarithmic: measured points, the window's line, and the whole table's, steeper"
 from led_ref.costs import operations as planning

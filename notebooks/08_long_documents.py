@@ -55,8 +55,9 @@ limit = led.model.config.max_encoder_position_embeddings
 print(f"{len(document.split()):,} words are {len(ids):,} tokens; the model reads at most {limit:,}")
 
 # %% [markdown]
-# A document need not be a multiple of the window, and padding is not needed. How much memory will it take? That can be known
-# before: [`led-ref estimate`](../index.md) tells it from the sizes alone. For Ai2's models, four beams, 256 new tokens:
+# A document need not be a multiple of the window, and padding is not needed. How much memory will it take?
+# [`led-ref estimate`](../index.md) computes it from the sizes alone, before the run. For Ai2's models, four beams, 256 new
+# tokens:
 
 # %%
 from led_ref.costs import operations as planning
@@ -204,6 +205,6 @@ for choice in ("first", "none"):
 # ## To try
 #
 # 1. Read a paper of your own with Ai2's checkpoint: `led.generate(text, num_beams=4, max_new_tokens=256)`. How much of the
-#    time is reading, how much writing? (`progress=` is told of both.)
+#    time is reading, how much writing? (`progress=` is called for both.)
 # 2. Split a long document into halves and summarize each. What is lost, compared with reading it whole?
 # 3. `cross_attention="folded"` saves memory for a long document. Does the text change? Why not?

@@ -1,6 +1,6 @@
 """The documentation keeps its promises: names are documented, links lead somewhere, code runs, tests that it cites exist.
 
-What only a built site can tell (anchors, pages left out of the navigation) is told by `mkdocs build --strict` in make docs.
+`mkdocs build --strict` in make docs checks the rest: anchors of the built site, pages left out of the navigation.
 """
 
 import ast
@@ -86,6 +86,22 @@ def test_files_and_tests_that_are_named_exist(page):
             assert test in functions, f"{relative(page)} names {path}::{test}"
 
 
+def test_the_map_names_what_is_there():
+    """Each folder and file of the map of docs/layout.md exists; each folder of led_ref, and each file of model/, is in it."""
+    (drawn,) = (block.values[0] for block in blocks("text") if block.values[0].startswith("led_ref/\n"))
+    named, folders = set(), []
+    for line in drawn.splitlines():
+        depth = (len(line) - len(line.lstrip())) // 2
+        for name in re.split(r"  +", line.strip())[0].split(", "):
+            folders[depth:] = [name.rstrip("/")]
+            named.add("/".join(folders))
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+    packages = {relative(path.parent) for path in (ROOT / "led_ref").rglob("__init__.py")}
+    grouped = {"led_ref/oracle"}  # in the map by its three parts
+    files = {relative(path) for path in (ROOT / "led_ref" / "model").glob("[a-z]*.py")}
+    assert sorted((packages - grouped | files) - named) == []
+
+
 def test_a_token_goes_its_way_through_functions_that_exist():
     (way,) = (block.values[0] for block in blocks("text") if block.values[0].startswith("ids_BT"))
     files = [*(ROOT / "led_ref" / "model").glob("*.py"), ROOT / "backends" / "led_backends" / "contract.py"]
@@ -128,6 +144,57 @@ def test_the_reading_order_is_one():
     for page, start in ((ROOT / "README.md", "## Where to read"), (DOCS / "layout.md", "|---|---|")):
         named = files(page.read_text(encoding="utf-8"), start, "\n\n[" if page.name == "README.md" else "\n\n")
         assert [name for name in named if name in order] == order, page.name
+
+
+# ---- words ---------------------------------------------------------------------------------------------------------
+
+# Words that were our own for what the field has a name for.
+NOT_OURS = r"\b(taps?|tells?|told|telling|hears?|heard|in vain|shuns|see there|planted bugs?|kill matrix)\b"
+TEXTS = [
+    *PAGES,
+    ROOT / "tests" / "vectors" / "README.md",
+    *sorted((DOCS / "book").glob("[0-9]*.py")),
+    *sorted((ROOT / "notebooks").glob("[0-9]*.py")),
+]
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=relative)
+def test_pages_use_the_words_of_the_field(page):
+    text = re.sub(r"`[^`\n]*`", "", page.read_text(encoding="utf-8"))
+    assert re.findall(NOT_OURS, text, re.IGNORECASE) == []
+
+
+@pytest.mark.parametrize(
+    ("term", "places"),
+    [
+        ("residual", "semantics.md layout.md traces.md book/00_all_of_led.py book/06_a_layer.py"),
+        ("KV cache", "semantics.md layout.md deviations.md book/08_decoder_and_cache.py"),
+        (
+            "attention map",
+            "semantics.md layout.md traces.md explorer.md book/00_all_of_led.py book/08_decoder_and_cache.py",
+        ),
+        ("padding mask", "semantics.md layout.md book/00_all_of_led.py book/08_decoder_and_cache.py"),
+        ("causal mask", "semantics.md layout.md book/00_all_of_led.py book/08_decoder_and_cache.py"),
+        ("teacher forcing", "semantics.md book/00_all_of_led.py book/08_decoder_and_cache.py"),
+        ("autoregressive", "book/00_all_of_led.py book/08_decoder_and_cache.py"),
+        ("hypothesis", "semantics.md mutation_testing.md"),
+        ("head dimension", "semantics.md layout.md"),
+        ("mutation testing", "index.md mutation_testing.md kernel_mutants.md book/12_proving_it.py"),
+    ],
+)
+def test_a_term_is_where_it_belongs(term, places):
+    rows = re.findall(r"^\| ([^|]+) \|", (DOCS / "glossary.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert any(term.lower() in row.lower() for row in rows), f"the glossary has no {term}"
+    for place in places.split():
+        words = " ".join((DOCS / place).read_text(encoding="utf-8").replace("\n#", "\n").replace("*", "").split())
+        assert term.lower() in words.lower(), f"docs/{place} does not say {term}"
+
+
+def test_a_word_of_the_glossary_has_one_meaning():
+    rows = re.findall(r"^\| ([^|]+) \| [^|]+ \| [^|]+ \|$", (DOCS / "glossary.md").read_text("utf-8"), re.MULTILINE)
+    terms = [row for row in rows if row not in ("term", "---")]
+    assert len(terms) > 50
+    assert len(terms) == len(set(terms))
 
 
 # ---- code ----------------------------------------------------------------------------------------------------------

@@ -97,7 +97,7 @@ def test_the_list_names_every_exercise(capsys):
 
 
 def test_chapters_name_exercises_and_planted_bugs_that_exist():
-    """A chapter's first exercise is the one of its number; a bug that it shows is one that is planted."""
+    """A chapter's first exercise is the one of its number; a mutant that it shows is in the lists."""
     planted = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests" / "mutants").glob("planted_*.py"))
     chapters = sorted((ROOT / "docs" / "book").glob("[0-9]*.py"))
     assert chapters
@@ -106,5 +106,5 @@ def test_chapters_name_exercises_and_planted_bugs_that_exist():
         numbers = {int(number) for number in re.findall(r"`led-ref exercise (\d+)`", text)}
         own = {int(path.stem[:2])} & {one.number for one in ALL}
         assert own <= numbers <= {one.number for one in ALL}, path.name
-        for name in re.findall(r"planted bug `([\w-]+)`", text):
+        for name in re.findall(r"mutant\S* `([\w-]+)`", text):
             assert f'"{name}"' in planted, f"{path.name} shows {name}"

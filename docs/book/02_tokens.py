@@ -136,10 +136,10 @@ assert lengths[-1] + 2 == len(led.encode(manual_page()))  # and <s>, </s>
 # ## What goes wrong: merging in another order
 #
 # A tokenizer that joins from left to right, whatever the rank, looks right. Its tokens still spell the text. It is one
-# of the [planted bugs](../planted_bugs.md) that the tests must notice, `merge-left-to-right`. Here it is
+# of the [mutants](../mutation_testing.md) that the tests must kill, `merge-left-to-right`. Here it is
 # at work on three words of the page. Above, in green, are the right tokens; below, in red, those of the bug:
 
-# %% alt="Two rows of boxes for each of three words: the right tokens above, the tokens of the planted bug below"
+# %% alt="Two rows of boxes for each of three words: the right tokens above, the tokens of the mutant below"
 wrong_merge = planted("merge-left-to-right").merge
 changed = [
     word

@@ -76,7 +76,7 @@ source("led_ref.model.ops:add_positions")
 #
 # ## A picture: what the table of tokens knows
 #
-# Nobody told the model which tokens are alike. It learned rows that make its predictions good, and tokens that are used
+# The model got no list of tokens that are alike. It learned rows that make its predictions good, and tokens that are used
 # alike came to have rows that point the same way. The cosine says how much two rows do: 1 the same direction, 0 nothing
 # in common.
 
@@ -136,7 +136,7 @@ print("with positions:", np.array_equal(np.sort(there + places, axis=0), np.sort
 # ## What goes wrong: positions that begin at 2
 #
 # BART, which LED was made from, keeps two rows in front of its table that it never uses, and so begins with row 2. Who
-# takes BART's code for LED takes that along. It is a [planted bug](../planted_bugs.md) here, `positions-plus-two`. This
+# takes BART's code for LED takes that along. It is a [mutant](../mutation_testing.md) here, `positions-plus-two`. This
 # is what it does to the first 300 tokens of the manual page, after the embedding and after the encoder:
 
 # %% alt="Two curves over the tokens: how far each state is from the right one, after the embedding and after the encoder"

@@ -183,7 +183,7 @@ plt.show()
 # `attention_window` in a checkpoint's file is the whole width, 2R: 1,024 in LED, so R = 512. In the code that LED's
 # authors published, the number of that name is R itself. Who takes the one for the other gets a window twice too wide,
 # or half as wide. And who writes < for ≤ loses one key at the end. The numbers that come out look like any others. Here
-# is each row's error for three mistakes; the first is the [planted bug](../planted_bugs.md) `band-left-short`, run as
+# is each row's error for three mistakes; the first is the [mutant](../mutation_testing.md) `band-left-short`, run as
 # it stands there:
 
 # %% alt="Error of each of 300 rows for three mistakes: near 0.1 to 1, where rounding would be near 1e-16"
@@ -212,4 +212,4 @@ plt.show()
 # 2. By hand: with R = 2 in the first table, what comes out of row 2?
 # 3. Without the first and last R rows, which share of a tile's cells lies outside the band? Find the formula, check it with the
 #    tiles of the picture, and with Q = 128, R = 512.
-# 4. After one layer a token has heard of R places to each side. After two?
+# 4. After one layer the state of a token depends on R places to each side. After two?

@@ -13,7 +13,7 @@
 # %% [markdown]
 # # Global attention
 #
-# **The question.** Through a window a token hears its neighbours only. Who keeps the whole document in view?
+# **The question.** Through a window a token sees its neighbours only. Who keeps the whole document in view?
 #
 # A few tokens, chosen beforehand, are exempt from the window. A **global** token looks at every token, and every token
 # looks at it. It is a noticeboard: what it reads anywhere, everybody can read from it one layer later. For summaries
@@ -147,7 +147,7 @@ plt.show()
 #
 # This has happened to many: a program takes the mask, and does not hand it on. For more than a year the generation of
 # the best-known library did ([transformers, pull request
-# 17112](https://github.com/huggingface/transformers/pull/17112)). A [planted bug](../planted_bugs.md) does half of it:
+# 17112](https://github.com/huggingface/transformers/pull/17112)). A [mutant](../mutation_testing.md) does half of it:
 # with `global-column-dropped`, local tokens do not see the global ones. Here is how far the encoder's states move in
 # both cases:
 

@@ -182,10 +182,10 @@ plt.show()
 # ## What goes wrong: the norm in another place
 #
 # Many models, GPT-2 among them, normalise before each half and add afterwards ("pre-norm"). LED does as BART: it adds,
-# then normalises ("post-norm"). The [planted bug](../planted_bugs.md) `pre-norm` takes the sum out of the norm. Every
+# then normalises ("post-norm"). The [mutant](../mutation_testing.md) `pre-norm` takes the sum out of the norm. Every
 # function still fits every other one:
 
-# %% alt="The lengths of all states after each step, for the right model about constant, for the planted bug growing"
+# %% alt="The lengths of all states after each step, for the right model about constant, for the mutant growing"
 from unittest import mock
 
 from led_ref.model import encoder, ops

@@ -14,7 +14,7 @@
 # # The encoder's receptive field
 #
 # **The question.** A token sees R neighbours to each side. The document has thousands. How does the first word ever
-# hear of the last?
+# learn of the last?
 #
 # In one layer it does not. But its neighbours have neighbours. After the first layer the state of token i is made of
 # tokens up to R places away. In the second layer it mixes states that are themselves mixtures, each of R more. What a
@@ -22,8 +22,8 @@
 #
 # $$\text{field}_n(i) = \{\, j : |i - j| \le R_1 + R_2 + \dots + R_n \,\}$$
 #
-# This is what can be heard without global tokens. Led-base has six layers of R = 512: six times 512 places to each
-# side. A global token is a short cut: it hears everybody in one layer, and everybody hears it in the next.
+# This holds without global tokens. Led-base has six layers of R = 512: six times 512 places to each side. A global token
+# is a short cut: it sees every token in one layer, and every token sees it in the next.
 #
 # This chapter does not take the formula's word for it. It changes one token and looks where the numbers change.
 
@@ -69,8 +69,8 @@ source("led_ref.model.encoder:encode")
 # ## Measured by planting a value
 #
 # The bundled model has two layers, which is little to look at. So its two trained layers are stacked three times,
-# with a window of R = 16. That is no longer a model that writes well, but who hears whom does not depend on what the
-# weights are good for.
+# with a window of R = 16. That is no longer a model that writes well, but which state depends on which token does
+# not depend on the quality of the weights.
 
 # %%
 R, DEPTH, T, CHANGED = 16, 6, 400, 200
@@ -130,8 +130,8 @@ figure.colorbar(image, ax=[left, right], label="largest change")
 plt.show()
 
 # %% [markdown]
-# On the right the whole row lights up after the second layer. In the first layer the global token heard token 200; in
-# the second everybody heard the global token. From there on no token is out of reach, though what comes that way has
+# On the right the whole row lights up after the second layer. In the first layer the global token saw token 200; in
+# the second every token saw the global token. From there on no token is out of reach, though what comes that way has
 # gone through one single state of width D, with everything else that the global token had to carry.
 
 # %%
@@ -146,7 +146,7 @@ assert np.count_nonzero(with_global[2]) == T
 #
 # `attention_window` in a checkpoint's config.json is the whole width, 2R, and not R. In allenai's own code the number
 # of that name is R. Who mixes them up gets a model that runs, writes text, and sees twice as far as it was trained
-# to. The planted bug `total-for-radius` does that. The receptive field shows it at a glance:
+# to. The mutant `total-for-radius` does that. The receptive field shows it at a glance:
 
 # %% alt="Tokens reached after each layer: a line, and one twice as steep for the mistake"
 mistaken = changes(stacked(2 * R), first_is_global=False)
@@ -155,7 +155,7 @@ for moved, name, color in ((without, "radius 16", BAND), (mistaken, "the whole w
     reached = np.count_nonzero(moved, axis=1)
     axes.plot(reached, marker="o", color=color, label=name)
     print(f"{name}: {reached.tolist()}")
-axes.set(xlabel="after layer", ylabel="tokens that have moved", title="how far one token is heard")
+axes.set(xlabel="after layer", ylabel="tokens that have moved", title="how far one token reaches")
 axes.legend()
 plt.show()
 
@@ -165,8 +165,8 @@ plt.show()
 # 1. `led-ref exercise 7`: work out the first and the last token that a state depends on, from the radii of the layers.
 # 2. In the picture on the right, why has the change of the far tokens about the same size everywhere? (One state
 #    carries it.)
-# 3. Led-base has six layers of R = 512. How long may a document be so that its first and its last token hear of each
-#    other without a global one? And so that some token in the middle hears of both?
+# 3. Led-base has six layers of R = 512. How long may a document be so that the states of its first and its last token
+#    depend on each other without a global one? And so that some token in the middle depends on both?
 #
-# The field says what can be heard, not what is. The notebook [The sliding window](../notebooks/02_sliding_window.md)
-# shows what trained heads do look at.
+# The field says on what a state can depend, not on what it does. The notebook
+# [The sliding window](../notebooks/02_sliding_window.md) shows what trained heads do look at.

@@ -11,21 +11,23 @@
 # ---
 
 # %% [markdown]
-# # The decoder, cross-attention and the cache
+# # The decoder, cross-attention and the KV cache
 #
-# **The question.** The encoder has read. How is a word written, and why does the tenth word not cost ten times the
-# first?
+# **The question.** The encoder has read the document. How is a word written, and why does the tenth word not cost ten times
+# the first?
 #
-# The decoder writes one token after the other. For each it looks in two directions:
+# The decoder writes one token after the other, and reads its own output: it is **autoregressive**. For each token it looks
+# in two directions:
 #
-# - **back at itself**: each position of the text sees itself and those before it (causal attention);
-# - **across at the document**: every position sees all states that the encoder made (cross-attention).
+# - **self-attention**, back at the generated prefix: a **causal mask** lets each position see itself and those before it;
+# - **cross-attention**, across at the document: every position sees all states of the encoder, but those that the
+#   **padding mask** hides.
 #
 # Both are the attention of chapter 1, over everything that may be seen. They differ in where keys and values come from:
 #
 # $$\text{self: } q(x_u) \cdot k(x_s),\ s \le u \qquad\qquad \text{cross: } q(x_u) \cdot k(e_j),\ \text{all } j$$
 #
-# Here x are the states of what is written, e those of the document.
+# Here x are the states of the generated prefix, e those of the document.
 
 # %%
 import matplotlib.pyplot as plt
@@ -41,9 +43,9 @@ led = bundled()
 # %% [markdown]
 # ## What the decoder looks at
 #
-# The bundled model writes a line about led_ref's manual page. Then it is asked, in one forward pass, what it looked
-# at when it wrote each word. That is a picture of cross-attention: a row for each written token, a column for each
-# token of the page.
+# The bundled model writes a line about led_ref's manual page. Then the decoder gets the whole line in one forward pass, as
+# in training, where it reads the right text and not its own (**teacher forcing**). That gives the **attention maps** of
+# all its words: a row for each written token, a column for each token of the page.
 
 # %%
 page = manual_page()
@@ -73,15 +75,15 @@ for u in range(1, 6):
     print(f"after {words[u]!r} it looks at", ", ".join(repr(led.tokenizer.decode([ids[j]])) for j in best))
 
 # %% [markdown]
-# The first row is `</s>`: that is the id with which LED begins to write. Above the diagonal of the left picture there is
-# nothing: a word cannot look at a word that is not written yet. The diagonal itself is there: a position sees itself.
+# The first row is `</s>`: that is the id with which LED begins to write. The left map is empty above the diagonal: the
+# causal mask hides the words that are not written yet. The diagonal itself is filled: a position sees itself.
 #
-# ## Why a cache
+# ## Why a KV cache
 #
 # To write word 10, the keys and values of words 1 to 9 are needed. They were computed when those words were written,
-# and they have not changed, because no earlier position sees a later one. So they are kept. The document's keys and
-# values are kept as well: the encoder's states are the same for every word. Computing in parts gives what computing
-# at once gives:
+# and they have not changed, because no earlier position sees a later one. So they are kept, in the **KV cache**. The
+# document's keys and values are kept as well: the encoder's states are the same for every word. Computing in parts
+# gives the same as computing at once:
 
 # %%
 whole = led.model([ids], decoder_input_ids=written).logits
@@ -92,28 +94,28 @@ print(f"the logits of the first four positions, alone and with what follows: at 
 assert apart < 1e-11
 
 # %% [markdown]
-# So what was computed once can be kept. This is what the cache holds:
+# This is what the cache holds:
 
 # %%
 source("led_ref.model.kv_cache:DecoderCache")
 
 # %% [markdown]
-# ## One store for a document, and a table
+# ## One buffer for a document, and a table
 #
-# With W beams, W texts are written at once about one document (the next chapter says what for). After each word the
-# beams may change places: a good one is continued twice, a bad one dies. The usual way is to copy the whole cache of
+# With W beams, W hypotheses about one document grow at once (the next chapter says what for). After each word the
+# beams may change places: a good hypothesis is continued twice, a bad one dies. The usual way is to copy the whole cache of
 # the one that is continued. That is W times all layers' keys and values, moved at every word.
 #
-# Here nothing moves. The W texts of a document append to one store, and a table says which entries are whose past. By
-# hand, with three beams and three words. First each writes a word: entries 0, 1 and 2.
+# Here nothing moves. The W hypotheses of a document append to one buffer, and a table says which **slots** of the buffer
+# belong to which beam. By hand, with three beams and three words. First each writes a word: slots 0, 1 and 2.
 
 
 # %%
 def show_table(cache):
-    """Each beam's own entries, in order."""
+    """Each beam's own slots, in order."""
     for beam, entries in enumerate(cache.entries_BWS[0].tolist()):
         print(f"  beam {beam}: {entries}")
-    print(f"  {cache.stored} entries in the store")
+    print(f"  {cache.stored} slots of the buffer are in use")
 
 
 cache = DecoderCache((), None, entries_BWS=np.zeros((1, 3, 0), np.int64), stored=0, source_shape=(1, len(ids)))
@@ -123,35 +125,35 @@ for parents in ([0, 0, 0], [1, 1, 0], [0, 2, 0]):
     show_table(cache)
 
 # %% [markdown]
-# Row 0 ends as [1, 3, 6]: its words are entries 1, 3 and 6. Entries that are in no row belong to abandoned texts.
-# Attention takes every query to all entries of the document, and a mask made of this table hides those of the others:
+# Row 0 ends as [1, 3, 6]: its words are in the slots 1, 3 and 6. Slots that are in no row belong to abandoned hypotheses.
+# Attention takes every query to all slots of the document, and a mask made of this table hides those of the other beams:
 
 # %%
 source("led_ref.model.decoder:_own_past")
 
 # %% [markdown]
-# That looks like waste: W texts multiply with W times as many keys. But a step of the decoder is limited by what it
-# reads, not by what it multiplies (chapter 13), and each entry is read once for all beams.
+# That looks like waste: W queries multiply with W times as many keys. But reading memory limits a step of the decoder,
+# not multiplying (chapter 13), and each slot is read once for all beams.
 #
-# The store grows as the texts do: when it is full it moves to memory twice as large. With `cache_implementation="static"`
-# it is taken once, for all entries that `max_length` can come to, and never moves; `use_cache=False` keeps nothing of the
-# texts and computes all of their positions in every step. The words are the same each time.
+# When the buffer is full it moves to one of twice the **capacity**. With `cache_implementation="static"` it is
+# allocated once, for `max_length`, and never moves; `use_cache=False` keeps no keys and values of the prefix and computes
+# all of its positions in every step. The words are the same each time.
 
-# %% alt="Nine entries as columns, three beams as rows; each row has three filled cells"
+# %% alt="Nine slots as columns, three beams as rows; each row has three filled cells"
 from led_ref.model.decoder import _own_past
 
 seen_QE = _own_past(cache.entries_BWS, np.ones_like(cache.entries_BWS, bool), new=1)[0]
 print(seen_QE.astype(int))
 figure, axes = plt.subplots(figsize=(6, 1.8))
 axes.imshow(np.where(seen_QE, 1.0, np.nan), cmap=ListedColormap([BAND]))
-axes.set(xticks=range(9), yticks=range(3), yticklabels=[f"beam {w}" for w in range(3)], xlabel="entry of the store")
-axes.set_title("whose past is whose")
+axes.set(xticks=range(9), yticks=range(3), yticklabels=[f"beam {w}" for w in range(3)], xlabel="slot of the buffer")
+axes.set_title("which slots each beam sees")
 plt.show()
 
 # %% [markdown]
 # ## The document's keys and values, or none
 #
-# All beams look at the same document, so its keys and values are there once, however many beams there are. Counted for
+# All beams look at the same document, so its keys and values are stored once for any number of beams. Counted for
 # led-base at 16,384 tokens in float32:
 
 # %%
@@ -168,7 +170,7 @@ print(f"the encoder's states alone:                   {states / 2**20:6,.0f} MiB
 #
 # $$q \cdot (W_k e_j + b_k) = (W_k^\top q) \cdot e_j + q \cdot b_k$$
 #
-# The last term is the same for every j, and softmax does not see what is the same for all. The values fold likewise,
+# The last term is the same for every j, and softmax ignores what is the same for all. The values fold likewise,
 # because the probabilities add up to one. So the projections are applied to the few queries, and not to the many
 # tokens:
 
@@ -176,7 +178,8 @@ print(f"the encoder's states alone:                   {states / 2**20:6,.0f} MiB
 source("led_ref.model.folding:folded_attention")
 
 # %% [markdown]
-# It costs more arithmetic for each word, because the folded queries are D wide and not K, and it saves the store:
+# It costs more arithmetic for each word, because the folded queries are D wide and not K, and it saves the memory of keys
+# and values:
 
 # %%
 for folded in (False, True):
@@ -194,7 +197,7 @@ assert texts["cached"] == texts["folded"]
 # %% [markdown]
 # ## What goes wrong when one thing is changed
 #
-# The planted bug `cache-reorder-forgotten` leaves the table as it was when beams change places. Nothing crashes.
+# The mutant `cache-reorder-forgotten` leaves the table as it was when beams change places. Nothing crashes.
 # Every text goes on with the past of another one, and what is written still looks like a text:
 
 # %%
@@ -207,8 +210,8 @@ print("with the table:", right)
 print("without it:    ", wrong)
 
 # %% [markdown]
-# A test that only looks whether text comes out would pass. The one that finds it takes what the beams wrote, gives it
-# to the model again without cache or search, and compares the scores. Here is that test, in a few lines:
+# A test that only looks whether text comes out would pass. The test that finds the mistake gives each hypothesis
+# to the model again, without cache or search, and compares the scores. Here is that test, in a few lines:
 
 
 # %%
@@ -230,7 +233,7 @@ found = led.model.generate([ids], global_attention_mask=first, **free)
 with patch.object(DecoderCache, "reorder", lambda self, parents: self):
     mistaken = led.model.generate([ids], global_attention_mask=first, **free)
 gaps = []
-for name, result in (("right", found), ("planted bug", mistaken)):
+for name, result in (("right", found), ("mutant", mistaken)):
     print(f"{name}:")
     again = [score_again(sequence) for sequence in result.sequences]
     for score, alone in zip(result.sequences_scores, again, strict=True):
@@ -242,6 +245,6 @@ assert gaps[0] < 1e-5 < 1e-3 < gaps[1]
 # ## Exercises
 #
 # 1. `led-ref exercise 8`: write the table, `reorder` and `grow`.
-# 2. Which entries does no beam see in the picture of the store? Why are they not taken out?
+# 2. Which slots does no beam see in the picture of the buffer? Why are they not taken out?
 # 3. Folding costs H times the multiplications for a word. For how many written words does it still multiply less in
 #    all? Take the numbers printed above.

@@ -19,7 +19,7 @@
 # places there are 8192²⁰ texts, so nobody looks at all of them. Two ways to look at few:
 #
 # - **greedy search** writes the most probable word, again and again;
-# - **beam search** keeps the W best unfinished texts and writes on at all of them.
+# - **beam search** keeps the W best unfinished texts, called **hypotheses**, and continues all of them.
 #
 # Products of many small numbers vanish, so logarithms are added instead. The score of a text is
 #
@@ -101,14 +101,14 @@ source("led_ref.generation.beam_search:best_candidates")
 # %%
 page = manual_page()
 BEAMS, STEPS = 3, 7
-told = led_ref.trace(
+recorded = led_ref.trace(
     led, page, num_beams=BEAMS, max_new_tokens=STEPS, no_repeat_ngram_size=0, early_stopping=False, only="beam.*"
 )
 
 
 def of(step, name):
     """What a step decided, of the only document."""
-    return told[f"beam.step.{step}.{name}"][0]
+    return recorded[f"beam.step.{step}.{name}"][0]
 
 
 # A node: (step, place among the running beams) -> word, score. Edges lead to the beam of the step before.
@@ -120,11 +120,11 @@ for n in range(3):
 
 # %% alt="A tree of words and scores; dropped candidates are grey, the path of the chosen text is thick"
 figure, axes = plt.subplots(figsize=(8.6, 6))
-draw_beam_tree(axes, told, led.tokenizer.decode)
+draw_beam_tree(axes, recorded, led.tokenizer.decode)
 axes.set_title(f"{BEAMS} beams write about the manual page")
 plt.show()
-text = led.tokenizer.decode(told["beam.sequences"][0], skip_special_tokens=True)
-print(f"written: {text}, value {told['beam.sequences_scores'][0, 0]:.3f}")
+text = led.tokenizer.decode(recorded["beam.sequences"][0], skip_special_tokens=True)
+print(f"written: {text}, value {recorded['beam.sequences_scores'][0, 0]:.3f}")
 
 # %% [markdown]
 # In the first column `</s>` is grey though its score is the second best: that text has ended. It does not go on, and
@@ -136,7 +136,7 @@ print(f"written: {text}, value {told['beam.sequences_scores'][0, 0]:.3f}")
 # %%
 for n in range(1, STEPS):
     parent_scores = of(n - 1, "running.scores")[of(n, "candidates.beams")]
-    added = told[f"beam.step.{n}.logprobs"][of(n, "candidates.beams"), of(n, "candidates.tokens")]
+    added = recorded[f"beam.step.{n}.logprobs"][of(n, "candidates.beams"), of(n, "candidates.tokens")]
     assert np.allclose(parent_scores + added, of(n, "candidates.scores"), atol=1e-6)
 print("every candidate's score is its text's score plus its word's log-probability")
 
@@ -262,7 +262,7 @@ for name, given in (
 # %% [markdown]
 # ## What goes wrong when one thing is changed
 #
-# The planted bug `all-beams-begin` gives all W copies of the prompt a score of 0 at the start, and not only the
+# The mutant `all-beams-begin` gives all W copies of the prompt a score of 0 at the start, and not only the
 # first. Then all beams write the same text, and beam search is greedy search that takes W times as long:
 
 # %%
@@ -274,7 +274,7 @@ begin = beam_module.start_beams
 
 
 def all_begin(prompt_ids, settings):
-    """The planted bug: every beam starts with a score of 0."""
+    """The mutant: every beam starts with a score of 0."""
     from dataclasses import replace
 
     beams = begin(prompt_ids, settings)
@@ -286,7 +286,7 @@ several = {"num_beams": 3, "num_return_sequences": 3, **quick}
 right = led.model.generate(encoder_outputs=once, **several)
 with patch.object(beam_module, "start_beams", all_begin):
     wrong = led.model.generate(encoder_outputs=once, **several)
-for name, found in (("right", right), ("planted bug", wrong)):
+for name, found in (("right", right), ("mutant", wrong)):
     print(name)
     for sequence, value in zip(found.sequences, found.sequences_scores, strict=True):
         print(f"  {value:7.4f}  {led.tokenizer.decode(sequence, skip_special_tokens=True)}")

@@ -141,7 +141,7 @@ assert apart < 1e-5
 # %% [markdown]
 # ## What goes wrong when one thing is changed
 #
-# A backend must say which keys a tile hides. The planted bug `corners-narrow` makes the band one key narrower in the
+# A backend must say which keys a tile hides. The mutant `corners-narrow` makes the band one key narrower in the
 # corners of a tile. Everything runs, and all numbers are plausible. Here is the same mistake in the band that the
 # backend is handed, and the error by token:
 

@@ -20,8 +20,8 @@
 #
 # 1. **An oracle.** LED written a second time, as plainly as possible: every query against every key, float64, loops.
 #    It shares no code with the model that it judges, so a mistake must be made twice in the same way to slip through.
-# 2. **Planted bugs.** A test that has never failed has shown nothing. So mistakes are planted, one at a time, and
-#    each must be noticed by a wrong value.
+# 2. **Mutation testing.** A test that has never failed has shown nothing. So copies of led_ref with one mistake each,
+#    **mutants**, are made, and the tests must notice each one by a wrong value.
 # 3. **An error table.** Where both programs are right they still differ by rounding. How much, is measured layer by
 #    layer.
 
@@ -75,13 +75,13 @@ for n, (a, b) in enumerate(zip(fast, slow, strict=True)):
     assert abs(a - b).max() < 1e-11
 
 # %% [markdown]
-# ## Planted bugs
+# ## Mutation testing
 #
-# Each is a mistake that somebody could make in one line. It is planted in a copy of led_ref; then the property tests
-# and the conformance vectors are run on it. Only a wrong **value** counts: a crash would tell that something is
+# A mutant is a copy of led_ref with one mistake that somebody could make in one line. The property tests and the
+# conformance vectors are run on it. Only a wrong **value** counts: a crash would say that something is
 # broken, not that a number is wrong. These are the figures of a real run; `tests/mutants/run.py` makes them.
 
-# %% alt="A square for each planted bug: all are noticed by the properties, all but a few by the vectors"
+# %% alt="A square for each mutant: all are noticed by the properties, all but a few by the vectors"
 matrix = json.loads((DATA / "kill_matrix.json").read_text(encoding="utf-8"))
 bugs = matrix["matrix"]
 print(f"run on {matrix['date']} at {matrix['commit']} ({matrix['machine']})")
@@ -107,7 +107,7 @@ for panel, judge in zip(axes, ("properties", "vectors"), strict=True):
 plt.show()
 
 # %% [markdown]
-# The empty squares are bugs that the vectors let pass, on purpose: there LED leaves open what comes out, and a
+# The empty squares are mutants that survive the vectors, on purpose: there LED leaves open what comes out, and a
 # conformance test must not ask for more than LED says.
 
 # %%
@@ -116,7 +116,7 @@ for bug in bugs:
         print(f"{bug['name']}: {bug['what']}\n    {bug['accepted']}\n")
 
 # %% [markdown]
-# Which test notices most? That tells what to write first for a program of one's own.
+# Which test notices most? That says what to write first for a program of one's own.
 
 # %%
 from collections import Counter
@@ -129,7 +129,7 @@ for name, count in by_test.most_common(6):
 # ## A bug, seen from the inside
 #
 # The mistake `scaled-twice`: queries divided by √K twice. The model runs and its numbers look healthy. Two traces
-# tell where the programs part:
+# show where the programs part:
 
 # %%
 from led_ref.oracle.traces.diff import diff
@@ -213,5 +213,5 @@ print(f"LayerNorm of small numbers, the same mistake:   {abs(right - wrong).max(
 # ## Exercises
 #
 # 1. `led-ref exercise 12`: find the first place where two programs part.
-# 2. `python tests/mutants/run.py --only pre-norm` in a checkout: plant a bug and watch it being found.
-# 3. Think of a mistake that is not in [the list](../planted_bugs.md). Which test would notice it?
+# 2. `python tests/mutants/run.py --only pre-norm` in a checkout: run one mutant and watch the tests find it.
+# 3. Think of a mistake that is not in [the list](../mutation_testing.md). Which test would notice it?

@@ -131,7 +131,7 @@ for name, work in cases.items():
 # %% [markdown]
 # ## Measured
 #
-# What a machine makes of it is told by `led-ref bench`, and by `led-ref estimate` before a run begins.
+# `led-ref bench` measures it on your machine; `led-ref estimate` predicts it before a run.
 
 # %%
 if (DATA / "performance.json").exists():
@@ -145,10 +145,10 @@ else:
 # %% [markdown]
 # ## What goes wrong when one thing is changed
 #
-# A cache for every beam instead of one for the document computes the same numbers. No test of values notices it. The
+# A KV cache for every beam instead of one for the document computes the same numbers. No test of values notices it. The
 # count does: bytes a word with led-base, four beams, and a copy of the document's keys and values for each.
 
-# %% alt="Megabytes for a word against beams: nearly level with one store, steep with one for each beam"
+# %% alt="Megabytes for a word against beams: nearly level with one KV cache, steep with one for each beam"
 beams = [1, 2, 4, 8]
 shared, copied = [], []
 for number in beams:
@@ -157,11 +157,11 @@ for number in beams:
     copied.append((sum(works.values()) + (number - 1) * works["document"]) / 1e6)
 figure, axes = plt.subplots(figsize=(6, 3))
 axes.plot(beams, copied, "o-", color=WRONG, label="a copy for each beam")
-axes.plot(beams, shared, "o-", color=BAND, label="one store for the document")
+axes.plot(beams, shared, "o-", color=BAND, label="one KV cache for the document")
 axes.set(xlabel="beams", ylabel="MB read for a word", ylim=(0, None), title="led-base, 16,384 tokens (counted)")
 axes.legend()
 plt.show()
-print("one store:", [round(mb) for mb in shared], " copies:", [round(mb) for mb in copied], "MB")
+print("one cache:", [round(mb) for mb in shared], " copies:", [round(mb) for mb in copied], "MB")
 
 # %% [markdown]
 # ## Exercises

@@ -121,7 +121,7 @@ except led_ref.InputError as error:
 print(len(led.encode(long_text, truncation=True)), "tokens are read with truncation=True")
 
 # %% [markdown]
-# Which tokens see everything is `global_attention`: "first" unless told otherwise, because LED was trained so. For a
+# Which tokens see everything is `global_attention`: "first" by default, because LED was trained so. For a
 # question in front of a document one would mark the question:
 
 # %%
@@ -263,7 +263,7 @@ with tempfile.TemporaryDirectory() as scratch:
 #
 # From a BART, `led-ref convert --from-bart facebook/bart-base my-led` makes the LED that Ai2 began theirs with: what is
 # missing is copied from what BART has ([how](../checkpoints.md#from-a-bart)). A loaded model is saved with
-# `save_pretrained`, and gets room for more ids with `resize_token_embeddings`, which returns another model:
+# `save_pretrained`, and gets rows for more ids with `resize_token_embeddings`, which returns another model:
 
 # %%
 with tempfile.TemporaryDirectory() as scratch:
@@ -278,9 +278,9 @@ with tempfile.TemporaryDirectory() as scratch:
 # A trace keeps every intermediate of a run, under the name that the checkpoint has for the place:
 
 # %%
-told = led_ref.trace(led, "Pack files with tar.", max_new_tokens=4, only="led.encoder.layers.0.*")
-step = told.steps["led.encoder.layers.0.fc1.output"]
-print(len(told), "arrays; one of them:", step.name, step.value.shape, "=", step.equation, "at", step.source)
+recorded = led_ref.trace(led, "Pack files with tar.", max_new_tokens=4, only="led.encoder.layers.0.*")
+step = recorded.steps["led.encoder.layers.0.fc1.output"]
+print(len(recorded), "arrays; one of them:", step.name, step.value.shape, "=", step.equation, "at", step.source)
 
 # %% [markdown]
 # ## On a GPU

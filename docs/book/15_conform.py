@@ -17,10 +17,10 @@
 #
 # Three tools, from the smallest piece to the whole:
 #
-# 1. **Vectors**: known answers, level by level, in files that any language can read. What goes in, what must come
-#    out, how far off it may be. They tell *whether*.
-# 2. **Traces**: everything that a run computes, by name, in a file. They hold *what* should have been there.
-# 3. **Diff**: lays two traces side by side. It tells *where* they part, and often *why*.
+# 1. **Vectors**: known answers, level by level, in files that any language can read. Inputs, right
+#    outputs, and the largest allowed difference. They show *whether* a port is right.
+# 2. **Traces**: every intermediate of a run, by name, in a file. They show *what* should have come out.
+# 3. **Diff**: compares two traces. It shows *where* they differ first, and often *why*.
 #
 # This chapter plays it through: a port is written, it has a bug, and the three find it.
 
@@ -230,7 +230,7 @@ print(f"GELU itself, between -4 and 4: at most {abs(exact - by_tanh(None, x)).ma
 #
 # ## Exercises
 #
-# 1. Put the bug of a colleague into `my_window` (forget the scale, say) and look at the picture of the rows. What
-#    tells it apart?
-# 2. `led-ref vectors check tests/vectors/v1 --level L1` in a checkout: let led_ref itself be asked.
-# 3. Write L1's seven operations in the language you like best, and let `--cmd` ask them.
+# 1. Put the bug of a colleague into `my_window` (forget the scale, say) and look at the picture of the rows. How
+#    does it differ?
+# 2. `led-ref vectors check tests/vectors/v1 --level L1` in a checkout: check led_ref itself.
+# 3. Write L1's seven operations in the language you like best, and check them with `--cmd`.

@@ -212,12 +212,12 @@ def write_table(rows: list[dict[str, Any]]) -> None:
     DATA.write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
     seen = [row for row in rows if row["seen"]]
     text = (
-        "# What the kernels' tests would see\n\n"
+        "# Mutation testing of the kernels\n\n"
         "Written by `python tests/kernels/kernel_mutants.py`. Each barrier and each check of "
         "`backends/led_backends/kernels.cu` was taken out by itself, and each comparison moved by one; the kernel then "
-        f"ran on the CPU on up to {SHAPES} drawn cases in three schedules (`tests/kernels`). {len(seen)} of {len(rows)} were "
-        "seen; for each of the others the table says why it changes nothing that could be seen. The number after a kernel's "
-        "name is the case's.\n\n| kernel | line | instead | seen by |\n|---|---|---|---|\n"
+        f"ran on the CPU on up to {SHAPES} drawn cases in three schedules (`tests/kernels`). {len(seen)} of {len(rows)} "
+        "mutants were killed; for each survivor the table says why it changes no result. The number after a kernel's name "
+        "is the number of the case.\n\n| kernel | line | instead | killed by |\n|---|---|---|---|\n"
     )
     for row in rows:
         # As HTML: a bar in a code span of a table is shown by some readers of Markdown with its backslash.
@@ -225,7 +225,7 @@ def write_table(rows: list[dict[str, Any]]) -> None:
             f"<code>{html.escape(str(row[name])).replace('|', '&#124;')}</code>" for name in ("line", "old", "new")
         )
         instead = "no barrier" if row["kind"] == "barrier" else f"{old} → {new}"
-        said = row["seen"] or f"*nobody: {row['why']}*"
+        said = row["seen"] or f"*survives: {row['why']}*"
         text += f"| {row['kernel'] or 'all'} | {line} | {instead} | {said.replace('|', chr(92) + '|')} |\n"
     TABLE.write_text(text, "utf-8")
 

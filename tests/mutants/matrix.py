@@ -1,4 +1,4 @@
-"""The kill matrix as a page: docs/planted_bugs.md, and the same as data: docs/data/kill_matrix.json."""
+"""The result of mutation testing as a page: docs/mutation_testing.md, and as data: docs/data/kill_matrix.json."""
 
 import datetime
 import json
@@ -9,7 +9,7 @@ from typing import Any
 
 from mutants import ROOT, all_mutants
 
-PAGE = ROOT / "docs" / "planted_bugs.md"
+PAGE = ROOT / "docs" / "mutation_testing.md"
 DATA = ROOT / "docs" / "data" / "kill_matrix.json"
 BEGIN, END = "<!-- written by tests/mutants/run.py --markdown -->", "<!-- end of what is written -->"
 
@@ -63,12 +63,12 @@ def _page(made: dict[str, Any], rows: list[dict[str, Any]], judges: list[str]) -
     """The tables, one for each area."""
     killed = " and ".join(f"{count} by the {judge}" for judge, count in made["killed"].items())
     lines = [
-        f"\n{made['mutants']} bugs: {killed}, each by a wrong value. {made['let pass by the vectors']} are let pass by the "
-        f"vectors, and the table says why. Written on {made['date']} at {made['commit']} ({made['machine']}); a bug"
+        f"\n{made['mutants']} mutants: {killed}, each by a wrong value. {made['let pass by the vectors']} survive the "
+        f"vectors, and the table says why. Written on {made['date']} at {made['commit']} ({made['machine']}); a mutant"
         " was run again only where it, its file or a file that judges it had changed since its last run.",
     ]
     for area in dict.fromkeys(row["area"] for row in rows):
-        lines += [f"\n### In the {area}\n", "| bug | what is wrong | " + " | ".join(judges) + " |"]
+        lines += [f"\n### In the {area}\n", "| mutant | what is wrong | " + " | ".join(judges) + " |"]
         lines.append("|---|---|" + "---|" * len(judges))
         for row in rows:
             if row["area"] == area:
@@ -78,10 +78,10 @@ def _page(made: dict[str, Any], rows: list[dict[str, Any]], judges: list[str]) -
 
 
 def _cell(row: dict[str, Any], judge: str) -> str:
-    """Who told the bug; for one that is let pass, why."""
+    """What killed the mutant; for one that may survive, why."""
     said = row[judge]
     if _is_let_pass(row, judge):
-        return f"let pass: {_escaped(row['accepted'])}"
+        return f"survives: {_escaped(row['accepted'])}"
     if said["verdict"] != "killed":
         return f"**{said['verdict']}**"
     return f"`{said['by'].rsplit('::', 1)[-1].split('[')[0].removeprefix('test_')}`"

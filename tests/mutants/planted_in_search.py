@@ -93,7 +93,7 @@ PLANTED = [
         "parents-forgotten", BEAM,
         "parents = _as_rows(beams.running.rows_BXL[:, :, beams.length - 1 - beams.prompt_length]).astype(np.int64)",
         "parents = np.arange(len(new_ids))",
-        "The model is not told that beams have changed places.",
+        "The model ignores that beams have changed places.",
     ),
     (
         # Another document's beams would be refused by the cache: a crash, which does not count.

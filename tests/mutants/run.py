@@ -2,7 +2,7 @@
 
     python tests/mutants/run.py                     all that has not been run since its file or the tests changed
     python tests/mutants/run.py --only pre-norm     one (or more), whatever is known already
-    python tests/mutants/run.py --markdown          write docs/planted_bugs.md and docs/data/kill_matrix.json, run nothing
+    python tests/mutants/run.py --markdown          write docs/mutation_testing.md and docs/data/kill_matrix.json, run nothing
 
 A bug is planted in a copy of the package and its tests in a temporary folder; the checkout is never touched. There
     (a) the property tests run until one fails because a value is not what it should be, and
@@ -229,7 +229,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="run these, known or not")
     parser.add_argument("--judge", choices=["properties", "vectors"], help="ask one judge only")
     parser.add_argument("--jobs", type=int, default=1, choices=[1, 2], help="how many at a time")
-    parser.add_argument("--markdown", action="store_true", help="write the kill matrix from what is known")
+    parser.add_argument("--markdown", action="store_true", help="write the page and its data from what is known")
     options = parser.parse_args()
     if options.markdown:
         write_documents(known_results(), judges())
