@@ -152,7 +152,19 @@ class Backend(Protocol):
         ...
 
     def gelu(self, x: Array) -> Array:
-        """`x * (1 + erf(x / sqrt 2)) / 2`. May overwrite x."""
+        """`x (1 + erf(x / sqrt 2)) / 2`. May overwrite x, as may the three other activation functions."""
+        ...
+
+    def relu(self, x: Array) -> Array:
+        """`max(x, 0)`."""
+        ...
+
+    def silu(self, x: Array) -> Array:
+        """`x / (1 + exp(-x))`, without overflow."""
+        ...
+
+    def gelu_new(self, x: Array) -> Array:
+        """`x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2`: gelu's approximation, without overflow."""
         ...
 
     def split_heads(self, x_BTD: Array, heads: int, queries: int = 0) -> Array:

@@ -10,10 +10,10 @@ What is not here: memory transfers, kernels, any thought of speed (each line is 
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from led_backends.contract import Array, Band, CompactWeight, Weight
-from led_backends.gelu_tail import CENTRE, tail_coefficients
+from led_backends.gelu_tail import CENTRE, GELU_NEW_IS_FLAT, tail_coefficients
 
 LAYER_NORM_EPS = 1e-5
 
@@ -79,6 +79,29 @@ class PlainOperations:
             ratio = ratio * s + coefficient
         x[...] = xp.maximum(y, 0) - a * ratio * xp.exp(a * a * -0.5)
         return x
+
+    def relu(self, x: Array) -> Array:
+        """`max(x, 0)`, in place."""
+        return cast(Array, self.xp.maximum(x, 0, out=x))
+
+    def silu(self, x: Array) -> Array:
+        """`x sigmoid(x)`, in place."""
+        y = self._wide(x)
+        x[...] = y * self._sigmoid(y)
+        return x
+
+    def gelu_new(self, x: Array) -> Array:
+        """`x sigmoid(2 u)`, in place, since `(1 + tanh(u)) / 2 = sigmoid(2 u)` (numpy_activations.py)."""
+        y = self._wide(x)
+        inner = self.xp.clip(y, -GELU_NEW_IS_FLAT, GELU_NEW_IS_FLAT)
+        x[...] = y * self._sigmoid(2 * math.sqrt(2 / math.pi) * (inner + 0.044715 * inner**3))
+        return x
+
+    def _sigmoid(self, z: Array) -> Array:
+        """`1 / (1 + exp(-z))`; exp is given negative numbers only, so it cannot overflow."""
+        power = self.xp.exp(-self.xp.abs(z))
+        quotient: Array = self.xp.where(z < 0, power, 1) / (1 + power)
+        return quotient
 
     def split_heads(self, x_BTD: Array, heads: int, queries: int = 0) -> Array:
         """Dense, for however many queries."""

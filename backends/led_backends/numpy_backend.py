@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from led_backends.contract import Array, Band, CompactWeight, HostArray, Weight
-from led_backends.gelu_tail import CENTRE, tail_coefficients
+from led_backends.numpy_activations import gelu_in_place, gelu_new_in_place, relu_in_place, silu_in_place
 from led_backends.numpy_tiles import (
     FEW_ROWS,
     KEYS,
@@ -172,14 +172,26 @@ class NumpyBackend:
 
     def gelu(self, x: Array) -> Array:
         """`max(x, 0) - |x| Phi(-|x|)`, in place (gelu_tail.py says why this form)."""
+        return self._in_place(gelu_in_place, x)
+
+    def relu(self, x: Array) -> Array:
+        """`max(x, 0)`, in place."""
+        return self._in_place(relu_in_place, x)
+
+    def silu(self, x: Array) -> Array:
+        """`x sigmoid(x)`, in place."""
+        return self._in_place(silu_in_place, x)
+
+    def gelu_new(self, x: Array) -> Array:
+        """`x sigmoid(2 u)`, in place, since `(1 + tanh(u)) / 2 = sigmoid(2 u)` (numpy_activations.py)."""
+        return self._in_place(gelu_new_in_place, x)
+
+    def _in_place(self, activate: Callable[[Array], None], x: Array) -> Array:
+        """Let `activate` overwrite x, one cache-sized piece at a time."""
         if not x.flags.c_contiguous:
-            raise ValueError("gelu works in place and needs a contiguous array.")
-        flat, coefficients = x.reshape(-1), _coefficients(x.dtype)
-
-        def activate(piece: slice) -> None:
-            _gelu_in_place(flat[piece], coefficients)
-
-        spread(activate, list(slices(len(flat), CHUNK)), self.threads, products=False)
+            raise ValueError("An activation works in place and needs a contiguous array.")
+        flat = x.reshape(-1)
+        spread(activate, [flat[piece] for piece in slices(len(flat), CHUNK)], self.threads, products=False)
         return x
 
     def split_heads(self, x_BTD: Array, heads: int, queries: int = 0) -> Array:
@@ -337,32 +349,6 @@ def _band_corners(first: int, queries: int, keys: int, radius: int) -> tuple[tup
             hidden.flags.writeable = False
             pieces.append((columns, hidden))
     return tuple(pieces)
-
-
-@lru_cache(maxsize=2)
-def _coefficients(dtype: np.dtype[Any]) -> list[Any]:
-    """The polynomial of gelu_tail.py, as numbers of a dtype."""
-    return [dtype.type(c) for c in tail_coefficients(dtype.name)]
-
-
-def _gelu_in_place(x: Array, coefficients: Sequence[Any]) -> None:
-    """GELU of one cache-sized piece, overwriting it."""
-    number = x.dtype.type
-    a = np.abs(x)
-    s, tail = a - number(CENTRE), a + number(CENTRE)
-    s /= tail
-    np.multiply(s, coefficients[-1], out=tail)  # R(s) by Horner's rule
-    for coefficient in coefficients[-2:0:-1]:
-        tail += coefficient
-        tail *= s
-    tail += coefficients[0]
-    tail *= a  # |x| Phi(-|x|), its exponential last
-    np.multiply(a, a, out=s)
-    s *= number(-0.5)
-    tail *= np.exp(s, out=s)
-    x += a  # max(x, 0) = (x + |x|) / 2 without rounding, and faster than NumPy's maximum of an array and a number
-    x *= number(0.5)
-    x -= tail
 
 
 def _processors() -> int:

@@ -133,6 +133,14 @@ def test_gelu(check, backend, rng):
         backend.gelu(backend.to_device(np.ones((3, 5), "float32")).T)
 
 
+@pytest.mark.parametrize("name", ["relu", "silu", "gelu_new"])
+def test_another_activation(check, backend, rng, name):
+    check(name, np.concatenate([rng.normal(size=(3, 101)) * 3, [[-200.0] * 101, [200.0] * 101]]), launches=[])
+    x = backend.to_device(np.full((2, 3), np.nan, "float16"))
+    assert getattr(backend, name)(x) is x
+    assert np.isnan(backend.to_host(x)).all()
+
+
 def test_hide_and_softmax(check, backend, dtype, rng):
     scores, may_look = rng.normal(size=(2, 3, 300)), rng.random((3, 300)) < 0.5
     may_look[1] = False

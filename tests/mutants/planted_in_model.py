@@ -10,6 +10,7 @@ HEADS = "led_ref/model/heads.py"
 FOLDING = "led_ref/model/folding.py"
 CACHE = "led_ref/model/kv_cache.py"
 BACKEND = "backends/led_backends/numpy_backend.py"
+ACTIVATIONS = "backends/led_backends/numpy_activations.py"
 
 PLANTED = [
     # ---- the band ----
@@ -208,12 +209,11 @@ PLANTED = [
         "LayerNorm's eps is added to the standard deviation.",
     ),
     (
-        "tanh-gelu", BACKEND, "_gelu_in_place(flat[piece], coefficients)",
-        "z = flat[piece]; z *= 0.5 + 0.5 * np.tanh(0.7978845608028654 * (z + 0.044715 * z**3))",
+        "tanh-gelu", BACKEND, "self._in_place(gelu_in_place, x)", "self._in_place(gelu_new_in_place, x)",
         "GELU is the approximation with tanh.",
     ),
     (
-        "relu-for-gelu", BACKEND, "    x -= tail\n", "    pass\n",
+        "relu-for-gelu", ACTIVATIONS, "    x -= tail\n", "    pass\n",
         "GELU's tail is missing: what is left is ReLU.",
     ),
     # ---- the decoder ----

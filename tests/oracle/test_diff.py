@@ -335,7 +335,7 @@ PLANTED = [
      "x_TD[positions_G], params.query", f"{LOCAL}.query_global.output"),
     ("global tokens see padding", f"{MODEL}/global_attention.py",
      "None if mask.unmasked_T.all() else backend.to_device(mask.unmasked_T)", "None", f"{LOCAL}.global_scores"),
-    ("tanh GELU", f"{MODEL}/ops.py", "hidden_XF = backend.gelu(hidden_XF)",
+    ("tanh GELU", f"{MODEL}/ops.py", "hidden_XF = activation(hidden_XF)",
      "import numpy as np; y = hidden_XF; "
      "hidden_XF = y * (1 + np.tanh(math.sqrt(2 / math.pi) * (y + 0.044715 * y**3))) / 2",
      "led.encoder.layers.0.activation_fn.output"),

@@ -16,6 +16,7 @@ from stand_in.running import fetched
 
 from led_backends.numpy_backend import NumpyBackend
 from led_ref.classes.led import LEDForConditionalGeneration
+from led_ref.config import ACTIVATIONS
 from led_ref.model.intermediates import ListeningTap
 
 # The same formulas, other orders of summing: float64 as in tests/model; float32 some 1e-6 of numbers of size 1 to 10, two
@@ -69,6 +70,18 @@ def test_a_forward_pass_is_that_of_the_cpu(dtype, globals_of_first):
         assert a.shape == b.shape
         assert a.dtype == dtype
         np.testing.assert_allclose(a, b, rtol=0, atol=CLOSE[dtype])  # NaN of dirty memory would be seen here
+
+
+@pytest.mark.parametrize("dtype", CLOSE)
+@pytest.mark.parametrize("activation", ACTIVATIONS[1:])
+def test_each_activation_is_that_of_the_cpu(dtype, activation):
+    ids = np.array([[2, 5, 7]] * 2)
+    ours, theirs = (
+        model(dtype, device=device, activation_function=activation)(**call(), decoder_input_ids=ids).to_numpy().logits
+        for device in (True, False)
+    )
+    assert ours.dtype == dtype
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=CLOSE[dtype])
 
 
 @pytest.mark.parametrize("changes", [{}, {"encoder_attention_heads": 5, "attention_window": 94}], ids=["band", "wide"])

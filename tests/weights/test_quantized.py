@@ -48,7 +48,7 @@ def leaves(tree, path=""):
     elif isinstance(tree, tuple):
         for i, layer in enumerate(tree):
             yield from leaves(layer, f"{path}.{i}")
-    elif tree is not None:  # a head that is not there
+    elif tree is not None and not isinstance(tree, str):  # None: the head of another class; str: the activation's name
         yield path, tree
 
 
