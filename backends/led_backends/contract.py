@@ -57,45 +57,26 @@ class Band:
     local_S: Array | None
 
 
-@dataclass(frozen=True)
-class CompactWeight:
-    """A matrix that is kept smaller than it is computed with. `weight[rows]` are dense rows, as with an array.
+class Weight(Protocol):
+    """A linear map's matrix (out, in) or a table, as a backend keeps it: an array, or something smaller (compact.py).
 
-    The kinds are in compact.py. Backends multiply with one a tile at a time, so that no large matrix is ever dense as a whole.
-
-    Args:
-        shape: (out, in).
-        dtype: of the numbers that its rows become: what is computed in.
+    It is opaque: only `linear`, `linears` and `rows` of its backend read its numbers.
     """
 
-    shape: tuple[int, int]
-    dtype: np.dtype[Any]
-
-    def __len__(self) -> int:
-        """How many rows."""
-        return self.shape[0]
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(out, in)."""
+        ...
 
     @property
     def size(self) -> int:
-        """How many numbers."""
-        return self.shape[0] * self.shape[1]
+        """The number of its numbers."""
+        ...
 
-    def tile(self, rows: Any) -> tuple[Array, Array | None]:
-        """Some rows, dense, and what each of them is still to be multiplied with; None: nothing."""
-        raise NotImplementedError
-
-    def __getitem__(self, rows: Any) -> Array:
-        """Some rows, dense."""
-        numbers, scales = self.tile(rows)
-        return numbers if scales is None else numbers * scales[..., None]
-
-    def on(self, to_device: Callable[[HostArray], Array]) -> "CompactWeight":
-        """The same with its arrays on a device."""
-        raise NotImplementedError
-
-
-# A linear map's matrix or a table: `weight[rows]` are dense rows whichever it is.
-Weight: TypeAlias = Array | CompactWeight
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of its numbers once they are read: what is computed in."""
+        ...
 
 
 class Backend(Protocol):
@@ -136,12 +117,16 @@ class Backend(Protocol):
     def linear(self, x: Array, weight: Weight, bias: Array) -> Array:
         """`x @ weight.T + bias`: x (..., in), weight (out, in), bias (out,) -> (..., out).
 
-        Of a CompactWeight only a tile of rows is dense at a time.
+        Of a weight that is kept smaller only a tile of rows is dense at a time.
         """
         ...
 
     def linears(self, x: Array, maps: Sequence[tuple[Weight, Array]]) -> list[Array]:
         """`linear` of the same x for each (weight, bias): few rows may be taken through all of them at once."""
+        ...
+
+    def rows(self, weight: Weight, which: slice | Array | None = None) -> Array:
+        """Rows of a weight as numbers: a slice of them, those of an array of row numbers, or all: (..., in)."""
         ...
 
     def layer_norm(self, x: Array, weight: Array, bias: Array, update: Array | None = None) -> Array:

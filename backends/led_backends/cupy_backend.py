@@ -21,11 +21,11 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
+from led_backends.compact import CompactWeight, rows_of
 from led_backends.contract import (
     Array,
     BackendUnavailableError,
     Band,
-    CompactWeight,
     DeviceMemoryError,
     HostArray,
     Weight,
@@ -133,7 +133,7 @@ class CupyBackend(PlainOperations):
             return super().linear(x, weight, bias)
         outputs, width = weight.shape
         out: Array = self.xp.empty((*x.shape[:-1], outputs), x.dtype)
-        arguments = (self._dense(x), self._dense(weight), self._dense(bias), out, *_ints(rows, width, outputs))
+        arguments = (self._dense(x), self._dense(rows_of(weight)), self._dense(bias), out, *_ints(rows, width, outputs))
         most = 1 << (rows - 1).bit_length()  # compiled for 1, 2, 4, 8 and 16 rows
         self._launch("linear_few", x, outputs * WARP, 256, *arguments, of=most)
         return out

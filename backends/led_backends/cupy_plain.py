@@ -12,7 +12,8 @@ import math
 from collections.abc import Sequence
 from typing import Any, cast
 
-from led_backends.contract import Array, Band, CompactWeight, Weight
+from led_backends.compact import CompactWeight, rows_of
+from led_backends.contract import Array, Band, Weight
 from led_backends.gelu_tail import CENTRE, GELU_NEW_IS_FLAT, tail_coefficients
 
 LAYER_NORM_EPS = 1e-5
@@ -52,13 +53,17 @@ class PlainOperations:
                 part = rows @ tile.T
                 y[:, share] = part if scales is None else part * scales
         else:
-            y = rows @ weight.T
+            y = rows @ rows_of(weight).T
         y += bias
         return y.reshape(*x.shape[:-1], weight.shape[0])
 
     def linears(self, x: Array, maps: Sequence[tuple[Weight, Array]]) -> list[Array]:
         """`linear` for each (weight, bias)."""
         return [self.linear(x, weight, bias) for weight, bias in maps]
+
+    def rows(self, weight: Weight, which: slice | Array | None = None) -> Array:
+        """Rows of a weight as numbers."""
+        return rows_of(weight, which)
 
     def layer_norm(self, x: Array, weight: Array, bias: Array, update: Array | None = None) -> Array:
         """`(y - mean) / sqrt(variance + 1e-5) * weight + bias` of y = x (+ update), rounded once."""

@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from led_backends.contract import Array, Band, CompactWeight, HostArray, Weight
+from led_backends.compact import CompactWeight, rows_of, tile_of
+from led_backends.contract import Array, Band, HostArray, Weight
 from led_backends.numpy_activations import gelu_in_place, gelu_new_in_place, relu_in_place, silu_in_place
 from led_backends.numpy_tiles import (
     FEW_ROWS,
@@ -105,7 +106,7 @@ class NumpyBackend:
         share of the rows. A CompactWeight becomes numbers as it is used, so it is shared out itself, in small pieces.
         """
         rows = x.reshape(-1, x.shape[-1])
-        results = [np.empty((len(rows), len(weight)), rows.dtype) for weight, _ in maps]
+        results = [np.empty((len(rows), weight.shape[0]), rows.dtype) for weight, _ in maps]
         few = len(rows) <= FEW_ROWS
         alone = inside_a_piece() or (few and sum(weight.size for weight, _ in maps) < SMALL)
         threads = 1 if alone else self.threads
@@ -113,34 +114,34 @@ class NumpyBackend:
         def multiply(parts: Parts) -> None:
             for n, part in parts:
                 (weight, bias), y = maps[n], results[n]
-                if isinstance(weight, CompactWeight):
-                    tile, scales = weight.tile(part)
+                if few or compact[n]:  # a part of the outputs
+                    tile, scales = tile_of(weight, part)
                     y = y[:, part]
                     tiled_product(rows, tile, WEIGHT_ROWS if few else len(tile), y)
                     if scales is not None:
                         y *= scales
                     y += bias[part]
-                elif few:
-                    y = y[:, part]
-                    tiled_product(rows, weight[part], WEIGHT_ROWS, y)
-                    y += bias[part]
-                else:
-                    np.matmul(rows[part], weight.T, out=y[part])
+                else:  # a part of the rows of x
+                    np.matmul(rows[part], rows_of(weight).T, out=y[part])
                     y[part] += bias
 
         compact = [isinstance(weight, CompactWeight) for weight, _ in maps]
         pieces: list[Parts] = []
         if few:
-            lengths = tuple([0 if compact[n] else len(weight) for n, (weight, _) in enumerate(maps)])
+            lengths = tuple([0 if compact[n] else weight.shape[0] for n, (weight, _) in enumerate(maps)])
             pieces += shares(lengths, threads)
         for n, (weight, _) in enumerate(maps):
             if compact[n]:
                 most = max(1, (DENSE if few else SMALL) // (WEIGHT_ROWS * rows.shape[-1])) * WEIGHT_ROWS
-                pieces += [[(n, part)] for part in slices(len(weight), min(share(len(weight), threads), most))]
+                pieces += [[(n, part)] for part in slices(weight.shape[0], min(share(weight.shape[0], threads), most))]
             elif not few:
                 pieces += [[(n, part)] for part in slices(len(rows), min(share(len(rows), threads), BLOCK_ROWS))]
         self._spread(multiply, pieces)
         return [y.reshape(*x.shape[:-1], y.shape[-1]) for y in results]
+
+    def rows(self, weight: Weight, which: slice | Array | None = None) -> Array:
+        """Rows of a weight as numbers."""
+        return rows_of(weight, which)
 
     def layer_norm(self, x: Array, weight: Array, bias: Array, update: Array | None = None) -> Array:
         """LayerNorm of x, or of x + update, over rows that stay in cache. Leaves both alone.

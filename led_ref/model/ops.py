@@ -82,13 +82,13 @@ def feed_forward(
 
 def embed_tokens(ids_BT: HostArray, shared_VD: Weight, backend: Backend) -> Array:
     """Row `id` of the embedding table for every token: (B, T) -> (B, T, D). Ids were checked at the door."""
-    return shared_VD[backend.to_device(ids_BT)]
+    return backend.rows(shared_VD, backend.to_device(ids_BT))
 
 
 def add_positions(
     x_BTD: Array, positions_PD: Weight, norm: LayerNorm, backend: Backend, *, first: int = 0, tap: Tap = SILENT
 ) -> Array:
     """`LayerNorm(x + P[first], x + P[first + 1], ...)`: positions count from 0 and ignore the mask. No sqrt(D) scale."""
-    positions_TD = positions_PD[first : first + x_BTD.shape[1]]
+    positions_TD = backend.rows(positions_PD, slice(first, first + x_BTD.shape[1]))
     tap("embed_positions.output", positions_TD)
     return add_and_norm(x_BTD, positions_TD, norm, backend, tap.at("layernorm_embedding"))

@@ -3,7 +3,7 @@
 Beside its tensors a layer says which activation function its feed-forward has.
 
 A linear map's weight is (out, in), as in the checkpoint, and acts as `y = x @ weight.T + bias`.
-A matrix or table may be kept smaller than it is computed with (led_backends/compact.py); `weight[rows]` are numbers either way.
+A Weight is opaque: the backend may keep it smaller than it computes with, and only the backend reads its numbers.
 The fields are named after the checkpoint's modules; `led_ref/weights/keys.py` holds the one table between the two.
 """
 

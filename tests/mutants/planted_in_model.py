@@ -134,8 +134,8 @@ PLANTED = [
         "Local queries come from the global projection.",
     ),
     (
-        "global-key-local-weights", GLOBAL, "folded_scores(q_HGK, x_TD, params.key_global)",
-        "folded_scores(q_HGK, x_TD, params.key)",
+        "global-key-local-weights", GLOBAL, "folded_scores(q_HGK, x_TD, params.key_global, backend)",
+        "folded_scores(q_HGK, x_TD, params.key, backend)",
         "Few global queries meet the local keys.",
     ),
     (
@@ -149,8 +149,8 @@ PLANTED = [
         "The values' bias is lost when the projection is folded.",
     ),
     (
-        "folded-key-bias", GLOBAL, "folded_values(probs_HGT, x_TD, params.value_global)",
-        "folded_values(probs_HGT, x_TD, type(params.value_global)(params.value_global.weight, params.key_global.bias))",
+        "folded-key-bias", GLOBAL, "folded_values(probs_HGT, x_TD, params.value_global, backend)",
+        "folded_values(probs_HGT, x_TD, type(params.key)(params.value_global.weight, params.key_global.bias), backend)",
         "The folded values get the keys' bias.",
     ),
     (
@@ -177,8 +177,8 @@ PLANTED = [
     ),
     # ---- embeddings, blocks ----
     (
-        "positions-plus-two", OPS, "positions_PD[first : first + x_BTD.shape[1]]",
-        "positions_PD[first + 2 : first + 2 + x_BTD.shape[1]]",
+        "positions-plus-two", OPS, "slice(first, first + x_BTD.shape[1])",
+        "slice(first + 2, first + 2 + x_BTD.shape[1])",
         "Positions begin at 2, as in BART.",
     ),
     (

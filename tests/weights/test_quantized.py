@@ -9,8 +9,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from test_load import FC1, load
 
-from led_backends.compact import HalfWeight
-from led_backends.contract import CompactWeight
+from led_backends.compact import CompactWeight, HalfWeight
 from led_ref.classes.led import LEDForConditionalGeneration
 from led_ref.config import LEDConfig
 from led_ref.errors import CheckpointError, InputError
