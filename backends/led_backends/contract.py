@@ -111,7 +111,7 @@ class Backend(Protocol):
         ...
 
     def to_host(self, array: Array) -> HostArray:
-        """The same values as a NumPy array. On a GPU this waits for the device."""
+        """The same values as a NumPy array; a NumPy array itself is returned as it is. A GPU is waited for."""
         ...
 
     def linear(self, x: Array, weight: Weight, bias: Array) -> Array:
@@ -150,6 +150,13 @@ class Backend(Protocol):
 
     def gelu_new(self, x: Array) -> Array:
         """`x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2`: gelu's approximation, without overflow."""
+        ...
+
+    def clamp_overflow(self, x: Array) -> Array:
+        """X (B, ...); in float16, each document that holds an infinity or a NaN is clamped to +-(65504 - 1000).
+
+        NaN stays NaN. In other dtypes the result is x itself.
+        """
         ...
 
     def split_heads(self, x_BTD: Array, heads: int, queries: int = 0) -> Array:

@@ -18,6 +18,8 @@ from led_backends.gelu_tail import CENTRE, GELU_NEW_IS_FLAT, tail_coefficients
 
 LAYER_NORM_EPS = 1e-5
 
+FLOAT16_LIMIT = 64512  # 65504 - 1000 as float16 rounds it: transformers clamps to it what overflowed
+
 # Scores that `attend` makes at a time, at most: 256 MiB of float32. With many queries to many keys they would be the
 # largest array of all, and nobody needs them at once.
 SCORES_AT_A_TIME = 1 << 26
@@ -107,6 +109,16 @@ class PlainOperations:
         power = self.xp.exp(-self.xp.abs(z))
         quotient: Array = self.xp.where(z < 0, power, 1) / (1 + power)
         return quotient
+
+    def clamp_overflow(self, x: Array) -> Array:
+        """Whether a document overflowed is a number on the device, so no host waits for it: its limit is inf or 64512."""
+        if x.dtype.char != "e":
+            return x
+        xp, of_document = self.xp, tuple(range(1, x.ndim))
+        is_finite_B = xp.isfinite(x).all(of_document, keepdims=True)
+        limit_B = xp.where(is_finite_B, math.inf, FLOAT16_LIMIT).astype(x.dtype)
+        below = xp.minimum(x, limit_B)  # which keeps NaN; CuPy's clip may not
+        return cast(Array, xp.maximum(below, -limit_B, out=below))
 
     def split_heads(self, x_BTD: Array, heads: int, queries: int = 0) -> Array:
         """Dense, for however many queries."""

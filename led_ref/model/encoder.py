@@ -79,7 +79,8 @@ def encoder_layer(
     x_BTD = add_and_norm(x_BTD, update_BTD, params.self_attn_layer_norm, backend, tap.at("self_attn_layer_norm"))
 
     update_BTD = feed_forward(x_BTD, params, backend, tap)
-    return add_and_norm(x_BTD, update_BTD, params.final_layer_norm, backend, tap.at("final_layer_norm"))
+    x_BTD = add_and_norm(x_BTD, update_BTD, params.final_layer_norm, backend, tap.at("final_layer_norm"))
+    return backend.clamp_overflow(x_BTD)  # in float16 alone
 
 
 def longformer_self_attention(

@@ -179,6 +179,12 @@ def test_attend_with_many_queries_or_wide_heads_is_products(check, monkeypatch, 
         check("attend", q, k, v, rng.random((*mask, 19)) < 0.5)
 
 
+def test_what_lies_on_the_host_already_is_returned_as_it_is(backend):
+    host = np.arange(3.0)
+    assert backend.to_host(host) is host
+    assert NumpyBackend().to_host(host) is host
+
+
 def test_tiles_take_all_heads_and_blocks_cover_the_rows(backend):
     seen = []
     assert backend.for_each_tile(seen.append, 13) is None

@@ -9,6 +9,7 @@ import pytest
 from threadpoolctl import threadpool_info
 
 import led_backends
+from led_backends.cupy_plain import PlainOperations
 from led_backends.numpy_backend import CHUNK, NumpyBackend
 
 DTYPES = ("float32", "float64")
@@ -92,6 +93,14 @@ def test_an_activation_works_in_place_or_refuses(name):
     assert activation(x) is x
     with pytest.raises(ValueError, match="contiguous"):
         activation(np.ones((5, 3), np.float32).T)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_no_clamp_where_float16_is_not_computed_in(dtype):
+    x = np.array([[np.inf, 1e5, np.nan]], dtype)
+    for operations in (NumpyBackend(), PlainOperations(np)):
+        assert operations.clamp_overflow(x) is x
+    np.testing.assert_array_equal(x, np.array([[np.inf, 1e5, np.nan]], dtype))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

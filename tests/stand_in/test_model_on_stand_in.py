@@ -14,6 +14,7 @@ from stand_in.cupy_stand_in import counting, installed, no_sync
 from stand_in.kernel_twins import register
 from stand_in.running import fetched
 
+from led_backends.cupy_plain import FLOAT16_LIMIT
 from led_backends.numpy_backend import NumpyBackend
 from led_ref.classes.led import LEDForConditionalGeneration
 from led_ref.config import ACTIVATIONS
@@ -94,6 +95,23 @@ def test_the_encoder_waits_for_nothing(documents, changes):
     assert {name.partition("<")[0] for name in counts.launches} == {"layer_norm", "gelu", "band_softmax", "linear_few"}
     expected = model("float32", device=False, **changes).encoder(**call(documents, 1100)).last_hidden_state
     np.testing.assert_allclose(out.last_hidden_state.get(), expected, rtol=0, atol=CLOSE["float32"])
+
+
+def test_float16_states_that_overflow_are_clamped_on_the_device():
+    """As torch.clamp does, which keeps NaN; a document that holds finite numbers only stays as it is."""
+    reader = model("float16", device=True)
+    reader.params.encoder.layers[-1].final_layer_norm.weight[0] = 65504  # times normal numbers: some become infinite
+    with no_sync():
+        states = reader.encoder(**call()).last_hidden_state
+    assert states.dtype == np.float16
+    assert abs(fetched(states)).max() == FLOAT16_LIMIT
+
+    backend = reader.backend
+    x = np.array([[1, 65000, -65500], [np.inf, 65000, -65500], [-np.inf, np.nan, 3]], np.float16)[:, None]
+    clamped = backend.to_host(backend.clamp_overflow(backend.to_device(x)))
+    limit = float(np.float16(65504 - 1000))
+    expected = [[1, 65000, -65500], [limit, limit, -limit], [-limit, np.nan, 3]]
+    np.testing.assert_array_equal(clamped, np.array(expected, np.float16)[:, None], strict=True)
 
 
 @pytest.mark.parametrize(("beams", "prompt"), [(1, 1), (3, 1), (3, 4)])
