@@ -34,6 +34,9 @@ SINGLE_LABEL = "single_label_classification"
 MULTI_LABEL = "multi_label_classification"
 PROBLEM_TYPES = (REGRESSION, SINGLE_LABEL, MULTI_LABEL)
 
+# The activation functions of a feed-forward, by transformers' names; a backend has a method of each name.
+ACTIVATIONS = ("gelu", "relu", "silu", "gelu_new")
+
 # What transformers takes where config.json says nothing.
 _LABELS_UNLESS_GIVEN = 2
 
@@ -56,7 +59,7 @@ class LEDConfig:
         decoder_layerdrop: training only; kept, not used.
         use_cache: whether generation keeps the keys and values of what is written already.
         is_encoder_decoder: always True for LED.
-        activation_function: "gelu", the one with erf; no other is known for LED.
+        activation_function: of every feed-forward, one of `ACTIVATIONS`.
         d_model: D.
         dropout: training only; kept, not used.
         attention_dropout: training only; kept, not used.
@@ -120,10 +123,10 @@ class LEDConfig:
         _check_windows(self)
         _check_shape_of_heads(self)
         _check_special_ids(self)
-        if self.activation_function != "gelu":
+        if self.activation_function not in ACTIVATIONS:
             raise ConfigError(
-                f"activation_function is {self.activation_function!r}, but LED is defined with 'gelu' (the one with erf). "
-                "A checkpoint with another activation is not an LED; led_ref does not run it."
+                f"activation_function is {self.activation_function!r}; an LED has one of {', '.join(ACTIVATIONS)} "
+                "('gelu' is the one with erf, 'gelu_new' the one with tanh). Name one of them, or use another checkpoint."
             )
         if self.is_encoder_decoder is not True:
             raise ConfigError(

@@ -25,11 +25,11 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 
-from led_backends.contract import Array, CompactWeight, HostArray
+from led_backends.contract import Array, HostArray, Weight
 
 BLOCK = 64  # numbers that share an absmax in NF4
 SCALES_BLOCK = 256  # absmaxes that share one of their own in double quantization
@@ -54,6 +54,53 @@ CODE_BOOK = (
     0.7229568362236023,
     1.0,
 )
+
+
+@dataclass(frozen=True)
+class CompactWeight:
+    """A matrix that is kept smaller than it is computed with. `weight[rows]` are dense rows, as with an array.
+
+    Backends multiply with one a tile at a time, so that no large matrix is ever dense as a whole.
+
+    Args:
+        shape: (out, in).
+        dtype: of the numbers that its rows become: what is computed in.
+    """
+
+    shape: tuple[int, int]
+    dtype: np.dtype[Any]
+
+    def __len__(self) -> int:
+        """The number of rows."""
+        return self.shape[0]
+
+    @property
+    def size(self) -> int:
+        """The number of its numbers."""
+        return self.shape[0] * self.shape[1]
+
+    def tile(self, rows: Any) -> tuple[Array, Array | None]:
+        """Some rows, dense, and a scale for each that they still lack; None: no scales."""
+        raise NotImplementedError
+
+    def __getitem__(self, rows: Any) -> Array:
+        """Some rows, dense."""
+        numbers, scales = self.tile(rows)
+        return numbers if scales is None else numbers * scales[..., None]
+
+    def on(self, to_device: Callable[[HostArray], Array]) -> Self:
+        """The same with its arrays on a device."""
+        raise NotImplementedError
+
+
+def rows_of(weight: Weight, which: slice | Array | None = None) -> Array:
+    """Rows of any weight as numbers; all of them unless some are named."""
+    return cast(Array, weight)[slice(None) if which is None else which]
+
+
+def tile_of(weight: Weight, rows: slice) -> tuple[Array, Array | None]:
+    """Some rows of any weight, dense, and a scale for each that they still lack (`CompactWeight.tile`)."""
+    return weight.tile(rows) if isinstance(weight, CompactWeight) else (rows_of(weight, rows), None)
 
 
 @dataclass(frozen=True)

@@ -57,45 +57,26 @@ class Band:
     local_S: Array | None
 
 
-@dataclass(frozen=True)
-class CompactWeight:
-    """A matrix that is kept smaller than it is computed with. `weight[rows]` are dense rows, as with an array.
+class Weight(Protocol):
+    """A linear map's matrix (out, in) or a table, as a backend keeps it: an array, or something smaller (compact.py).
 
-    The kinds are in compact.py. Backends multiply with one a tile at a time, so that no large matrix is ever dense as a whole.
-
-    Args:
-        shape: (out, in).
-        dtype: of the numbers that its rows become: what is computed in.
+    It is opaque: only `linear`, `linears` and `rows` of its backend read its numbers.
     """
 
-    shape: tuple[int, int]
-    dtype: np.dtype[Any]
-
-    def __len__(self) -> int:
-        """How many rows."""
-        return self.shape[0]
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(out, in)."""
+        ...
 
     @property
     def size(self) -> int:
-        """How many numbers."""
-        return self.shape[0] * self.shape[1]
+        """The number of its numbers."""
+        ...
 
-    def tile(self, rows: Any) -> tuple[Array, Array | None]:
-        """Some rows, dense, and what each of them is still to be multiplied with; None: nothing."""
-        raise NotImplementedError
-
-    def __getitem__(self, rows: Any) -> Array:
-        """Some rows, dense."""
-        numbers, scales = self.tile(rows)
-        return numbers if scales is None else numbers * scales[..., None]
-
-    def on(self, to_device: Callable[[HostArray], Array]) -> "CompactWeight":
-        """The same with its arrays on a device."""
-        raise NotImplementedError
-
-
-# A linear map's matrix or a table: `weight[rows]` are dense rows whichever it is.
-Weight: TypeAlias = Array | CompactWeight
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of its numbers once they are read: what is computed in."""
+        ...
 
 
 class Backend(Protocol):
@@ -130,18 +111,22 @@ class Backend(Protocol):
         ...
 
     def to_host(self, array: Array) -> HostArray:
-        """The same values as a NumPy array. On a GPU this waits for the device."""
+        """The same values as a NumPy array; a NumPy array itself is returned as it is. A GPU is waited for."""
         ...
 
     def linear(self, x: Array, weight: Weight, bias: Array) -> Array:
         """`x @ weight.T + bias`: x (..., in), weight (out, in), bias (out,) -> (..., out).
 
-        Of a CompactWeight only a tile of rows is dense at a time.
+        Of a weight that is kept smaller only a tile of rows is dense at a time.
         """
         ...
 
     def linears(self, x: Array, maps: Sequence[tuple[Weight, Array]]) -> list[Array]:
         """`linear` of the same x for each (weight, bias): few rows may be taken through all of them at once."""
+        ...
+
+    def rows(self, weight: Weight, which: slice | Array | None = None) -> Array:
+        """Rows of a weight as numbers: a slice of them, those of an array of row numbers, or all: (..., in)."""
         ...
 
     def layer_norm(self, x: Array, weight: Array, bias: Array, update: Array | None = None) -> Array:
@@ -152,7 +137,26 @@ class Backend(Protocol):
         ...
 
     def gelu(self, x: Array) -> Array:
-        """`x * (1 + erf(x / sqrt 2)) / 2`. May overwrite x."""
+        """`x (1 + erf(x / sqrt 2)) / 2`. May overwrite x, as may the three other activation functions."""
+        ...
+
+    def relu(self, x: Array) -> Array:
+        """`max(x, 0)`."""
+        ...
+
+    def silu(self, x: Array) -> Array:
+        """`x / (1 + exp(-x))`, without overflow."""
+        ...
+
+    def gelu_new(self, x: Array) -> Array:
+        """`x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2`: gelu's approximation, without overflow."""
+        ...
+
+    def clamp_overflow(self, x: Array) -> Array:
+        """X (B, ...); in float16, each document that holds an infinity or a NaN is clamped to +-(65504 - 1000).
+
+        NaN stays NaN. In other dtypes the result is x itself.
+        """
         ...
 
     def split_heads(self, x_BTD: Array, heads: int, queries: int = 0) -> Array:

@@ -21,11 +21,11 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
+from led_backends.compact import CompactWeight, rows_of
 from led_backends.contract import (
     Array,
     BackendUnavailableError,
     Band,
-    CompactWeight,
     DeviceMemoryError,
     HostArray,
     Weight,
@@ -133,7 +133,7 @@ class CupyBackend(PlainOperations):
             return super().linear(x, weight, bias)
         outputs, width = weight.shape
         out: Array = self.xp.empty((*x.shape[:-1], outputs), x.dtype)
-        arguments = (self._dense(x), self._dense(weight), self._dense(bias), out, *_ints(rows, width, outputs))
+        arguments = (self._dense(x), self._dense(rows_of(weight)), self._dense(bias), out, *_ints(rows, width, outputs))
         most = 1 << (rows - 1).bit_length()  # compiled for 1, 2, 4, 8 and 16 rows
         self._launch("linear_few", x, outputs * WARP, 256, *arguments, of=most)
         return out
@@ -167,10 +167,14 @@ class CupyBackend(PlainOperations):
         self._launch("gelu", x, x.size, 256, x, np.int64(x.size))
         return x
 
-    @explained
-    def hide(self, scores: Array, may_look: Array) -> None:
-        """Minus infinity where `may_look` is False, in place."""
-        super().hide(scores, may_look)
+    relu = explained(PlainOperations.relu)
+    silu = explained(PlainOperations.silu)
+    gelu_new = explained(PlainOperations.gelu_new)
+    clamp_overflow = explained(PlainOperations.clamp_overflow)
+    hide = explained(PlainOperations.hide)
+    scores = explained(PlainOperations.scores)
+    band_attend = explained(PlainOperations.band_attend)
+    rows = explained(PlainOperations.rows)
 
     @explained
     def softmax(self, scores: Array) -> Array:
@@ -178,16 +182,6 @@ class CupyBackend(PlainOperations):
         if scores.dtype.char not in STORED_AS or not scores.size:
             return super().softmax(scores)
         return self._softmax_of_rows(self._dense(scores), 1, scores.shape[-1], Band(0, 0, None))
-
-    @explained
-    def scores(self, q_hQK: Array, k_hZK: Array) -> Array:
-        """`q @ k.T` for each head."""
-        return super().scores(q_hQK, k_hZK)
-
-    @explained
-    def band_attend(self, scores_hQZ: Array, v_hZK: Array, globals_: int, band: Band) -> Array:
-        """`band_softmax(scores) @ v`."""
-        return super().band_attend(scores_hQZ, v_hZK, globals_, band)
 
     def _products(self, a: Array, b: Array) -> Array:
         """`a @ b` of stacks of matrices; float16 by tensor cores, which `@` does not use (cupy_products.py)."""

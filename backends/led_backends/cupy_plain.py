@@ -10,12 +10,15 @@ What is not here: memory transfers, kernels, any thought of speed (each line is 
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
-from led_backends.contract import Array, Band, CompactWeight, Weight
-from led_backends.gelu_tail import CENTRE, tail_coefficients
+from led_backends.compact import CompactWeight, rows_of
+from led_backends.contract import Array, Band, Weight
+from led_backends.gelu_tail import CENTRE, GELU_NEW_IS_FLAT, tail_coefficients
 
 LAYER_NORM_EPS = 1e-5
+
+FLOAT16_LIMIT = 64512  # 65504 - 1000 as float16 rounds it: transformers clamps to it what overflowed
 
 # Scores that `attend` makes at a time, at most: 256 MiB of float32. With many queries to many keys they would be the
 # largest array of all, and nobody needs them at once.
@@ -52,13 +55,17 @@ class PlainOperations:
                 part = rows @ tile.T
                 y[:, share] = part if scales is None else part * scales
         else:
-            y = rows @ weight.T
+            y = rows @ rows_of(weight).T
         y += bias
         return y.reshape(*x.shape[:-1], weight.shape[0])
 
     def linears(self, x: Array, maps: Sequence[tuple[Weight, Array]]) -> list[Array]:
         """`linear` for each (weight, bias)."""
         return [self.linear(x, weight, bias) for weight, bias in maps]
+
+    def rows(self, weight: Weight, which: slice | Array | None = None) -> Array:
+        """Rows of a weight as numbers."""
+        return rows_of(weight, which)
 
     def layer_norm(self, x: Array, weight: Array, bias: Array, update: Array | None = None) -> Array:
         """`(y - mean) / sqrt(variance + 1e-5) * weight + bias` of y = x (+ update), rounded once."""
@@ -79,6 +86,39 @@ class PlainOperations:
             ratio = ratio * s + coefficient
         x[...] = xp.maximum(y, 0) - a * ratio * xp.exp(a * a * -0.5)
         return x
+
+    def relu(self, x: Array) -> Array:
+        """`max(x, 0)`, in place."""
+        return cast(Array, self.xp.maximum(x, 0, out=x))
+
+    def silu(self, x: Array) -> Array:
+        """`x sigmoid(x)`, in place."""
+        y = self._wide(x)
+        x[...] = y * self._sigmoid(y)
+        return x
+
+    def gelu_new(self, x: Array) -> Array:
+        """`x sigmoid(2 u)`, in place, since `(1 + tanh(u)) / 2 = sigmoid(2 u)` (numpy_activations.py)."""
+        y = self._wide(x)
+        inner = self.xp.clip(y, -GELU_NEW_IS_FLAT, GELU_NEW_IS_FLAT)
+        x[...] = y * self._sigmoid(2 * math.sqrt(2 / math.pi) * (inner + 0.044715 * inner**3))
+        return x
+
+    def _sigmoid(self, z: Array) -> Array:
+        """`1 / (1 + exp(-z))`; exp is given negative numbers only, so it cannot overflow."""
+        power = self.xp.exp(-self.xp.abs(z))
+        quotient: Array = self.xp.where(z < 0, power, 1) / (1 + power)
+        return quotient
+
+    def clamp_overflow(self, x: Array) -> Array:
+        """Whether a document overflowed is a number on the device, so no host waits for it: its limit is inf or 64512."""
+        if x.dtype.char != "e":
+            return x
+        xp, of_document = self.xp, tuple(range(1, x.ndim))
+        is_finite_B = xp.isfinite(x).all(of_document, keepdims=True)
+        limit_B = xp.where(is_finite_B, math.inf, FLOAT16_LIMIT).astype(x.dtype)
+        below = xp.minimum(x, limit_B)  # which keeps NaN; CuPy's clip may not
+        return cast(Array, xp.maximum(below, -limit_B, out=below))
 
     def split_heads(self, x_BTD: Array, heads: int, queries: int = 0) -> Array:
         """Dense, for however many queries."""

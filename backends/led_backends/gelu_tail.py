@@ -20,6 +20,7 @@ import numpy as np
 from numpy.polynomial import chebyshev
 
 CENTRE = 2.6
+GELU_NEW_IS_FLAT = 100  # beyond it gelu_new(x) is x or 0 to the last place, and x^3 may overflow
 DEGREES = {"float32": 6, "float64": 27}
 POINTS = 400  # where R is known to the fit
 LEAST_WEIGHT = 1e-5  # of a point at which a * exp(-a^2 / 2), and with it R's part in gelu(x), is next to nothing
@@ -40,7 +41,7 @@ def tail_coefficients(dtype_name: str) -> tuple[float, ...]:
     s = chebyshev.chebpts1(POINTS)
     a = CENTRE * (1 + s) / (1 - s)
     weight = np.maximum(a * np.exp(-(np.minimum(a, 30) ** 2) / 2), LEAST_WEIGHT)
-    fitted = chebyshev.chebfit(s, np.vectorize(_scaled_tail)(a), DEGREES[dtype_name], w=weight)
+    fitted = chebyshev.chebfit(s, np.array([_scaled_tail(each) for each in a.tolist()]), DEGREES[dtype_name], w=weight)
     return tuple(float(c) for c in chebyshev.cheb2poly(fitted))
 
 

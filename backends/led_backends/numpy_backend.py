@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from led_backends.contract import Array, Band, CompactWeight, HostArray, Weight
-from led_backends.gelu_tail import CENTRE, tail_coefficients
+from led_backends.compact import CompactWeight, rows_of, tile_of
+from led_backends.contract import Array, Band, HostArray, Weight
+from led_backends.numpy_activations import gelu_in_place, gelu_new_in_place, relu_in_place, silu_in_place
 from led_backends.numpy_tiles import (
     FEW_ROWS,
     KEYS,
@@ -105,7 +106,7 @@ class NumpyBackend:
         share of the rows. A CompactWeight becomes numbers as it is used, so it is shared out itself, in small pieces.
         """
         rows = x.reshape(-1, x.shape[-1])
-        results = [np.empty((len(rows), len(weight)), rows.dtype) for weight, _ in maps]
+        results = [np.empty((len(rows), weight.shape[0]), rows.dtype) for weight, _ in maps]
         few = len(rows) <= FEW_ROWS
         alone = inside_a_piece() or (few and sum(weight.size for weight, _ in maps) < SMALL)
         threads = 1 if alone else self.threads
@@ -113,34 +114,34 @@ class NumpyBackend:
         def multiply(parts: Parts) -> None:
             for n, part in parts:
                 (weight, bias), y = maps[n], results[n]
-                if isinstance(weight, CompactWeight):
-                    tile, scales = weight.tile(part)
+                if few or compact[n]:  # a part of the outputs
+                    tile, scales = tile_of(weight, part)
                     y = y[:, part]
                     tiled_product(rows, tile, WEIGHT_ROWS if few else len(tile), y)
                     if scales is not None:
                         y *= scales
                     y += bias[part]
-                elif few:
-                    y = y[:, part]
-                    tiled_product(rows, weight[part], WEIGHT_ROWS, y)
-                    y += bias[part]
-                else:
-                    np.matmul(rows[part], weight.T, out=y[part])
+                else:  # a part of the rows of x
+                    np.matmul(rows[part], rows_of(weight).T, out=y[part])
                     y[part] += bias
 
         compact = [isinstance(weight, CompactWeight) for weight, _ in maps]
         pieces: list[Parts] = []
         if few:
-            lengths = tuple([0 if compact[n] else len(weight) for n, (weight, _) in enumerate(maps)])
+            lengths = tuple([0 if compact[n] else weight.shape[0] for n, (weight, _) in enumerate(maps)])
             pieces += shares(lengths, threads)
         for n, (weight, _) in enumerate(maps):
             if compact[n]:
                 most = max(1, (DENSE if few else SMALL) // (WEIGHT_ROWS * rows.shape[-1])) * WEIGHT_ROWS
-                pieces += [[(n, part)] for part in slices(len(weight), min(share(len(weight), threads), most))]
+                pieces += [[(n, part)] for part in slices(weight.shape[0], min(share(weight.shape[0], threads), most))]
             elif not few:
                 pieces += [[(n, part)] for part in slices(len(rows), min(share(len(rows), threads), BLOCK_ROWS))]
         self._spread(multiply, pieces)
         return [y.reshape(*x.shape[:-1], y.shape[-1]) for y in results]
+
+    def rows(self, weight: Weight, which: slice | Array | None = None) -> Array:
+        """Rows of a weight as numbers."""
+        return rows_of(weight, which)
 
     def layer_norm(self, x: Array, weight: Array, bias: Array, update: Array | None = None) -> Array:
         """LayerNorm of x, or of x + update, over rows that stay in cache. Leaves both alone.
@@ -172,14 +173,30 @@ class NumpyBackend:
 
     def gelu(self, x: Array) -> Array:
         """`max(x, 0) - |x| Phi(-|x|)`, in place (gelu_tail.py says why this form)."""
+        return self._in_place(gelu_in_place, x)
+
+    def relu(self, x: Array) -> Array:
+        """`max(x, 0)`, in place."""
+        return self._in_place(relu_in_place, x)
+
+    def silu(self, x: Array) -> Array:
+        """`x sigmoid(x)`, in place."""
+        return self._in_place(silu_in_place, x)
+
+    def gelu_new(self, x: Array) -> Array:
+        """`x sigmoid(2 u)`, in place, since `(1 + tanh(u)) / 2 = sigmoid(2 u)` (numpy_activations.py)."""
+        return self._in_place(gelu_new_in_place, x)
+
+    def _in_place(self, activate: Callable[[Array], None], x: Array) -> Array:
+        """Let `activate` overwrite x, one cache-sized piece at a time."""
         if not x.flags.c_contiguous:
-            raise ValueError("gelu works in place and needs a contiguous array.")
-        flat, coefficients = x.reshape(-1), _coefficients(x.dtype)
+            raise ValueError("An activation works in place and needs a contiguous array.")
+        flat = x.reshape(-1)
+        spread(activate, [flat[piece] for piece in slices(len(flat), CHUNK)], self.threads, products=False)
+        return x
 
-        def activate(piece: slice) -> None:
-            _gelu_in_place(flat[piece], coefficients)
-
-        spread(activate, list(slices(len(flat), CHUNK)), self.threads, products=False)
+    def clamp_overflow(self, x: Array) -> Array:
+        """X itself: float16 is not computed in."""
         return x
 
     def split_heads(self, x_BTD: Array, heads: int, queries: int = 0) -> Array:
@@ -337,32 +354,6 @@ def _band_corners(first: int, queries: int, keys: int, radius: int) -> tuple[tup
             hidden.flags.writeable = False
             pieces.append((columns, hidden))
     return tuple(pieces)
-
-
-@lru_cache(maxsize=2)
-def _coefficients(dtype: np.dtype[Any]) -> list[Any]:
-    """The polynomial of gelu_tail.py, as numbers of a dtype."""
-    return [dtype.type(c) for c in tail_coefficients(dtype.name)]
-
-
-def _gelu_in_place(x: Array, coefficients: Sequence[Any]) -> None:
-    """GELU of one cache-sized piece, overwriting it."""
-    number = x.dtype.type
-    a = np.abs(x)
-    s, tail = a - number(CENTRE), a + number(CENTRE)
-    s /= tail
-    np.multiply(s, coefficients[-1], out=tail)  # R(s) by Horner's rule
-    for coefficient in coefficients[-2:0:-1]:
-        tail += coefficient
-        tail *= s
-    tail += coefficients[0]
-    tail *= a  # |x| Phi(-|x|), its exponential last
-    np.multiply(a, a, out=s)
-    s *= number(-0.5)
-    tail *= np.exp(s, out=s)
-    x += a  # max(x, 0) = (x + |x|) / 2 without rounding, and faster than NumPy's maximum of an array and a number
-    x *= number(0.5)
-    x -= tail
 
 
 def _processors() -> int:

@@ -213,7 +213,7 @@ class LEDPreTrainedModel:
         params = self.params
 
         def resized(table_VD: Weight) -> Array:
-            old_VD = self.backend.to_host(table_VD[:])
+            old_VD = self.backend.to_host(self.backend.rows(table_VD))
             mean_1D = old_VD.mean(axis=0, keepdims=True, dtype=np.float64).astype(old_VD.dtype)
             new_XD = np.repeat(mean_1D, max(0, new_num_tokens - len(old_VD)), axis=0)
             return self.backend.to_device(np.concatenate([old_VD[:new_num_tokens], new_XD]))

@@ -4,7 +4,7 @@ One layer, for every target position (paper section 3; BART's decoder unchanged;
 
     x = LayerNorm(x + out_proj(self_attention(x)))        each position sees itself and those before it
     x = LayerNorm(x + out_proj(cross_attention(x, e)))    every position sees all unmasked states e of the encoder
-    x = LayerNorm(x + fc2(gelu(fc1(x))))
+    x = LayerNorm(x + fc2(activation(fc1(x))))
 
 N = B * W rows: each of the B documents has W texts in adjacent rows (beams, mostly). They are W times as many queries to the
 same keys: to the document's one copy of keys and values in cross-attention, and in self-attention to the one store that
@@ -186,7 +186,7 @@ def decoder_layer(
     update_NUD = cross_attention(x_NUD, memory, states_BTD, params.encoder_attn, heads, masks, backend, inner)
     x_NUD = add_and_norm(x_NUD, update_NUD, params.encoder_attn_layer_norm, backend, tap.at("encoder_attn_layer_norm"))
 
-    update_NUD = feed_forward(x_NUD, params.fc1, params.fc2, backend, tap)
+    update_NUD = feed_forward(x_NUD, params, backend, tap)
     x_NUD = add_and_norm(x_NUD, update_NUD, params.final_layer_norm, backend, tap.at("final_layer_norm"))
     return x_NUD, memory
 

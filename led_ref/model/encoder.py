@@ -3,7 +3,7 @@
 One layer, for every token (post-norm, as in BART; paper section 3 and appendix; checkpoint `led.encoder.layers.i`):
 
     x = LayerNorm(x + output(attention(x)))
-    x = LayerNorm(x + fc2(gelu(fc1(x))))
+    x = LayerNorm(x + fc2(activation(fc1(x))))
 
 Attention takes the documents of a batch one at a time: a document's numbers do not depend on what lies beside it.
 """
@@ -78,8 +78,9 @@ def encoder_layer(
     tap("self_attn.output.output", update_BTD)
     x_BTD = add_and_norm(x_BTD, update_BTD, params.self_attn_layer_norm, backend, tap.at("self_attn_layer_norm"))
 
-    update_BTD = feed_forward(x_BTD, params.fc1, params.fc2, backend, tap)
-    return add_and_norm(x_BTD, update_BTD, params.final_layer_norm, backend, tap.at("final_layer_norm"))
+    update_BTD = feed_forward(x_BTD, params, backend, tap)
+    x_BTD = add_and_norm(x_BTD, update_BTD, params.final_layer_norm, backend, tap.at("final_layer_norm"))
+    return backend.clamp_overflow(x_BTD)  # in float16 alone
 
 
 def longformer_self_attention(

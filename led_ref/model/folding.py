@@ -22,22 +22,22 @@ from led_backends.contract import Array, Backend
 from led_ref.model.params import Linear
 
 
-def folded_scores(q_HQK: Array, x_TD: Array, key: Linear) -> Array:
+def folded_scores(q_HQK: Array, x_TD: Array, key: Linear, backend: Backend) -> Array:
     """`q . (Wk x_j)` for every query and token, (H, Q, T), without the term that softmax does not see."""
     heads, queries, width = q_HQK.shape
     length, d_model = x_TD.shape
-    folded_HQD = q_HQK @ key.weight[:].reshape(heads, width, d_model)
+    folded_HQD = q_HQK @ backend.rows(key.weight).reshape(heads, width, d_model)
     scores_HQT: Array = (folded_HQD.reshape(heads * queries, d_model) @ x_TD.T).reshape(heads, queries, length)
     return scores_HQT
 
 
-def folded_values(probs_HQT: Array, x_TD: Array, value: Linear) -> Array:
+def folded_values(probs_HQT: Array, x_TD: Array, value: Linear, backend: Backend) -> Array:
     """`Wv (sum_j p_j x_j) + bv`: (H, Q, K)."""
     heads, queries, length = probs_HQT.shape
     d_model = x_TD.shape[-1]
     width = len(value.bias) // heads
     mixed_HQD = (probs_HQT.reshape(heads * queries, length) @ x_TD).reshape(heads, queries, d_model)
-    value_HDK = value.weight[:].reshape(heads, width, d_model).swapaxes(-1, -2)
+    value_HDK = backend.rows(value.weight).reshape(heads, width, d_model).swapaxes(-1, -2)
     out_HQK: Array = mixed_HQD @ value_HDK + value.bias.reshape(heads, 1, width)
     return out_HQK
 
@@ -48,8 +48,8 @@ def folded_attention(
     """What `backend.attend` gives for keys `key(x)` and values `value(x)`, with neither ever made: (B, H, Q, K)."""
     out_BHQK: Array = backend.xp.empty(q_BHQK.shape, dtype=q_BHQK.dtype)
     for b, x_TD in enumerate(x_BTD):
-        scores_HQT = folded_scores(q_BHQK[b], x_TD, key)
+        scores_HQT = folded_scores(q_BHQK[b], x_TD, key, backend)
         if may_look_BQT is not None:
             backend.hide(scores_HQT, may_look_BQT[b if len(may_look_BQT) > 1 else 0])
-        out_BHQK[b] = folded_values(backend.softmax(scores_HQT), x_TD, value)
+        out_BHQK[b] = folded_values(backend.softmax(scores_HQT), x_TD, value, backend)
     return out_BHQK

@@ -58,7 +58,7 @@ def _by_folding(
 ) -> Array:
     """Few global tokens: `(q Wk) . x` and `Wv (p x)`; no token is projected."""
     heads, _, width = q_HGK.shape
-    scores_HGT = folded_scores(q_HGK, x_TD, params.key_global)
+    scores_HGT = folded_scores(q_HGK, x_TD, params.key_global, backend)
     if may_look_T is not None:
         backend.hide(scores_HGT, may_look_T)
     if tap.wants("global_scores"):  # what is shown is q . k, with the term that softmax does not see
@@ -66,7 +66,7 @@ def _by_folding(
         tap("global_scores", (scores_HGT + q_HGK @ key_bias_HK1).swapaxes(-1, -2))
     probs_HGT = backend.softmax(scores_HGT)
     tap("global_probs", probs_HGT.swapaxes(-1, -2))
-    return folded_values(probs_HGT, x_TD, params.value_global)
+    return folded_values(probs_HGT, x_TD, params.value_global, backend)
 
 
 def _by_projecting(

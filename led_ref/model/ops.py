@@ -6,6 +6,7 @@ backend computes (led_backends/contract.py), for one row [1, 2, 3]:
     softmax      exp(x) / sum exp(x)                          [0.09, 0.24, 0.67]: positive, adds up to one
     layer_norm   (x - mean) / sqrt(variance + 1e-5) * w + b   [-1.22, 0, 1.22]: with weights w = 1 and biases b = 0
     gelu         x * Phi(x), Phi: the normal distribution     [0.84, 1.95, 2.996]: almost x, and almost 0 for -x
+                 (or relu, silu, gelu_new: whichever activation config.json names)
     linear       x @ weight.T + bias                          each output a weighted sum of all inputs
 
 A head is a share of K = D / H columns with attention of its own.
@@ -15,7 +16,7 @@ import math
 
 from led_backends.contract import Array, Backend, HostArray, Weight
 from led_ref.model.intermediates import SILENT, Tap
-from led_ref.model.params import LayerNorm, Linear
+from led_ref.model.params import DecoderLayerParams, EncoderLayerParams, LayerNorm, Linear
 
 
 def linear(x: Array, params: Linear, backend: Backend) -> Array:
@@ -45,28 +46,31 @@ def scale_and_split(q_BTD: Array, heads: int, backend: Backend) -> Array:
     return backend.split_heads(q_BTD, heads)
 
 
-def feed_forward(x_BTD: Array, fc1: Linear, fc2: Linear, backend: Backend, tap: Tap = SILENT) -> Array:
-    """`fc2(gelu(fc1(x)))`: (B, T, D) -> (B, T, F) -> (B, T, D), each position by itself.
+def feed_forward(
+    x_BTD: Array, layer: EncoderLayerParams | DecoderLayerParams, backend: Backend, tap: Tap = SILENT
+) -> Array:
+    """`fc2(activation(fc1(x)))`: (B, T, D) -> (B, T, F) -> (B, T, D), each position by itself.
 
     So the positions are taken a block at a time, and the F numbers of each are never all there at once.
     """
     xp = backend.xp
     x_XD = x_BTD.reshape(-1, x_BTD.shape[-1])
     update_XD = xp.empty(x_XD.shape, dtype=x_XD.dtype)
+    activation = getattr(backend, layer.activation)  # gelu, relu, silu or gelu_new
     shown = {
-        role: xp.empty((len(x_XD), len(fc1.bias)), dtype=x_XD.dtype)
+        role: xp.empty((len(x_XD), len(layer.fc1.bias)), dtype=x_XD.dtype)
         for role in ("fc1.output", "activation_fn.output")
         if tap.wants(role)
     }
 
     def through_both(block: slice) -> None:
-        hidden_XF = linear(x_XD[block], fc1, backend)
+        hidden_XF = linear(x_XD[block], layer.fc1, backend)
         if "fc1.output" in shown:
             shown["fc1.output"][block] = hidden_XF
-        hidden_XF = backend.gelu(hidden_XF)
+        hidden_XF = activation(hidden_XF)
         if "activation_fn.output" in shown:
             shown["activation_fn.output"][block] = hidden_XF
-        update_XD[block] = linear(hidden_XF, fc2, backend)
+        update_XD[block] = linear(hidden_XF, layer.fc2, backend)
 
     backend.for_each_block(through_both, len(x_XD))
     for role, hidden_XF in shown.items():
@@ -78,13 +82,13 @@ def feed_forward(x_BTD: Array, fc1: Linear, fc2: Linear, backend: Backend, tap: 
 
 def embed_tokens(ids_BT: HostArray, shared_VD: Weight, backend: Backend) -> Array:
     """Row `id` of the embedding table for every token: (B, T) -> (B, T, D). Ids were checked at the door."""
-    return shared_VD[backend.to_device(ids_BT)]
+    return backend.rows(shared_VD, backend.to_device(ids_BT))
 
 
 def add_positions(
     x_BTD: Array, positions_PD: Weight, norm: LayerNorm, backend: Backend, *, first: int = 0, tap: Tap = SILENT
 ) -> Array:
     """`LayerNorm(x + P[first], x + P[first + 1], ...)`: positions count from 0 and ignore the mask. No sqrt(D) scale."""
-    positions_TD = positions_PD[first : first + x_BTD.shape[1]]
+    positions_TD = backend.rows(positions_PD, slice(first, first + x_BTD.shape[1]))
     tap("embed_positions.output", positions_TD)
     return add_and_norm(x_BTD, positions_TD, norm, backend, tap.at("layernorm_embedding"))

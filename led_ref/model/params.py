@@ -1,7 +1,9 @@
 """The weights of an LED as frozen dataclasses, one field per tensor, in the order in which a token meets them.
 
+Beside its tensors a layer says which activation function its feed-forward has.
+
 A linear map's weight is (out, in), as in the checkpoint, and acts as `y = x @ weight.T + bias`.
-A matrix or table may be kept smaller than it is computed with (led_backends/compact.py); `weight[rows]` are numbers either way.
+A Weight is opaque: the backend may keep it smaller than it computes with, and only the backend reads its numbers.
 The fields are named after the checkpoint's modules; `led_ref/weights/keys.py` holds the one table between the two.
 """
 
@@ -39,6 +41,7 @@ class EncoderLayerParams:
     output: Linear  # D -> D
     self_attn_layer_norm: LayerNorm
     fc1: Linear  # D -> F
+    activation: str  # between the two: one of config.ACTIVATIONS, the same in every layer
     fc2: Linear  # F -> D
     final_layer_norm: LayerNorm
 
@@ -62,6 +65,7 @@ class DecoderLayerParams:
     encoder_attn: AttentionParams
     encoder_attn_layer_norm: LayerNorm
     fc1: Linear  # D -> F
+    activation: str  # between the two
     fc2: Linear  # F -> D
     final_layer_norm: LayerNorm
 

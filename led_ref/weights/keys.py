@@ -186,7 +186,7 @@ def assemble(arrays: Mapping[str, Weight], config: LEDConfig) -> LEDParams:
     Args:
         arrays: one array for each field of `entries(config, heads)`; a head without arrays is None.
             `arrays["lm_head"]` may be the very object that `arrays["shared"]` is.
-        config: gives the number of layers.
+        config: gives the number of layers and their activation function.
     """
     layers = {"encoder": config.encoder_layers, "decoder": config.decoder_layers}
 
@@ -200,7 +200,7 @@ def assemble(arrays: Mapping[str, Weight], config: LEDConfig) -> LEDParams:
             return kind(**{f.name: build(hints[f.name], prefix + f.name) for f in fields(kind)})  # type: ignore[operator]
         if path.endswith(".layers"):  # tuple[EncoderLayerParams, ...]: one for each layer
             return tuple(build(get_args(kind)[0], f"{path}.{i}") for i in range(layers[path.split(".")[0]]))
-        return arrays[path]
+        return config.activation_function if kind is str else arrays[path]
 
     params: LEDParams = build(LEDParams, "")
     return params

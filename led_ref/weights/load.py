@@ -27,8 +27,8 @@ from pathlib import Path
 
 import numpy as np
 
-from led_backends.compact import HalfWeight
-from led_backends.contract import Backend, CompactWeight, HostArray, Weight
+from led_backends.compact import CompactWeight, HalfWeight
+from led_backends.contract import Backend, HostArray, Weight
 from led_ref.config import LEDConfig
 from led_ref.errors import CheckpointError, InputError
 from led_ref.model.params import LEDParams

@@ -18,7 +18,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from led_backends.contract import Backend, CompactWeight
+from led_backends.compact import CompactWeight
+from led_backends.contract import Backend
 from led_ref.config import LEDConfig
 from led_ref.model.params import LEDParams
 from led_ref.weights.find_files import GENERATION_CONFIG
@@ -86,7 +87,7 @@ def _tensors(params: LEDParams, config: LEDConfig, architecture: str, backend: B
     stored = {
         key: tensor_of(weight.on(backend.to_host))
         if isinstance(weight, CompactWeight)
-        else from_numpy(key, backend.to_host(weight))
+        else from_numpy(key, backend.to_host(backend.rows(weight)))
         for key, weight in arrays.items()
     }
     tensors = lay_out(stored, config)

@@ -1,6 +1,8 @@
 """Compact weights: any rows are those of the dense matrix, and a product needs only a tile of them."""
 
+import re
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -97,3 +99,23 @@ def test_no_large_matrix_is_dense_as_a_whole(kind, rows):
     finally:
         tracemalloc.stop()
     assert held < 4 * weight.size / 3
+
+
+@pytest.mark.parametrize("kind", [*ALL_KINDS, "dense"])
+def test_a_backend_reads_rows_of_any_weight(kind):
+    matrix = np.random.default_rng(5).standard_normal((67, 31)).astype(np.float32)
+    weight = matrix if kind == "dense" else compact(matrix, kind)
+    for operations in (NumpyBackend(threads=1), PlainOperations(np)):
+        np.testing.assert_array_equal(operations.rows(weight), weight[:], strict=True)
+        np.testing.assert_array_equal(operations.rows(weight, slice(5, 9)), weight[:][5:9], strict=True)
+        if kind in ("float16", "bfloat16", "dense"):  # tables are never quantized
+            ids = np.array([[3, 66], [3, 0]])
+            np.testing.assert_array_equal(operations.rows(weight, ids), weight[:][ids], strict=True)
+
+
+def test_the_model_does_not_know_how_weights_are_kept():
+    """No file of model/ names a compact weight or takes rows of a weight itself."""
+    for file in (Path(__file__).parents[2] / "led_ref" / "model").glob("*.py"):
+        text = file.read_text(encoding="utf-8")
+        assert "compact" not in text.lower(), file
+        assert not re.search(r"weight\[|shared_VD\[|positions_PD\[", text), file

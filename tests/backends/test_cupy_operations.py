@@ -133,6 +133,14 @@ def test_gelu(check, backend, rng):
         backend.gelu(backend.to_device(np.ones((3, 5), "float32")).T)
 
 
+@pytest.mark.parametrize("name", ["relu", "silu", "gelu_new"])
+def test_another_activation(check, backend, rng, name):
+    check(name, np.concatenate([rng.normal(size=(3, 101)) * 3, [[-200.0] * 101, [200.0] * 101]]), launches=[])
+    x = backend.to_device(np.full((2, 3), np.nan, "float16"))
+    assert getattr(backend, name)(x) is x
+    assert np.isnan(backend.to_host(x)).all()
+
+
 def test_hide_and_softmax(check, backend, dtype, rng):
     scores, may_look = rng.normal(size=(2, 3, 300)), rng.random((3, 300)) < 0.5
     may_look[1] = False
@@ -169,6 +177,12 @@ def test_attend_with_many_queries_or_wide_heads_is_products(check, monkeypatch, 
     q, k, v = (rng.normal(size=(2, 5, n, width)) / 4 for n in (queries, 19, 19))
     for mask in ((2, queries), (2, 1)):
         check("attend", q, k, v, rng.random((*mask, 19)) < 0.5)
+
+
+def test_what_lies_on_the_host_already_is_returned_as_it_is(backend):
+    host = np.arange(3.0)
+    assert backend.to_host(host) is host
+    assert NumpyBackend().to_host(host) is host
 
 
 def test_tiles_take_all_heads_and_blocks_cover_the_rows(backend):

@@ -9,6 +9,7 @@ import pytest
 from threadpoolctl import threadpool_info
 
 import led_backends
+from led_backends.cupy_plain import PlainOperations
 from led_backends.numpy_backend import CHUNK, NumpyBackend
 
 DTYPES = ("float32", "float64")
@@ -49,11 +50,57 @@ def test_gelu_far_out_is_the_identity_or_zero(dtype):
     np.testing.assert_array_equal(NumpyBackend().gelu(x.copy()), np.maximum(x, 0))
 
 
-def test_gelu_works_in_place_or_refuses():
-    x = np.ones((3, 5), np.float32)
-    assert NumpyBackend().gelu(x) is x
+def silu(x):
+    return x / (1 + math.exp(-x)) if x > -700 else 0.0
+
+
+def gelu_new(x):
+    """The formula of transformers with the sum `1 + tanh(u)`, which cancels for negative u, as `2 / (1 + exp(-2 u))`."""
+    u = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
+    return x / (1 + math.exp(-2 * u)) if u > -350 else 0.0
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("name", "exact"), [("relu", lambda x: max(x, 0.0)), ("silu", silu), ("gelu_new", gelu_new)])
+def test_an_activation_is_its_formula_to_a_few_roundings(name, exact, dtype):
+    x = np.concatenate([np.linspace(-9, 9, 3601), [0.0, -0.0, 1e-30, -1e-30, 30, -30, 80, -80]]).astype(dtype)
+    out = getattr(NumpyBackend(threads=1), name)(x.copy())
+    assert out.dtype == dtype
+    expected = np.array([exact(float(v)) for v in x])
+    # sigmoid(z) has the relative error of exp(-|z|): that of z, |z| roundings of it; |z| is 80 for silu, 70 for gelu_new at -9.
+    np.testing.assert_allclose(out, expected, rtol=400 * np.finfo(dtype).eps, atol=np.finfo(dtype).tiny)
+
+
+def test_gelu_new_is_the_formula_with_tanh():
+    x = np.linspace(-9, 9, 181)
+    expected = [0.5 * v * (1 + math.tanh(math.sqrt(2 / math.pi) * (v + 0.044715 * v**3))) for v in x.tolist()]
+    np.testing.assert_allclose(NumpyBackend().gelu_new(x.copy()), expected, rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["gelu", "relu", "silu", "gelu_new"])
+def test_an_activation_far_out_is_the_identity_or_zero_and_nan_stays(name, dtype):
+    x = np.array([1e3, 1e18, np.finfo(dtype).max, -1e3, -1e18, np.finfo(dtype).min], dtype)
+    x = x[[0, 1, 3, 4]] if name == "gelu" else x  # |x| + x would overflow at the largest number
+    with np.errstate(over="raise", invalid="raise"):
+        np.testing.assert_array_equal(getattr(NumpyBackend(), name)(x.copy()), np.maximum(x, 0))
+    assert np.isnan(getattr(NumpyBackend(), name)(np.array([np.nan], dtype))).all()
+
+
+@pytest.mark.parametrize("name", ["gelu", "relu", "silu", "gelu_new"])
+def test_an_activation_works_in_place_or_refuses(name):
+    x, activation = np.ones((3, 5), np.float32), getattr(NumpyBackend(), name)
+    assert activation(x) is x
     with pytest.raises(ValueError, match="contiguous"):
-        NumpyBackend().gelu(np.ones((5, 3), np.float32).T)
+        activation(np.ones((5, 3), np.float32).T)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_no_clamp_where_float16_is_not_computed_in(dtype):
+    x = np.array([[np.inf, 1e5, np.nan]], dtype)
+    for operations in (NumpyBackend(), PlainOperations(np)):
+        assert operations.clamp_overflow(x) is x
+    np.testing.assert_array_equal(x, np.array([[np.inf, 1e5, np.nan]], dtype))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

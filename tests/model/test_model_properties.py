@@ -1,6 +1,7 @@
 """What must be true of the model whatever the numbers are, and that it equals LED by definition (oracle/dense.py)."""
 
 import contextlib
+import dataclasses
 import functools
 import itertools
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from small_led import CONFIG, draw_weights, small_config
 
 from led_backends.numpy_backend import NumpyBackend
 from led_ref.classes.led import LEDForConditionalGeneration, LEDModel
-from led_ref.config import LEDConfig
+from led_ref.config import ACTIVATIONS, LEDConfig
 from led_ref.errors import InputError
 from led_ref.model.kv_cache import Growing
 from led_ref.oracle.definition import model as dense
@@ -114,6 +115,7 @@ def calls(draw: st.DrawFn) -> tuple[LEDConfig, dict[str, Any], int]:
     if draw(st.booleans()):
         call["global_attention_mask"][rng.random((batch, length)) < 0.1] = -1
     call["labels"][0, 1:] = -100
+    config = dataclasses.replace(config, activation_function=draw(st.sampled_from(ACTIVATIONS)))
     return config, call, draw(st.sampled_from([1, 2, 3, 7, 128]))
 
 

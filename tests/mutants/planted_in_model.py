@@ -10,6 +10,7 @@ HEADS = "led_ref/model/heads.py"
 FOLDING = "led_ref/model/folding.py"
 CACHE = "led_ref/model/kv_cache.py"
 BACKEND = "backends/led_backends/numpy_backend.py"
+ACTIVATIONS = "backends/led_backends/numpy_activations.py"
 
 PLANTED = [
     # ---- the band ----
@@ -133,8 +134,8 @@ PLANTED = [
         "Local queries come from the global projection.",
     ),
     (
-        "global-key-local-weights", GLOBAL, "folded_scores(q_HGK, x_TD, params.key_global)",
-        "folded_scores(q_HGK, x_TD, params.key)",
+        "global-key-local-weights", GLOBAL, "folded_scores(q_HGK, x_TD, params.key_global, backend)",
+        "folded_scores(q_HGK, x_TD, params.key, backend)",
         "Few global queries meet the local keys.",
     ),
     (
@@ -148,8 +149,8 @@ PLANTED = [
         "The values' bias is lost when the projection is folded.",
     ),
     (
-        "folded-key-bias", GLOBAL, "folded_values(probs_HGT, x_TD, params.value_global)",
-        "folded_values(probs_HGT, x_TD, type(params.value_global)(params.value_global.weight, params.key_global.bias))",
+        "folded-key-bias", GLOBAL, "folded_values(probs_HGT, x_TD, params.value_global, backend)",
+        "folded_values(probs_HGT, x_TD, type(params.key)(params.value_global.weight, params.key_global.bias), backend)",
         "The folded values get the keys' bias.",
     ),
     (
@@ -176,8 +177,8 @@ PLANTED = [
     ),
     # ---- embeddings, blocks ----
     (
-        "positions-plus-two", OPS, "positions_PD[first : first + x_BTD.shape[1]]",
-        "positions_PD[first + 2 : first + 2 + x_BTD.shape[1]]",
+        "positions-plus-two", OPS, "slice(first, first + x_BTD.shape[1])",
+        "slice(first + 2, first + 2 + x_BTD.shape[1])",
         "Positions begin at 2, as in BART.",
     ),
     (
@@ -208,12 +209,11 @@ PLANTED = [
         "LayerNorm's eps is added to the standard deviation.",
     ),
     (
-        "tanh-gelu", BACKEND, "_gelu_in_place(flat[piece], coefficients)",
-        "z = flat[piece]; z *= 0.5 + 0.5 * np.tanh(0.7978845608028654 * (z + 0.044715 * z**3))",
+        "tanh-gelu", BACKEND, "self._in_place(gelu_in_place, x)", "self._in_place(gelu_new_in_place, x)",
         "GELU is the approximation with tanh.",
     ),
     (
-        "relu-for-gelu", BACKEND, "    x -= tail\n", "    pass\n",
+        "relu-for-gelu", ACTIVATIONS, "    x -= tail\n", "    pass\n",
         "GELU's tail is missing: what is left is ReLU.",
     ),
     # ---- the decoder ----

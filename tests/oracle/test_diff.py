@@ -321,8 +321,8 @@ LOCAL = "led.encoder.layers.0.self_attn.longformer_self_attn"
 PLANTED = [
     ("eps", "led_backends/numpy_backend.py", "LAYER_NORM_EPS = 1e-5", "LAYER_NORM_EPS = 1e-3",
      "led.encoder.layernorm_embedding.output"),
-    ("positions + 2", f"{MODEL}/ops.py", "positions_PD[first : first + x_BTD.shape[1]]",
-     "positions_PD[first + 2 : first + 2 + x_BTD.shape[1]]", "led.encoder.embed_positions.output"),
+    ("positions + 2", f"{MODEL}/ops.py", "slice(first, first + x_BTD.shape[1])",
+     "slice(first + 2, first + 2 + x_BTD.shape[1])", "led.encoder.embed_positions.output"),
     ("scaled by K", f"{MODEL}/ops.py", "type(1 / math.sqrt(q_BTD.shape[-1] // heads))",
      "type(1 / (q_BTD.shape[-1] // heads))", f"{LOCAL}.q"),
     ("a narrower band", "led_backends/numpy_backend.py", "columns.stop)) <= radius", "columns.stop)) < radius",
@@ -335,7 +335,7 @@ PLANTED = [
      "x_TD[positions_G], params.query", f"{LOCAL}.query_global.output"),
     ("global tokens see padding", f"{MODEL}/global_attention.py",
      "None if mask.unmasked_T.all() else backend.to_device(mask.unmasked_T)", "None", f"{LOCAL}.global_scores"),
-    ("tanh GELU", f"{MODEL}/ops.py", "hidden_XF = backend.gelu(hidden_XF)",
+    ("tanh GELU", f"{MODEL}/ops.py", "hidden_XF = activation(hidden_XF)",
      "import numpy as np; y = hidden_XF; "
      "hidden_XF = y * (1 + np.tanh(math.sqrt(2 / math.pi) * (y + 0.044715 * y**3))) / 2",
      "led.encoder.layers.0.activation_fn.output"),

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from led_ref.config import LEDConfig
+from led_ref.config import ACTIVATIONS, LEDConfig
 from led_ref.oracle.definition import model as dense
 
 pytestmark = pytest.mark.peer
@@ -74,6 +74,7 @@ def draw_case(seed: int) -> Case:
         max_decoder_position_embeddings=target + int(rng.integers(0, 3)),
         tie_word_embeddings=bool(rng.random() < 0.85),
         eos_token_id=2,
+        activation_function=ACTIVATIONS[seed % len(ACTIVATIONS)],
     )
     call = {**_draw_source(rng, config, batch, length), **_draw_target(rng, config, batch, target)}
     return Case(seed, config, call)

@@ -16,8 +16,9 @@ import numpy as np
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from torch.nn.functional import cross_entropy, gelu, layer_norm, linear
+from torch.nn.functional import cross_entropy, gelu, layer_norm, linear, relu, silu
 from transformers import LEDConfig, LEDForConditionalGeneration, LEDTokenizer
+from transformers.activations import ACT2FN
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 from transformers.models.led.modeling_led import (
@@ -67,15 +68,15 @@ class Program:
     # ---- models ---------------------------------------------------------------------------------------------------
 
     def model(self, case):
-        window = case["arguments"].get("attention_window")
-        return self.load(case["model"], json.dumps(window))
+        names = ("attention_window", "activation_function")
+        changes = {name: case["arguments"][name] for name in names if name in case["arguments"]}
+        return self.load(case["model"], json.dumps(changes))
 
     @functools.cache  # noqa: B019
-    def load(self, name, window):
+    def load(self, name, changes):
         if name in ("bundled", "led-base-16384"):
             return LEDForConditionalGeneration.from_pretrained(self.models[name]["folder"]).to(self.dtype).eval()
-        values = dict(self.models[name]["config"])
-        values["attention_window"] = json.loads(window) or values["attention_window"]
+        values = {**self.models[name]["config"], **json.loads(changes)}
         model = LEDForConditionalGeneration(LEDConfig(**{k: v for k, v in values.items() if k != "model_type"}))
         prefix = f"{name}/"
         weights = load_file(self.folder / self.models[name]["weights"])
@@ -124,6 +125,15 @@ class Program:
 
     def do_gelu(self, _, i, __):
         return {"y": gelu(i["x"])}
+
+    def do_relu(self, _, i, __):
+        return {"y": relu(i["x"])}
+
+    def do_silu(self, _, i, __):
+        return {"y": silu(i["x"])}
+
+    def do_gelu_new(self, _, i, __):
+        return {"y": ACT2FN["gelu_new"](i["x"])}
 
     def do_softmax(self, _, i, __):
         lowest = torch.finfo(self.dtype).min

@@ -14,8 +14,10 @@ from stand_in.cupy_stand_in import counting, installed, no_sync
 from stand_in.kernel_twins import register
 from stand_in.running import fetched
 
+from led_backends.cupy_plain import FLOAT16_LIMIT
 from led_backends.numpy_backend import NumpyBackend
 from led_ref.classes.led import LEDForConditionalGeneration
+from led_ref.config import ACTIVATIONS
 from led_ref.model.intermediates import ListeningTap
 
 # The same formulas, other orders of summing: float64 as in tests/model; float32 some 1e-6 of numbers of size 1 to 10, two
@@ -71,6 +73,18 @@ def test_a_forward_pass_is_that_of_the_cpu(dtype, globals_of_first):
         np.testing.assert_allclose(a, b, rtol=0, atol=CLOSE[dtype])  # NaN of dirty memory would be seen here
 
 
+@pytest.mark.parametrize("dtype", CLOSE)
+@pytest.mark.parametrize("activation", ACTIVATIONS[1:])
+def test_each_activation_is_that_of_the_cpu(dtype, activation):
+    ids = np.array([[2, 5, 7]] * 2)
+    ours, theirs = (
+        model(dtype, device=device, activation_function=activation)(**call(), decoder_input_ids=ids).to_numpy().logits
+        for device in (True, False)
+    )
+    assert ours.dtype == dtype
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=CLOSE[dtype])
+
+
 @pytest.mark.parametrize("changes", [{}, {"encoder_attention_heads": 5, "attention_window": 94}], ids=["band", "wide"])
 @pytest.mark.parametrize("documents", [1, 3])
 def test_the_encoder_waits_for_nothing(documents, changes):
@@ -81,6 +95,23 @@ def test_the_encoder_waits_for_nothing(documents, changes):
     assert {name.partition("<")[0] for name in counts.launches} == {"layer_norm", "gelu", "band_softmax", "linear_few"}
     expected = model("float32", device=False, **changes).encoder(**call(documents, 1100)).last_hidden_state
     np.testing.assert_allclose(out.last_hidden_state.get(), expected, rtol=0, atol=CLOSE["float32"])
+
+
+def test_float16_states_that_overflow_are_clamped_on_the_device():
+    """As torch.clamp does, which keeps NaN; a document that holds finite numbers only stays as it is."""
+    reader = model("float16", device=True)
+    reader.params.encoder.layers[-1].final_layer_norm.weight[0] = 65504  # times normal numbers: some become infinite
+    with no_sync():
+        states = reader.encoder(**call()).last_hidden_state
+    assert states.dtype == np.float16
+    assert abs(fetched(states)).max() == FLOAT16_LIMIT
+
+    backend = reader.backend
+    x = np.array([[1, 65000, -65500], [np.inf, 65000, -65500], [-np.inf, np.nan, 3]], np.float16)[:, None]
+    clamped = backend.to_host(backend.clamp_overflow(backend.to_device(x)))
+    limit = float(np.float16(65504 - 1000))
+    expected = [[1, 65000, -65500], [limit, limit, -limit], [-limit, np.nan, 3]]
+    np.testing.assert_array_equal(clamped, np.array(expected, np.float16)[:, None], strict=True)
 
 
 @pytest.mark.parametrize(("beams", "prompt"), [(1, 1), (3, 1), (3, 4)])

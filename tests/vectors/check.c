@@ -452,6 +452,24 @@ static Tensor *compute(const Json *entry, Tensor *inputs) {
         for (i = 0; i < x->count; i++) y->data[i] = x->data[i] * (1 + erf(x->data[i] / sqrt(2))) / 2;
         return y;
     }
+    if (!strcmp(operation, "relu")) {
+        y = make("y", x->dimensions, x->shape);
+        for (i = 0; i < x->count; i++) y->data[i] = x->data[i] > 0 ? x->data[i] : 0;
+        return y;
+    }
+    if (!strcmp(operation, "silu")) {
+        y = make("y", x->dimensions, x->shape);
+        for (i = 0; i < x->count; i++) y->data[i] = x->data[i] / (1 + exp(-x->data[i]));
+        return y;
+    }
+    if (!strcmp(operation, "gelu_new")) {
+        y = make("y", x->dimensions, x->shape);
+        for (i = 0; i < x->count; i++) {
+            double v = x->data[i];
+            y->data[i] = v * (1 + tanh(sqrt(2 / acos(-1)) * (v + 0.044715 * v * v * v))) / 2;
+        }
+        return y;
+    }
     if (!strcmp(operation, "softmax")) {
         const Tensor *scores = input(inputs, entry, "scores"), *may_look = input(inputs, entry, "may_look");
         char *is_open = get_memory(scores->count, 1);

@@ -147,6 +147,11 @@ const IMPLEMENTED = {
   },
   layer_norm: ({ x, weight, bias }) => ({ y: tensor(x.shape, rowsOf(x).flatMap((row) => layerNorm(row, weight, bias))) }),
   gelu: ({ x }) => ({ y: tensor(x.shape, x.data.map((v) => (v * (1 + erf(v / Math.SQRT2))) / 2)) }),
+  relu: ({ x }) => ({ y: tensor(x.shape, x.data.map((v) => Math.max(v, 0))) }),
+  silu: ({ x }) => ({ y: tensor(x.shape, x.data.map((v) => v / (1 + Math.exp(-v)))) }),
+  gelu_new: ({ x }) => ({
+    y: tensor(x.shape, x.data.map((v) => (v * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (v + 0.044715 * v ** 3)))) / 2)),
+  }),
   softmax({ scores, may_look }) {
     const seen = rowsOf(may_look);
     return { y: tensor(scores.shape, rowsOf(scores).flatMap((row, r) => {

@@ -101,7 +101,7 @@ def test_a_head_of_barts_is_the_leds(tmp_path):
     [
         ({"scale_embedding": True}, {}, ConfigError, r"config.json: scale_embedding is True; .*Name a BART"),
         ({"normalize_before": True}, {}, ConfigError, "normalize_before is True"),
-        ({"activation_function": "relu"}, {}, ConfigError, r"activation_function is 'relu'"),
+        ({"activation_function": "gelu_fast"}, {}, ConfigError, r"activation_function is 'gelu_fast'; .*gelu, relu, silu"),
         ({"model_type": "mbart"}, {}, ConfigError, "model_type is 'mbart', and only a 'bart'"),
         ({"model_type": "led"}, {}, ConfigError, "It is one already"),
         ({}, {"max_positions": 6}, InputError, "max_positions is 6; this BART reads 7 tokens"),

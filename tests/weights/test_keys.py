@@ -38,7 +38,7 @@ def leaves(node, path=""):
     elif isinstance(node, tuple):
         for i, item in enumerate(node):
             yield from leaves(item, f"{path}.{i}")
-    elif node is not None:  # the head of another class
+    elif node is not None and not isinstance(node, str):  # None: the head of another class; str: the activation's name
         yield path[1:], node
 
 

@@ -9,8 +9,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from test_load import FC1, load
 
-from led_backends.compact import HalfWeight
-from led_backends.contract import CompactWeight
+from led_backends.compact import CompactWeight, HalfWeight
 from led_ref.classes.led import LEDForConditionalGeneration
 from led_ref.config import LEDConfig
 from led_ref.errors import CheckpointError, InputError
@@ -48,7 +47,7 @@ def leaves(tree, path=""):
     elif isinstance(tree, tuple):
         for i, layer in enumerate(tree):
             yield from leaves(layer, f"{path}.{i}")
-    elif tree is not None:  # a head that is not there
+    elif tree is not None and not isinstance(tree, str):  # None: the head of another class; str: the activation's name
         yield path, tree
 
 

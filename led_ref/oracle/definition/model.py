@@ -135,7 +135,8 @@ def _encode_document(
             weights, f"{name}.self_attn", x_TD, kinds_T, may_look_TT, config.encoder_attention_heads
         )
         x_TD = _layer_norm(weights, f"{name}.self_attn_layer_norm", x_TD + attended_TD)
-        x_TD = _layer_norm(weights, f"{name}.final_layer_norm", x_TD + _feed_forward(weights, name, x_TD))
+        update_TD = _feed_forward(weights, name, x_TD, config.activation_function)
+        x_TD = _layer_norm(weights, f"{name}.final_layer_norm", x_TD + update_TD)
         states.append(x_TD)
         tables.append(table_HTT)
     return states, tables
@@ -246,7 +247,8 @@ def _decode_document(
         x_UD = _layer_norm(weights, f"{name}.self_attn_layer_norm", x_UD + attended_UD)
         attended_UD, table_HUT = _decoder_attention(weights, f"{name}.encoder_attn", x_UD, source_TD, source_UT, heads)
         x_UD = _layer_norm(weights, f"{name}.encoder_attn_layer_norm", x_UD + attended_UD)
-        x_UD = _layer_norm(weights, f"{name}.final_layer_norm", x_UD + _feed_forward(weights, name, x_UD))
+        update_UD = _feed_forward(weights, name, x_UD, config.activation_function)
+        x_UD = _layer_norm(weights, f"{name}.final_layer_norm", x_UD + update_UD)
         states.append(x_UD)
         self_tables.append(table_HUU)
         cross_tables.append(table_HUT)
@@ -321,11 +323,23 @@ def _embed(weights: Weights, side: str, tokens_TD: Floats) -> Floats:
     return _layer_norm(weights, f"{side}.layernorm_embedding", tokens_TD + positions_TD)
 
 
-def _feed_forward(weights: Weights, name: str, x_TD: Floats) -> Floats:
-    """`W2 gelu(W1 x)`, with `gelu(x) = x (1 + erf(x / sqrt 2)) / 2`."""
-    x_TF = _linear(weights, f"{name}.fc1", x_TD)
-    x_TF = x_TF * (1 + np.asarray(_erf(x_TF / math.sqrt(2)), np.float64)) / 2
+def _feed_forward(weights: Weights, name: str, x_TD: Floats, activation: str) -> Floats:
+    """`W2 activation(W1 x)`: each token by itself."""
+    x_TF = _activate(activation, _linear(weights, f"{name}.fc1", x_TD))
     return _linear(weights, f"{name}.fc2", x_TF)
+
+
+def _activate(activation: str, x: Floats) -> Floats:
+    """The function that config.json names, number by number. Released LEDs have gelu."""
+    if activation == "relu":
+        share = (x > 0).astype(np.float64)
+    elif activation == "silu":
+        share = 1 / (1 + np.exp(-x))
+    elif activation == "gelu_new":  # an approximation of gelu
+        share = (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2
+    else:
+        share = (1 + np.asarray(_erf(x / math.sqrt(2)), np.float64)) / 2
+    return x * share
 
 
 def _linear(weights: Weights, name: str, x: Floats) -> Floats:

@@ -26,6 +26,8 @@ class Described(NamedTuple):
     letters: str
 
 
+# The function that config.json names; all released LEDs have gelu.
+_ACTIVATION = "activation(y); gelu(y) = y (1 + erf(y / sqrt(2))) / 2 unless config.json names relu, silu or gelu_new"
 # What a LayerNorm reads, and what it gives.
 _NORMALISED = "(x - mean) / sqrt(var + 1e-5) * weight + bias"
 
@@ -67,9 +69,9 @@ _ENCODER_LAYER = {
     "self_attn_layer_norm.input": ("x + (Wo a + bo)", "B T D"),
     "self_attn_layer_norm.output": (_NORMALISED, "B T D"),
     "fc1.output": ("W1 x + b1", "B T F"),
-    "activation_fn.output": ("gelu(y) = y (1 + erf(y / sqrt(2))) / 2", "B T F"),
-    "fc2.output": ("W2 gelu(W1 x + b1) + b2", "B T D"),
-    "final_layer_norm.input": ("x + fc2(gelu(fc1(x)))", "B T D"),
+    "activation_fn.output": (_ACTIVATION, "B T F"),
+    "fc2.output": ("W2 activation(W1 x + b1) + b2", "B T D"),
+    "final_layer_norm.input": ("x + fc2(activation(fc1(x)))", "B T D"),
     "final_layer_norm.output": (_NORMALISED, "B T D"),
 }
 
@@ -113,9 +115,9 @@ _DECODER_LAYER = {
     "encoder_attn_layer_norm.input": ("x + (Wo a + bo)", "N U D"),
     "encoder_attn_layer_norm.output": (_NORMALISED, "N U D"),
     "fc1.output": ("W1 x + b1", "N U F"),
-    "activation_fn.output": ("gelu(y) = y (1 + erf(y / sqrt(2))) / 2", "N U F"),
-    "fc2.output": ("W2 gelu(W1 x + b1) + b2", "N U D"),
-    "final_layer_norm.input": ("x + fc2(gelu(fc1(x)))", "N U D"),
+    "activation_fn.output": (_ACTIVATION, "N U F"),
+    "fc2.output": ("W2 activation(W1 x + b1) + b2", "N U D"),
+    "final_layer_norm.input": ("x + fc2(activation(fc1(x)))", "N U D"),
     "final_layer_norm.output": (_NORMALISED, "N U D"),
 }
 

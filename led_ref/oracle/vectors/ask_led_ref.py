@@ -30,7 +30,7 @@ from led_ref.model.masks import document_masks, window_blocks
 from led_ref.model.ops import add_positions, embed_tokens, linear
 from led_ref.model.params import LayerNorm
 from led_ref.model.sliding_window import sliding_window_attention
-from led_ref.oracle.vectors.format import Answer, Array, Case, Suite, Tensors
+from led_ref.oracle.vectors.format import CONFIG_CHANGES, Answer, Array, Case, Suite, Tensors
 from led_ref.tokenizer import LEDTokenizer
 
 BUNDLED = Path(__file__).parents[2] / "bundled"
@@ -81,16 +81,16 @@ class LedRef:
 
     def _model(self, case: Case) -> LEDForConditionalGeneration:
         assert case.model is not None
-        return self._loaded(case.model, json.dumps(case.arguments.get("attention_window")))
+        changes = {name: case.arguments[name] for name in CONFIG_CHANGES if name in case.arguments}
+        return self._loaded(case.model, json.dumps(changes))
 
     @functools.cache  # noqa: B019 - a suite's few models live as long as what answers for them
-    def _loaded(self, name: str, window: str) -> LEDForConditionalGeneration:
+    def _loaded(self, name: str, changes: str) -> LEDForConditionalGeneration:
         if name in self.checkpoints:
             return LEDForConditionalGeneration.from_pretrained(
                 self.checkpoints[name], dtype=self.dtype.name, backend=self.backend
             )
-        values = dict(self.suite.index["models"][name]["config"])
-        values["attention_window"] = json.loads(window) or values["attention_window"]
+        values = {**self.suite.index["models"][name]["config"], **json.loads(changes)}
         return LEDForConditionalGeneration.from_state_dict(
             LEDConfig.from_dict(values), self.suite.weights(name), dtype=self.dtype.name, backend=self.backend
         )
@@ -134,6 +134,15 @@ class LedRef:
 
     def _gelu(self, case: Case) -> Tensors:
         return {"y": self.backend.gelu(self._floats(case, "x"))}
+
+    def _relu(self, case: Case) -> Tensors:
+        return {"y": self.backend.relu(self._floats(case, "x"))}
+
+    def _silu(self, case: Case) -> Tensors:
+        return {"y": self.backend.silu(self._floats(case, "x"))}
+
+    def _gelu_new(self, case: Case) -> Tensors:
+        return {"y": self.backend.gelu_new(self._floats(case, "x"))}
 
     def _softmax(self, case: Case) -> Tensors:
         scores = self._floats(case, "scores")

@@ -47,6 +47,8 @@ LEVELS: Mapping[str, str] = {
 # What a program may compute in. Tolerances are stated for each.
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 RESULTS = ("valid", "invalid", "acceptable")
+# Arguments of a case that take the place of a value in its model's configuration.
+CONFIG_CHANGES = ("attention_window", "activation_function")
 
 
 @dataclass(frozen=True)

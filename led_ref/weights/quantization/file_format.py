@@ -33,6 +33,7 @@ from led_backends.compact import (
     CODE_BOOK,
     LARGEST_CODE,
     SCALES_BLOCK,
+    CompactWeight,
     DoubleScales,
     HalfWeight,
     Int8Weight,
@@ -40,7 +41,7 @@ from led_backends.compact import (
     dynamic_map,
     pairs,
 )
-from led_backends.contract import CompactWeight, HostArray
+from led_backends.contract import HostArray
 from led_ref.config import LEDConfig
 from led_ref.errors import CheckpointError
 from led_ref.weights.keys import Entry, canonical_key, entries

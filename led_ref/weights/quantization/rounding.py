@@ -22,13 +22,14 @@ from led_backends.compact import (
     CODE_BOOK,
     LARGEST_CODE,
     SCALES_BLOCK,
+    CompactWeight,
     DoubleScales,
     Int8Weight,
     NF4Weight,
     dynamic_map,
     pairs,
 )
-from led_backends.contract import CompactWeight, HostArray
+from led_backends.contract import HostArray
 from led_ref.errors import InputError
 
 _FLOAT32 = np.dtype("float32")

@@ -14,7 +14,7 @@ import numpy as np
 
 from led_ref.config import LEDConfig
 from led_ref.oracle.definition import model as dense
-from led_ref.oracle.vectors.format import Array, Case
+from led_ref.oracle.vectors.format import CONFIG_CHANGES, Array, Case
 from led_ref.weights.keys import FINAL_LOGITS_BIAS, LM_HEAD, entries
 from make.draw import numbers, whole
 from make.steps import mask_of
@@ -84,9 +84,9 @@ def weights_of(model: str) -> Mapping[str, Array]:
 
 
 def case_config(model: str, arguments: Mapping[str, Any]) -> LEDConfig:
-    """A model's configuration with the windows that a case asks for, if it does."""
-    window = arguments.get("attention_window")
-    return MODELS[model] if window is None else dataclasses.replace(MODELS[model], attention_window=window)
+    """A model's configuration with the windows and the activation function that a case asks for, if it does."""
+    changes = {name: arguments[name] for name in CONFIG_CHANGES if name in arguments}
+    return dataclasses.replace(MODELS[model], **changes)
 
 
 # ---- L2: attention modules -------------------------------------------------------------------------------------------
@@ -226,7 +226,7 @@ def _decoder_layer(inputs: Mapping[str, Array]) -> Array:
 
 
 def _feed_forward(weights: Mapping[str, Array], name: str, x: Array) -> Array:
-    return dense._layer_norm(weights, f"{name}.final_layer_norm", x + dense._feed_forward(weights, name, x))
+    return dense._layer_norm(weights, f"{name}.final_layer_norm", x + dense._feed_forward(weights, name, x, "gelu"))
 
 
 _ENCODERS: Mapping[str, tuple[str, list[tuple[str, str | None]], Any, tuple[str, ...]]] = {

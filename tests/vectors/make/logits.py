@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from led_ref.config import ACTIVATIONS
 from led_ref.oracle.definition import model as dense
 from led_ref.oracle.vectors.format import Array, Case
 from make.draw import numbers, whole
@@ -18,17 +19,21 @@ from make.layers import (
     ENCODER_LAYER_DEPTH,
     MODELS,
     TINY,
+    case_config,
     encode,
     source_ids,
     weights_of,
 )
 from make.steps import mask_of
 
+NOTHING: Mapping[str, Any] = {}
+
 
 def cases() -> Iterator[Case]:
     """The cases of level 4."""
     yield from _losses()
     yield from _forwards()
+    yield from _activations()
     yield from _in_parts()
     yield from _refused()
 
@@ -98,11 +103,24 @@ def _forwards() -> Iterator[Case]:
         )
 
 
-def forward(model: str, inputs: Mapping[str, Array], states: Array | None = None) -> dict[str, Array]:
+def _activations() -> Iterator[Case]:
+    """`forward` of a model whose config.json names another activation function: the argument `activation_function`."""
+    for name in ACTIVATIONS[1:]:
+        case, arguments = f"L4-forward-{name.replace('_', '-')}", {"activation_function": name}
+        inputs = _source(case, "tiny", "one")
+        inputs["decoder_input_ids"] = whole(f"{case}/decoder_input_ids", (1, 5), 4, TINY.vocab_size)
+        answer = forward("tiny", inputs, arguments=arguments)
+        yield Case(case, "forward", model="tiny", inputs=inputs, arguments=arguments, answers=(answer,),
+                   depth=forward_depth("tiny"), flags=("other_activation",))  # fmt: skip
+
+
+def forward(
+    model: str, inputs: Mapping[str, Array], states: Array | None = None, arguments: Mapping[str, Any] = NOTHING
+) -> dict[str, Array]:
     """The definition's logits, and with labels its loss."""
-    config = MODELS[model]
+    config = case_config(model, arguments)
     if states is None:
-        states = encode(model, inputs, {}).hidden_states[-1]
+        states = encode(model, inputs, arguments).hidden_states[-1]
     ids = inputs.get("decoder_input_ids")
     if ids is None and "labels" in inputs:
         ids = dense.decoder_ids_from_labels(inputs["labels"], config)

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from led_ref.config import LEDConfig
+from led_ref.config import ACTIVATIONS, LEDConfig
 from led_ref.oracle.definition import model as dense
 from led_ref.oracle.vectors.format import Array, Case
 from make.draw import numbers, whole
+
+_GRID: Array = (np.arange(-192, 193, 3) / 32).astype(np.float32)
 
 
 def operations() -> Iterator[Case]:
@@ -20,6 +22,7 @@ def operations() -> Iterator[Case]:
     yield from _linear()
     yield from _layer_norm()
     yield from _gelu()
+    yield from _other_activations()
     yield from _softmax()
     yield from _embed()
     yield from _shift()
@@ -59,15 +62,22 @@ def _layer_norm() -> Iterator[Case]:
 
 def _gelu() -> Iterator[Case]:
     """`y = x (1 + erf(x / sqrt 2)) / 2`, the exact one, not its tanh approximation."""
-    identity = {"g.fc1.weight": np.ones((1, 1)), "g.fc1.bias": np.zeros(1)}
-    identity |= {"g.fc2.weight": np.ones((1, 1)), "g.fc2.bias": np.zeros(1)}
     for name, x in (
-        ("grid", (np.arange(-192, 193, 3) / 32).astype(np.float32)),
+        ("grid", _GRID),
         ("far", np.array([-128, -40, -13, -8, 8, 13, 40, 128], np.float32)),
     ):
-        y = dense._feed_forward(identity, "g", x.astype(np.float64)[:, None])[:, 0]
+        y = dense._activate("gelu", x.astype(np.float64))
         flags = ("large_values",) if name == "far" else ()
         yield Case(f"L1-gelu-{name}", "gelu", inputs={"x": x}, answers=({"y": y},), flags=flags)
+
+
+def _other_activations() -> Iterator[Case]:
+    """`relu`, `silu` and `gelu_new` of the same grid and of numbers far out: what config.json may name in place of gelu."""
+    x = np.concatenate([_GRID, np.array([-128, -40, 40, 128], np.float32)])
+    for name in ACTIVATIONS[1:]:
+        y = dense._activate(name, x.astype(np.float64))
+        case = f"L1-{name.replace('_', '-')}"
+        yield Case(case, name, inputs={"x": x}, answers=({"y": y},), flags=("large_values",))
 
 
 def _softmax() -> Iterator[Case]:

@@ -82,6 +82,7 @@ FLAGS: Mapping[str, str] = {
     "n_lt_window": "shorter than the window",
     "n_not_multiple": "the length is no multiple of the window",
     "ngrams": "a rule about repeated ids",
+    "other_activation": "the feed-forwards have another activation function than gelu",
     "pad_without_mask": "pad ids, and no mask that says so",
     "padding": "some tokens are masked",
     "pair": "two texts",
