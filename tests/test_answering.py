@@ -15,7 +15,7 @@ import led_ref
 from led_ref import LEDConfig, LEDForQuestionAnswering, QuestionAnswerer
 from led_ref.classes.outputs import LEDSeq2SeqQuestionAnsweringModelOutput
 from led_ref.errors import CheckpointError, InputError
-from led_ref.pipelines.spans import best_spans
+from led_ref.pipelines.question_answering import best_spans
 
 POSITIONS = 10_000
 QUESTION = "What is it?"

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from led_ref.api import LED, check_settings, load
+from led_ref.bundled.manual_pages import is_manual_page, manual_page_body
 from led_ref.cli.output import print_json
 from led_ref.cli.progress import ProgressBars, say
 from led_ref.cli.sampling_options import sampling_settings, take_seed
 from led_ref.cli.writing_many import ResultsOf, write_into_folder
 from led_ref.errors import LEDError
 from led_ref.pipelines.batching import Document, Written, write_each
-from led_ref.pipelines.text_files import is_manual_page, manual_page_body, read_document
+from led_ref.pipelines.text_files import read_document
 
 
 def write_documents(options: argparse.Namespace, *, settings: dict[str, Any], show_all: bool) -> int:

@@ -1,1 +1,51 @@
 """What a run costs, before it: multiplications, bytes moved, memory (operations.py, memory.py, device_memory.py)."""
+
+from typing import TYPE_CHECKING
+
+from led_ref.lazy import hand_on
+
+if TYPE_CHECKING:
+    from led_ref.costs.memory import Plan, plan
+    from led_ref.costs.operations import (
+        LED_BASE,
+        LED_LARGE,
+        Work,
+        Workload,
+        encode_work,
+        generate_work,
+        source_work,
+        step_work,
+        total,
+    )
+
+__all__ = [
+    "LED_BASE",
+    "LED_LARGE",
+    "Plan",
+    "Work",
+    "Workload",
+    "encode_work",
+    "generate_work",
+    "plan",
+    "source_work",
+    "step_work",
+    "total",
+]
+
+__getattr__, __dir__ = hand_on(
+    __name__,
+    {
+        "memory": ("Plan", "plan"),
+        "operations": (
+            "LED_BASE",
+            "LED_LARGE",
+            "Work",
+            "Workload",
+            "encode_work",
+            "generate_work",
+            "source_work",
+            "step_work",
+            "total",
+        ),
+    },
+)
