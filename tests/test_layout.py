@@ -86,7 +86,7 @@ def part_of(module: str) -> str:
     names = module.split(".")
     if names[0] == "led_backends":
         return "led_backends"
-    return ".".join(names[1:3]) if names[1] == "oracle" else names[1]
+    return ".".join(names[1:3]) if names[1] == "oracle" else names[1].removesuffix("_formats")  # config_formats
 
 
 def test_no_circle_of_imports():

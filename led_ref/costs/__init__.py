@@ -1,4 +1,4 @@
-"""What a run costs, before it: multiplications, bytes moved, memory (operations.py, memory.py, device_memory.py)."""
+"""What a run costs, computed before it: operations.py (operations, bytes, launches), memory.py, device_memory.py."""
 
 from typing import TYPE_CHECKING
 
@@ -11,11 +11,14 @@ if TYPE_CHECKING:
         LED_LARGE,
         Work,
         Workload,
+        cross_work,
         encode_work,
         generate_work,
         source_work,
         step_work,
+        tiles,
         total,
+        window_work,
     )
 
 __all__ = [
@@ -24,12 +27,15 @@ __all__ = [
     "Plan",
     "Work",
     "Workload",
+    "cross_work",
     "encode_work",
     "generate_work",
     "plan",
     "source_work",
     "step_work",
+    "tiles",
     "total",
+    "window_work",
 ]
 
 __getattr__, __dir__ = hand_on(
@@ -41,11 +47,14 @@ __getattr__, __dir__ = hand_on(
             "LED_LARGE",
             "Work",
             "Workload",
+            "cross_work",
             "encode_work",
             "generate_work",
             "source_work",
             "step_work",
+            "tiles",
             "total",
+            "window_work",
         ),
     },
 )

@@ -1,4 +1,4 @@
-"""Documents that are written together: the same texts as alone, cut to a budget, and none suffers from another."""
+"""Batches of documents: the same texts as alone, within a budget of memory, and an error stays with its document."""
 
 import pytest
 from hypothesis import given

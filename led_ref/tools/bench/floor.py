@@ -4,8 +4,8 @@
     a step     its bytes, each read once / the speed of memory
     generate   encode + the document's keys and values + all steps
 
-This counts the definition of LED: band, global columns and rows, no corner of any tile. planning.py counts what the code
-does, which is more. One multiplication or one addition is an operation, float32 has 4 bytes; softmax, norms and
+This counts the definition of LED: band, global columns and rows, no corner of any tile. costs/operations.py counts what
+the code does, which is more. One multiplication or one addition is an operation, float32 has 4 bytes; softmax, norms and
 activations are left out, as are arrays that fit a cache.
 """
 
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from led_ref.config import LEDConfig
+from led_ref.costs import Workload, encode_work
 from led_ref.tools.bench.cases import Case
 
 ITEM = 4
@@ -63,12 +64,13 @@ def encode_operations(config: LEDConfig, tokens: int, *, is_full: bool = False) 
         >>> encode_operations(LEDConfig(d_model=4, encoder_ffn_dim=8, attention_window=6, **sizes), 1)
         272
     """
-    d, operations = config.d_model, 0
-    for radius in config.radii:
-        # The global token's row and column, and the band of the others.
-        pairs = tokens**2 if is_full else tokens + (tokens - 1) + band_pairs(tokens - 1, radius)
-        operations += 8 * tokens * d**2 + 4 * tokens * d * config.encoder_ffn_dim + 4 * pairs * d
-    return operations
+    counted = encode_work(config, Workload(tokens))
+    linear_maps = sum(work.operations for work in counted if work.name in ("projections", "feed-forward"))
+    if is_full:
+        pairs = config.encoder_layers * tokens**2
+    else:  # the global token's row and column, and the band of the others
+        pairs = sum(tokens + (tokens - 1) + band_pairs(tokens - 1, radius) for radius in config.radii)
+    return linear_maps + 4 * config.d_model * pairs
 
 
 def band_pairs(tokens: int, radius: int) -> int:
