@@ -33,7 +33,7 @@ import numpy as np
 from book_tools import BAND, bundled, manual_page, source
 from matplotlib.colors import ListedColormap
 
-from led_ref.costs import LED_BASE, Workload, cross_work, source_work
+from led_ref.costs.operations import LED_BASE, Workload, cross_work, source_work
 from led_ref.model import DecoderCache
 
 led = bundled()

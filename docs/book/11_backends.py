@@ -33,7 +33,7 @@ from book_tools import BAND, QUIET, WRONG, source
 
 from led_backends.contract import XP_NAMES
 from led_backends.numpy_backend import NumpyBackend
-from led_ref.costs import LED_BASE, Workload, tiles, window_work
+from led_ref.costs.operations import LED_BASE, Workload, tiles, window_work
 from led_ref.model.masks import document_masks, seen_in_tile, window_blocks
 
 print("names of the array namespace that the model may use:", ", ".join(sorted(XP_NAMES)))

@@ -35,7 +35,7 @@ import matplotlib.pyplot as plt
 from book_tools import BAND, GLOBAL, QUIET, WRONG, source
 from IPython.display import Markdown, display
 
-from led_ref.costs import LED_BASE, Workload, encode_work, step_work, total
+from led_ref.costs.operations import LED_BASE, Workload, encode_work, step_work, total
 from led_ref.tools.bench import report as bench_report
 
 DATA = Path(book_tools.__file__).parent / "data"

@@ -6,55 +6,10 @@ from led_ref.lazy import hand_on
 
 if TYPE_CHECKING:
     from led_ref.costs.memory import Plan, plan
-    from led_ref.costs.operations import (
-        LED_BASE,
-        LED_LARGE,
-        Work,
-        Workload,
-        cross_work,
-        encode_work,
-        generate_work,
-        source_work,
-        step_work,
-        tiles,
-        total,
-        window_work,
-    )
+    from led_ref.costs.operations import LED_BASE, LED_LARGE, Workload
 
-__all__ = [
-    "LED_BASE",
-    "LED_LARGE",
-    "Plan",
-    "Work",
-    "Workload",
-    "cross_work",
-    "encode_work",
-    "generate_work",
-    "plan",
-    "source_work",
-    "step_work",
-    "tiles",
-    "total",
-    "window_work",
-]
+__all__ = ["LED_BASE", "LED_LARGE", "Plan", "Workload", "plan"]
 
 __getattr__, __dir__ = hand_on(
-    __name__,
-    {
-        "memory": ("Plan", "plan"),
-        "operations": (
-            "LED_BASE",
-            "LED_LARGE",
-            "Work",
-            "Workload",
-            "cross_work",
-            "encode_work",
-            "generate_work",
-            "source_work",
-            "step_work",
-            "tiles",
-            "total",
-            "window_work",
-        ),
-    },
+    __name__, {"memory": ("Plan", "plan"), "operations": ("LED_BASE", "LED_LARGE", "Workload")}
 )

@@ -299,17 +299,6 @@ def cross_work(config: LEDConfig, load: Workload) -> Work:
     return Work("document", layers * operations, layers * moved * load.item, layers * ATTEND)
 
 
-def generate_work(config: LEDConfig, load: Workload) -> list[Work]:
-    """Encoder, keys and values, and all steps: one Work each. Steps grow with the prefix; the middle one stands for all."""
-    steps = total(step_work(config, load, load.new_tokens // 2), "steps")
-    times = load.new_tokens
-    return [
-        total(encode_work(config, load), "encoder"),
-        source_work(config, load),
-        Work("steps", steps.operations * times, steps.bytes * times, steps.launches * times),
-    ]
-
-
 def transfer_bytes(config: LEDConfig, load: Workload) -> int:
     """Bytes that one step copies from a GPU to the host, where the search runs: N rows of V logits."""
     return load.rows * config.vocab_size * load.item

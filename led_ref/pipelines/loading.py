@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
-from led_backends.contract import Backend
 from led_ref.classes.pretrained import LEDPreTrainedModel
 from led_ref.errors import InputError
 from led_ref.tokenizer.tokenizer import LEDTokenizer
@@ -47,13 +46,10 @@ class TextPipeline(Generic[Model]):
         model: str | Path | None = None,
         *,
         revision: str | None = None,
-        backend: str | Backend = "auto",
-        dtype: str = "float32",
-        quantize: str | None = None,
-        keep_stored: bool = False,
         notice: Callable[[str], None] | None = None,
+        **options: Any,
     ) -> Self:
-        """Load a checkpoint of this pipeline's model class; arguments and errors as in led_ref.load.
+        """Load a checkpoint of this pipeline's model class; arguments (backend, dtype, ...) and errors as in led_ref.load.
 
         Raises:
             CheckpointError: if the checkpoint lacks the head of that class, as the bundled model lacks `qa_outputs` and
@@ -65,9 +61,7 @@ class TextPipeline(Generic[Model]):
             )
         folder = bundled_model() if model is None else resolve(model, revision=revision, notice=notice)
         tokenizer = LEDTokenizer.from_pretrained(folder)
-        loaded: Any = cls.model_class.from_pretrained(
-            folder, dtype=dtype, quantize=quantize, keep_stored=keep_stored, backend=backend, notice=notice
-        )
+        loaded: Any = cls.model_class.from_pretrained(folder, notice=notice, **options)
         return cls(loaded, tokenizer, "the bundled model" if model is None else str(model))
 
 

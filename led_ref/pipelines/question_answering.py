@@ -228,7 +228,7 @@ def answer_boundaries(text: str, offsets: Sequence[tuple[int, int]]) -> tuple[Ho
     """The tokens that an answer may begin with, and those that it may end with: (T,) bool twice.
 
     A token of white space alone does neither. Of the tokens that share a character (é may be two bytes in two tokens) only
-    the first may begin an answer and only the last may end one. So two different spans are two different strings' places.
+    the first may begin an answer and only the last may end one. So different spans are different pieces of the text.
 
     Args:
         text: the tokenized text.

@@ -28,7 +28,7 @@ _FOR_IDS_ONLY = {
     "global_attention_mask": "pass global_attention",
     "encoder_outputs": "give the text itself",
     "inputs_embeds": "give the text itself",
-    "decoder_input_ids": "every text that is written starts afresh",
+    "decoder_input_ids": "every generated text begins with the start token",
     "tokenizer": "it has its own",
     "logits_processor": "rules that are functions work on ids",
     "stopping_criteria": "rules that are functions work on ids",
@@ -98,8 +98,8 @@ class LED(TextPipeline[LEDForConditionalGeneration]):
                 max_new_tokens, ...). A `seed` that is a list has one number for each document.
 
         Returns:
-            A string for one document, a list of strings for several, in their order; with num_return_sequences > 1 a list
-            of strings in the place of each string.
+            A string for one document, a list of strings for several, in their order; with num_return_sequences > 1 each
+            string becomes a list of strings.
 
         Raises:
             InputError: if a document is empty or too long (of several, the message says which; none is read then).
@@ -134,7 +134,7 @@ class LED(TextPipeline[LEDForConditionalGeneration]):
 
         Raises:
             SettingsError: for a setting that does not exist or contradicts another.
-            InputError: if there are no documents.
+            InputError: for an empty list.
         """
         chosen, settings = TextOptions.split(options)
         documents, numbers = [], []

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from led_ref.config import LEDConfig
-from led_ref.costs import Workload, encode_work
+from led_ref.costs.operations import Workload, encode_work
 from led_ref.tools.bench.cases import Case
 
 ITEM = 4
