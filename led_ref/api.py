@@ -88,8 +88,8 @@ def generate(
     Raises:
         LEDError: as `load` and `LED.generate`.
     """
-    TextOptions.split(options)  # a misspelt setting should not cost the loading of a model
     if not isinstance(model, LED):
+        TextOptions.split(options)  # a misspelt setting should not cost the loading of a model
         model = load(model, backend=backend, dtype=dtype)
     elif backend != "auto" or dtype not in ("float32", model.model.dtype):
         raise InputError(

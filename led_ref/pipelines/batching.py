@@ -18,12 +18,13 @@ another order.
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from led_ref.classes.encoder import Progress
 from led_ref.classes.generate_outputs import GenerateBeamEncoderDecoderOutput, GenerateEncoderDecoderOutput
+from led_ref.classes.led import LEDForConditionalGeneration
 from led_ref.classes.outputs import LEDEncoderBaseModelOutput
 from led_ref.costs import memory
 from led_ref.costs.device_memory import device_errors
@@ -31,9 +32,6 @@ from led_ref.costs.operations import Workload
 from led_ref.errors import InputError, LEDError, SettingsError
 from led_ref.generation.settings.settings import GenerationSettings
 from led_ref.tokenizer.tokenizer import LEDTokenizer
-
-if TYPE_CHECKING:
-    from led_ref.classes.led import LEDForConditionalGeneration
 
 Generated = GenerateEncoderDecoderOutput | GenerateBeamEncoderDecoderOutput
 
@@ -81,7 +79,7 @@ def plan_batches(lengths: Sequence[int], *, most: int, fits: Callable[[int, int]
 
 
 def write_each(
-    model: "LEDForConditionalGeneration",
+    model: LEDForConditionalGeneration,
     documents: Sequence[Document],
     settings: Mapping[str, Any],
     *,
@@ -153,7 +151,7 @@ def write_each(
 
 
 def _generate_batch(
-    model: "LEDForConditionalGeneration",
+    model: LEDForConditionalGeneration,
     documents: Sequence[Document],
     settings: Mapping[str, Any],
     progress: Progress | None,

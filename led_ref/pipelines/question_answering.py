@@ -124,7 +124,7 @@ class QuestionAnswerer(TextPipeline[LEDForQuestionAnswering]):
                 raise InputError(f"The {name} is {text!r:.40}; give a text that says something.")
         limit = self.model.longest_document
         encoding = self.tokenizer(question, context, return_offsets_mapping=True)
-        asked = len(self.tokenizer(question, add_special_tokens=False)["input_ids"])
+        question_tokens = len(self.tokenizer(question, add_special_tokens=False)["input_ids"])
         if len(encoding["input_ids"]) > limit:
             if not truncation:
                 raise InputError(
@@ -132,18 +132,18 @@ class QuestionAnswerer(TextPipeline[LEDForQuestionAnswering]):
                     "(encoder and decoder both read them: the smaller of their position tables). Shorten the context, or "
                     "pass truncation=True (--truncate) to search its beginning only."
                 )
-            if asked + _SPECIALS >= limit:
+            if question_tokens + _SPECIALS >= limit:
                 raise InputError(
-                    f"The question alone has {asked} tokens, and {self.name} reads at most {limit}. Ask a shorter one."
+                    f"The question alone has {question_tokens} tokens, and {self.name} reads at most {limit}. Ask a shorter one."
                 )
             encoding = self.tokenizer(
                 question, context, truncation="only_second", max_length=limit, return_offsets_mapping=True
             )
         ids = encoding["input_ids"]
-        first = asked + _BEFORE_CONTEXT
-        seen_by_all = _BEFORE_QUESTION + asked
+        first = question_tokens + _BEFORE_CONTEXT
+        global_tokens = _BEFORE_QUESTION + question_tokens
         return PreparedQuestion(
-            ids, [1] * seen_by_all + [0] * (len(ids) - seen_by_all), first, encoding["offset_mapping"][first:-1]
+            ids, [1] * global_tokens + [0] * (len(ids) - global_tokens), first, encoding["offset_mapping"][first:-1]
         )
 
 

@@ -23,21 +23,18 @@ from led_ref.tokenizer.pieces import text_pieces
 
 # Arguments of model.generate that LED.generate refuses, and what to do instead.
 _FOR_IDS_ONLY = {
-    "input_ids": "give the text itself",
-    "attention_mask": "a document has no padding, so it needs none",
-    "global_attention_mask": "pass global_attention",
-    "encoder_outputs": "give the text itself",
-    "inputs_embeds": "give the text itself",
-    "decoder_input_ids": "every generated text begins with the start token",
-    "tokenizer": "it has its own",
-    "logits_processor": "rules that are functions work on ids",
-    "stopping_criteria": "rules that are functions work on ids",
-    "prefix_allowed_tokens_fn": "rules that are functions work on ids",
-    "return_dict_in_generate": "it gives ids and scores, not text",
-    "output_scores": "the text alone is given",
-    "output_logits": "the text alone is given",
-    "output_attentions": "the text alone is given",
-    "output_hidden_states": "the text alone is given",
+    name: remedy
+    for remedy, names in {
+        "give the text itself": ("input_ids", "encoder_outputs", "inputs_embeds"),
+        "a document has no padding, so it needs none": ("attention_mask",),
+        "pass global_attention": ("global_attention_mask",),
+        "every generated text begins with the start token": ("decoder_input_ids",),
+        "it has its own": ("tokenizer",),
+        "rules that are functions work on ids": ("logits_processor", "stopping_criteria", "prefix_allowed_tokens_fn"),
+        "it gives ids and scores, not text": ("return_dict_in_generate",),
+        "the text alone is given": ("output_scores", "output_logits", "output_attentions", "output_hidden_states"),
+    }.items()
+    for name in names
 }
 
 
