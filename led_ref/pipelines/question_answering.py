@@ -134,7 +134,8 @@ class QuestionAnswerer(TextPipeline[LEDForQuestionAnswering]):
                 )
             if question_tokens + _SPECIALS >= limit:
                 raise InputError(
-                    f"The question alone has {question_tokens} tokens, and {self.name} reads at most {limit}. Ask a shorter one."
+                    f"The question alone has {question_tokens} tokens, and {self.name} reads at most {limit}. "
+                    "Ask a shorter one."
                 )
             encoding = self.tokenizer(
                 question, context, truncation="only_second", max_length=limit, return_offsets_mapping=True
