@@ -7,36 +7,49 @@
 
 The files in reading order:
 
+    oracle/definition/model.py   all of LED in one file, slowly: begin here; model/ is the same, fast
     config.py                    the sizes of an LED, and the letters that name every axis
     tokenizer/                   text -> ids: unicode_split.py, bpe.py, tokenizer.py
-    model/params.py              the weights, one field per tensor
-    model/ops.py                 linear maps, heads, norms, the feed-forward
-    model/masks.py               who may look at whom: begin here
-    model/sliding_window.py      attention through a window: the heart of LED
-    model/global_attention.py    the few tokens that see everything; folding.py: how that saves projecting all tokens
-    model/encoder.py             a layer, and the stack of them
-    model/cache.py, decoder.py   what is written so far, looking back and across
-    model/heads.py               logits and loss
-    model/tap.py, outputs.py     how one listens in, and what is returned; pictures.py: made only to be looked at
-    generation/                  greedy search, beams and sampling over a step function; knows no model
-    reading.py, writing.py       the encoder behind its checks; where model and search meet
-    led.py, pretrained.py        the classes with transformers' names; inputs.py checks what they are given
-    led_heads.py, labels.py      two more classes: one points at an answer, one gives labels
+    model/params.py, ops.py      the weights, one field per tensor; linear maps, heads, norms, the feed-forward
+    model/masks.py               padding, window and global tokens as one mask per block of queries
+    model/sliding_window.py      attention within a window: the heart of LED
+    model/global_attention.py    the few tokens that attend to all tokens; folding.py saves projecting all of them
+    model/attention.py           the decoder's attention, on arrays
+    model/encoder.py             a layer, and the stack of layers
+    model/decoder_masks.py       padding and causal masks; kv_cache.py: keys and values of the generated prefix and the document
+    model/decoder.py             causal self-attention, cross-attention, the stack of layers
+    model/heads.py, losses.py    logits; loss
+    model/intermediates.py       how a run is recorded; attention_maps.py: attention weights as one table
+    generation/                  greedy search, beam search and sampling over a step function, without a model
     weights/                     checkpoint files: keys.py (one table), safetensors, pytorch_model.bin, the Hub
-    api.py, documents.py, cli.py text in, text out; commands/ does what cli.py reads
-    answering.py, classifying.py the same for answers and labels; spans.py: the best piece of a text
-    oracle/                      dense.py: LED by definition, the judge of all of the above; trace, diff, vectors
+    costs/                       operations.py, memory.py: multiplications, bytes and memory of a run, before it
+    classes/                     the classes with transformers' names: encoder.py, led.py, generate.py, heads.py
+    pipelines/                   text in, text out: summarization.py, question_answering.py, classification.py, batching.py
+    api.py                       the one-call functions: load, generate, answer, classify
+    oracle/                      traces/ (record a run, compare two) and vectors/ (check a port)
+    tools/, cli/                 doctor, bench, explorer, exercises; the command line, main.py first
 
 The model, the readable tokenizer, the reader of safetensors and the search need NumPy and nothing else. `import led_ref` itself
-imports nothing: each name below is fetched from its file when it is first used, so that `led-ref --help` answers at once.
-The machines it runs on are in a package of their own, led_backends.
+imports nothing: each name and package below is imported at its first use (lazy.py), so `led-ref --help` answers at once.
+The backends, one for each kind of machine, are in a package of their own, led_backends.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from led_ref.lazy import hand_on
 
 if TYPE_CHECKING:
-    from led_ref.api import LED, bundled_model, generate, load
+    from led_ref import classes as classes
+    from led_ref import cli as cli
+    from led_ref import costs as costs
+    from led_ref import generation as generation
+    from led_ref import model as model
+    from led_ref import oracle as oracle
+    from led_ref import pipelines as pipelines
+    from led_ref import tokenizer as tokenizer
+    from led_ref import tools as tools
+    from led_ref import weights as weights
+    from led_ref.api import answer, classify, generate, load
     from led_ref.classes.generate_outputs import GenerateBeamEncoderDecoderOutput, GenerateEncoderDecoderOutput
     from led_ref.classes.heads import LEDForQuestionAnswering, LEDForSequenceClassification
     from led_ref.classes.led import LEDForConditionalGeneration, LEDModel
@@ -60,16 +73,20 @@ if TYPE_CHECKING:
     from led_ref.generation.settings.settings import GenerationConfig as GenerationSettings
     from led_ref.generation.step import SearchResult
     from led_ref.oracle.traces.trace import trace
-    from led_ref.pipelines.classification import Classifier, Label, classify
-    from led_ref.pipelines.question_answering import Answer, QuestionAnswerer, answer
+    from led_ref.pipelines.classification import Classifier, Label
+    from led_ref.pipelines.loading import bundled_model
+    from led_ref.pipelines.question_answering import Answer, QuestionAnswerer
+    from led_ref.pipelines.summarization import LED
     from led_ref.tokenizer import LEDTokenizer
 
 __version__ = "0.1.0"
 
-_WHERE = {
-    "pipelines.question_answering": ("Answer", "QuestionAnswerer", "answer"),
-    "api": ("LED", "bundled_model", "generate", "load"),
-    "pipelines.classification": ("Classifier", "Label", "classify"),
+_NAMES_BY_MODULE = {
+    "api": ("answer", "classify", "generate", "load"),
+    "pipelines.classification": ("Classifier", "Label"),
+    "pipelines.loading": ("bundled_model",),
+    "pipelines.question_answering": ("Answer", "QuestionAnswerer"),
+    "pipelines.summarization": ("LED",),
     "config": ("LEDConfig",),
     "errors": (
         "BackendError",
@@ -95,6 +112,12 @@ _WHERE = {
     "oracle.traces.trace": ("trace",),
     "tokenizer": ("LEDTokenizer",),
 }
+
+_PACKAGES = (
+    "classes", "cli", "costs", "generation", "model", "oracle", "pipelines", "tokenizer", "tools", "weights",
+)  # fmt: skip
+
+__getattr__, __dir__ = hand_on(__name__, _NAMES_BY_MODULE, _PACKAGES)
 
 __all__ = [
     "LED",
@@ -131,17 +154,3 @@ __all__ = [
     "load",
     "trace",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    """Fetch a public name from its file at its first use."""
-    for module, names in _WHERE.items():
-        if name in names:
-            value = getattr(importlib.import_module(f"led_ref.{module}"), name)
-            globals()[name] = value
-            return value
-    raise AttributeError(f"led_ref has no {name!r}; its public names are {', '.join(__all__)}")
-
-
-def __dir__() -> list[str]:
-    return [*__all__, "__version__"]

@@ -28,7 +28,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import led_ref
-from led_ref.oracle.traces.diff import diff
+from led_ref.oracle import diff
 from led_ref.weights.find_files import read_tensors
 
 led = led_ref.load(dtype="float64")

@@ -61,7 +61,7 @@ print(f"{len(document.split()):,} words are {len(ids):,} tokens; the model reads
 
 # %%
 from led_ref.costs import operations as planning
-from led_ref.costs.memory import plan
+from led_ref.costs import plan
 
 print("tokens      led-base    led-large    led-large, folded")
 for tokens in (1024, 4096, 16384):

@@ -15,7 +15,7 @@ import led_ref
 from led_ref import LEDConfig, LEDForQuestionAnswering, QuestionAnswerer
 from led_ref.classes.outputs import LEDSeq2SeqQuestionAnsweringModelOutput
 from led_ref.errors import CheckpointError, InputError
-from led_ref.pipelines.spans import best_spans
+from led_ref.pipelines.question_answering import best_spans
 
 POSITIONS = 10_000
 QUESTION = "What is it?"
@@ -62,21 +62,21 @@ def test_scores_that_are_no_numbers_are_refused():
 
 
 def with_logits(tokenizer, scored):
-    """An answerer whose model gives the logits that `scored(ids, start, end)` fills in; and what it was told to read."""
-    told = {}
+    """An answerer whose model gives the logits that `scored(ids, start, end)` fills in; and the inputs of its encoder."""
+    inputs = {}
 
     class Drawn:
         longest_document = POSITIONS
 
         def encoder(self, ids, mask, global_mask, progress=None):
-            told.update(ids=ids[0], mask=mask[0], global_mask=global_mask[0])
+            inputs.update(ids=ids[0], mask=mask[0], global_mask=global_mask[0])
 
         def __call__(self, ids, mask, **given):
             start, end = np.zeros((2, 1, len(ids[0])))
-            scored(told["ids"], start[0], end[0])
+            scored(inputs["ids"], start[0], end[0])
             return LEDSeq2SeqQuestionAnsweringModelOutput(loss=None, start_logits=start, end_logits=end)
 
-    return QuestionAnswerer(Drawn(), tokenizer, "drawn"), told
+    return QuestionAnswerer(Drawn(), tokenizer, "drawn"), inputs
 
 
 # Where the peaks are, in characters of the context: (piece of the context, which occurrence, height of start and end).
@@ -135,29 +135,29 @@ def test_spans_on_hand_made_logits(bundled, name):
                 first, last = asked + 3 + inside[0], asked + 3 + inside[-1]
             start[first], end[last] = height, height
 
-    answerer, told = with_logits(bundled.tokenizer, scored)
+    answerer, inputs = with_logits(bundled.tokenizer, scored)
     (found,) = answerer.answer(QUESTION, context, **options)
     piece = None if expected == "" else expected
     low, high = (0, 0) if piece is None else wanted[piece]
     assert (found.start, found.end) == (low, high)
     assert found.answer == context[low:high] == (expected if expected != "LAST" else found.answer)
     if "10,000" in name or "kept" in name:
-        assert POSITIONS - 500 < len(told["ids"]) <= POSITIONS
+        assert POSITIONS - 500 < len(inputs["ids"]) <= POSITIONS
     # <s> and the question's tokens, none else.
-    assert told["global_mask"] == [1] * (asked + 1) + [0] * (len(told["ids"]) - asked - 1)
+    assert inputs["global_mask"] == [1] * (asked + 1) + [0] * (len(inputs["ids"]) - asked - 1)
 
 
 def test_scores_are_probabilities_and_the_n_best_are_in_order(bundled):
     def scored(ids, start, end):
         start[:], end[:] = np.random.default_rng(0).normal(size=(2, len(ids)))
 
-    answerer, told = with_logits(bundled.tokenizer, scored)
+    answerer, inputs = with_logits(bundled.tokenizer, scored)
     context = "tar packs files."
     found = answerer.answer(QUESTION, context, top_k=100, max_answer_len=100, handle_impossible_answer=True)
     tokens = len(bundled.tokenizer(context, add_special_tokens=False).input_ids)
     assert len(found) == tokens * (tokens + 1) // 2 + 1
     assert [answer.score for answer in found] == sorted((answer.score for answer in found), reverse=True)
-    start, end = np.random.default_rng(0).normal(size=(2, len(told["ids"])))
+    start, end = np.random.default_rng(0).normal(size=(2, len(inputs["ids"])))
     places = [0, *range(len(start) - 1 - tokens, len(start) - 1)]
     best = next(answer for answer in found if answer.answer == "tar")
     expected = math.exp(start[places[1]] + end[places[1]]) / np.exp(start[places]).sum() / np.exp(end[places]).sum()

@@ -1,6 +1,8 @@
 """The one-call API: text in, text out."""
 
 import dataclasses
+import subprocess
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -85,11 +87,11 @@ def test_load_takes_a_folder_and_a_dtype(bundled):
 
 
 def test_progress_is_told_of_every_layer_and_token_of_every_document(bundled):
-    told = []
-    bundled.generate(PAGES, progress=lambda *step: told.append(step), num_beams=1, max_new_tokens=4, min_new_tokens=4)
-    assert [stage for stage, _, _ in told] == (["read"] * 2 + ["write"] * 4) * 2
-    assert told[:2] == [("read", 1, 2), ("read", 2, 2)]
-    _, done, total = zip(*told[2:6], strict=True)
+    calls = []
+    bundled.generate(PAGES, progress=lambda *step: calls.append(step), num_beams=1, max_new_tokens=4, min_new_tokens=4)
+    assert [stage for stage, _, _ in calls] == (["read"] * 2 + ["write"] * 4) * 2
+    assert calls[:2] == [("read", 1, 2), ("read", 2, 2)]
+    _, done, total = zip(*calls[2:6], strict=True)
     assert len(set(total)) == 1
     assert [total[0] - step for step in done] == [3, 2, 1, 0]  # what is still to do
 
@@ -194,10 +196,10 @@ def test_too_long_is_refused_with_both_lengths_or_cut(short_sighted, bundled):
 
 
 def test_nothing_is_read_before_every_document_was_looked_at(short_sighted):
-    told = []
+    calls = []
     with pytest.raises(InputError, match=r"^texts\[2\]: The document has \d+ tokens"):
-        short_sighted.generate(["a", "b", "c " * 40], progress=lambda *step: told.append(step))
-    assert told == []
+        short_sighted.generate(["a", "b", "c " * 40], progress=lambda *step: calls.append(step))
+    assert calls == []
 
 
 @pytest.mark.parametrize(
@@ -288,6 +290,29 @@ def test_public_names_exist_and_an_unknown_one_says_which_do():
         led_ref.summarize  # noqa: B018
 
 
+def test_packages_hand_on_their_names_when_they_are_used():
+    """No package is imported with led_ref; each is an attribute of it, and has the names of its `__all__`."""
+    program = """
+import sys, led_ref
+packages = "classes cli costs generation model oracle pipelines tokenizer tools weights".split()
+assert not [name for name in sys.modules if name.startswith("led_ref.") and name != "led_ref.lazy"]
+for package in packages:
+    module = getattr(led_ref, package)
+    assert module is sys.modules[f"led_ref.{package}"] and package in dir(led_ref)
+    for name in getattr(module, "__all__", ()):
+        assert getattr(module, name).__module__.startswith("led_ref."), name
+        assert name in dir(module)
+    files = {path.split(".")[2] for path in sys.modules if path.startswith(f"led_ref.{package}.")}
+    assert "__getattr__" not in vars(module) or not files & set(module.__all__)  # no name hides a file
+try:
+    led_ref.model.Encoder
+except AttributeError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "led_ref.model has no 'Encoder'; its public names are DecoderCache\n"
+
+
 def test_a_device_without_memory_is_an_error_of_led_ref(bundled, monkeypatch):
     """Wherever the model computes: while it loads, reads, and writes."""
 
@@ -315,11 +340,11 @@ def test_a_device_without_memory_is_an_error_of_led_ref(bundled, monkeypatch):
 @pytest.mark.parametrize("how", [{}, {"do_sample": True, "seed": 3, "temperature": 1.4}], ids=["greedy", "sampled"])
 def test_streamed_pieces_are_the_text_and_come_one_by_one(bundled, manual_page, how):
     calls = {"num_beams": 1, "early_stopping": False, "max_new_tokens": 9, **how}
-    told = []
-    pieces = bundled.stream(manual_page, progress=lambda stage, done, total: told.append(stage), **calls)
-    assert told == ["read"] * 2  # nothing is written before somebody asks
+    stages = []
+    pieces = bundled.stream(manual_page, progress=lambda stage, done, total: stages.append(stage), **calls)
+    assert stages == ["read"] * 2  # nothing is written before somebody asks
     first = next(pieces)
-    assert told.count("write") < 9
+    assert stages.count("write") < 9
     assert "".join([first, *pieces]) == bundled.generate(manual_page, **calls)
 
 
@@ -337,6 +362,7 @@ def test_a_character_of_several_ids_comes_whole(bundled):
     [
         ({}, r"num_beams is 4, and beams decide only at their end .*Pass num_beams=1"),
         ({"num_beams": 1, "do_sample": True, "num_return_sequences": 2}, "num_return_sequences is 2, but one text"),
+        ({"num_beams": 1, "batch_size": 2}, "batch_size is for generate: stream decodes one document"),
     ],
 )
 def test_what_cannot_be_streamed_is_refused_before_reading(bundled, settings, words):

@@ -64,13 +64,13 @@ def test_a_lone_label_has_a_probability_of_its_own(bundled):
 
 
 def test_the_start_is_global_unless_told_otherwise(bundled):
-    told = []
+    masks = []
 
     class Watched(LEDForSequenceClassification):
         @property
         def encoder(self):
             def read(ids, mask, global_mask, **given):
-                told.append(global_mask[0])
+                masks.append(global_mask[0])
                 return super(Watched, self).encoder(ids, mask, global_mask, **given)
 
             return read
@@ -79,7 +79,7 @@ def test_the_start_is_global_unless_told_otherwise(bundled):
     classifier = Classifier(Watched(model.config, model.params), bundled.tokenizer, "judge")
     classifier.classify("It is tar")
     classifier.classify("It is tar", global_attention=[1, 2])
-    assert [np.flatnonzero(mask).tolist() for mask in told] == [[0], [1, 2]]
+    assert [np.flatnonzero(mask).tolist() for mask in masks] == [[0], [1, 2]]
 
 
 def test_the_command(bundled, command, tmp_path, monkeypatch):

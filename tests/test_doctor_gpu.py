@@ -124,8 +124,8 @@ def test_a_device_holds_what_was_planned_for_it(backend):
 def test_the_plan_cuts_a_document_as_the_backend_does(backend):
     from led_backends import cupy_backend
 
-    assert backend.queries_per_block == planning.GPU_QUERIES
-    assert planning.GPU_ROWS == cupy_backend.BLOCK_ROWS
+    load = planning.on_gpu(SMALL.config, Workload(tokens=599))
+    assert (load.queries_per_block, load.block_rows) == (backend.queries_per_block, cupy_backend.BLOCK_ROWS)
 
 
 # ---- the command -----------------------------------------------------------------------------------------------------

@@ -12,9 +12,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from led_ref.bundled.manual_pages import is_manual_page, manual_page_body
 from led_ref.errors import InputError, MissingFileError
 from led_ref.pipelines import text_files as documents
-from led_ref.pipelines.text_files import decode_document, is_manual_page, manual_page_body, read_document
+from led_ref.pipelines.text_files import decode_document, read_document
 
 # Without the time of day: it would be in these tests' names, and two processes that share the tests would not agree on them.
 packed = partial(gzip.compress, mtime=0)

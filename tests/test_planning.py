@@ -55,7 +55,23 @@ def model():
 )
 def test_the_weights_are_all_counted(config):
     trained = parameter_count(config, untied_lm_head=not config.tie_word_embeddings)
-    assert memory_plan.parameters(config) == trained + config.vocab_size  # the logits' bias is not trained
+    assert by_hand(config) == trained + config.vocab_size  # the logits' bias is not trained
+    assert memory_plan.weight_bytes(config, Workload(tokens=1)) == 4 * by_hand(config)
+
+
+def by_hand(config):
+    """The number of weights as a sum of products, without the table of keys."""
+    d, vocabulary = config.d_model, config.vocab_size
+    linear_d, norm = d * d + d, 2 * d
+
+    def feed_forward(inner):
+        return 2 * d * inner + d + inner
+
+    encoder = config.encoder_layers * (7 * linear_d + 2 * norm + feed_forward(config.encoder_ffn_dim))
+    decoder = config.decoder_layers * (8 * linear_d + 3 * norm + feed_forward(config.decoder_ffn_dim))
+    positions = (config.max_encoder_position_embeddings + config.max_decoder_position_embeddings) * d
+    tables = vocabulary * d * (1 if config.tie_word_embeddings else 2) + vocabulary
+    return encoder + decoder + positions + 2 * norm + tables
 
 
 @pytest.mark.parametrize("kind", [None, *planning.KEPT])

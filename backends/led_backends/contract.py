@@ -95,7 +95,7 @@ class Backend(Protocol):
         """What it runs on, for people: "NumPy 2.4.6, 2 threads"."""
         ...
 
-    def room_left(self) -> int | None:
+    def free_memory(self) -> int | None:
         """Bytes of the device's memory that could still be taken; None: the host's, which the system watches over."""
         ...
 

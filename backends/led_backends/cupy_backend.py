@@ -252,7 +252,7 @@ class CupyBackend(PlainOperations):
         for start in range(0, rows, BLOCK_ROWS):
             work(slice(start, min(start + BLOCK_ROWS, rows)))
 
-    def room_left(self) -> int | None:
+    def free_memory(self) -> int | None:
         """What the GPU has free and CuPy's pool holds unused, within the pool's limit."""
         pool = self.xp.get_default_memory_pool()
         free: int = self.xp.cuda.runtime.memGetInfo()[0] + pool.free_bytes()

@@ -79,7 +79,7 @@ class NumpyBackend:
         """The version of NumPy and the number of threads."""
         return f"NumPy {np.__version__}, {self.threads} thread{'s' if self.threads > 1 else ''}"
 
-    def room_left(self) -> int | None:
+    def free_memory(self) -> int | None:
         """None: the host's memory is the system's to watch over."""
         return None
 

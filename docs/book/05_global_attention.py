@@ -36,7 +36,7 @@ from book_tools import BAND, GLOBAL, QUIET, WRONG, bundled, manual_page, planted
 from matplotlib.colors import ListedColormap
 
 import led_ref
-from led_ref.oracle.definition.model import who_sees_whom
+from led_ref.oracle import who_sees_whom
 
 led = bundled()
 params, backend = led.model.params, led.model.backend

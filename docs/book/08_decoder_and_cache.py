@@ -36,7 +36,7 @@ from book_tools import BAND, bundled, manual_page, source
 from matplotlib.colors import ListedColormap
 
 from led_ref.costs.operations import LED_BASE, Workload, cross_work, source_work
-from led_ref.model.kv_cache import DecoderCache
+from led_ref.model import DecoderCache
 
 led = bundled()
 

@@ -30,7 +30,7 @@ import numpy as np
 from book_tools import BAND, GLOBAL, source
 
 import led_ref
-from led_ref.costs.operations import LED_BASE, LED_LARGE
+from led_ref.costs import LED_BASE, LED_LARGE
 from led_ref.weights.keys import entries, parameter_count
 
 folder = led_ref.bundled_model()

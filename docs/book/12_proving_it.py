@@ -132,7 +132,7 @@ for name, count in by_test.most_common(6):
 # show where the programs part:
 
 # %%
-from led_ref.oracle.traces.diff import diff
+from led_ref.oracle import diff
 
 ours = led_ref.trace(led.model, [ids[:40]], decoder_input_ids=[[2]], only="led.encoder.layers.0.*")
 name = "led.encoder.layers.0.self_attn.longformer_self_attn.q"

@@ -189,8 +189,7 @@ except led_ref.LEDError as error:
 # memory needs no measuring: it is counted from the sizes.
 
 # %% alt="Two stacked bars of memory by part; the folded one has no keys and values of the document"
-from led_ref.costs.memory import plan
-from led_ref.costs.operations import LED_BASE, Workload
+from led_ref.costs import LED_BASE, Workload, plan
 
 figure, axes = plt.subplots(figsize=(8, 2.4))
 colors = [QUIET, "#b0b0b0", "#cfd8d6", BAND, GLOBAL, WRONG]
@@ -239,8 +238,8 @@ with tempfile.TemporaryDirectory() as scratch:
 # norms stay as they are; in the bundled model positions alone are half of all numbers, so its file shrinks little:
 
 # %%
+from led_ref.weights import quantizable
 from led_ref.weights.find_files import read_tensors
-from led_ref.weights.quantization.file_format import quantizable
 
 sizes = {key: tensor.data.size for key, tensor in read_tensors(led_ref.bundled_model()).items()}
 rounded = sum(sizes[key] for key in quantizable(led.model.config))

@@ -35,7 +35,7 @@ import numpy as np
 from book_tools import BAND, WRONG, bundled
 
 import led_ref
-from led_ref.oracle.traces.diff import diff
+from led_ref.oracle import diff
 from led_ref.oracle.vectors.format import read_suite
 
 led = bundled()

@@ -10,7 +10,7 @@ from led_backends.contract import Array, Backend
 from led_ref.classes import input_checks as inputs
 from led_ref.classes.outputs import LEDEncoderBaseModelOutput
 from led_ref.config import LEDConfig
-from led_ref.costs.device_memory import check_room, device_errors
+from led_ref.costs.device_memory import check_free_memory, device_errors
 from led_ref.costs.operations import Workload
 from led_ref.model.encoder import encode
 from led_ref.model.intermediates import SILENT, Tap, keep
@@ -69,7 +69,7 @@ class LEDEncoder:
             shape = host_BTD.shape[:2]
         inputs.check_source_length(shape[1], self.config)
         load = Workload(tokens=shape[1], batch=shape[0], new_tokens=0, dtype=self.params.shared.dtype.name)
-        check_room(self.backend, self.config, load)
+        check_free_memory(self.backend, self.config, load)
         mask_BT = np.ones(shape, np.int64)
         if attention_mask is not None:
             mask_BT = inputs.checked_mask("attention_mask", attention_mask, shape)

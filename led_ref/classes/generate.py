@@ -18,7 +18,7 @@ from led_ref.classes import input_checks as inputs
 from led_ref.classes.encoder import STATES, asked_for, those
 from led_ref.classes.generate_outputs import GenerateBeamEncoderDecoderOutput, GenerateEncoderDecoderOutput
 from led_ref.classes.outputs import LEDEncoderBaseModelOutput
-from led_ref.costs.device_memory import check_room, device_errors
+from led_ref.costs.device_memory import check_free_memory, device_errors
 from led_ref.costs.operations import Workload
 from led_ref.errors import InputError, SettingsError
 from led_ref.generation.search import make_prompt, search, stream
@@ -147,7 +147,7 @@ def prepare(
     kind = resolved.cache_implementation if resolved.use_cache else "none"
     side_by_side = resolved.rows_per_document
     load = Workload(length, documents, side_by_side, new_tokens, dtype=model.dtype, folded=folded, cache=kind)
-    check_room(model.backend, config, load, is_read=encoder_outputs is not None)
+    check_free_memory(model.backend, config, load, is_read=encoder_outputs is not None)
     shown = {"output_attentions": resolved.output_attentions, "output_hidden_states": resolved.output_hidden_states}
     if encoder_outputs is None:
         source = (input_ids, attention_mask, global_attention_mask)

@@ -33,9 +33,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Write the page, and print where it is and how large."""
     from led_ref.api import check_settings
+    from led_ref.bundled.manual_pages import is_manual_page, manual_page_body
     from led_ref.oracle.traces.trace import check_target
     from led_ref.pipelines.global_attention import global_mask
-    from led_ref.pipelines.text_files import is_manual_page, manual_page_body, read_document
+    from led_ref.pipelines.text_files import read_document
     from led_ref.tools.explorer.page import page
     from led_ref.tools.explorer.record import record
 

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from led_ref.api import LED, bundled_model, check_settings
+from led_ref.bundled.manual_pages import is_manual_page, manual_page_body
 from led_ref.cli.documents import bars, complain, read_all, report_on_each, shows_bars, title
 from led_ref.cli.result_folder import ResultFolder, model_digest
 from led_ref.cli.shared_options import given, load_model
 from led_ref.errors import LEDError, SettingsError
 from led_ref.pipelines.batching import BATCH_MEMORY, Document, Written, write_each
-from led_ref.pipelines.text_files import is_manual_page, manual_page_body
 from led_ref.tools.terminal import ProgressBars, count_documents, say
 from led_ref.weights.hub import resolve
 from led_ref.weights.keys import parameter_count

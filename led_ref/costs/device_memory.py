@@ -1,4 +1,4 @@
-"""Between led_ref and the machine it runs on: whether a run fits, and what a device complains of, as errors of led_ref."""
+"""The memory of the device: refuse a run that does not fit, and turn the device's out-of-memory errors into BackendError."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from led_ref.costs.memory import plan
 from led_ref.costs.operations import Workload, on_gpu
 from led_ref.errors import BackendError
 
-# An estimate that is so far off must not refuse a run that fits.
+# The plan may be wrong by this part: it must not refuse a run that fits.
 DOUBT = 0.1
 
 LESS = (
@@ -20,7 +20,7 @@ LESS = (
 
 @contextmanager
 def device_errors(backend: Backend) -> Iterator[None]:
-    """While this lasts, running out of the device's memory is a BackendError that says what to lower."""
+    """Within this context, an out-of-memory error of the device becomes a BackendError that says what to lower."""
     try:
         with backend.at_work():
             yield
@@ -28,25 +28,25 @@ def device_errors(backend: Backend) -> Iterator[None]:
         raise BackendError(str(error)) from error
 
 
-def check_room(backend: Backend, config: LEDConfig, load: Workload, *, is_read: bool = False) -> None:
-    """Refuse, before it begins, a run for which the device's memory does not suffice. The host's is not looked at.
+def check_free_memory(backend: Backend, config: LEDConfig, load: Workload, *, is_read: bool = False) -> None:
+    """Refuse a run that needs more than the device's free memory, before it begins. The host's memory is not checked.
 
     Args:
-        backend: where it is to run.
+        backend: the device of the run.
         config: sizes of the model.
-        load: what is to be run.
-        is_read: the encoder has done its part already.
+        load: sizes of the run.
+        is_read: whether the encoder has run already.
 
     Raises:
-        BackendError: naming what is needed beside the weights, and what there is.
+        BackendError: naming the bytes needed beside the weights, and the free bytes.
     """
-    left = backend.room_left()
-    if left is None:
+    free = backend.free_memory()
+    if free is None:
         return
     planned = plan(config, on_gpu(config, load))
     needed = planned.writing if is_read else max(planned.encoding, planned.writing)
-    if needed * (1 - DOUBT) > left:
+    if needed * (1 - DOUBT) > free:
         raise BackendError(
             f"Reading {load.batch} x {load.tokens:,} tokens and writing {load.new_tokens:,} with {load.beams} beams needs "
-            f"about {needed:,} bytes beside the weights, and {backend.describe()} has {left:,} left. {LESS}"
+            f"about {needed:,} bytes beside the weights, and {backend.describe()} has {free:,} left. {LESS}"
         )

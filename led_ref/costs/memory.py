@@ -1,9 +1,9 @@
-"""The memory of a run, before it: what LED holds at its peak, in bytes, from the sizes alone.
+"""The peak memory of a run in bytes, computed from the sizes alone, before the run.
 
-    plan(config, load).peak       compare it with what is free, before a long run begins
+    plan(config, load).peak       compare it with the free memory, before a long run begins
 
-Counted are arrays that grow with the model, the document or the text; not Python itself, its libraries and what a BLAS or
-a GPU's runtime keeps for its own use. led-base, 16,384 tokens, 4 beams, 128 new tokens:
+Counted are the arrays that grow with the model, the document or the generated text; not Python itself, its libraries and
+the workspace of a BLAS or of a GPU's runtime. led-base, 16,384 tokens, 4 beams, 128 new tokens:
 
     >>> from led_ref.costs.operations import LED_BASE
     >>> long = Workload(tokens=16384, beams=4, new_tokens=128)
@@ -17,6 +17,7 @@ a GPU's runtime keeps for its own use. led-base, 16,384 tokens, 4 beams, 128 new
         3 MB  logits and search
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -24,29 +25,33 @@ from led_backends.compact import stored_bytes
 from led_ref.config import LEDConfig
 from led_ref.costs.operations import Workload, largest_tile
 from led_ref.errors import InputError
+from led_ref.model.kv_cache import FIRST_ROOM
+from led_ref.weights.keys import LM_HEAD, POSITION_TABLES, TIED, entries
+from led_ref.weights.quantization.file_format import is_matrix
 
-# Arrays of all tokens (B, T, D) that the encoder holds at its peak beside a layer's input: the embeddings, q, k and v by
-# heads, the window's result and its place in the batch; and in its feed-forward: the embeddings, attention's result before
-# and after its projection, what goes in and what comes out. And what the decoder holds beside keys and values while it makes
-# them: a linear map's result. And what a step holds of all positions, if it computes all of them (use_cache=False), beside
-# their keys and values. tests/test_planning.py holds these counts to a real run.
+# Arrays of all tokens (B, T, D) that exist at the same time:
+#   ENCODER_ARRAYS       in the encoder's attention, beside a layer's input: the embeddings, q, k and v by heads, the window's
+#                        result and its place in the batch;
+#   FEED_FORWARD_ARRAYS  in its feed-forward: the embeddings, attention's result before and after its projection, the input,
+#                        the output;
+#   SOURCE_ARRAYS        in the decoder, beside the document's keys and values: the result of the linear map that makes them;
+#   UNCACHED_ARRAYS      in a step with use_cache=False, which computes all positions, beside their keys and values.
+# tests/test_planning.py compares these counts with a real run.
 ENCODER_ARRAYS, FEED_FORWARD_ARRAYS, SOURCE_ARRAYS, UNCACHED_ARRAYS = 6, 5, 1, 7
-# Entries that a document's store of its texts' keys has room for at first; then it doubles (model/cache.py).
-FIRST_ROOM = 32
 
-# Search works on the host in float32: the logits as they arrive, their log-probabilities, and one array on the way there.
+# The search works on the host in float32: the logits, their log-probabilities, and one intermediate array.
 SEARCH_ARRAYS = 3
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What must be in memory.
+    """The memory of a run, in bytes.
 
     Args:
-        weights: bytes of the model.
-        encoding: the most that the encoder needs beside them.
-        writing: the most that the decoder needs beside them.
-        parts: what these are made of, in bytes, by name.
+        weights: of the model.
+        encoding: the peak of the encoder, beside the weights.
+        writing: the peak of the decoder, beside the weights.
+        parts: the terms of these sums, by name.
     """
 
     weights: int
@@ -56,16 +61,16 @@ class Plan:
 
     @property
     def peak(self) -> int:
-        """The most that is in memory at once, in bytes."""
+        """The peak of the whole run."""
         return self.weights + max(self.encoding, self.writing)
 
 
 def plan(config: LEDConfig, load: Workload) -> Plan:
-    """The memory of a run, before it: compare `plan(...).peak` with what is free.
+    """The memory of a run, before it: compare `plan(...).peak` with the free memory.
 
     Args:
         config: sizes.
-        load: what is to be run; with 0 new tokens, reading alone.
+        load: the run; with 0 new tokens, the encoder alone.
 
     Raises:
         InputError: for more tokens than the model has positions.
@@ -80,43 +85,24 @@ def plan(config: LEDConfig, load: Workload) -> Plan:
             ENCODER_ARRAYS * states + _tiles(config, load), FEED_FORWARD_ARRAYS * states + _blocks(config, load)
         ),
         "cross-attention keys and values": 0 if load.folded else 2 * config.decoder_layers * states,
-        "decoder cache": 2 * config.decoder_layers * load.batch * room(load) * d * item,
+        "decoder cache": 2 * config.decoder_layers * load.batch * cache_slots(load) * d * item,
         "logits and search": load.rows * config.vocab_size * (item + 4 * SEARCH_ARRAYS),
     }
     encoding = parts["encoder states"] + parts["encoder work"]
     if not load.new_tokens:
         return Plan(parts["weights"], encoding, 0, parts)
-    # While the last layer's keys and values are made, the linear map's result is there beside its copy by heads.
+    # While the last layer's keys and values are computed, the linear map's result exists beside its copy by heads.
     kept = states + parts["cross-attention keys and values"]
     making = kept + (0 if load.folded else SOURCE_ARRAYS * states)
     stepping = kept + parts["decoder cache"] + parts["logits and search"] + _step_scratch(config, load)
     return Plan(parts["weights"], encoding, max(making, stepping), parts)
 
 
-def parameters(config: LEDConfig) -> int:
-    """How many numbers the weights are, the bias of the logits included: a tied table once.
-
-    Example:
-        >>> parameters(LEDConfig(attention_window=1024))  # led-large
-        459851865
-    """
-    d, vocabulary = config.d_model, config.vocab_size
-    linear_d, norm = d * d + d, 2 * d
-
-    def feed_forward(inner: int) -> int:
-        return 2 * d * inner + d + inner
-
-    encoder = config.encoder_layers * (7 * linear_d + 2 * norm + feed_forward(config.encoder_ffn_dim))
-    decoder = config.decoder_layers * (8 * linear_d + 3 * norm + feed_forward(config.decoder_ffn_dim))
-    positions = (config.max_encoder_position_embeddings + config.max_decoder_position_embeddings) * d
-    tables = vocabulary * d * (1 if config.tie_word_embeddings else 2) + vocabulary
-    return encoder + decoder + positions + 2 * norm + tables
-
-
 def weight_bytes(config: LEDConfig, load: Workload) -> int:
-    """Bytes of the weights, kept as `load.weights` says: matrices alone in int8 or NF4, tables too in half precision.
+    """Bytes of the weights, stored as `load.weights` says: int8 and NF4 for matrices, half precision for tables, too.
 
-    What a tile of them becomes where it is used is not counted: at most some 4 MB for each thread.
+    A tied table counts once. The tiles that become numbers where they are used are not counted: at most some 4 MB for each
+    thread.
 
     Example:
         >>> from led_ref.costs.operations import LED_BASE
@@ -124,59 +110,44 @@ def weight_bytes(config: LEDConfig, load: Workload) -> int:
         >>> [round(weight_bytes(LED_BASE, Workload(tokens=1, weights=kind)) / 1e6) for kind in kinds]
         [648, 324, 319, 270]
     """
-    if load.weights is None:
-        return parameters(config) * load.item
-    kept = _matrices(config)
-    if load.weights in ("float16", "bfloat16"):
-        kept += _tables(config)
-    numbers = sum(rows * columns for rows, columns in kept)
-    return sum(stored_bytes(shape, load.weights) for shape in kept) + (parameters(config) - numbers) * load.item
-
-
-def _matrices(config: LEDConfig) -> list[tuple[int, int]]:
-    """The shapes of all linear maps' matrices."""
-    d = config.d_model
-    found = []
-    for layers, of_width, inner in (
-        (config.encoder_layers, 7, config.encoder_ffn_dim),
-        (config.decoder_layers, 8, config.decoder_ffn_dim),
-    ):
-        found += layers * ([(d, d)] * of_width + [(inner, d), (d, inner)])
+    is_half = load.weights in ("float16", "bfloat16")
+    found = 0
+    for entry in entries(config):
+        if entry.key == LM_HEAD and config.tie_word_embeddings:
+            continue
+        is_table = entry.key in (*TIED, *POSITION_TABLES)
+        if load.weights is not None and (is_matrix(entry) or (is_half and is_table)):
+            found += stored_bytes((entry.shape[0], entry.shape[1]), load.weights)
+        else:
+            found += math.prod(entry.shape) * load.item
     return found
 
 
-def _tables(config: LEDConfig) -> list[tuple[int, int]]:
-    """The shapes of embeddings, positions and an output projection of its own."""
-    lengths = [config.max_encoder_position_embeddings, config.max_decoder_position_embeddings]
-    lengths += [config.vocab_size] * (1 if config.tie_word_embeddings else 2)
-    return [(length, config.d_model) for length in lengths]
+def cache_slots(load: Workload) -> int:
+    """The most slots of the KV cache that the beams of one document occupy at the same time.
 
-
-def room(load: Workload) -> int:
-    """Entries that are in memory at most for what the texts of one document are.
-
-    A dynamic store doubles when it is full, and the old one is there yet. A static one is taken once; and without a cache
-    the last step makes all entries at once.
+    A dynamic buffer doubles when it is full, and the old one exists until its copy is done. A static one is allocated once;
+    and without a cache the last step computes all positions at once.
 
     Example:
-        >>> [room(Workload(tokens=9, new_tokens=n)) for n in (0, 1, 32, 33, 128)]
+        >>> [cache_slots(Workload(tokens=9, new_tokens=n)) for n in (0, 1, 32, 33, 128)]
         [32, 32, 32, 96, 192]
-        >>> room(Workload(tokens=9, beams=4, new_tokens=32, cache="static"))
+        >>> cache_slots(Workload(tokens=9, beams=4, new_tokens=32, cache="static"))
         128
     """
-    entries = load.beams * load.new_tokens
+    slots = load.beams * load.new_tokens
     if load.cache != "dynamic":
-        return entries
-    held = FIRST_ROOM
-    while held < entries:
-        held *= 2
-    return held if held == FIRST_ROOM else held + held // 2
+        return slots
+    capacity = FIRST_ROOM
+    while capacity < slots:
+        capacity *= 2
+    return capacity if capacity == FIRST_ROOM else capacity + capacity // 2
 
 
 def _tiles(config: LEDConfig, load: Workload) -> int:
-    """Bytes of the tiles in work at a time, each with its keys twice (as they are, and turned) and its queries.
+    """Bytes of the tiles computed at the same time, each with its keys, their transposed copy and its queries.
 
-    Or, afterwards, with its values and its result, which is less.
+    Later a tile has its values and its result instead, which are smaller.
     """
     queries, reach = largest_tile(config, load)
     columns, width = reach + load.globals_, config.d_model // config.encoder_attention_heads
@@ -184,21 +155,21 @@ def _tiles(config: LEDConfig, load: Workload) -> int:
 
 
 def _blocks(config: LEDConfig, load: Workload) -> int:
-    """Bytes of the feed-forward's blocks in work at a time: the F numbers of each row, and the D that they become."""
+    """Bytes of the feed-forward's blocks computed at the same time: for each row F hidden numbers and D results."""
     rows = min(load.batch * load.tokens, load.block_rows)
     return load.blocks_at_once * rows * (config.encoder_ffn_dim + config.d_model) * load.item
 
 
 def _step_scratch(config: LEDConfig, load: Workload) -> int:
-    """Bytes of what is in work in a step: scores of the document, and without a cache the rows of all positions.
+    """Bytes of a step's intermediate arrays: the cross-attention scores, and without a cache the rows of all positions.
 
-    The scores are those of one head for each thread; folded, of all heads at once.
+    The scores of one head for each thread; folded, of all heads at once.
     """
     heads, d = config.decoder_attention_heads, config.d_model
     if load.cache != "none":
         return (heads if load.folded else min(load.tiles_at_once, heads)) * load.beams * load.tokens * load.item
-    queries = load.beams * load.new_tokens  # of a document: every position of every text
-    if load.folded:  # and the queries brought to the states, (H, Q, D)
+    queries = load.beams * load.new_tokens  # of one document: every position of every beam
+    if load.folded:  # and the queries projected into the space of the states, (H, Q, D)
         scores = heads * queries * (load.tokens + d)
     else:
         scores = min(load.tiles_at_once, heads) * min(queries, load.queries_per_block) * load.tokens

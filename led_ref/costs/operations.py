@@ -1,7 +1,7 @@
-r"""What a run of LED costs, worked out on paper before anything runs: operations, bytes, launches.
+r"""The cost of a run of LED, counted before anything runs: operations, bytes, launches.
 
-Pure arithmetic on a configuration's sizes: nothing here touches an array, knows a machine or measures a time. What a
-machine needs for it is a division: operations / its speed of products, bytes / its speed of memory.
+Pure arithmetic on a configuration's sizes: nothing here touches an array, measures a time or depends on the machine it runs
+on. The time on a machine is a division: operations / its speed of matrix products, bytes / its memory bandwidth.
 
     led-ref estimate     divides by this machine's speeds (tools/estimate.py)
     led-ref bench        says how near a run came to that
@@ -9,10 +9,9 @@ machine needs for it is a division: operations / its speed of products, bytes / 
 
 What a run needs in memory is in costs/memory.py.
 
-How it counts. An operation is one multiplication or one addition; only matrix products count, because they are nearly
-all there is. Bytes are those that the code as written moves between memory and processor, each array once for every
-pass over it. A launch is one kernel that a GPU is told to run; on a CPU nobody counts them. A document of 4,096 tokens in
-led-base:
+An operation is one multiplication or one addition; only matrix products count, because they are nearly all of the work.
+Bytes are those that the code as written moves between memory and processor, each array once for every pass over it. A
+launch is one kernel that a GPU runs; on a CPU nobody counts them. A document of 4,096 tokens in led-base:
 
     >>> f"{total(encode_work(LED_BASE, Workload(tokens=4096))).operations / 1e9:.0f} billion operations"
     '430 billion operations'
@@ -21,16 +20,18 @@ led-base:
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from led_backends.cupy_backend import BLOCK_ROWS as GPU_ROWS
+from led_backends.cupy_backend import CupyBackend
 from led_ref.config import LEDConfig
 from led_ref.errors import InputError
 
 # Bytes of one number.
 ITEM_SIZES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 
-# What may be kept of the texts that are being written.
+# The variants of the KV cache.
 CACHES = ("dynamic", "static", "none")
 
-# The ways in which weights are kept smaller than they are computed with (led_backends/compact.py).
+# The formats in which weights are stored smaller than they are computed with (led_backends/compact.py).
 KEPT = ("float16", "bfloat16", "int8", "nf4", "nf4-double")
 
 # The sizes of Ai2's two models (allenai/led-base-16384, allenai/led-large-16384).
@@ -46,39 +47,36 @@ LED_BASE = LEDConfig(
 )
 LED_LARGE = LEDConfig(attention_window=(1024,) * 12)
 
-# How the CuPy backend cuts a document (docs/gpu.md says why): queries in a tile, rows in a block of the feed-forward.
-GPU_QUERIES, GPU_ROWS = 1024, 4096
-
-# Kernels that one operation is on a GPU: a linear map is a product and a bias, of a step's few rows one; attention of few
-# queries is made in parts that are then combined; a tile is keys and values side by side, the queries' copy, the keys
-# turned (float16 needs neither), two products, a softmax and the way out.
+# Kernels of one operation on a GPU: a linear map is a product and a bias, for a step's few rows one kernel; attention of few
+# queries is computed in parts that are then combined; a tile is keys and values side by side, the queries' copy, the keys'
+# transposed copy (float16 needs neither), two products, a softmax and the copy of the result.
 LINEAR, LINEAR_FEW, ATTEND, TILE = 2, 1, 2, 8
-# The global rows of a layer: their projection, the folding, two products, softmax, the way back; and a decoder's layer in
-# a step: eight linear maps, scaling and heads of q twice, the feed-forward's way out, GELU, three norms.
+# The global rows of a layer: their projection, the folding, two products, softmax, the projection back; and a decoder layer
+# in a step: eight linear maps, scaling and heads of q twice, the feed-forward's second product, GELU, three norms.
 GLOBAL_ROWS, STEP_LAYER = 12, 8 * LINEAR_FEW + 2 * 2 + 1 + 1 + 3
 
 
 @dataclass(frozen=True)
 class Workload:
-    """What is to be run.
+    """The sizes of a run.
 
     Args:
         tokens: T, of each document.
         batch: B, documents.
         beams: W, of each document.
-        new_tokens: how many are written.
+        new_tokens: generated tokens of each beam.
         globals_: G, global tokens of each document.
-        dtype: what is computed in, one of ITEM_SIZES.
-        queries_per_block: Q of the encoder's tiles: the backend's.
-        folded: cross_attention="folded": no keys and values of the document are kept.
-        cache: what is kept of the texts: "dynamic", memory that grows; "static", taken once; "none", use_cache=False.
-        tiles_at_once: how many tiles, of one head each, are in memory together: on a CPU one for each thread.
-        block_rows: rows of a feed-forward that are taken together.
-        blocks_at_once: how many such blocks are in memory together.
-        weights: how they are kept, if not as they are computed with: one of KEPT.
+        dtype: the dtype of the computation, one of ITEM_SIZES.
+        queries_per_block: Q of the encoder's tiles, as in the backend.
+        folded: cross_attention="folded": the document's keys and values are not stored.
+        cache: of the generated prefix: "dynamic", a buffer that grows; "static", allocated once; "none", use_cache=False.
+        tiles_at_once: tiles, of one head each, in memory at the same time: on a CPU one for each thread.
+        block_rows: rows in a block of the feed-forward.
+        blocks_at_once: such blocks in memory at the same time.
+        weights: the format in which they are stored, if it is not `dtype`: one of KEPT.
 
     Raises:
-        InputError: for a number that cannot be, or an unknown dtype.
+        InputError: for an impossible number, or an unknown dtype.
     """
 
     tokens: int
@@ -96,7 +94,7 @@ class Workload:
     weights: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be, by name."""
+        """Refuse impossible values, naming the field."""
         least = {"tokens": 1, "batch": 1, "beams": 1, "new_tokens": 0, "globals_": 0, "queries_per_block": 1}
         for name, minimum in {**least, "tiles_at_once": 1, "block_rows": 1, "blocks_at_once": 1}.items():
             if getattr(self, name) < minimum:
@@ -125,7 +123,7 @@ class Workload:
 
 @dataclass(frozen=True)
 class Work:
-    """One kind of work in a layer or step: what is multiplied and added, moved, and launched."""
+    """One kind of work in a layer or step: its operations, bytes moved, and launches."""
 
     name: str
     operations: int
@@ -134,7 +132,7 @@ class Work:
 
 
 def total(work: Iterable[Work], name: str = "total") -> Work:
-    """All of it in one.
+    """The sum of several kinds of work.
 
     Example:
         >>> total([Work("a", 1, 2, 3), Work("b", 10, 20, 30)])
@@ -148,13 +146,13 @@ def total(work: Iterable[Work], name: str = "total") -> Work:
 
 
 def encode_work(config: LEDConfig, load: Workload) -> list[Work]:
-    """The encoder's work, all layers and documents of a kind together, and the embeddings."""
+    """The encoder's work: one Work for each kind, over all layers and documents, and the embeddings."""
     rows, d, item = load.batch * load.tokens, config.d_model, load.item
     by_name: dict[str, list[Work]] = {}
     for radius in config.radii:
         for work in encoder_layer_work(config, load, radius):
             by_name.setdefault(work.name, []).append(work)
-    # Rows of the table are gathered; positions and norm in one pass.
+    # One pass gathers rows of the table, one adds the positions and normalizes.
     embeddings = Work("embeddings", 0, rows * d * item * 4, 2)
     return [embeddings, *(total(works, name) for name, works in by_name.items())]
 
@@ -175,8 +173,8 @@ def encoder_layer_work(config: LEDConfig, load: Workload, radius: int) -> list[W
 def window_work(config: LEDConfig, load: Workload, radius: int) -> Work:
     """The tiles of one layer: scores, softmax, weighted sum, for all heads and documents.
 
-    The scores of a tile are written by the first product, read and written by the softmax and read by the second product.
-    A GPU's batched product wants dense operands, so a tile's queries, keys and values are copied first.
+    The first product writes the scores of a tile, the softmax reads and writes them, the second product reads them.
+    A GPU's batched product needs dense operands, so a tile's queries, keys and values are copied first.
     """
     heads, d, scores, copied, blocks = config.encoder_attention_heads, config.d_model, 0, 0, 0
     for queries, keys in tiles(load.tokens, radius, load.queries_per_block):
@@ -184,7 +182,7 @@ def window_work(config: LEDConfig, load: Workload, radius: int) -> Work:
         copied += queries + 2 * keys
         blocks += 1
     moved = 4 * heads * scores + 2 * d * copied + 2 * d * load.tokens
-    launches = blocks * TILE + 4  # and: where the result goes, global keys and values, global rows to zero
+    launches = blocks * TILE + 4  # and: the result's array, global keys and values, global rows to zero
     return Work("window", 4 * d * scores * load.batch, moved * load.item * load.batch, launches * load.batch)
 
 
@@ -208,10 +206,10 @@ def largest_tile(config: LEDConfig, load: Workload) -> tuple[int, int]:
 
 
 def on_gpu(config: LEDConfig, load: Workload) -> Workload:
-    """The workload as the CuPy backend cuts it: tiles of all heads at once, a large block of rows at a time."""
+    """The workload as the CuPy backend cuts it (docs/gpu.md says why): tiles of all heads at once, large blocks of rows."""
     return replace(
         load,
-        queries_per_block=GPU_QUERIES,
+        queries_per_block=CupyBackend.queries_per_block,
         tiles_at_once=config.encoder_attention_heads,
         block_rows=GPU_ROWS,
         blocks_at_once=1,
@@ -219,7 +217,7 @@ def on_gpu(config: LEDConfig, load: Workload) -> Workload:
 
 
 def global_work(config: LEDConfig, load: Workload) -> Work:
-    """The global tokens' own rows in one layer, the cheaper way (model/global_attention.py has both, and the rule)."""
+    """The global tokens' own rows in one layer, in the cheaper variant (model/global_attention.py has both, and the rule)."""
     tokens, d, g, item = load.tokens, config.d_model, load.globals_, load.item
     heads = config.encoder_attention_heads
     if not g:
@@ -242,14 +240,14 @@ def feed_forward_work(rows: int, width: int, inner: int, load: Workload) -> Work
 
 
 def products(name: str, rows: int, shapes: list[tuple[int, int]], item: int, *, launches: int, passes: int) -> Work:
-    """Linear maps of `rows` rows: each reads its weights and rows and writes what comes out; its bias is one more pass.
+    """Linear maps of `rows` rows: each reads its weights and input and writes its output; its bias is one more pass.
 
     Args:
         name: of the work.
-        rows: how many.
+        rows: rows of the input.
         shapes: (in, out) of each map.
         item: bytes of a number.
-        launches: of all of it.
+        launches: of all maps together.
         passes: bytes of other passes over the results.
     """
     operations = sum(2 * rows * wide * out for wide, out in shapes)
@@ -261,7 +259,7 @@ def products(name: str, rows: int, shapes: list[tuple[int, int]], item: int, *, 
 
 
 def source_work(config: LEDConfig, load: Workload) -> Work:
-    """Keys and values of the document for all decoder layers, made once before the first word; none if folded."""
+    """Keys and values of the document for all decoder layers, computed once before the first step; none if folded."""
     rows, d = load.batch * load.tokens, config.d_model
     if load.folded:
         return Work("keys and values", 0, 0, 0)
@@ -272,46 +270,35 @@ def source_work(config: LEDConfig, load: Workload) -> Work:
     )  # fmt: skip
 
 
-def step_work(config: LEDConfig, load: Workload, written: int) -> list[Work]:
-    """One decoding step: one new position for each of N rows, `written` positions being there already.
+def step_work(config: LEDConfig, load: Workload, prefix: int) -> list[Work]:
+    """One decoding step: one new position for each of N rows, after a generated prefix of that many positions.
 
-    The beams of a document share one store of what they wrote: W times as many entries, read once for all of them.
+    The beams of a document share one KV cache: W times as many slots, read once for all of them.
     """
     n, d, inner, item, layers = load.rows, config.d_model, config.decoder_ffn_dim, load.item, config.decoder_layers
-    # q, k, v and out to itself, q and out to the document; folding applies the document's k and v to the queries.
+    # q, k, v and out of self-attention, q and out of cross-attention; folding applies its k and v to the queries.
     shapes = [(d, d)] * (8 if load.folded else 6) + [(d, inner), (inner, d)]
     maps = products(
         "weights", n, shapes * layers, item, launches=layers * STEP_LAYER, passes=layers * n * 12 * d * item
     )
-    entries = n * (written + 1)
+    slots = n * (prefix + 1)
     return [
         maps,
-        # Every beam multiplies with all entries of its document, and a mask hides those of the others.
-        Work("own past", layers * 4 * load.beams * entries * d, layers * 2 * entries * d * item, layers * (ATTEND + 2)),
+        # Every beam multiplies with all slots of its document, and a mask hides those of the other beams.
+        Work("own past", layers * 4 * load.beams * slots * d, layers * 2 * slots * d * item, layers * (ATTEND + 2)),
         cross_work(config, load),
         products("logits", n, [(d, config.vocab_size)], item, launches=LINEAR_FEW + 2, passes=0),
     ]
 
 
 def cross_work(config: LEDConfig, load: Workload) -> Work:
-    """Attention to the document in one step, all layers: keys and values (or, folded, states) read once for all beams."""
+    """Cross-attention in one step, all layers: keys and values (or, folded, states) are read once for all beams."""
     n, d, layers = load.rows, config.d_model, config.decoder_layers
     operations = 4 * n * load.tokens * d * (config.decoder_attention_heads if load.folded else 1)
     moved = 2 * load.batch * load.tokens * d + 4 * n * config.decoder_attention_heads * load.tokens * load.folded
     return Work("document", layers * operations, layers * moved * load.item, layers * ATTEND)
 
 
-def generate_work(config: LEDConfig, load: Workload) -> list[Work]:
-    """Encoder, keys and values, and all steps: one Work each. The steps differ by what is written; the middle one counts."""
-    steps = total(step_work(config, load, load.new_tokens // 2), "steps")
-    times = load.new_tokens
-    return [
-        total(encode_work(config, load), "encoder"),
-        source_work(config, load),
-        Work("steps", steps.operations * times, steps.bytes * times, steps.launches * times),
-    ]
-
-
 def transfer_bytes(config: LEDConfig, load: Workload) -> int:
-    """What one step sends from a GPU to the host, where the search is: N rows of V logits."""
+    """Bytes that one step copies from a GPU to the host, where the search runs: N rows of V logits."""
     return load.rows * config.vocab_size * load.item

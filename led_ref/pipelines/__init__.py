@@ -1,1 +1,16 @@
 """Text in, text out: load a model, summarize, answer, classify, in batches."""
+
+from typing import TYPE_CHECKING
+
+from led_ref.lazy import hand_on
+
+if TYPE_CHECKING:
+    from led_ref.pipelines.batching import Document
+    from led_ref.pipelines.loading import TextPipeline
+    from led_ref.pipelines.summarization import TextOptions
+
+__all__ = ["Document", "TextOptions", "TextPipeline"]
+
+__getattr__, __dir__ = hand_on(
+    __name__, {"batching": ("Document",), "loading": ("TextPipeline",), "summarization": ("TextOptions",)}
+)

@@ -1,44 +1,52 @@
-"""led_ref.answer: a question and a text in, the places of the text that answer it out.
+"""`QuestionAnswerer`: a question and a text in, the spans of the text that answer it out.
 
     answers = led_ref.answer("Who wrote it?", text, "./my-qa-led", top_k=3)
     answers[0].answer, text[answers[0].start : answers[0].end]          the same characters
 
-The model reads `<s> question </s></s> context </s>`. Global are `<s>` and all tokens of the question, and no others: not the
-`</s>` behind it, as in allenai/longformer's program for TriviaQA and in transformers' LongformerForQuestionAnswering. So every
-token of the context hears the question, wherever it stands, and the question hears of all the context.
+The model reads `<s> question </s></s> context </s>`. `<s>` and all tokens of the question have global attention, and no other
+token: not the `</s>` after the question, as in allenai/longformer's program for TriviaQA and in transformers'
+LongformerForQuestionAnswering. So every token of the context attends to the question, at any distance, and the question
+attends to the whole context.
+
+The best span is searched in the scores of starts and ends: a span (i, j) is worth start_i + end_j. T x T spans exist, but an
+answer is short: with at most L tokens, L diagonals of that table remain, j = i, j = i + 1, ..., and each is one sum of two
+arrays. So the search takes T x L additions and the memory of one diagonal, for any T.
+
+    start        0   5   1   0                   the best with L = 2:  (1, 2)  5 + 3
+    end          2   0   3   4                   with L = 3:           (1, 3)  5 + 4
 
 No model that was trained to answer comes with led_ref: name one of your own, fine-tuned as LEDForQuestionAnswering.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from led_backends.contract import Backend, HostArray
-from led_ref.api import load_parts
+from led_backends.contract import HostArray
 from led_ref.classes.encoder import Progress
 from led_ref.classes.heads import LEDForQuestionAnswering
 from led_ref.errors import InputError
-from led_ref.pipelines.spans import best_spans, log_softmax, where_answers_may_lie
-from led_ref.tokenizer.tokenizer import LEDTokenizer
+from led_ref.generation.step import log_softmax
+from led_ref.pipelines.loading import TextPipeline
 
-# What a pair of texts has beside its tokens: <s> question </s></s> context </s>.
+Span = tuple[int, int]
+
+# The special tokens around a pair of texts: <s> question </s></s> context </s>.
 _BEFORE_QUESTION, _BEFORE_CONTEXT, _SPECIALS = 1, 3, 4
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A piece of the context; the fields are those of transformers' question-answering pipeline.
+    """A span of the context; the fields are those of transformers' question-answering pipeline.
 
     Args:
         answer: its characters, `context[start:end]`; "" for "there is no answer".
         score: the probability of its start times that of its end, both among the context's tokens and `<s>`. The logarithm
             of a quotient of two scores is the difference of their logits, which SQuAD 2 compares with a threshold.
         start: its first character in the context.
-        end: the character behind its last one.
+        end: the character after its last one.
     """
 
     answer: str
@@ -58,38 +66,16 @@ class PreparedQuestion:
 
 
 @dataclass(frozen=True)
-class QuestionAnswerer:
+class QuestionAnswerer(TextPipeline[LEDForQuestionAnswering]):
     """A model that answers questions and its tokenizer, loaded once for many questions.
 
     Args:
-        model: what points at answers.
-        tokenizer: what makes ids of text.
-        name: the Hub name or folder that it came from.
+        model: scores each token as the start and as the end of the answer.
+        tokenizer: turns text into ids.
+        name: the Hub name or folder that they were loaded from.
     """
 
-    model: LEDForQuestionAnswering
-    tokenizer: LEDTokenizer
-    name: str
-
-    @classmethod
-    def load(
-        cls,
-        model: str | Path | None = None,
-        *,
-        revision: str | None = None,
-        backend: str | Backend = "auto",
-        dtype: str = "float32",
-        notice: Callable[[str], None] | None = None,
-    ) -> "QuestionAnswerer":
-        """Load a checkpoint of LEDForQuestionAnswering; the arguments are those of led_ref.load.
-
-        Raises:
-            CheckpointError: if it has no `qa_outputs`, as the bundled model has none; the message says what it is.
-            LEDError: as led_ref.load.
-        """
-        return cls(
-            *load_parts(LEDForQuestionAnswering, model, revision=revision, backend=backend, dtype=dtype, notice=notice)
-        )
+    model_class = LEDForQuestionAnswering
 
     def answer(
         self,
@@ -102,16 +88,16 @@ class QuestionAnswerer:
         truncation: bool = False,
         progress: Progress | None = None,
     ) -> list[Answer]:
-        """The best answers, best first: pieces of the context of at most max_answer_len tokens.
+        """The best answers, best first: spans of the context of at most max_answer_len tokens.
 
         Args:
             question: a text.
             context: the text that holds the answer.
-            top_k: how many answers; there are fewer if the context has no more pieces.
-            max_answer_len: most tokens of an answer.
+            top_k: the number of answers; fewer, if the context has fewer spans.
+            max_answer_len: the most tokens of an answer.
             handle_impossible_answer: whether "there is no answer" is one of the answers, with `<s>` as its start and end.
             truncation: cut a context that is too long, keeping its beginning; False: refuse it.
-            progress: told after each encoder layer.
+            progress: called after each encoder layer.
 
         Raises:
             InputError: if a text is empty, too long, or a number is no whole number of at least 1.
@@ -128,7 +114,7 @@ class QuestionAnswerer:
         )
 
     def prepare(self, question: str, context: str, *, truncation: bool = False) -> PreparedQuestion:
-        """Ids, global marks, and where the context's tokens come from.
+        """The ids, the global attention mask, and the characters of each token of the context.
 
         Raises:
             InputError: if a text is empty, or both together are longer than the model reads and `truncation` is False.
@@ -138,7 +124,7 @@ class QuestionAnswerer:
                 raise InputError(f"The {name} is {text!r:.40}; give a text that says something.")
         limit = self.model.longest_document
         encoding = self.tokenizer(question, context, return_offsets_mapping=True)
-        asked = len(self.tokenizer(question, add_special_tokens=False)["input_ids"])
+        question_tokens = len(self.tokenizer(question, add_special_tokens=False)["input_ids"])
         if len(encoding["input_ids"]) > limit:
             if not truncation:
                 raise InputError(
@@ -146,64 +132,20 @@ class QuestionAnswerer:
                     "(encoder and decoder both read them: the smaller of their position tables). Shorten the context, or "
                     "pass truncation=True (--truncate) to search its beginning only."
                 )
-            if asked + _SPECIALS >= limit:
+            if question_tokens + _SPECIALS >= limit:
                 raise InputError(
-                    f"The question alone has {asked} tokens, and {self.name} reads at most {limit}. Ask a shorter one."
+                    f"The question alone has {question_tokens} tokens, and {self.name} reads at most {limit}. "
+                    "Ask a shorter one."
                 )
             encoding = self.tokenizer(
                 question, context, truncation="only_second", max_length=limit, return_offsets_mapping=True
             )
         ids = encoding["input_ids"]
-        first = asked + _BEFORE_CONTEXT
-        seen_by_all = _BEFORE_QUESTION + asked
+        first = question_tokens + _BEFORE_CONTEXT
+        global_tokens = _BEFORE_QUESTION + question_tokens
         return PreparedQuestion(
-            ids, [1] * seen_by_all + [0] * (len(ids) - seen_by_all), first, encoding["offset_mapping"][first:-1]
+            ids, [1] * global_tokens + [0] * (len(ids) - global_tokens), first, encoding["offset_mapping"][first:-1]
         )
-
-
-def answer(
-    question: str,
-    context: str,
-    model: str | Path | QuestionAnswerer | None = None,
-    *,
-    backend: str | Backend = "auto",
-    dtype: str = "float32",
-    top_k: int = 1,
-    max_answer_len: int = 15,
-    handle_impossible_answer: bool = False,
-    truncation: bool = False,
-) -> list[Answer]:
-    """Find the answers to a question in a text: load a model and run it, in one call.
-
-    Args:
-        question: a text.
-        context: the text that holds the answer.
-        model: a folder or a name on the Hub of a fine-tuned LEDForQuestionAnswering (none is bundled), or a QuestionAnswerer.
-        backend: see `led_ref.load`; a QuestionAnswerer has its own.
-        dtype: see there; likewise.
-        top_k: see `QuestionAnswerer.answer`.
-        max_answer_len: see there.
-        handle_impossible_answer: see there.
-        truncation: see there.
-
-    Returns:
-        The answers, best first.
-
-    Raises:
-        CheckpointError: if the checkpoint is not one of LEDForQuestionAnswering; the message says of which class it is.
-        LEDError: as `led_ref.load` and `QuestionAnswerer.answer`.
-    """
-    loaded = (
-        model if isinstance(model, QuestionAnswerer) else QuestionAnswerer.load(model, backend=backend, dtype=dtype)
-    )
-    return loaded.answer(
-        question,
-        context,
-        top_k=top_k,
-        max_answer_len=max_answer_len,
-        handle_impossible_answer=handle_impossible_answer,
-        truncation=truncation,
-    )
 
 
 def _best_answers(
@@ -215,11 +157,11 @@ def _best_answers(
     max_answer_len: int,
     handle_impossible_answer: bool,
 ) -> list[Answer]:
-    """The answers that a model's logits stand for."""
-    # <s>, where "no answer" points, and behind it the context; what else was read can be no answer.
-    places = np.array([0, *range(prepared.first, prepared.first + len(prepared.offsets))])
-    start_X, end_X = (log_softmax(logits_U[places].astype(np.float64)) for logits_U in (start_U, end_U))
-    may_begin_T, may_end_T = where_answers_may_lie(context, prepared.offsets)
+    """Convert a model's logits of starts and ends to answers."""
+    # <s>, where "no answer" points, and then the context; no other token can be an answer.
+    positions = np.array([0, *range(prepared.first, prepared.first + len(prepared.offsets))])
+    start_X, end_X = (log_softmax(logits_U[positions].astype(np.float64)) for logits_U in (start_U, end_U))
+    may_begin_T, may_end_T = answer_boundaries(context, prepared.offsets)
     spans = best_spans(
         start_X[1:], end_X[1:], may_begin_T=may_begin_T, may_end_T=may_end_T, longest=max_answer_len, count=top_k
     )
@@ -230,5 +172,78 @@ def _best_answers(
     if handle_impossible_answer:
         worth = float(start_X[0] + end_X[0])
         found.append((worth, Answer("", math.exp(worth), 0, 0)))
-        found.sort(key=lambda entry: -entry[0])  # stable: of equals the piece of text stays first
-    return [answered for _, answered in found[:top_k]]
+        found.sort(key=lambda scored: -scored[0])  # stable: among equals the span of text stays first
+    return [answer for _, answer in found[:top_k]]
+
+
+# ---- spans ----------------------------------------------------------------------------------------------------------------
+
+
+def best_spans(
+    start_T: HostArray,
+    end_T: HostArray,
+    *,
+    may_begin_T: HostArray,
+    may_end_T: HostArray,
+    longest: int,
+    count: int,
+) -> list[tuple[Span, float]]:
+    """The `count` best spans (i, j), i <= j < i + longest, best first, each with start_i + end_j.
+
+    Among equal ones the one that begins first comes first, then the shorter one.
+
+    Args:
+        start_T: floats, the score of each token as a start.
+        end_T: floats, the score of each token as an end; an end is a span's last token.
+        may_begin_T: bool, where a span may begin.
+        may_end_T: bool, where a span may end.
+        longest: the most tokens of a span.
+        count: the most spans to return.
+
+    Raises:
+        InputError: if a score is not finite.
+
+    Example:
+        >>> start, end = np.array([0.0, 5, 1, 0]), np.array([2.0, 0, 3, 4])
+        >>> anywhere = np.ones(4, bool)
+        >>> best_spans(start, end, may_begin_T=anywhere, may_end_T=anywhere, longest=2, count=2)
+        [((1, 2), 8.0), ((1, 1), 5.0)]
+    """
+    if not (np.isfinite(start_T).all() and np.isfinite(end_T).all()):
+        raise InputError(
+            "The model's scores hold NaN or infinity, so no span is the best. Compute in float32 or float64."
+        )
+    start_T = np.where(may_begin_T, start_T, -np.inf)
+    end_T = np.where(may_end_T, end_T, -np.inf)
+    best: list[tuple[float, int, int]] = []  # (-score, i, j): in this order, the best first
+    for more in range(min(longest, len(start_T))):
+        scores = start_T[: len(start_T) - more] + end_T[more:]
+        least = -best[-1][0] if len(best) == count else -np.inf
+        promising = np.flatnonzero((scores >= least) & (scores > -np.inf))
+        first = promising[np.argsort(-scores[promising], kind="stable")[:count]]
+        best = sorted([*best, *((-float(scores[i]), int(i), int(i) + more) for i in first)])[:count]
+    return [((i, j), -worth) for worth, i, j in best]
+
+
+def answer_boundaries(text: str, offsets: Sequence[tuple[int, int]]) -> tuple[HostArray, HostArray]:
+    """The tokens that an answer may begin with, and those that it may end with: (T,) bool twice.
+
+    A token of white space alone does neither. Of the tokens that share a character (é may be two bytes in two tokens) only
+    the first may begin an answer and only the last may end one. So different spans are different pieces of the text.
+
+    Args:
+        text: the tokenized text.
+        offsets: the characters (start, end) of each token, without the spaces around it.
+
+    Example:
+        >>> begin, end = answer_boundaries("hi é", [(0, 2), (3, 3), (3, 4), (3, 4)])  # hi, a space, two bytes of é
+        >>> begin.tolist(), end.tolist()
+        ([True, False, True, False], [True, False, False, True])
+    """
+    starts, ends = np.array(offsets, np.int64).reshape(-1, 2).T
+    has_text = np.array([bool(text[start:end].strip()) for start, end in offsets], bool)
+    shares_with_next = starts[1:] < ends[:-1]
+    may_begin, may_end = has_text.copy(), has_text.copy()
+    may_begin[1:] &= ~shares_with_next
+    may_end[:-1] &= ~shares_with_next
+    return may_begin, may_end

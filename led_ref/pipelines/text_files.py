@@ -1,13 +1,13 @@
-r"""From a file to text: plain text, Markdown, gzip, rendered manual pages, standard input.
+r"""Read a text file: plain text, Markdown, gzip, a rendered manual page, standard input.
 
     read_document("page.txt.gz")        the text of the file
-    read_document("-")                  the text that comes through the pipe
-    manual_page_body(text)              a rendered manual page as the bundled model's training pages were
+    read_document("-")                  the text of standard input
 
-A file is UTF-8 or it is refused; nothing is guessed and nothing is replaced. Three things are taken away, because they are
-ink and not text: a byte order mark, a terminal's overstriking (`N\bN` for a bold N) and its escape sequences (`ESC [1m`).
+A file is UTF-8 or it is refused; nothing is guessed and nothing is replaced. Three things are removed, because they are
+typography and not text: a byte order mark, a terminal's overstriking (`N\bN` for a bold N) and its escape sequences
+(`ESC [1m`).
 
-This file unpacks no other format: a PDF or a word processor's file is refused with the command that makes text of it.
+This file unpacks no other format: for a PDF or a word processor's file, the error names the command that converts it.
 """
 
 import gzip
@@ -24,7 +24,7 @@ MOST_BYTES = 64 * 1024 * 1024
 
 _GZIP_MAGIC = b"\x1f\x8b"
 
-# Formats that people have their documents in: how the file begins, what it is, what makes text of it.
+# Common formats of documents: the first bytes, the name of the format, the command that converts it to text.
 _NOT_TEXT = (
     (b"%PDF", "a PDF", "pdftotext {name} - | led-ref summarize -"),
     (b"PK\x03\x04", "a zip archive (.docx, .odt and .epub are such)", "pandoc -t plain {name} | led-ref summarize -"),
@@ -34,14 +34,11 @@ _NOT_TEXT = (
     (b"\x28\xb5\x2f\xfd", "compressed with zstd", "zstd -dc {name} | led-ref summarize -"),
 )
 
-# What weights are kept in.
+# The suffixes of files of weights.
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 
-# The first line of a manual page that is not rendered: a comment or a request of roff.
+# The first line of a manual page before rendering: a comment or a request of roff.
 _ROFF = re.compile(r"""'\\"|\.(?:\\"|(?:TH|Dd|SH|so|de|ig|if|nr|ds)\b)""")
-
-# The first line of one that is: TAR(1)   GNU TAR Manual   TAR(1)
-_TITLE = re.compile(r"\s*(\S+\(\d\w*\))\s+(?:\S.*?\s+)?\1\s*\Z")
 
 # Colours and bold face (ESC [ ... m), and groff's hyperlinks (ESC ] 8 ; ... ESC \).
 _ESCAPES = re.compile("\x1b\\[[0-9;:]*m|\x1b\\]8;[^\x1b\x07]*(?:\x1b\\\\|\x07)")
@@ -51,10 +48,10 @@ def read_document(name: str) -> str:
     """The text of a file, or of standard input if the name is "-".
 
     Args:
-        name: a path. What begins as gzip does is unpacked, whatever its name.
+        name: a path. A file that begins with gzip's magic number is unpacked, whatever its name.
 
     Raises:
-        MissingFileError: if there is no such file.
+        MissingFileError: if no such file exists.
         InputError: if it is a folder, empty, not UTF-8, damaged, larger than 64 MiB, or the source of a manual page.
     """
     if name == "-":
@@ -76,14 +73,14 @@ def read_document(name: str) -> str:
 
 
 def decode_document(content: bytes, name: str) -> str:
-    r"""The text that the bytes of a document hold.
+    r"""Decode the bytes of a document to text.
 
     Args:
-        content: as read; gzip is unpacked.
-        name: what to call the document in errors.
+        content: the bytes of the file; gzip is unpacked.
+        name: the document's name in errors.
 
     Raises:
-        InputError: see `read_document`.
+        InputError: as `read_document`.
 
     Example:
         >>> decode_document(b"N\bNA\bAM\bME\bE\n", "a page")
@@ -103,7 +100,7 @@ def decode_document(content: bytes, name: str) -> str:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        # The codec counts from behind a byte order mark, if there is one.
+        # The codec counts from the byte after a byte order mark, if the file has one.
         start = error.start + len(content) - len(error.object)
         is_utf16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))
         raise InputError(
@@ -122,7 +119,7 @@ def decode_document(content: bytes, name: str) -> str:
 
 
 def _refuse_other_formats(content: bytes, name: str) -> None:
-    """Refuse what is no text, or text in UTF-16; one with a byte order mark is left to the decoder's message."""
+    """Refuse other formats and UTF-16; UTF-16 with a byte order mark is left to the decoder's message."""
     for beginning, what, remedy in _NOT_TEXT:
         if content.startswith(beginning):
             raise InputError(f"{name} is {what}, not text. Convert it first, for example: {remedy.format(name=name)}")
@@ -142,7 +139,7 @@ def _refuse_other_formats(content: bytes, name: str) -> None:
 
 
 def _unpack(content: bytes, name: str) -> bytes:
-    """Unpack gzip, at most a byte more than is allowed."""
+    """Unpack gzip, at most one byte above the limit."""
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
             return file.read(MOST_BYTES + 1)
@@ -151,7 +148,7 @@ def _unpack(content: bytes, name: str) -> bytes:
 
 
 def _without_overstriking(text: str) -> str:
-    """Leave of the characters that a terminal prints over each other the last: a backspace takes away what is before it."""
+    """Keep the last of the characters that a terminal prints over each other: a backspace removes the one before it."""
     if "\b" not in text:
         return text
     kept: list[str] = []
@@ -161,61 +158,3 @@ def _without_overstriking(text: str) -> str:
         elif kept and kept[-1] != "\n":
             kept.pop()
     return "".join(kept)
-
-
-def is_manual_page(text: str) -> bool:
-    r"""Whether the first line is that of a rendered manual page.
-
-    Example:
-        >>> is_manual_page("GZIP(1)      General Commands Manual      GZIP(1)\n\nNAME ..."), is_manual_page("See gzip(1).")
-        (True, False)
-    """
-    return _TITLE.match(text.lstrip().partition("\n")[0]) is not None
-
-
-def manual_page_body(text: str) -> str:
-    r"""A rendered manual page as the bundled model was trained on them: what it is about, without the ink of the page.
-
-    Title, footer and the NAME section go (the model is to write that one); lines that `man` broke at the edge of the
-    terminal are joined again; runs of blanks become one, and empty lines go.
-
-    Args:
-        text: what `man PAGE` prints through a pipe, of any width. Line breaks that the page's author set are kept, as far
-            as they can be told: a line is taken to be broken by `man` if the next one's first word would not have fitted.
-
-    Example:
-        >>> page = "LS(1)      LS(1)\n\nNAME\n   ls - list\n\nDESCRIPTION\n   Lists what  a\n   directory holds.\n\nGNU"
-        >>> manual_page_body(page)
-        'DESCRIPTION\nLists what a directory holds.'
-    """
-    lines = [line.rstrip() for line in text.expandtabs().strip("\n").split("\n")]
-    inner = lines[1:-1]  # without title and footer
-    name = next((i for i, line in enumerate(inner) if line.strip() in ("NAME", "Name")), None)
-    if name is not None:
-        start = next((i for i in range(name + 1, len(inner)) if inner[i]), len(inner))
-        end = next((i for i in range(start, len(inner)) if not inner[i]), len(inner))
-        inner = inner[:name] + inner[end:]
-    width = len(lines[0])  # the title goes from edge to edge
-    joined: list[str] = []
-    before = ""
-    for line in inner:
-        if line and before and _goes_on(before, line, width):
-            # A hyphen of man's own (U+2010) goes; one that stands in the text stays, and takes no blank.
-            start_of_line = joined.pop()
-            between = "" if re.search("\u2010$|\\S-$", start_of_line) else " "
-            joined.append(start_of_line.removesuffix("\u2010") + between + line.strip())
-        elif line:
-            joined.append(line)
-        before = line
-    return "\n".join(re.sub(r"[ \t]+", " ", line).strip() for line in joined)
-
-
-def _goes_on(line: str, following: str, width: int) -> bool:
-    """Whether `man` broke a paragraph between two lines: the first is full, the second begins where the text does."""
-    margin = len(following) - len(following.lstrip())
-    own = len(line) - len(line.lstrip())
-    # The text of "-d   Decompress ..." begins behind the tag, and goes on below itself.
-    is_below_text = margin == own or (
-        own < margin < len(line) and line[margin - 2 : margin].isspace() and line[margin] != " "
-    )
-    return is_below_text and len(line) + 1 + len(following.split()[0]) > width

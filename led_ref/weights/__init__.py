@@ -10,3 +10,27 @@ hub.py               a Hub name to a folder
 convert.py           any accepted checkpoint to one model.safetensors
 summary.py           what a checkpoint holds, without reading it
 """
+
+from typing import TYPE_CHECKING
+
+from led_ref.lazy import hand_on
+
+if TYPE_CHECKING:
+    from led_ref.weights.convert import ConversionReport
+    from led_ref.weights.from_bart import convert_bart
+    from led_ref.weights.quantization.file_format import quantizable
+    from led_ref.weights.quantization.rounding import quantized
+    from led_ref.weights.summary import CheckpointSummary, summarize_checkpoint
+
+__all__ = ["CheckpointSummary", "ConversionReport", "convert_bart", "quantizable", "quantized", "summarize_checkpoint"]
+
+__getattr__, __dir__ = hand_on(
+    __name__,
+    {
+        "convert": ("ConversionReport",),
+        "from_bart": ("convert_bart",),
+        "quantization.file_format": ("quantizable",),
+        "quantization.rounding": ("quantized",),
+        "summary": ("CheckpointSummary", "summarize_checkpoint"),
+    },
+)

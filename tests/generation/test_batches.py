@@ -1,4 +1,4 @@
-"""Documents that are written together: the same texts as alone, cut to a budget, and none suffers from another."""
+"""Batches of documents: the same texts as alone, within a budget of memory, and an error stays with its document."""
 
 import pytest
 from hypothesis import given
@@ -56,11 +56,11 @@ def test_documents_that_are_skipped_change_no_batch(bundled, documents, monkeypa
     encoder = type(bundled.model.encoder)
     read = encoder.__call__
 
-    def listening(self, ids, *rest, **more):
+    def recording(self, ids, *rest, **more):
         seen.append(len(ids[0]))
         return read(self, ids, *rest, **more)
 
-    monkeypatch.setattr(encoder, "__call__", listening)
+    monkeypatch.setattr(encoder, "__call__", recording)
     lengths = [len(document.ids) for document in documents]
     order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
     skip = set(order[:4]) | {order[5]}

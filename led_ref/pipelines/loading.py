@@ -1,0 +1,99 @@
+"""Load a model and its tokenizer together: what LED, QuestionAnswerer and Classifier share."""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+from led_ref.classes.pretrained import LEDPreTrainedModel
+from led_ref.errors import InputError
+from led_ref.tokenizer.tokenizer import LEDTokenizer
+from led_ref.weights.hub import resolve
+
+Model = TypeVar("Model", bound=LEDPreTrainedModel)
+
+# Ai2's own checkpoints that were pretrained but not fine-tuned to summarize.
+NOT_FINE_TUNED = ("allenai/led-base-16384", "allenai/led-large-16384")
+
+
+def bundled_model() -> Path:
+    """The folder of the small trained model that comes with led_ref (its card: MODEL_CARD.md in it)."""
+    return Path(__file__).parent.parent / "bundled"
+
+
+@dataclass(frozen=True)
+class TextPipeline(Generic[Model]):
+    """A model and its tokenizer, loaded once for many texts.
+
+    Args:
+        model: computes on ids.
+        tokenizer: turns text into ids, and ids into text.
+        name: the Hub name or folder that they were loaded from.
+    """
+
+    model: Model
+    tokenizer: LEDTokenizer
+    name: str
+
+    # The class of the model, set by each subclass.
+    model_class: ClassVar[type[LEDPreTrainedModel]]
+
+    @classmethod
+    def load(
+        cls,
+        model: str | Path | None = None,
+        *,
+        revision: str | None = None,
+        notice: Callable[[str], None] | None = None,
+        **options: Any,
+    ) -> Self:
+        """Load a checkpoint of this pipeline's model class; arguments (backend, dtype, ...) and errors as in led_ref.load.
+
+        Raises:
+            CheckpointError: if the checkpoint lacks the head of that class, as the bundled model lacks `qa_outputs` and
+                `classification_head`; the message names the class that it was saved from.
+        """
+        if model is None and revision is not None:
+            raise InputError(
+                f"revision is {revision!r}, but no model is named, and the bundled one has none. Name a model."
+            )
+        folder = bundled_model() if model is None else resolve(model, revision=revision, notice=notice)
+        tokenizer = LEDTokenizer.from_pretrained(folder)
+        loaded: Any = cls.model_class.from_pretrained(folder, notice=notice, **options)
+        return cls(loaded, tokenizer, "the bundled model" if model is None else str(model))
+
+
+def notice_missing_fine_tuning(model: str | Path | None, notice: Callable[[str], None] | None) -> None:
+    """Say that a checkpoint does not summarize yet: to `notice`, or as a warning at the caller of led_ref.load."""
+    if model in NOT_FINE_TUNED:
+        say = notice or partial(warnings.warn, stacklevel=3)
+        say(
+            f"{model} was pretrained but not fine-tuned: it fills in masked text and does not summarize. "
+            "For summaries of papers take allenai/led-large-16384-arxiv."
+        )
+
+
+def encode_document(text: str, tokenizer: LEDTokenizer, limit: int, name: str, *, truncation: bool) -> list[int]:
+    """The ids of a document, with `<s>` and `</s>`: at most `limit`, the longest input of the model of that name.
+
+    Raises:
+        InputError: if it is empty, or longer and `truncation` is False; the message gives both lengths.
+    """
+    if not isinstance(text, str):
+        raise InputError(
+            f"A document is {type(text).__name__}, not str. Give text, or ids to model.generate or model.forward."
+        )
+    if not text.strip():
+        raise InputError(f"The document is empty ({text[:20]!r}): there is nothing to read. Give it some text.")
+    ids: list[int] = tokenizer(text)["input_ids"]
+    if len(ids) <= limit:
+        return ids
+    if not truncation:
+        raise InputError(
+            f"The document has {len(ids)} tokens, but {name} reads at most {limit}. "
+            "Shorten or split it, or pass truncation=True (--truncate) to read its beginning only."
+        )
+    ids = tokenizer(text, truncation=True, max_length=limit)["input_ids"]
+    return ids

@@ -1,0 +1,256 @@
+"""`LED`: a document in, a generated text out; at once, document by document, or as a stream.
+
+led = led_ref.load("allenai/led-large-16384-arxiv")
+led.generate(text, num_beams=4)                     one text
+led.generate(texts, batch_size=4)                   a list of texts
+for i, summary in led.generate_each(texts): ...     each text as soon as its batch is done
+for piece in led.stream(text, num_beams=1): ...     one text, token by token
+"""
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+from led_ref.classes.encoder import Progress
+from led_ref.classes.led import LEDForConditionalGeneration
+from led_ref.errors import LEDError, SettingsError
+from led_ref.pipelines.batching import BATCH_MEMORY, Document, check_document_list, write_each
+from led_ref.pipelines.global_attention import GlobalAttention, global_mask
+from led_ref.pipelines.loading import TextPipeline, encode_document
+from led_ref.tokenizer.pieces import text_pieces
+
+# Arguments of model.generate that LED.generate refuses, and what to do instead.
+_FOR_IDS_ONLY = {
+    name: remedy
+    for remedy, names in {
+        "give the text itself": ("input_ids", "encoder_outputs", "inputs_embeds"),
+        "a document has no padding, so it needs none": ("attention_mask",),
+        "pass global_attention": ("global_attention_mask",),
+        "every generated text begins with the start token": ("decoder_input_ids",),
+        "it has its own": ("tokenizer",),
+        "rules that are functions work on ids": ("logits_processor", "stopping_criteria", "prefix_allowed_tokens_fn"),
+        "it gives ids and scores, not text": ("return_dict_in_generate",),
+        "the text alone is given": ("output_scores", "output_logits", "output_attentions", "output_hidden_states"),
+    }.items()
+    for name in names
+}
+
+
+@dataclass(frozen=True)
+class TextOptions:
+    """The keyword arguments of `LED.generate` that are no generation settings: how documents are read and batched.
+
+    Args:
+        global_attention: the tokens with global attention: "first" (as LED was trained), "none", "all", a list of
+            positions, or a 0/1 array over the tokens. Positions count from 0, the start token `<s>`.
+        truncation: cut a document that is longer than the model's input, keeping its beginning; False: refuse it.
+        cross_attention: "cached", or "folded" to save memory; see LEDForConditionalGeneration.generate.
+        batch_size: the most documents that are decoded together. Above 1 it is faster (docs/performance.md) and takes the
+            memory of so many. The texts are the same; only the last bits of the logits may differ.
+        batch_memory: bytes that a batch may take beside the weights; where that is too little, batches are smaller.
+        progress: called after each encoder layer and each generated token, for every document.
+    """
+
+    global_attention: GlobalAttention = "first"
+    truncation: bool = False
+    cross_attention: str = "cached"
+    batch_size: int = 1
+    batch_memory: int = BATCH_MEMORY
+    progress: Progress | None = None
+
+    @classmethod
+    def split(cls, arguments: Mapping[str, Any]) -> tuple[Self, dict[str, Any]]:
+        """Separate the keyword arguments of a call into these options and the generation settings, and check the latter.
+
+        Raises:
+            SettingsError: as `check_settings`.
+        """
+        names = {field.name for field in fields(cls)}
+        settings = {name: value for name, value in arguments.items() if name not in names}
+        check_settings(settings)
+        return cls(**{name: value for name, value in arguments.items() if name in names}), settings
+
+
+@dataclass(frozen=True)
+class LED(TextPipeline[LEDForConditionalGeneration]):
+    """A model that generates and its tokenizer, loaded once: text in, text out.
+
+    Args:
+        model: reads and generates ids.
+        tokenizer: turns text into ids, and ids into text.
+        name: the Hub name or folder that they were loaded from.
+    """
+
+    model_class = LEDForConditionalGeneration
+
+    def generate(self, text: str | Sequence[str], **options: Any) -> Any:
+        """Generate a text for each document.
+
+        Args:
+            text: one document or several.
+            options: `TextOptions` (global_attention="first", truncation=False, cross_attention="cached", batch_size=1,
+                batch_memory, progress) and the settings of LEDForConditionalGeneration.generate (num_beams,
+                max_new_tokens, ...). A `seed` that is a list has one number for each document.
+
+        Returns:
+            A string for one document, a list of strings for several, in their order; with num_return_sequences > 1 each
+            string becomes a list of strings.
+
+        Raises:
+            InputError: if a document is empty or too long (of several, the message says which; none is read then).
+            SettingsError: for a setting that does not exist or contradicts another.
+        """
+        chosen, settings = TextOptions.split(options)
+        # All documents are checked before the first is read: the last one being too long should not cost an hour.
+        if isinstance(text, str):
+            documents = [self._prepare(text, chosen)]
+        else:
+            documents = []
+            for i, document in enumerate(check_document_list(text)):
+                try:
+                    documents.append(self._prepare(document, chosen))
+                except LEDError as error:
+                    raise type(error)(f"texts[{i}]: {error}") from error
+        texts: list[Any] = [None] * len(documents)
+        for i, found in self._generate_prepared(documents, chosen, settings):
+            if isinstance(found, LEDError):
+                raise found
+            texts[i] = found
+        return texts[0] if isinstance(text, str) else texts
+
+    def generate_each(self, texts: Iterable[str], **options: Any) -> Iterator[tuple[int, Any]]:
+        """Generate a text for each document, and yield it as soon as it is done; a refused document does not stop the rest.
+
+        Arguments as in `generate`.
+
+        Yields:
+            (number of the document, its text), or (number, the LEDError that refuses it). With a batch_size of 1 in the
+            order of the documents, the refused ones first; else the longest first.
+
+        Raises:
+            SettingsError: for a setting that does not exist or contradicts another.
+            InputError: for an empty list.
+        """
+        chosen, settings = TextOptions.split(options)
+        documents, numbers = [], []
+        for i, text in enumerate(check_document_list(texts)):
+            try:
+                documents.append(self._prepare(text, chosen))
+                numbers.append(i)
+            except LEDError as error:
+                yield i, error
+        for k, found in self._generate_prepared(documents, chosen, settings):
+            yield numbers[k], found
+
+    def stream(self, text: str, **options: Any) -> Iterator[str]:
+        """Generate a text for a document, and yield it in pieces that together are what `generate` returns.
+
+        No piece ends inside a character. The document is read before this returns; each piece is generated on request.
+
+        Args:
+            text: one document.
+            options: as in `generate`, without batch_size and batch_memory. Beam search decides at its end, so num_beams
+                must be 1: greedy search, or sampling with do_sample=True.
+
+        Raises:
+            InputError: as `generate`.
+            SettingsError: if num_beams or num_return_sequences is above 1; else as `generate`.
+        """
+        chosen, settings = TextOptions.split(options)
+        for name in ("batch_size", "batch_memory"):
+            if name in options:
+                raise SettingsError(f"{name} is for generate: stream decodes one document. Leave it out.")
+        document = self._prepare(text, chosen)
+        return self.stream_prepared(
+            document, cross_attention=chosen.cross_attention, progress=chosen.progress, **settings
+        )
+
+    def stream_prepared(self, document: Document, **options: Any) -> Iterator[str]:
+        """As `stream`, for a document that `prepare` returned."""
+        settings = {name: value for name, value in options.items() if name not in ("cross_attention", "progress")}
+        texts = self.model.effective_settings(**settings).num_return_sequences
+        if texts > 1:
+            raise SettingsError(f"num_return_sequences is {texts}, but one text is streamed at a time. Leave it out.")
+        ids_of_steps = self.model.stream(
+            [document.ids],
+            attention_mask=[[1] * len(document.ids)],
+            global_attention_mask=[document.global_mask],
+            tokenizer=self.tokenizer,
+            **options,
+        )
+        return text_pieces(self.tokenizer, (int(token_id) for (token_id,) in ids_of_steps))
+
+    def prepare(self, text: str, *, global_attention: GlobalAttention = "first", truncation: bool = False) -> Document:
+        """A document as the model reads it: its ids, and which of them have global attention.
+
+        Raises:
+            InputError: as `encode`, and for a global_attention that does not fit.
+        """
+        ids = self.encode(text, truncation=truncation)
+        return Document(ids, global_mask(global_attention, len(ids)))
+
+    def encode(self, text: str, *, truncation: bool = False) -> list[int]:
+        """The ids of a document, with `<s>` and `</s>`.
+
+        Raises:
+            InputError: if it is empty, or longer than the model's input and `truncation` is False; the message gives both
+                lengths.
+        """
+        limit = self.model.config.max_encoder_position_embeddings
+        return encode_document(text, self.tokenizer, limit, self.name, truncation=truncation)
+
+    def save_pretrained(self, save_directory: str | Path, **options: Any) -> tuple[Path, ...]:
+        """Write model and tokenizer into one folder, which `load` and transformers read; all of it, or nothing.
+
+        Arguments (max_shard_size, overwrite), errors and the returned files of weights as in
+        LEDPreTrainedModel.save_pretrained.
+        """
+        return self.model.save_pretrained(save_directory, others=self.tokenizer.save_pretrained, **options)
+
+    def _prepare(self, text: str, options: TextOptions) -> Document:
+        return self.prepare(text, global_attention=options.global_attention, truncation=options.truncation)
+
+    def _generate_prepared(
+        self, documents: Sequence[Document], options: TextOptions, settings: Mapping[str, Any]
+    ) -> Iterator[tuple[int, str | list[str] | LEDError]]:
+        """The number of each document and its text (with num_return_sequences > 1 its texts), or its error."""
+        for i, written in write_each(
+            self.model,
+            documents,
+            settings,
+            batch_size=options.batch_size,
+            batch_memory=options.batch_memory,
+            cross_attention=options.cross_attention,
+            progress=options.progress,
+            tokenizer=self.tokenizer,
+        ):
+            if isinstance(written, LEDError):
+                yield i, written
+                continue
+            texts = [self.tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in written.ids]
+            yield i, texts if len(texts) > 1 else texts[0]
+
+
+# The keyword arguments of a call with text, for the error message about a misspelt one.
+_ARGUMENTS = (*(field.name for field in fields(TextOptions)), "model", "backend", "dtype", "revision")
+
+
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Refuse what needs no model to be refused: a misplaced or misspelt argument, a setting or value that does not exist.
+
+    Raises:
+        SettingsError: naming what to pass instead.
+    """
+    for name, value in settings.items():
+        if name in _FOR_IDS_ONLY and not (value is False and name.startswith(("return_", "output_"))):
+            raise SettingsError(
+                f"{name} is for LEDForConditionalGeneration.generate, which takes ids. Here, {_FOR_IDS_ONLY[name]}."
+            )
+        nearest = difflib.get_close_matches(name, _ARGUMENTS, n=1, cutoff=0.75)
+        if nearest:
+            raise SettingsError(
+                f"There is no setting {name!r} (it was set to {value!r}) here. Is {nearest[0]!r} meant?"
+            )
+    LEDForConditionalGeneration.check_settings(**settings)
