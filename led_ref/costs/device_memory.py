@@ -40,7 +40,7 @@ def check_room(backend: Backend, config: LEDConfig, load: Workload, *, is_read: 
     Raises:
         BackendError: naming what is needed beside the weights, and what there is.
     """
-    left = backend.room_left()
+    left = backend.free_memory()
     if left is None:
         return
     planned = plan(config, on_gpu(config, load))
