@@ -18,7 +18,7 @@ in its upper half:
     [0.5, 0.0, -0.5]
 
 All of it is written with methods that NumPy's and CuPy's arrays share, so one version serves both.
-What is not here: how a matrix is rounded to such codes, and the files (led_ref/weights/quantization/rounding.py, quantized.py).
+What is not here: how a matrix is rounded to such codes, and the files (led_ref/weights/quantization).
 """
 
 import math
@@ -164,10 +164,10 @@ class DoubleScales:
     def __getitem__(self, blocks: slice) -> Array:
         """The absmaxes of these blocks, float32."""
         first = blocks.start // SCALES_BLOCK
-        spread: Array = self.absmax[first : -(-blocks.stop // SCALES_BLOCK)].repeat(SCALES_BLOCK)
+        of_block: Array = self.absmax[first : -(-blocks.stop // SCALES_BLOCK)].repeat(SCALES_BLOCK)
         skipped = blocks.start - first * SCALES_BLOCK
         found: Array = _look_up(self.book, self.codes[blocks])
-        found *= spread[skipped : skipped + len(found)]
+        found *= of_block[skipped : skipped + len(found)]
         found += np.float32(self.offset)
         return found
 
@@ -276,7 +276,7 @@ def _look_up(table: Array, codes: Array) -> Array:
 
 
 def stored_bytes(shape: tuple[int, int], kind: str) -> int:
-    """Bytes that a matrix takes when it is kept in such a way: "float16", "bfloat16", "int8", "nf4" or "nf4-double".
+    """Bytes that a matrix takes in a scheme: "float16", "bfloat16", "int8", "nf4" or "nf4-double".
 
     Example:
         >>> stored_bytes((768, 768), "nf4") / (4 * 768 * 768)  # of what float32 takes

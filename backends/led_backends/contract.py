@@ -42,12 +42,12 @@ class BackendUnavailableError(ImportError):
 
 
 class DeviceMemoryError(MemoryError):
-    """The device has no room for what was asked. The message says how much that was, what is free, and what to lower."""
+    """The device's memory cannot hold an array. The message says its size, the free memory, and which setting to lower."""
 
 
 @dataclass(frozen=True)
 class Band:
-    """Which of a tile's S keys each of its Q queries sees: those with `|first + q - s| <= radius` that are local.
+    """The sliding window's mask of a tile: query q sees key s if `|first + q - s| <= radius` and key s is local.
 
     first: the column of query 0's own key. local_S: bool, on the device; None where every key is local.
     """
@@ -96,11 +96,11 @@ class Backend(Protocol):
         ...
 
     def free_memory(self) -> int | None:
-        """Bytes of the device's memory that could still be taken; None: the host's, which the system watches over."""
+        """Bytes of the device's memory that are still free; None: the host's, which the operating system manages."""
         ...
 
     def at_work(self) -> AbstractContextManager[None]:
-        """While this lasts, operations follow each other closely: what can be set up once for all of them is set up.
+        """While this lasts, operations follow each other closely, and share what has to be set up only once.
 
         A device that runs out of memory raises DeviceMemoryError, which says what to lower.
         """
@@ -202,8 +202,8 @@ class Backend(Protocol):
 
         Made for few queries and many keys, as in a decoding step: each key and value is read once for all queries.
         `may_look_BQS` is bool and broadcasts over B and Q; None: every query sees every key. A query that sees nothing
-        gets zeros. Keys and values may be views of arrays with room for more positions: a head's rows are dense, but
-        the next head does not begin where the last one ends. Or they lie as `split_heads` made them.
+        gets zeros. Keys and values may be views of larger buffers, with capacity for more positions: a head's rows are
+        dense, but the next head does not begin where the last one ends. Or they lie as `split_heads` made them.
         """
         ...
 

@@ -103,7 +103,7 @@ class CupyBackend(PlainOperations):
         self._cublas = importlib.import_module("cupy_backends.cuda.libs.cublas")
         self._source = Path(__file__).with_name("kernels.cu").read_text(encoding="utf-8")
         self._kernels: dict[tuple[str, str, int], Callable[..., None]] = {}  # by kernel, dtype.char, rows or queries
-        self._no_mask = self.xp.zeros(1, bool)  # stands where a kernel is told not to look
+        self._no_mask = self.xp.zeros(1, bool)  # in place of a mask that a kernel does not read
         if tf32:
             _allow_tf32(self.xp)
 
@@ -298,7 +298,7 @@ class CupyBackend(PlainOperations):
         return dense
 
     def _store(self, x_BHSK: Array) -> tuple[Array, int]:
-        """Keys or values, and how many numbers apart heads begin in them: a store may have room for more positions.
+        """Keys or values, and how many numbers apart heads begin in them: a buffer may have capacity for more positions.
 
         Each head has to be dense and heads equally far apart. Else it is a dense copy.
         """

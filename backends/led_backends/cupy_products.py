@@ -5,7 +5,7 @@ comes out: on an H100 a tile of 12 heads, 1024 queries and 2056 keys took twice 
 multiplies float16 as it is, adds up in float32, and takes matrices as they lie, turned ones, too.
 
 cuBLAS counts along columns, as Fortran does: our rows are its columns. So it is asked for b.T @ a.T, whose columns are the
-rows of a @ b, and what it is told of a matrix as it lies here ("not turned") it reads as that one's transpose.
+rows of a @ b, and a matrix that lies here as it is ("not turned") it reads as that one's transpose.
 """
 
 from typing import Any

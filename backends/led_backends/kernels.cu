@@ -149,7 +149,7 @@ struct alignas(Q % 4 == 0 ? 16 : 4) PerQuery {
 };
 
 // q (heads, Q, width), dense. keys and values: (positions, width) for each head, dense within it, one head's beginning
-// key_stride and value_stride numbers after the other's (a store may have room for more positions than it holds).
+// key_stride and value_stride numbers after the other's (a buffer may have capacity for more positions than it holds).
 // may_look, read only if masked: document b's mask of query i begins at b * look_document + i * look_query (0: broadcast).
 // heads counts those of all documents, heads_each those of one.
 // Left behind: highest, total (heads, chunks, Q) and sums (heads, chunks, Q, width).

@@ -28,14 +28,14 @@ from led_backends.numpy_tiles import (
     tiled_product,
     tiled_sum,
 )
-from led_backends.threads import blas_at_one_thread, inside_a_piece, spread
+from led_backends.threads import blas_at_one_thread, inside_a_piece, parallel_for
 
 # Elements that one thread works on at a time, in what is done element by element. Fewer stay nearer to the core, but each
 # call ends with a wait for Python's lock: with two threads, GELU took 2.9 ns a number like this, 3.9 with half, 3.2 with twice
 # as many (2 cores, AVX-512, 1 MB of L2 each). LayerNorm, in float64, does best with twice as many.
 CHUNK = 1 << 16
 
-# Rows of a feed-forward that one thread takes through both of its products: the F numbers of all rows are never there at once.
+# Rows of a feed-forward that one thread takes through both of its products: the F numbers of all rows are never held at once.
 # A product packs the weights anew for each block: those of led-base's 4,096 tokens took 382 ms of both cores in blocks of 512
 # rows, 353 ms in blocks of 1,024.
 BLOCK_ROWS = 1024
@@ -80,7 +80,7 @@ class NumpyBackend:
         return f"NumPy {np.__version__}, {self.threads} thread{'s' if self.threads > 1 else ''}"
 
     def free_memory(self) -> int | None:
-        """None: the host's memory is the system's to watch over."""
+        """None: the operating system manages the host's memory."""
         return None
 
     def at_work(self) -> AbstractContextManager[None]:
@@ -136,7 +136,7 @@ class NumpyBackend:
                 pieces += [[(n, part)] for part in slices(weight.shape[0], min(share(weight.shape[0], threads), most))]
             elif not few:
                 pieces += [[(n, part)] for part in slices(len(rows), min(share(len(rows), threads), BLOCK_ROWS))]
-        self._spread(multiply, pieces)
+        self._parallel_for(multiply, pieces)
         return [y.reshape(*x.shape[:-1], y.shape[-1]) for y in results]
 
     def rows(self, weight: Weight, which: slice | Array | None = None) -> Array:
@@ -168,7 +168,7 @@ class NumpyBackend:
             centred += bias
             out[piece] = centred
 
-        spread(normalise, list(slices(len(rows), max(1, 2 * CHUNK // width))), self.threads, products=False)
+        parallel_for(normalise, list(slices(len(rows), max(1, 2 * CHUNK // width))), self.threads, products=False)
         return out.reshape(x.shape)
 
     def gelu(self, x: Array) -> Array:
@@ -192,7 +192,7 @@ class NumpyBackend:
         if not x.flags.c_contiguous:
             raise ValueError("An activation works in place and needs a contiguous array.")
         flat = x.reshape(-1)
-        spread(activate, [flat[piece] for piece in slices(len(flat), CHUNK)], self.threads, products=False)
+        parallel_for(activate, [flat[piece] for piece in slices(len(flat), CHUNK)], self.threads, products=False)
         return x
 
     def clamp_overflow(self, x: Array) -> Array:
@@ -220,7 +220,7 @@ class NumpyBackend:
             out_BHTK[b, :, rows] = x_BHTK[b, :, rows]
 
         pieces = [(b, rows) for b in range(batch) for rows in slices(length, max(1, CHUNK // d_model))]
-        spread(copy, pieces, self.threads, products=False)
+        parallel_for(copy, pieces, self.threads, products=False)
         return out_BHTK
 
     def hide(self, scores: Array, may_look: Array) -> None:
@@ -282,31 +282,31 @@ class NumpyBackend:
             out_BHQK[b, h, block] /= total_hQ1  # K divisions a query instead of S
 
         blocks = list(slices(queries, queries if few else self.queries_per_block))
-        self._spread(
+        self._parallel_for(
             attend_heads, [(b, h, block) for b in range(batch) for h in slices(heads, together) for block in blocks]
         )
         return out_BHQK
 
     def for_each_tile(self, tile: Callable[[slice], None], heads: int) -> None:
-        """One head a tile, the tiles spread over threads, BLAS at one thread meanwhile."""
-        self._spread(tile, [slice(h, h + 1) for h in range(heads)])
+        """One head a tile, the tiles shared among threads, BLAS at one thread meanwhile."""
+        self._parallel_for(tile, [slice(h, h + 1) for h in range(heads)])
 
     def for_each_block(self, work: Callable[[slice], None], rows: int) -> None:
-        """Blocks of BLOCK_ROWS rows, spread over threads, BLAS at one thread meanwhile."""
-        self._spread(work, list(slices(rows, BLOCK_ROWS)))
+        """Blocks of BLOCK_ROWS rows, shared among threads, BLAS at one thread meanwhile."""
+        self._parallel_for(work, list(slices(rows, BLOCK_ROWS)))
 
     # ---- threads ----------------------------------------------------------------------------------------------------
 
-    def _spread(self, work: Callable[[Piece], None], pieces: Sequence[Piece]) -> None:
-        """Do work with products on every piece, over this backend's threads; deaf to what BLAS throws away (_quietly)."""
-        spread(_quietly(work), pieces, self.threads)
+    def _parallel_for(self, work: Callable[[Piece], None], pieces: Sequence[Piece]) -> None:
+        """Do work with products on every piece, over this backend's threads."""
+        parallel_for(_quietly(work), pieces, self.threads)
 
 
 def _quietly(work: Callable[[Piece], None]) -> Callable[[Piece], None]:
-    """The same work, deaf to "invalid value encountered in matmul".
+    """The same work with NumPy's warning "invalid value encountered in matmul" suppressed.
 
-    OpenBLAS 0.3.31 computes with whatever lies behind a short row and throws that part away (AVX-512, matrix times
-    vector, rows of 5 numbers). Where the rubbish is a NaN, NumPy hears of an invalid operation; the product is right.
+    OpenBLAS 0.3.31 computes with the numbers behind a short row, too, and discards that part (AVX-512, matrix times
+    vector, rows of 5 numbers). If one of them is a NaN, NumPy warns of an invalid operation; the product is right.
     """
 
     def quiet(piece: Piece) -> None:

@@ -71,17 +71,17 @@ def shares(lengths: tuple[int, ...], threads: int) -> tuple[Parts, ...]:
         (((0, slice(0, 128, None)), (1, slice(0, 64, None))), ((1, slice(64, 128, None)), (2, slice(0, 128, None))))
     """
     dealt: list[list[tuple[int, slice]]] = [[]]
-    whole = room = share(sum(share(length, 1) for length in lengths), threads)
+    whole = left = share(sum(share(length, 1) for length in lengths), threads)
     for n, length in enumerate(lengths):
         start = 0
         while start < length:
-            if room <= 0:
+            if left <= 0:
                 dealt.append([])
-                room = whole
-            part = slice(start, min(start + room, length))
+                left = whole
+            part = slice(start, min(start + left, length))
             dealt[-1].append((n, part))
             start = part.stop
-            room -= share(part.stop - part.start, 1)
+            left -= share(part.stop - part.start, 1)
     return tuple([tuple(parts) for parts in dealt if parts])
 
 

@@ -12,7 +12,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar
 
 Piece = TypeVar("Piece")
@@ -21,39 +21,38 @@ Piece = TypeVar("Piece")
 _jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
 _helpers: list[threading.Thread] = []
 _lock = threading.Lock()
-# Whether this thread is inside a piece. What a piece spreads it does itself: helpers waiting for helpers could wait for ever.
+# Whether this thread is inside a piece. A loop inside a piece runs in that thread alone: helpers that wait for helpers could
+# wait for ever.
 _here = threading.local()
 
 
 def blas_at_one_thread() -> AbstractContextManager[None]:
-    """While this lasts, each call of BLAS stays in the thread that makes it: for whoever spreads many things in a row."""
+    """While this lasts, each call of BLAS stays in the thread that makes it: for many parallel loops in a row."""
     return BLAS.at_one_thread()
 
 
 def inside_a_piece() -> bool:
-    """Whether this thread is doing a piece now, so that what it would spread, it does alone."""
+    """Whether this thread is doing a piece now, so that a parallel loop in it runs in this thread alone."""
     return getattr(_here, "in_a_piece", False)
 
 
-def spread(work: Callable[[Piece], None], pieces: Sequence[Piece], threads: int, *, products: bool = True) -> None:
-    """Do the work on every piece, in this thread and up to `threads` - 1 others. Whoever is free takes the next piece.
+def parallel_for(
+    work: Callable[[Piece], None], pieces: Sequence[Piece], threads: int, *, products: bool = True
+) -> None:
+    """Do the work on every piece, in this thread and up to `threads` - 1 others. A thread that is free takes the next piece.
 
     Args:
-        work: what is done with a piece. The pieces write to separate places.
+        work: called with each piece. The pieces write to separate places.
         pieces: in any order.
-        threads: how many may work at the same time.
-        products: whether the work calls BLAS. If not, and there is but one piece, its threads need not be held.
+        threads: the most that work at the same time.
+        products: whether the work calls BLAS. If not, a single piece leaves BLAS's threads as they are.
 
     Raises:
         Exception: the first that a piece raised; the pieces after it may not have been begun.
     """
     helpers = min(threads, len(pieces)) - 1
-    if inside_a_piece() or (helpers < 1 and not products):
-        for piece in pieces:
-            work(piece)
-        return
-    if helpers < 1:
-        with BLAS.at_one_thread():
+    if inside_a_piece() or helpers < 1:
+        with BLAS.at_one_thread() if products and not inside_a_piece() else nullcontext():
             for piece in pieces:
                 work(piece)
         return
@@ -76,7 +75,7 @@ def spread(work: Callable[[Piece], None], pieces: Sequence[Piece], threads: int,
             _here.in_a_piece = False
             done.put(None)
 
-    _have(helpers)
+    _start_helpers(helpers)
     with BLAS.at_one_thread():
         for _ in range(helpers):
             _jobs.put(take_pieces)
@@ -87,8 +86,8 @@ def spread(work: Callable[[Piece], None], pieces: Sequence[Piece], threads: int,
         raise failures[0]
 
 
-def _have(count: int) -> None:
-    """See to it that there are so many helpers."""
+def _start_helpers(count: int) -> None:
+    """Start helpers until `count` of them wait for jobs."""
     if len(_helpers) < count:
         with _lock:
             while len(_helpers) < count:
@@ -103,14 +102,14 @@ def _help() -> None:
 
 
 class _Blas:
-    """Holds BLAS to one thread while anybody asks for it. The setting belongs to the process, so the askers are counted.
+    """Sets BLAS to one thread while any caller needs that. The setting belongs to the process, so callers are counted.
 
-    Were it saved and restored by each asker, two that overlap would leave it at one thread for good.
+    If each caller saved and restored it, two that overlap would leave it at one thread for good.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._askers = 0
+        self._callers = 0
         self._libraries: list[Any] | None = None
         self._before: list[int] = []
 
@@ -118,8 +117,8 @@ class _Blas:
     def at_one_thread(self) -> Iterator[None]:
         """While this lasts, each BLAS call stays in the thread that makes it."""
         with self._lock:
-            self._askers += 1
-            if self._askers == 1:
+            self._callers += 1
+            if self._callers == 1:
                 libraries = self._found()
                 self._before = [library.get_num_threads() for library in libraries]
                 for library in libraries:
@@ -128,8 +127,8 @@ class _Blas:
             yield
         finally:
             with self._lock:
-                self._askers -= 1
-                if self._askers == 0:
+                self._callers -= 1
+                if self._callers == 0:
                     for library, threads in zip(self._found(), self._before, strict=True):
                         library.set_num_threads(threads)
 

@@ -20,7 +20,7 @@ from led_backends.numpy_backend import NumpyBackend
 
 # A few roundings of numbers of about 1, and one more to what is stored.
 CLOSE = {"float64": 1e-13, "float32": 4e-6, "float16": 4e-3}
-STRIDED = {"keys", "values"}  # these the kernel is told the strides of
+STRIDED = {"keys", "values"}  # of these the kernel gets the strides
 QUERIES = 3
 
 

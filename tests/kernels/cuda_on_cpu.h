@@ -1,4 +1,4 @@
-// CUDA C on a CPU: enough of it to run backends/led_backends/kernels.cu and to notice what a GPU would not tell.
+// CUDA C on a CPU: enough of it to run backends/led_backends/kernels.cu and to notice what a GPU would not report.
 //
 // Every thread of a block is a fiber: a stack of its own, left and entered again at barriers and shuffles. One fiber runs
 // at a time, and the order is ours to choose. A barrier that is missing shows, because some order lets a thread read what
@@ -40,7 +40,7 @@ constexpr int warpSize = 32;
 
 namespace shim {
 
-// ---- memory that tells ----------------------------------------------------------------------------------------------
+// ---- checked memory -------------------------------------------------------------------------------------------------
 
 constexpr size_t NO_MANS_LAND = 1 << 20;  // on each side of a buffer: nobody may read or write there
 constexpr unsigned char POISON = 0xff;    // as float, half or bfloat16: NaN. As int: -1

@@ -51,7 +51,7 @@ _KERNEL = re.compile(
 
 
 class KernelError(AssertionError):
-    """A kernel did what a GPU would not forgive, or not tell."""
+    """A kernel did what a GPU would not survive, or not report."""
 
 
 def for_the_cpu(source: str) -> str:

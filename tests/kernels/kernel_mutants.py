@@ -88,7 +88,7 @@ def all_mutants(source: str) -> list[Mutant]:
             if found.end(2) < start < end:
                 before, line = source[:start].splitlines(), source[start:].split("\n", 1)[0]
                 text = before.pop() + line
-                if kind == "barrier":  # told apart by what stands before it
+                if kind == "barrier":  # distinguished by the text before it
                     text = f"{before[-1].strip()} {text.strip()}"
                 kernel = found[2] if found[1] == "global" else ""
                 mutants.append(Mutant(kind, kernel, start, old, new, text.split("  //")[0].strip()))

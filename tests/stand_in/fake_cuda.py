@@ -113,7 +113,7 @@ _POOL = MemoryPool()
 
 
 class MemoryHook:
-    """Told of each piece of memory that is taken and given back while it is entered, as CuPy tells it."""
+    """Records each allocation and each release while it is entered, as CuPy's hook does."""
 
     def malloc_postprocess(self, *, device_id: int, size: int, mem_size: int, mem_ptr: int, pmem_id: int) -> None:
         pass

@@ -52,8 +52,8 @@ class CUDADriverError(RuntimeError):
 def register_twin(name: str, twin: Twin, *, strided: Sequence[str] = ()) -> None:
     """`twin(launch, *arguments)` computes what the kernel of that name does.
 
-    `strided` names the pointers to what need not be dense, because the kernel is told the strides. The twin sees to it
-    that it is told the right ones.
+    `strided` names the pointers to what need not be dense, because the kernel gets the strides. The twin checks that
+    they are the right ones.
     """
     TWINS[name] = twin, frozenset(strided)
 

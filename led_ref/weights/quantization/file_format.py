@@ -17,7 +17,7 @@ and config.json has a `quantization_config` that says which. A file that disagre
 with the code book is refused, by name. All sizes follow from config.json, so that nothing in a file decides how much memory is
 taken; the JSON is at most 1,000 bytes and of just the keys above.
 
-What is not here: the arithmetic (quantize.py, led_backends/compact.py), and FP4, other block sizes and skipped modules.
+What is not here: the arithmetic (rounding.py, led_backends/compact.py), and FP4, other block sizes and skipped modules.
 """
 
 import json
@@ -200,7 +200,7 @@ def join(tensors: Mapping[str, StoredTensor], config: LEDConfig) -> dict[str, St
 
 
 def _part(parts: Mapping[str, StoredTensor], name: str, dtype: str, shape: tuple[int, ...]) -> HostArray:
-    """A part that has to be there, of this dtype and shape."""
+    """A part that the file must hold, of this dtype and shape."""
     if name not in parts:
         raise CheckpointError(f"its part {name} is missing.")
     return _checked(parts[name], name, dtype, shape)
@@ -256,7 +256,7 @@ def _read_nf4(
 
 
 def _checked_state(parts: Mapping[str, StoredTensor], shape: tuple[int, int], *, double: bool) -> float:
-    """The nested offset (0 if there is none) of the JSON that says how a matrix was quantized."""
+    """The nested offset (0 if absent) of the JSON that says how a matrix was quantized."""
     if _STATE not in parts:
         raise CheckpointError(f"its part {_STATE} is missing.")
     tensor = parts[_STATE]

@@ -4,7 +4,7 @@
     nf4     code = nearest of CODE_BOOK to x / absmax          half a gap off at most: 0.152 absmax of the block
 
 `round` is to the nearest, ties to even. Both are symmetric (0 stays 0) and need no data to calibrate with. Which matrices are
-rounded, and how they lie in a file, is another matter: quantized.py.
+rounded, and their layout in a file: file_format.py.
 
     >>> import numpy as np
     >>> weight = int8_of(np.array([[0.2, -1.0, 0.5039]], np.float32) * 127 / 2)

@@ -35,7 +35,7 @@ DRAWN_AGAIN: dict[str, int] = {
     "L4-parts-reordered": 1,
     "L5-generate-beams": 4,
     "L5-generate-summary": 10,
-    "L5-search-beams-closed": 3,  # tests/mutants: not every draw tells a document that opens again
+    "L5-search-beams-closed": 3,  # tests/mutants: not every draw shows a document that opens again
     "L5-search-beams-everything": 225,
     "L5-search-beams-forced": 1,
     "L5-search-beams-long-never": 56,
@@ -43,7 +43,7 @@ DRAWN_AGAIN: dict[str, int] = {
     "L5-search-beams-never-stop-early": 10,
     "L5-search-beams-one-returned": 1,
     "L5-search-beams-prompt": 1,
-    "L5-search-beams-short-never": 417,  # tests/mutants: few draws tell a hope for the longest text
+    "L5-search-beams-short-never": 417,  # tests/mutants: few draws show a hope for the longest text
     "L5-search-beams-stop-early": 7,
     "L5-search-beams-three-ends": 1,
     "L5-search-greedy": 1,

@@ -195,7 +195,7 @@ def rounded(case: str, array: Array) -> Array:
     if array.size and (from_middle < GUARD * np.maximum(1, np.abs(array))).any():
         raise ValueError(
             f"{case}: an answer lies within {from_middle.min():.1e} of the middle between two multiples of {STEP:.1e}, so "
-            "that another machine may round it the other way. Draw it again (vectors_draw.DRAWN_AGAIN)."
+            "that another machine may round it the other way. Draw it again (DRAWN_AGAIN in make/draw.py)."
         )
     on_grid: Array = nearest * STEP + 0.0  # no -0.0
     return on_grid
