@@ -50,10 +50,11 @@ if TYPE_CHECKING:
     from led_ref import tools as tools
     from led_ref import weights as weights
     from led_ref.api import answer, classify, generate, load
-    from led_ref.classes.generate_outputs import GenerateBeamEncoderDecoderOutput, GenerateEncoderDecoderOutput
     from led_ref.classes.heads import LEDForQuestionAnswering, LEDForSequenceClassification
     from led_ref.classes.led import LEDForConditionalGeneration, LEDModel
     from led_ref.classes.outputs import (
+        GenerateBeamEncoderDecoderOutput,
+        GenerateEncoderDecoderOutput,
         LEDEncoderBaseModelOutput,
         LEDSeq2SeqLMOutput,
         LEDSeq2SeqModelOutput,
@@ -99,7 +100,7 @@ _NAMES_BY_MODULE = {
     ),
     "generation.settings.settings": ("GenerationSettings",),
     "generation.step": ("SearchResult",),
-    "classes.generate_outputs": ("GenerateBeamEncoderDecoderOutput", "GenerateEncoderDecoderOutput"),
+    "classes.outputs": ("GenerateBeamEncoderDecoderOutput", "GenerateEncoderDecoderOutput"),
     "classes.led": ("LEDForConditionalGeneration", "LEDModel"),
     "classes.heads": ("LEDForQuestionAnswering", "LEDForSequenceClassification"),
     "classes.outputs": (

@@ -8,9 +8,9 @@ get("auto")   the GPU where CuPy is installed and one answers, else the CPU; the
 import sys
 from importlib.util import find_spec
 
-from led_backends.contract import Backend, BackendUnavailableError, DeviceMemoryError
+from led_backends.contract import Array, Backend, BackendUnavailableError, DeviceMemoryError, HostArray
 
-__all__ = ["Backend", "BackendUnavailableError", "DeviceMemoryError", "get"]
+__all__ = ["Backend", "BackendUnavailableError", "DeviceMemoryError", "get", "to_host"]
 
 NAMES = ("auto", "numpy", "cupy")
 
@@ -37,3 +37,8 @@ def get(name: str = "auto") -> Backend:
     from led_backends.numpy_backend import NumpyBackend
 
     return NumpyBackend()
+
+
+def to_host(array: Array) -> HostArray:
+    """The same values as a NumPy array, whatever the device of the array; a NumPy array itself is returned as it is."""
+    return array.get() if hasattr(array, "get") else array  # cupy.ndarray.get copies from the device

@@ -1,29 +1,130 @@
-"""What a model that writes can do besides `forward`: generate, stream, and say what each written id was worth.
+"""LEDForConditionalGeneration: LED with its language-model head, which generates text.
 
-The methods name and explain the arguments; the work is done in writing.py, where model and search meet.
+model = LEDForConditionalGeneration.from_pretrained("allenai/led-large-16384-arxiv")
+ids = model.generate(input_ids, attention_mask=mask, global_attention_mask=global_mask, num_beams=4)
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from led_backends.contract import HostArray
-from led_ref.classes.encoder import Progress
+from led_backends.contract import Backend, HostArray
+from led_ref.classes import input_checks as inputs
+from led_ref.classes.encoder import LEDEncoder, Progress
+from led_ref.classes.generate import prepare, resolve, run, stream_ids
+from led_ref.classes.led import LEDModel
+from led_ref.classes.outputs import LEDSeq2SeqLMOutput
+from led_ref.classes.pretrained import LEDPreTrainedModel
+from led_ref.config import LEDConfig
+from led_ref.errors import InputError
 from led_ref.generation.settings.resolve import look_up
 from led_ref.generation.settings.settings import GenerationConfig
-from led_ref.generation.step import OwnRules
 from led_ref.generation.transition_scores import compute_transition_scores
-from led_ref.model.intermediates import SILENT, Tap
-from led_ref.tokenizer.pieces import token_bytes
+from led_ref.model.heads import lm_logits
+from led_ref.model.intermediates import Recorder
+from led_ref.model.kv_cache import DecoderCache
+from led_ref.model.losses import IGNORED_LABEL, cross_entropy, shift_tokens_right
+from led_ref.model.params import LEDParams
 from led_ref.tokenizer.tokenizer import LEDTokenizer
 
-if TYPE_CHECKING:
-    from led_ref.classes.led import LEDForConditionalGeneration
 
+class LEDForConditionalGeneration(LEDPreTrainedModel):
+    """LED with its language-model head: the class that generates text.
 
-class GenerationMixin:
-    """The methods of LEDForConditionalGeneration that write. Named as in transformers."""
+    `self.led` is the LEDModel inside, as in the checkpoint's keys.
+    """
+
+    architecture = "LEDForConditionalGeneration"
+
+    def __init__(
+        self,
+        config: LEDConfig,
+        params: LEDParams,
+        *,
+        backend: str | Backend | None = None,
+        generation_config: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(config, params, backend=backend, generation_config=generation_config)
+        self.led = LEDModel(config, params, backend=self.backend)
+
+    @property
+    def encoder(self) -> LEDEncoder:
+        """The encoder by itself."""
+        return self.led.encoder
+
+    def forward(
+        self,
+        input_ids: Any = None,
+        attention_mask: Any = None,
+        decoder_input_ids: Any = None,
+        decoder_attention_mask: Any = None,
+        encoder_outputs: Any = None,
+        global_attention_mask: Any = None,
+        past_key_values: DecoderCache | None = None,
+        inputs_embeds: Any = None,
+        decoder_inputs_embeds: Any = None,
+        labels: Any = None,
+        *,
+        use_cache: bool | None = None,
+        output_attentions: bool = False,
+        output_hidden_states: bool = False,
+        recorder: Recorder | None = None,
+    ) -> LEDSeq2SeqLMOutput:
+        """Run encoder, decoder and head once; the arguments are LEDModel.forward's, and one more.
+
+        Args:
+            input_ids: as in LEDModel.forward, like all arguments that are not described here.
+            decoder_input_ids: as there; with labels it may be left out: `[start] + labels[:-1]` is used then.
+            labels: (N, U) ids of the target, -100 where the loss ignores it; the loss is returned then.
+            use_cache: as there; None with labels is False: a known target is not continued.
+
+        Raises:
+            InputError: for anything that does not fit the model or each other.
+        """
+        labels_NU = None
+        if labels is not None:
+            use_cache = bool(use_cache)
+            labels_NU = inputs.checked_ids("labels", labels, self.config.vocab_size, also_allowed=IGNORED_LABEL)
+            if decoder_input_ids is None and decoder_inputs_embeds is None:
+                decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels_NU)
+        out = self.led(
+            input_ids,
+            attention_mask,
+            decoder_input_ids,
+            decoder_attention_mask,
+            encoder_outputs,
+            global_attention_mask,
+            past_key_values,
+            inputs_embeds,
+            decoder_inputs_embeds,
+            use_cache=use_cache,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            recorder=recorder,
+        )
+        logits_NUV = lm_logits(out.last_hidden_state, self.params, self.backend)
+        loss = None
+        if labels_NU is not None:
+            inputs.check_labels_shape(labels_NU, logits_NUV.shape[:2])
+            loss = cross_entropy(logits_NUV, labels_NU, self.backend)
+        if recorder is not None:
+            recorder("logits", logits_NUV)
+            if loss is not None:
+                recorder("loss", loss)
+        return LEDSeq2SeqLMOutput(loss=loss, logits=logits_NUV, **out.shared())
+
+    __call__ = forward
+
+    def prepare_decoder_input_ids_from_labels(self, labels: Any) -> HostArray:
+        """`[decoder_start_token_id] + labels[:-1]`, with -100 replaced by pad: the decoder's input for teacher forcing."""
+        labels_NU = inputs.checked_ids("labels", labels, self.config.vocab_size, also_allowed=IGNORED_LABEL)
+        pad = self.config.pad_token_id
+        if pad is None:
+            raise InputError(
+                "config.json names no pad_token_id, so labels of -100 have no input id; pass decoder_input_ids."
+            )
+        return shift_tokens_right(labels_NU, self.config.decoder_start_token_id, pad)
 
     def generate(
         self,
@@ -39,10 +140,10 @@ class GenerationMixin:
         tokenizer: LEDTokenizer | None = None,
         cross_attention: str = "cached",
         progress: Progress | None = None,
-        tap: Tap = SILENT,
+        recorder: Recorder | None = None,
         **settings: Any,
     ) -> Any:
-        """Write a target for each document: by greedy search; with do_sample drawn; with num_beams above 1 by beam search.
+        """Generate a target for each document: by greedy search; with do_sample by sampling; with num_beams above 1 by beam search.
 
         Args:
             input_ids: (B, T) ids of the documents. With encoder_outputs they are optional, and serve only
@@ -50,19 +151,19 @@ class GenerationMixin:
             attention_mask: (B, T), 1 for tokens, 0 for padding; None: all are tokens.
             global_attention_mask: (B, T), 1 for global tokens. LED was trained with one on the first token of a document
                 to summarize; None: none. (The text-level calls of api.py set it.)
-            encoder_outputs: what `model.encoder(...)` returned, instead of reading the documents again.
-            decoder_input_ids: (B, P) a prompt to go on from; None: decoder_start_token_id.
+            encoder_outputs: the output of `model.encoder(...)`, instead of encoding the documents again.
+            decoder_input_ids: (B, P) a prompt to continue; None: decoder_start_token_id.
             logits_processor: your own rules, functions (ids (N, U), scores (N, V)) -> scores (N, V) over NumPy arrays; they
                 come after all rules of the settings and before the filters of sampling.
             stopping_criteria: functions (ids (N, U), scores) -> which rows stop here: (N,) or one bool. `scores` is a tuple
                 of those so far with output_scores, else None.
             prefix_allowed_tokens_fn: (which document, ids so far (U,)) -> the ids that may come next.
-            tokenizer: says what an id is in text, which stop_strings need.
+            tokenizer: the text of an id, for stop_strings.
             cross_attention: "cached" keeps each layer's keys and values of the document; "folded" keeps the encoder's states
                 alone, 1 / (2 * decoder_layers) of that memory, and takes longer for each id (model/folding.py). Same numbers.
-            progress: told after each encoder layer and each id written.
-            tap: listens to the named intermediates (model/tap.py): the encoder's, then under `step.N` those of each call
-                of the decoder, and under `greedy`, `sample` or `beam` what the search makes of them.
+            progress: called after each encoder layer and each new id.
+            recorder: receives the named intermediates (model/intermediates.py): the encoder's, then under `step.N` those of
+                each call of the decoder, and under `greedy`, `sample` or `beam` those of the search.
             settings: num_beams, max_new_tokens, ...: generation/settings/settings.py lists and explains them. What is not given
                 comes from generation_config.json, else from config.json.
 
@@ -74,65 +175,48 @@ class GenerationMixin:
             SettingsError: for a setting that does not exist, contradicts another or would have no effect.
             InputError: for documents or prompts that do not fit the model.
         """
-        from led_ref.classes.generate import prepare, write
+        return run(
+            prepare(
+                self.led,
+                self.generation_config,
+                input_ids,
+                attention_mask=attention_mask,
+                global_attention_mask=global_attention_mask,
+                encoder_outputs=encoder_outputs,
+                decoder_input_ids=decoder_input_ids,
+                logits_processor=logits_processor,
+                stopping_criteria=stopping_criteria,
+                prefix_allowed_tokens_fn=prefix_allowed_tokens_fn,
+                tokenizer=tokenizer,
+                cross_attention=cross_attention,
+                progress=progress,
+                recorder=recorder,
+                **settings,
+            )
+        )
 
-        own = _own_rules(logits_processor, stopping_criteria, prefix_allowed_tokens_fn, tokenizer)
-        source = (input_ids, attention_mask, global_attention_mask, encoder_outputs)
-        task = prepare(_whole(self), *source, decoder_input_ids, progress, settings, tap, cross_attention, own)
-        return write(task)
+    def stream(self, input_ids: Any = None, **arguments: Any) -> Iterator[HostArray]:
+        """As `generate`, but yield the ids (N,) of each step as they are generated; the prompt's are not among them.
 
-    def stream(
-        self,
-        input_ids: Any = None,
-        *,
-        attention_mask: Any = None,
-        global_attention_mask: Any = None,
-        encoder_outputs: Any = None,
-        decoder_input_ids: Any = None,
-        logits_processor: Sequence[Callable[[HostArray, HostArray], Any]] = (),
-        stopping_criteria: Sequence[Callable[[HostArray, Any], Any]] = (),
-        prefix_allowed_tokens_fn: Callable[[int, HostArray], Iterable[int]] | None = None,
-        tokenizer: LEDTokenizer | None = None,
-        cross_attention: str = "cached",
-        progress: Progress | None = None,
-        **settings: Any,
-    ) -> Iterator[HostArray]:
-        """As `generate`, and gives out each step's ids (N,) as soon as they are written, the prompt's not among them.
-
-        The documents are read, and everything is checked, before it returns; an id is written each time one is asked for. A
-        row that has ended gives pad until the last one ends. Who has enough stops asking.
+        The documents are encoded, and everything is validated, before this returns; an id is generated each time one is asked
+        for. A row that has ended yields pad until the last one ends. The caller may stop asking at any time.
 
         Args:
-            input_ids: see `generate`, as for all the others.
-            attention_mask: see there.
-            global_attention_mask: see there.
-            encoder_outputs: see there.
-            decoder_input_ids: see there.
-            logits_processor: see there.
-            stopping_criteria: see there.
-            prefix_allowed_tokens_fn: see there.
-            tokenizer: see there.
-            cross_attention: see there.
-            progress: see there.
-            settings: see there.
+            input_ids: (B, T) ids of the documents.
+            arguments: as in `generate`, its settings too; without `recorder`.
 
         Raises:
             SettingsError: with num_beams above 1: beams decide at their end. Else as `generate`.
             InputError: as `generate`.
         """
-        from led_ref.classes.generate import prepare, stream_ids
-
-        own = _own_rules(logits_processor, stopping_criteria, prefix_allowed_tokens_fn, tokenizer)
-        source = (input_ids, attention_mask, global_attention_mask, encoder_outputs)
-        task = prepare(_whole(self), *source, decoder_input_ids, progress, settings, SILENT, cross_attention, own)
-        return stream_ids(task)
+        return stream_ids(prepare(self.led, self.generation_config, input_ids, **arguments))
 
     def compute_transition_scores(
         self, sequences: Any, scores: Any, beam_indices: Any = None, normalize_logits: bool = False
     ) -> HostArray:
-        """What each written id was worth, from the result of a `generate` with output_scores.
+        """The score of each generated id, from the result of a `generate` with output_scores.
 
-        With beams the values of a text add up to its score: `sum / (ids written) ** length_penalty` is sequences_scores.
+        With beams the values of a hypothesis add up to its score: `sum / (new ids) ** length_penalty` is sequences_scores.
 
         Args:
             sequences: `result.sequences`.
@@ -150,39 +234,18 @@ class GenerationMixin:
         return compute_transition_scores(np.asarray(sequences), tuple(scores), indices, normalize=normalize_logits)
 
     def effective_settings(self, **settings: Any) -> GenerationConfig:
-        """The settings that `generate` would work with, given these: complete, and checked.
+        """The settings that `generate` would work with, given these: complete, and validated.
 
         Raises:
             SettingsError: as `generate`.
         """
-        from led_ref.classes.generate import effective_settings
-
-        return effective_settings(_whole(self), settings)
+        return resolve(look_up(settings, self.generation_config, self.config.to_dict()), self.led, prompt_length=1)
 
     @staticmethod
     def check_settings(**settings: Any) -> None:
-        """Refuse settings that no model could follow; it takes none to know that.
+        """Refuse settings that are wrong for every model.
 
         Raises:
             SettingsError: for a name that does not exist, and a value that cannot be.
         """
         look_up(settings)
-
-
-def _whole(model: GenerationMixin) -> "LEDForConditionalGeneration":
-    """The model whose part these methods are."""
-    return cast("LEDForConditionalGeneration", model)
-
-
-def _own_rules(
-    logits_processor: Sequence[Callable[[HostArray, HostArray], Any]],
-    stopping_criteria: Sequence[Callable[[HostArray, Any], Any]],
-    prefix_allowed_tokens_fn: Callable[[int, HostArray], Iterable[int]] | None,
-    tokenizer: LEDTokenizer | None,
-) -> OwnRules:
-    return OwnRules(
-        logits_processor=tuple(logits_processor),
-        stopping_criteria=tuple(stopping_criteria),
-        prefix_allowed_tokens_fn=prefix_allowed_tokens_fn,
-        token_bytes=None if tokenizer is None else lambda token_id: token_bytes(tokenizer, token_id),
-    )

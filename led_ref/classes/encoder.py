@@ -1,4 +1,4 @@
-"""The encoder by itself, behind its checks: documents in, states out. What the classes of led.py read with."""
+"""LEDEncoder: input validation, then the encoder (model/encoder.py). Documents in, states out."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,17 +13,18 @@ from led_ref.config import LEDConfig
 from led_ref.costs.device_memory import check_free_memory, device_errors
 from led_ref.costs.operations import Workload
 from led_ref.model.encoder import encode
-from led_ref.model.intermediates import SILENT, Tap, keep
+from led_ref.model.intermediates import Recorder, keep, recording_encoder
+from led_ref.model.masks import document_masks, encoder_masks
 from led_ref.model.ops import embed_tokens
 from led_ref.model.params import LEDParams
 
-# Told how far a long call is: (what is done: "read" or "write", steps done, steps in all).
+# Called during a long call with (stage: "read" or "write", steps done, steps in all).
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
 class LEDEncoder:
-    """The encoder by itself: `model.encoder(input_ids, ...)`. Its output can be handed to `forward` and `generate`."""
+    """The encoder by itself: `model.encoder(input_ids, ...)`. `forward` and `generate` take its output."""
 
     config: LEDConfig
     params: LEDParams
@@ -38,23 +39,23 @@ class LEDEncoder:
         *,
         output_attentions: bool = False,
         output_hidden_states: bool = False,
-        tap: Tap = SILENT,
+        recorder: Recorder | None = None,
         progress: Progress | None = None,
     ) -> LEDEncoderBaseModelOutput:
         """Read documents of up to max_encoder_position_embeddings tokens.
 
         Args:
             input_ids: (B, T) ids; or else `inputs_embeds`.
-            attention_mask: (B, T), 1 for tokens, 0 for padding; None: all are tokens (ids must hold no pad id then).
-            global_attention_mask: (B, T), 1 for tokens that see all and are seen by all; None: none.
+            attention_mask: (B, T), the padding mask: 1 for tokens, 0 for padding; None: all are tokens (no id is pad then).
+            global_attention_mask: (B, T), 1 for global tokens, which attend to all tokens, and all to them; None: none.
             inputs_embeds: (B, T, D) in place of the ids' embeddings.
-            output_attentions: also return each layer's probabilities.
-            output_hidden_states: also return the embeddings and each layer's output.
-            tap: listens to the named intermediates (model/tap.py).
-            progress: told after each layer.
+            output_attentions: also return each layer's attention maps.
+            output_hidden_states: also return the embeddings' and each layer's output.
+            recorder: receives the named intermediates (model/intermediates.py).
+            progress: called after each layer.
 
         Raises:
-            InputError: for anything that does not fit the model or each other.
+            InputError: for inputs that do not fit the model or each other.
         """
         given = inputs.exactly_one(
             {"input_ids": input_ids, "inputs_embeds": inputs_embeds}, "They are two forms of the same."
@@ -76,46 +77,45 @@ class LEDEncoder:
         global_BT = None
         if global_attention_mask is not None:
             global_BT = inputs.checked_mask("global_attention_mask", global_attention_mask, shape, padding=-1)
+        masks = encoder_masks(document_masks(mask_BT, global_BT), self.config.radii, self.backend)
+
         kept: dict[str, Array] = {}
-        listener = keep(asked_for(output_attentions, output_hidden_states), kept, tap).at("led.encoder")
-        listener("attention_mask", mask_BT)
-        if global_BT is not None:
-            listener("global_attention_mask", global_BT)
+        recorder = keep(wanted_outputs(output_attentions, output_hidden_states), kept, recorder)
+        recorder = recorder and recorder.at("led.encoder")
+        heads = self.config.encoder_attention_heads
+        backend = recording_encoder(self.backend, self.params.encoder, heads, recorder, masks)
         if given == "input_ids":
-            listener("input_ids", ids_BT)
             embeds_BTD = embed_tokens(ids_BT, self.params.shared, self.backend)
         else:
             embeds_BTD = self.backend.to_device(host_BTD)
-        listener("embed_tokens.output", embeds_BTD)
+        if recorder is not None:
+            recorder("attention_mask", mask_BT)
+            if global_BT is not None:
+                recorder("global_attention_mask", global_BT)
+            if given == "input_ids":
+                recorder("input_ids", ids_BT)
+            recorder("embed_tokens.output", embeds_BTD)
+        of_layer = None if progress is None else lambda done, total: progress("read", done, total)
         with device_errors(self.backend):
-            last_BTD = encode(
-                embeds_BTD,
-                self.params.encoder,
-                self.config,
-                mask_BT,
-                global_BT,
-                self.backend,
-                tap=listener,
-                progress=None if progress is None else lambda done, total: progress("read", done, total),
-            )
+            last_BTD = encode(embeds_BTD, self.params.encoder, heads, masks, backend, of_layer)
         return LEDEncoderBaseModelOutput(
             last_hidden_state=last_BTD,
-            hidden_states=those(kept, STATES) if output_hidden_states else None,
-            attentions=those(kept, ".probs") if output_attentions else None,
-            global_attentions=those(kept, ".global_probs") or None,
+            hidden_states=of_layers(kept, STATES) if output_hidden_states else None,
+            attentions=of_layers(kept, ".probs") if output_attentions else None,
+            global_attentions=of_layers(kept, ".global_probs") or None,
         )
 
 
-# Which intermediates (model/tap.py) are the hidden states and the attentions of the outputs.
+# Which intermediates (model/intermediates.py) are the hidden states and the attention maps of the outputs.
 STATES = ("layernorm_embedding.output", "final_layer_norm.output")
 PROBABILITIES = (".probs", ".global_probs")
 
 
-def asked_for(output_attentions: bool, output_hidden_states: bool) -> tuple[str, ...]:
-    """The ends of the names to keep."""
+def wanted_outputs(output_attentions: bool, output_hidden_states: bool) -> tuple[str, ...]:
+    """The ends of the names of the intermediates that a call returns."""
     return (PROBABILITIES if output_attentions else ()) + (STATES if output_hidden_states else ())
 
 
-def those(kept: dict[str, Array], suffixes: str | tuple[str, ...]) -> tuple[Array, ...]:
-    """What was kept under names that end so, layer after layer."""
+def of_layers(kept: dict[str, Array], suffixes: str | tuple[str, ...]) -> tuple[Array, ...]:
+    """The intermediates whose names end so, layer after layer."""
     return tuple(value for name, value in kept.items() if name.endswith(suffixes))

@@ -14,7 +14,6 @@ decoder_input_ids; BART's heads before it). Nowhere else does led_ref make up de
 be no longer than the decoder's position table: 1,024 tokens for the sizes that Ai2 published, whatever the encoder reads.
 """
 
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -31,18 +30,16 @@ from led_ref.classes.outputs import (
 from led_ref.classes.pretrained import LEDPreTrainedModel
 from led_ref.config import REGRESSION, SINGLE_LABEL, LEDConfig
 from led_ref.errors import CheckpointError, InputError
-from led_ref.model.heads import (
+from led_ref.model.heads import label_logits, last_marked_state, span_logits
+from led_ref.model.intermediates import Recorder
+from led_ref.model.losses import (
     IGNORED_LABEL,
     binary_cross_entropy,
     cross_entropy,
-    label_logits,
-    last_marked_state,
     shift_tokens_right,
-    span_logits,
     span_loss,
     squared_error,
 )
-from led_ref.model.intermediates import SILENT, Tap
 from led_ref.model.params import LEDParams
 
 
@@ -120,26 +117,19 @@ class LEDForQuestionAnswering(LEDWithHead):
         use_cache: bool | None = None,
         output_attentions: bool = False,
         output_hidden_states: bool = False,
-        tap: Tap = SILENT,
+        recorder: Recorder | None = None,
     ) -> LEDSeq2SeqQuestionAnsweringModelOutput:
         """Run encoder, decoder and head once; what is not named here is as in LEDModel.forward.
 
         Args:
             input_ids: (B, T) ids, most often `<s> question </s></s> context </s>`. Beside encoder_outputs they serve to make
                 the decoder's ids only.
-            attention_mask: see there.
             decoder_input_ids: (B, U); None: input_ids one place to the right, decoder_start_token_id in front.
-            decoder_attention_mask: see there; None: all are tokens, padding too, as in transformers.
-            encoder_outputs: see there.
-            global_attention_mask: see there; for questions, 1 for `<s>` and the question's tokens.
+            decoder_attention_mask: as there; None: all are tokens, padding too, as in transformers.
+            global_attention_mask: as there; for questions, 1 for `<s>` and the question's tokens.
             start_positions: (B,) or (B, 1), the position of each answer's first token; U or more: it does not count.
             end_positions: the position of each answer's last token. With both the loss is returned, and no cache.
-            inputs_embeds: see there; with decoder_input_ids or decoder_inputs_embeds.
-            decoder_inputs_embeds: see there.
-            use_cache: see there.
-            output_attentions: see there.
-            output_hidden_states: see there.
-            tap: see there.
+            inputs_embeds: as there; with decoder_input_ids or decoder_inputs_embeds.
 
         Raises:
             InputError: for anything that does not fit the model or each other.
@@ -156,7 +146,7 @@ class LEDForQuestionAnswering(LEDWithHead):
             use_cache=False if start_positions is not None and end_positions is not None else use_cache,
             output_attentions=output_attentions,
             output_hidden_states=output_hidden_states,
-            tap=tap,
+            recorder=recorder,
         )
         if self.params.qa_outputs is None:
             raise _headless(self)
@@ -167,7 +157,7 @@ class LEDForQuestionAnswering(LEDWithHead):
             ends_B = inputs.checked_positions("end_positions", end_positions, len(start_BU))
             loss = span_loss(start_BU, end_BU, starts_B, ends_B, self.backend)
         return LEDSeq2SeqQuestionAnsweringModelOutput(
-            loss=loss, start_logits=start_BU, end_logits=end_BU, **_beside_the_states(out)
+            loss=loss, start_logits=start_BU, end_logits=end_BU, **out.shared()
         )
 
     __call__ = forward
@@ -198,18 +188,16 @@ class LEDForSequenceClassification(LEDWithHead):
         use_cache: bool | None = None,
         output_attentions: bool = False,
         output_hidden_states: bool = False,
-        tap: Tap = SILENT,
+        recorder: Recorder | None = None,
     ) -> LEDSeq2SeqSequenceClassifierOutput:
         """Run encoder, decoder and head once; what is not named here is as in LEDModel.forward.
 
         Args:
             input_ids: (B, T) ids, with equally many `</s>` (eos_token_id) in every row and at least one. Needed always, as
                 they say where the state is that counts; beside encoder_outputs they serve for that alone.
-            attention_mask: see there.
             decoder_input_ids: (B, T); None: input_ids one place to the right, decoder_start_token_id in front.
-            decoder_attention_mask: see there; None: all are tokens, padding too, as in transformers.
-            encoder_outputs: see there.
-            global_attention_mask: see there; for classification, 1 for `<s>`.
+            decoder_attention_mask: as there; None: all are tokens, padding too, as in transformers.
+            global_attention_mask: as there; for classification, 1 for `<s>`.
             inputs_embeds: refused, as in transformers: they do not say where `</s>` is.
             decoder_inputs_embeds: (B, T, D), see there.
             labels: the loss is returned then, and no cache. By config.problem_type
@@ -217,10 +205,6 @@ class LEDForSequenceClassification(LEDWithHead):
                 "multi_label_classification": (B, Y) of 0 and 1: the mean binary cross-entropy;
                 "regression": (B, Y), for one label also (B,): the mean squared error.
                 None: a regression if Y is 1; else a single label for whole numbers, several for floats.
-            use_cache: see there.
-            output_attentions: see there.
-            output_hidden_states: see there.
-            tap: see there.
 
         Raises:
             InputError: for anything that does not fit the model or each other.
@@ -242,7 +226,7 @@ class LEDForSequenceClassification(LEDWithHead):
             use_cache=use_cache if labels is None else False,
             output_attentions=output_attentions,
             output_hidden_states=output_hidden_states,
-            tap=tap,
+            recorder=recorder,
         )
         if out.last_hidden_state.shape[:2] != is_end_BT.shape:
             raise InputError(
@@ -254,7 +238,7 @@ class LEDForSequenceClassification(LEDWithHead):
         state_BD = last_marked_state(out.last_hidden_state, is_end_BT, self.backend)
         logits_BY = label_logits(state_BD, self.params.classification_head, self.backend)
         loss = None if labels is None else self._loss(logits_BY, labels)
-        return LEDSeq2SeqSequenceClassifierOutput(loss=loss, logits=logits_BY, **_beside_the_states(out))
+        return LEDSeq2SeqSequenceClassifierOutput(loss=loss, logits=logits_BY, **out.shared())
 
     __call__ = forward
 
@@ -279,11 +263,6 @@ class LEDForSequenceClassification(LEDWithHead):
             return cross_entropy(logits_BY, checked, self.backend)
         labels_BY = self.backend.to_device(checked.astype(self.dtype))
         return (squared_error if kind == REGRESSION else binary_cross_entropy)(logits_BY, labels_BY, self.backend)
-
-
-def _beside_the_states(out: LEDSeq2SeqModelOutput) -> dict[str, Any]:
-    """The fields of LEDModel's output that an output of a head has too."""
-    return {f.name: getattr(out, f.name) for f in fields(out) if f.name != "last_hidden_state"}
 
 
 def _headless(model: LEDWithHead) -> CheckpointError:

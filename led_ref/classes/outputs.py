@@ -1,164 +1,186 @@
-"""What the model returns: frozen dataclasses with transformers' names and fields.
+"""What models return: frozen dataclasses with transformers' names and fields.
 
-Arrays are the backend's own; `.to_numpy()` gives the same object with everything on the host.
+Arrays are the backend's own; `.to_numpy()` gives the same object with everything on the host. B documents, N = B * W rows of
+the decoder, W the beams of a document, or with sampling its num_return_sequences.
 """
 
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
-import numpy as np
-
-from led_backends.contract import Array
+import led_backends
+from led_backends.contract import Array, HostArray
 from led_ref.model.kv_cache import DecoderCache
 
 Output = TypeVar("Output", bound="ModelOutput")
 
+# For each layer, an array; and that for each step of a generation.
+OfLayers = tuple[Array, ...]
+OfSteps = tuple[OfLayers, ...]
+
 
 @dataclass(frozen=True)
 class ModelOutput:
-    """What all outputs share."""
+    """The base class of all outputs."""
 
     def to_numpy(self: Output) -> Output:
-        """The same output with every array as a NumPy array. The cache stays where it is: it is for the next call."""
+        """The same output with every array as a NumPy array. The cache stays on its device: it is for the next call."""
         return replace(self, **{f.name: _to_numpy(getattr(self, f.name)) for f in fields(self)})
 
 
 def _to_numpy(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(_to_numpy(entry) for entry in value)
-    if isinstance(value, np.ndarray) or not hasattr(value, "dtype"):
-        return value
-    return value.get()  # cupy.ndarray
+    return led_backends.to_host(value) if hasattr(value, "dtype") else value
 
 
 @dataclass(frozen=True)
 class LEDEncoderBaseModelOutput(ModelOutput):
-    """What the encoder gives.
+    """The output of the encoder.
 
     Args:
         last_hidden_state: (B, T, D).
-        hidden_states: the embeddings and each layer's output, (B, T, D) each; None unless asked for.
-        attentions: local probabilities of each layer, (B, H, T, G + 2R + 1); None unless asked for.
-        global_attentions: global probabilities of each layer, (B, H, T, G); None unless asked for and a token is global.
+        hidden_states: with output_hidden_states, the embeddings' and each layer's output, (B, T, D) each.
+        attentions: with output_attentions, each layer's local attention map, (B, H, T, G + 2R + 1).
+        global_attentions: with output_attentions, and a global token, each layer's global attention map, (B, H, T, G).
     """
 
     last_hidden_state: Array
-    hidden_states: tuple[Array, ...] | None = None
-    attentions: tuple[Array, ...] | None = None
-    global_attentions: tuple[Array, ...] | None = None
+    hidden_states: OfLayers | None = None
+    attentions: OfLayers | None = None
+    global_attentions: OfLayers | None = None
 
 
-@dataclass(frozen=True)
-class LEDSeq2SeqModelOutput(ModelOutput):
-    """What LEDModel gives.
+@dataclass(frozen=True, kw_only=True)
+class Seq2SeqOutput(ModelOutput):
+    """The fields that the outputs of all models with a decoder share.
 
     Args:
-        last_hidden_state: the decoder's, (B, U, D).
-        past_key_values: the cache, to hand to the next call; None if use_cache is False.
-        decoder_hidden_states: embeddings and each layer's output, (B, U, D) each.
-        decoder_attentions: causal self-attention of each layer, (B, H, U, U so far).
-        cross_attentions: attention to the encoder's states, (B, H, U, T).
+        past_key_values: the KV cache for the next call; None if use_cache is False.
+        decoder_hidden_states: with output_hidden_states, the embeddings' and each layer's output, (N, U, D) each.
+        decoder_attentions: with output_attentions, each layer's causal self-attention map, (N, H, U, U so far).
+        cross_attentions: with output_attentions, each layer's attention map to the encoder's states, (N, H, U, T).
         encoder_last_hidden_state: (B, T, D).
         encoder_hidden_states: as LEDEncoderBaseModelOutput.hidden_states.
         encoder_attentions: as LEDEncoderBaseModelOutput.attentions.
         encoder_global_attentions: as LEDEncoderBaseModelOutput.global_attentions.
     """
 
-    last_hidden_state: Array
     past_key_values: DecoderCache | None = None
-    decoder_hidden_states: tuple[Array, ...] | None = None
-    decoder_attentions: tuple[Array, ...] | None = None
-    cross_attentions: tuple[Array, ...] | None = None
+    decoder_hidden_states: OfLayers | None = None
+    decoder_attentions: OfLayers | None = None
+    cross_attentions: OfLayers | None = None
     encoder_last_hidden_state: Array | None = None
-    encoder_hidden_states: tuple[Array, ...] | None = None
-    encoder_attentions: tuple[Array, ...] | None = None
-    encoder_global_attentions: tuple[Array, ...] | None = None
+    encoder_hidden_states: OfLayers | None = None
+    encoder_attentions: OfLayers | None = None
+    encoder_global_attentions: OfLayers | None = None
+
+    def shared(self) -> dict[str, Any]:
+        """These fields by name, for the output of a head."""
+        return {f.name: getattr(self, f.name) for f in fields(Seq2SeqOutput)}
 
 
 @dataclass(frozen=True)
-class LEDSeq2SeqLMOutput(ModelOutput):
-    """What LEDForConditionalGeneration gives: as LEDSeq2SeqModelOutput, with the loss and the logits in front.
+class LEDSeq2SeqModelOutput(Seq2SeqOutput):
+    """The output of LEDModel; the other fields are Seq2SeqOutput's.
+
+    Args:
+        last_hidden_state: the decoder's, (N, U, D).
+    """
+
+    last_hidden_state: Array
+
+
+@dataclass(frozen=True)
+class LEDSeq2SeqLMOutput(Seq2SeqOutput):
+    """The output of LEDForConditionalGeneration; the other fields are Seq2SeqOutput's.
 
     Args:
         loss: mean cross-entropy over the labels that are not -100; a 0-d array; None without labels.
-        logits: (B, U, V).
-        past_key_values: the cache, to hand to the next call; None if use_cache is False.
-        decoder_hidden_states: embeddings and each layer's output, (B, U, D) each.
-        decoder_attentions: causal self-attention of each layer, (B, H, U, U so far).
-        cross_attentions: attention to the encoder's states, (B, H, U, T).
-        encoder_last_hidden_state: (B, T, D).
-        encoder_hidden_states: as LEDEncoderBaseModelOutput.hidden_states.
-        encoder_attentions: as LEDEncoderBaseModelOutput.attentions.
-        encoder_global_attentions: as LEDEncoderBaseModelOutput.global_attentions.
+        logits: (N, U, V).
     """
 
     loss: Array | None
     logits: Array
-    past_key_values: DecoderCache | None = None
-    decoder_hidden_states: tuple[Array, ...] | None = None
-    decoder_attentions: tuple[Array, ...] | None = None
-    cross_attentions: tuple[Array, ...] | None = None
-    encoder_last_hidden_state: Array | None = None
-    encoder_hidden_states: tuple[Array, ...] | None = None
-    encoder_attentions: tuple[Array, ...] | None = None
-    encoder_global_attentions: tuple[Array, ...] | None = None
 
 
 @dataclass(frozen=True)
-class LEDSeq2SeqQuestionAnsweringModelOutput(ModelOutput):
-    """What LEDForQuestionAnswering gives. Where the decoder's ids were derived from the document's, U is T.
+class LEDSeq2SeqQuestionAnsweringModelOutput(Seq2SeqOutput):
+    """The output of LEDForQuestionAnswering; where the decoder's ids derive from the document's, U is T.
+
+    The other fields are Seq2SeqOutput's.
 
     Args:
         loss: mean of the cross-entropies of start and end; a 0-d array; None without both positions.
-        start_logits: (B, U), how well an answer starts at each position.
-        end_logits: (B, U), how well one ends there; the end is the answer's last token.
-        past_key_values: the cache, to hand to the next call; None if use_cache is False.
-        decoder_hidden_states: embeddings and each layer's output, (B, U, D) each.
-        decoder_attentions: causal self-attention of each layer, (B, H, U, U).
-        cross_attentions: attention to the encoder's states, (B, H, U, T).
-        encoder_last_hidden_state: (B, T, D).
-        encoder_hidden_states: as LEDEncoderBaseModelOutput.hidden_states.
-        encoder_attentions: as LEDEncoderBaseModelOutput.attentions.
-        encoder_global_attentions: as LEDEncoderBaseModelOutput.global_attentions.
+        start_logits: (B, U), the score of each position as the answer's first token.
+        end_logits: (B, U), the score of each position as the answer's last token.
     """
 
     loss: Array | None
     start_logits: Array
     end_logits: Array
-    past_key_values: DecoderCache | None = None
-    decoder_hidden_states: tuple[Array, ...] | None = None
-    decoder_attentions: tuple[Array, ...] | None = None
-    cross_attentions: tuple[Array, ...] | None = None
-    encoder_last_hidden_state: Array | None = None
-    encoder_hidden_states: tuple[Array, ...] | None = None
-    encoder_attentions: tuple[Array, ...] | None = None
-    encoder_global_attentions: tuple[Array, ...] | None = None
 
 
 @dataclass(frozen=True)
-class LEDSeq2SeqSequenceClassifierOutput(ModelOutput):
-    """What LEDForSequenceClassification gives.
+class LEDSeq2SeqSequenceClassifierOutput(Seq2SeqOutput):
+    """The output of LEDForSequenceClassification; the other fields are Seq2SeqOutput's.
 
     Args:
         loss: by problem_type; a 0-d array; None without labels.
         logits: (B, Y), before any softmax; for a regression the values themselves.
-        past_key_values: the cache, to hand to the next call; None if use_cache is False.
-        decoder_hidden_states: embeddings and each layer's output, (B, U, D) each.
-        decoder_attentions: causal self-attention of each layer, (B, H, U, U).
-        cross_attentions: attention to the encoder's states, (B, H, U, T).
-        encoder_last_hidden_state: (B, T, D).
-        encoder_hidden_states: as LEDEncoderBaseModelOutput.hidden_states.
-        encoder_attentions: as LEDEncoderBaseModelOutput.attentions.
-        encoder_global_attentions: as LEDEncoderBaseModelOutput.global_attentions.
     """
 
     loss: Array | None
     logits: Array
+
+
+# ---- generate(return_dict_in_generate=True): ids, scores and logits are NumPy arrays, because the search runs on the host ----
+
+
+@dataclass(frozen=True)
+class GenerateOutput(ModelOutput):
+    """The fields that the outputs of all searches share.
+
+    Args:
+        sequences: (B * num_return_sequences, P + U) ids, prompt first, padded on the right.
+        scores: with output_scores, for each step the processed logits, (N, V) float32.
+        logits: with output_logits, for each step the model's logits, (N, V) float32.
+        encoder_attentions: as LEDEncoderBaseModelOutput.attentions.
+        encoder_hidden_states: as LEDEncoderBaseModelOutput.hidden_states.
+        decoder_attentions: with output_attentions, for each step and layer (N, H, U, U so far); U is 1 but for the first
+            step, which reads the prompt.
+        cross_attentions: with output_attentions, for each step and layer (N, H, U, T).
+        decoder_hidden_states: with output_hidden_states, for each step the embeddings' and each layer's output, (N, U, D).
+        past_key_values: the cache after the last step, for all ids but the last. None if use_cache is False.
+    """
+
+    sequences: HostArray
+    scores: tuple[HostArray, ...] | None = None
+    logits: tuple[HostArray, ...] | None = None
+    encoder_attentions: OfLayers | None = None
+    encoder_hidden_states: OfLayers | None = None
+    decoder_attentions: OfSteps | None = None
+    cross_attentions: OfSteps | None = None
+    decoder_hidden_states: OfSteps | None = None
     past_key_values: DecoderCache | None = None
-    decoder_hidden_states: tuple[Array, ...] | None = None
-    decoder_attentions: tuple[Array, ...] | None = None
-    cross_attentions: tuple[Array, ...] | None = None
-    encoder_last_hidden_state: Array | None = None
-    encoder_hidden_states: tuple[Array, ...] | None = None
-    encoder_attentions: tuple[Array, ...] | None = None
-    encoder_global_attentions: tuple[Array, ...] | None = None
+
+
+@dataclass(frozen=True)
+class GenerateEncoderDecoderOutput(GenerateOutput):
+    """The output of greedy search and sampling: the fields of GenerateOutput."""
+
+
+@dataclass(frozen=True)
+class GenerateBeamEncoderDecoderOutput(GenerateOutput):
+    """The output of beam search and beam sampling: the fields of GenerateOutput and two more, best hypothesis first.
+
+    `scores` are the processed log-probabilities here; row n of an attention is the beam that was number n in that step
+    (beam_indices leads from a sequence to its rows), and the cache is that of the beams that ran last.
+
+    Args:
+        sequences_scores: (B * num_return_sequences,) float32, sum of log-probabilities / length ** length_penalty. In
+            transformers with output_scores only, here always.
+        beam_indices: (B * num_return_sequences, U) int32: the row that generated each id after the prompt; -1 after its end.
+    """
+
+    sequences_scores: HostArray | None = None
+    beam_indices: HostArray | None = None

@@ -1,123 +1,152 @@
-"""What is only made to be looked at: attention as one array of the whole document, in transformers' layout.
+"""Attention maps: attention of a whole document as one array, in transformers' layout.
 
-Nothing here takes part in the forward pass. The tiles of sliding_window.py are computed a second time and laid out, for
-those who ask for attentions or listen to a trace.
+Nothing here takes part in the forward pass. What it computes in tiles, or by folding without keys, is computed a second
+time and laid out, for `output_attentions` and for traces (intermediates.py).
 """
 
 from collections.abc import Sequence
 
-from led_backends.contract import Array, Backend
-from led_ref.model.intermediates import Tap
-from led_ref.model.masks import Block, DocumentMask, seen_in_tile
+from led_backends.contract import Array, Backend, HostArray
+from led_ref.model.folding import folded_scores
+from led_ref.model.masks import Block, DocumentMask, EncoderMasks, seen_in_tile
+from led_ref.model.ops import linear, scale_and_split
+from led_ref.model.params import EncoderLayerParams
 from led_ref.model.sliding_window import with_globals
 
-
-def window_pictures(
-    q_BHTK: Array,
-    k_BHTK: Array,
-    masks: Sequence[DocumentMask],
-    blocks: Sequence[Sequence[Block]],
-    radius: int,
-    backend: Backend,
-    *,
-    softmaxed: bool,
-) -> Array:
-    """Local scores or probabilities of the whole batch, (B, H, T, G + 2R + 1): window_picture of each."""
-    most_globals = max(len(mask.global_positions_G) for mask in masks)
-    pictures_BHTZ: Array = backend.xp.stack(
-        [
-            window_picture(q_HTK, k_HTK, mask, row, radius, most_globals, backend, softmaxed=softmaxed)
-            for q_HTK, k_HTK, mask, row in zip(q_BHTK, k_BHTK, masks, blocks, strict=True)
-        ]
-    )
-    return pictures_BHTZ
+# ---- the encoder -------------------------------------------------------------------------------------------------------
 
 
-def window_picture(
-    q_HTK: Array,
-    k_HTK: Array,
-    mask: DocumentMask,
-    blocks: Sequence[Block],
-    radius: int,
-    most_globals: int,
-    backend: Backend,
-    *,
-    softmaxed: bool,
-) -> Array:
-    """All of a document's local scores or probabilities in one array, for those who want to see them: (H, T, G + 2R + 1).
+def window_maps(q_BHTK: Array, k_BHTK: Array, masks: EncoderMasks, backend: Backend, *, softmaxed: bool) -> Array:
+    """Local scores, or probabilities, of a batch: (B, H, T, G + 2R + 1), G the most global tokens of a document.
 
-    Column g < G is the g-th global token of this document (G = most_globals of the batch); column G + R + (j - i) is key j
-    of query i, so that a token's own column is G + R. What is not seen is minus infinity (scores) or 0 (probabilities), and
-    so are the rows of masked and of global tokens. This is transformers' layout (LEDEncoderSelfAttention).
+    Column g < G is the g-th global token of the document; column G + R + (j - i) is key j of query i, so that a token's own
+    column is G + R. What is masked is minus infinity (scores) or 0 (probabilities), and so are the rows of masked and of
+    global tokens. This is transformers' layout (LEDEncoderSelfAttention).
     """
-    heads, length, _ = q_HTK.shape
+    batch, heads, length, _ = q_BHTK.shape
     unseen = 0.0 if softmaxed else -backend.xp.inf
-    picture_HTZ: Array = backend.xp.empty((heads, length, most_globals + 2 * radius + 1), dtype=q_HTK.dtype)
-    picture_HTZ[...] = unseen
-    own_globals = len(mask.global_positions_G)
-    k_HGK = k_HTK[:, backend.to_device(mask.global_positions_G)]
-    for block in blocks:
-        k_HZK = with_globals(k_HGK, k_HTK, block, backend)
-        tile_HQZ = q_HTK[:, block.start : block.stop] @ k_HZK.swapaxes(-1, -2)
-        backend.hide(tile_HQZ[:, :, own_globals:], seen_in_tile(block, backend))
-        if softmaxed:
-            tile_HQZ = backend.softmax(tile_HQZ)
-        picture_HTZ[:, block.start : block.stop, :own_globals] = tile_HQZ[:, :, :own_globals]
-        for i in range(block.start, block.stop):  # each row's band starts one column further right in the tile
-            low, high = max(block.low, i - radius), min(block.high, i + radius + 1)
-            columns = slice(most_globals + radius + low - i, most_globals + radius + high - i)
-            band = slice(own_globals + low - block.low, own_globals + high - block.low)
-            picture_HTZ[:, i, columns] = tile_HQZ[:, i - block.start, band]
-    picture_HTZ[:, backend.to_device((~mask.local_T).nonzero()[0])] = unseen
-    return picture_HTZ
+    most_globals = max(len(mask.global_positions_G) for mask in masks.documents)
+    shape = (batch, heads, length, most_globals + 2 * masks.radius + 1)
+    maps_BHTZ: Array = backend.xp.empty(shape, dtype=q_BHTK.dtype)
+    maps_BHTZ[...] = unseen
+    for b, (mask, blocks) in enumerate(zip(masks.documents, masks.blocks, strict=True)):
+        own_globals = len(mask.global_positions_G)
+        k_HGK = k_BHTK[b][:, backend.to_device(mask.global_positions_G)]
+        for block in blocks:
+            k_HZK = with_globals(k_HGK, k_BHTK[b], block, backend)
+            tile_HQZ = q_BHTK[b][:, block.start : block.stop] @ k_HZK.swapaxes(-1, -2)
+            backend.hide(tile_HQZ[:, :, own_globals:], seen_in_tile(block, backend))
+            _place_tile(maps_BHTZ[b], backend.softmax(tile_HQZ) if softmaxed else tile_HQZ, block, own_globals)
+        maps_BHTZ[b][:, backend.to_device((~mask.local_T).nonzero()[0])] = unseen
+    return maps_BHTZ
 
 
-def together(parts: dict[int, Array], batch: int, filler: Array | float, backend: Backend) -> Array:
-    """One array of what documents told of themselves, with room for the most of each axis, and the filler elsewhere."""
+def _place_tile(map_HTZ: Array, tile_HQZ: Array, block: Block, own_globals: int) -> None:
+    """Copy a tile into a document's map. Each row's band starts one column further right in the tile."""
+    radius = block.band.radius
+    most_globals = map_HTZ.shape[-1] - (2 * radius + 1)
+    map_HTZ[:, block.start : block.stop, :own_globals] = tile_HQZ[:, :, :own_globals]
+    for i in range(block.start, block.stop):
+        low, high = max(block.low, i - radius), min(block.high, i + radius + 1)
+        columns = slice(most_globals + radius + low - i, most_globals + radius + high - i)
+        band = slice(own_globals + low - block.low, own_globals + high - block.low)
+        map_HTZ[:, i, columns] = tile_HQZ[:, i - block.start, band]
+
+
+def global_intermediates(
+    x_BTD: Array, params: EncoderLayerParams, heads: int, documents: Sequence[DocumentMask], backend: Backend
+) -> dict[str, Array]:
+    """The steps of global attention for a batch, by role: queries (B, G, D), (B, H, G, K), scores, probabilities (B, H, T, G).
+
+    Scores are q . k with the key's bias, which the model leaves out where it folds, because softmax does not see it. Where
+    a document has fewer global tokens than another, scores are minus infinity, and a query is what zeros project to.
+    """
+    found: dict[str, dict[int, Array]] = {}
+    for b, mask in enumerate(documents):
+        if len(mask.global_positions_G):
+            for role, value in _global_intermediates_of(x_BTD[b], params, heads, mask, backend).items():
+                found.setdefault(role, {})[b] = value
+    fillers = {"query_global.output": params.query_global.bias, "global_scores": -backend.xp.inf}
+    return {role: _stacked(parts, len(documents), fillers.get(role, 0.0), backend) for role, parts in found.items()}
+
+
+def _global_intermediates_of(
+    x_TD: Array, params: EncoderLayerParams, heads: int, mask: DocumentMask, backend: Backend
+) -> dict[str, Array]:
+    """The same for one document, computed as global_attention.py computes it."""
+    q_GD = linear(x_TD[backend.to_device(mask.global_positions_G)], params.query_global, backend)
+    q_HGK = scale_and_split(q_GD.copy()[None], heads, backend)[0]
+    _, globals_, width = q_HGK.shape
+    folds = globals_ < width
+    if folds:
+        scores_HGT = folded_scores(q_HGK, x_TD, params.key_global, backend)
+    else:
+        k_HTK = backend.split_heads(linear(x_TD, params.key_global, backend)[None], heads)[0]
+        scores_HGT = q_HGK @ k_HTK.swapaxes(-1, -2)
+    if not mask.unmasked_T.all():
+        backend.hide(scores_HGT, backend.to_device(mask.unmasked_T))
+    key_bias_HK1 = params.key_global.bias.reshape(heads, width, 1)
+    return {
+        "query_global.output": q_GD,
+        "global_q": q_HGK,
+        "global_scores": (scores_HGT + q_HGK @ key_bias_HK1 if folds else scores_HGT).swapaxes(-1, -2),
+        "global_probs": backend.softmax(scores_HGT.copy()).swapaxes(-1, -2),
+    }
+
+
+def _stacked(parts: dict[int, Array], batch: int, filler: Array | float, backend: Backend) -> Array:
+    """One array of the documents' arrays, as large as the largest on each axis, and the filler elsewhere."""
     shape = tuple(map(max, zip(*(part.shape for part in parts.values()), strict=True)))
     whole: Array = backend.xp.empty((batch, *shape), dtype=next(iter(parts.values())).dtype)
     whole[...] = filler
     for b, part in parts.items():
-        room = tuple(slice(size) for size in part.shape)
-        whole[b][room] = part
+        whole[b][tuple(slice(size) for size in part.shape)] = part
     return whole
 
 
-def tell_attention(
+# ---- the decoder -------------------------------------------------------------------------------------------------------
+
+
+def attention_map(
     q_BHQK: Array,
     k_BHSK: Array,
     may_look_BQS: Array | None,
     rows: int,
-    entries_NS: Array | None,
+    slots_NS: HostArray | None,
     backend: Backend,
-    tap: Tap,
-) -> None:
-    """Tell the scores and probabilities of the decoder's attention as (N, H, U, S), one text a row.
+) -> Array:
+    """The scores of the decoder's attention, row by row: (N, H, U, S). Softmax of them are the probabilities.
 
     Args:
-        q_BHQK: queries of a document's W texts, U after U.
+        q_BHQK: queries of a document's W rows, U after U.
         k_BHSK: the keys that they share.
-        may_look_BQS: which of them each query may see; None: all.
+        may_look_BQS: which keys each query may see; None: all.
         rows: N.
-        entries_NS: which of the keys are a text's own, in the order of positions; None: all S, for cross-attention.
+        slots_NS: which of the keys are a row's own, in the order of positions; None: all S, for cross-attention.
         backend: where to compute.
-        tap: what listens.
     """
-    if not (tap.wants("scores") or tap.wants("probs")):
-        return
     scores_BHQS = q_BHQK @ k_BHSK.swapaxes(-1, -2)
     if may_look_BQS is not None:
         backend.hide(scores_BHQS, may_look_BQS[:, None])
     scores_NHUS = rows_of(scores_BHQS, rows, backend)
-    if entries_NS is not None:
-        scores_NHUS = backend.xp.stack([scores_NHUS[n][:, :, own_S] for n, own_S in enumerate(entries_NS)])
-    tap("scores", scores_NHUS)
-    if tap.wants("probs"):
-        tap("probs", backend.softmax(scores_NHUS.copy()))
+    if slots_NS is None:
+        return scores_NHUS
+    own_NHUS: Array = backend.xp.stack(
+        [scores_NHUS[n][:, :, own_S] for n, own_S in enumerate(backend.to_device(slots_NS))]
+    )
+    return own_NHUS
+
+
+def own_positions(array_BHEK: Array, slots_NS: HostArray, backend: Backend) -> Array:
+    """(N, H, S, K): the keys or values of each row's own positions, in their order."""
+    beams = len(slots_NS) // len(array_BHEK)
+    own = [array_BHEK[n // beams][:, backend.to_device(own_S)] for n, own_S in enumerate(slots_NS)]
+    own_NHSK: Array = backend.xp.stack(own)
+    return own_NHSK
 
 
 def rows_of(x_BHQX: Array, rows: int, backend: Backend) -> Array:
-    """(B, H, W * U, X) -> (B * W, H, U, X): what belongs to each text, out of what belongs to its document."""
+    """(B, H, W * U, X) -> (B * W, H, U, X): the part of each row, out of its document's."""
     documents, heads, queries, width = x_BHQX.shape
     beams = rows // documents
     x_BWHUX = x_BHQX.reshape(documents, heads, beams, queries // beams, width).swapaxes(1, 2)

@@ -1,17 +1,12 @@
-"""From the decoder's states to what a class is for: logits, and the loss that it is trained with.
+"""Heads: from the decoder's states to what a class is for. losses.py has what each is trained with.
 
 words           logits = x @ lm_head.T + final_logits_bias          of every state    LEDForConditionalGeneration
 an answer       (start, end) = qa_outputs(x)                        of every state    LEDForQuestionAnswering
 a label         out_proj(tanh(dense(x)))                            of one state      LEDForSequenceClassification
 """
 
-import numpy as np
-
 from led_backends.contract import Array, Backend, HostArray
 from led_ref.model.params import ClassificationHeadParams, LEDParams, Linear
-
-# Labels with this value do not count in the loss (as in PyTorch's cross-entropy).
-IGNORED_LABEL = -100
 
 
 def lm_logits(x_NUD: Array, params: LEDParams, backend: Backend) -> Array:
@@ -19,71 +14,10 @@ def lm_logits(x_NUD: Array, params: LEDParams, backend: Backend) -> Array:
     return backend.linear(x_NUD, params.lm_head, params.final_logits_bias[0])
 
 
-def cross_entropy(logits_BUV: Array, labels_BU: HostArray, backend: Backend) -> Array:
-    """`mean(log sum exp(logits) - logits[label])` over the labels that are not -100: a 0-d array; nan if all are.
-
-    Args:
-        logits_BUV: (B, U, V); or with one axis less, (B, V).
-        labels_BU: (B, U) int64 on the host, ids or -100; or (B,).
-        backend: where to compute.
-    """
-    xp = backend.xp
-    logits_XV = logits_BUV.reshape(-1, logits_BUV.shape[-1])
-    labels_X = labels_BU.reshape(-1)
-    counted = backend.to_device((labels_X != IGNORED_LABEL).nonzero()[0])
-    logits_XV = logits_XV[counted]
-    labels = backend.to_device(labels_X)[counted]
-    highest_X1 = logits_XV.max(-1, keepdims=True)
-    log_total_X = xp.log(xp.exp(logits_XV - highest_X1).sum(-1)) + highest_X1[:, 0]
-    loss_X = log_total_X - logits_XV[xp.arange(len(labels)), labels]
-    loss: Array = xp.asarray(loss_X.sum() / logits_XV.dtype.type(len(labels)))
-    return loss
-
-
-def shift_tokens_right(labels_BU: HostArray, decoder_start_token_id: int, pad_token_id: int) -> HostArray:
-    """The decoder's input for teaching: `[start] + labels[:-1]`, with -100 become pad.
-
-    Example:
-        >>> import numpy as np
-        >>> shift_tokens_right(np.array([[8, 9, 2, -100, -100]]), 2, 1)
-        array([[2, 8, 9, 2, 1]])
-    """
-    shifted = labels_BU.copy()
-    shifted[:, 1:] = labels_BU[:, :-1]
-    shifted[:, 0] = decoder_start_token_id
-    shifted[shifted == IGNORED_LABEL] = pad_token_id
-    return shifted
-
-
-# ---- where an answer starts and ends -----------------------------------------------------------------------------------
-
-
 def span_logits(x_BTD: Array, params: Linear, backend: Backend) -> tuple[Array, Array]:
     """How well an answer starts and ends at each position: two maps D -> 1, kept as one. (B, T, D) -> twice (B, T)."""
     logits_BT2 = backend.linear(x_BTD, params.weight, params.bias)
     return logits_BT2[..., 0], logits_BT2[..., 1]
-
-
-def span_loss(
-    start_logits_BT: Array,
-    end_logits_BT: Array,
-    start_positions_B: HostArray,
-    end_positions_B: HostArray,
-    backend: Backend,
-) -> Array:
-    """The mean of two cross-entropies over positions, of the start and of the end: a 0-d array.
-
-    A position of T or more lies in a part of the document that was cut off. Its term does not count.
-    """
-    terms = []
-    for logits_BT, positions_B in ((start_logits_BT, start_positions_B), (end_logits_BT, end_positions_B)):
-        inside_B = np.where(positions_B < logits_BT.shape[1], positions_B, IGNORED_LABEL)
-        terms.append(cross_entropy(logits_BT, inside_B, backend))
-    loss: Array = backend.xp.asarray(backend.xp.stack(terms).sum() / terms[0].dtype.type(2))
-    return loss
-
-
-# ---- labels of a whole document ----------------------------------------------------------------------------------------
 
 
 def last_marked_state(x_BTD: Array, marked_BT: HostArray, backend: Backend) -> Array:
@@ -98,25 +32,3 @@ def label_logits(x_BD: Array, params: ClassificationHeadParams, backend: Backend
     """`out_proj(tanh(dense(x)))`: (B, D) -> (B, Y)."""
     inner_BD = backend.xp.tanh(backend.linear(x_BD, params.dense.weight, params.dense.bias))
     return backend.linear(inner_BD, params.out_proj.weight, params.out_proj.bias)
-
-
-def squared_error(logits_BY: Array, labels_BY: Array, backend: Backend) -> Array:
-    """`mean((logits - labels)**2)`: a 0-d array. The loss of a regression."""
-    difference_BY = logits_BY - labels_BY
-    loss: Array = backend.xp.asarray((difference_BY * difference_BY).sum() / logits_BY.dtype.type(logits_BY.size))
-    return loss
-
-
-def binary_cross_entropy(logits_BY: Array, labels_BY: Array, backend: Backend) -> Array:
-    """`mean(log(1 + exp(x)) - y x)`: each label by itself is there (y = 1) or not (y = 0). A 0-d array.
-
-    log(1 + exp(x)) is the log-sum-exp of the two logits 0 and x. The higher one is taken out of it, as in `cross_entropy`:
-    exp(1000) would overflow.
-    """
-    xp = backend.xp
-    both_2BY = xp.stack([xp.zeros(logits_BY.shape, dtype=logits_BY.dtype), logits_BY])
-    highest_BY = both_2BY.max(0)
-    log_total_BY = xp.log(xp.exp(both_2BY - highest_BY).sum(0)) + highest_BY
-    loss_BY = log_total_BY - labels_BY * logits_BY
-    loss: Array = xp.asarray(loss_BY.sum() / logits_BY.dtype.type(logits_BY.size))
-    return loss

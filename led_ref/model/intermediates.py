@@ -1,91 +1,378 @@
-"""Where one can listen in: the model calls a tap with each named intermediate, and the tap decides what to do with it.
+"""Hooks: every named intermediate of a run is recorded without one line in the arithmetic.
 
-The default hears nothing. `forward(output_attentions=True)` and `output_hidden_states=True` listen for those; a trace
-listens to everything. So there is one forward pass, not one that computes and others that also show:
+The model computes with a backend. To record, it is handed a backend that does the same and also hands each result to a
+`Recorder`, as forward hooks do in PyTorch. A weight has a name in the checkpoint, so an operation on it has one too:
 
-    tap("query.output", q_BTD)                  tell
-    if tap.wants("probs"): ...                  ask first, where telling would cost something
-    tap.at("layers.0.self_attn")                the same listener, one module further in
+    backend.linear(x, fc1.weight, fc1.bias)     recorded as layers.0.fc1.output
+    backend.layer_norm(x, ...)                  recorded as layers.0.final_layer_norm.input and .output
 
-A name is the checkpoint's path of the module and a role. The role `output` is what the module returns, which is also what
-a forward hook on the module of that name sees in PyTorch.
+So there is one forward pass, and it is the one that is read in encoder.py and decoder.py. Scores and probabilities exist in
+tiles only, or not at all; they are computed again as one array, an attention map (attention_maps.py), where wanted.
+
+A name is the checkpoint's path of the module and a role. The role `output` is what a forward hook on that module sees in
+PyTorch, `input` what a forward pre-hook sees (oracle/traces/step_names.py lists all names).
 """
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from typing import Any, TypeAlias, cast
 
-from led_backends.contract import Array
+from led_backends.contract import Array, Backend, HostArray, Weight
+from led_ref.model.attention import split_queries
+from led_ref.model.attention_maps import attention_map, global_intermediates, own_positions, rows_of, window_maps
+from led_ref.model.decoder import DecoderMasks
+from led_ref.model.kv_cache import DecoderCache, LayerCache
+from led_ref.model.masks import EncoderMasks
+from led_ref.model.ops import by_heads, scale_and_split
+from led_ref.model.params import DecoderParams, EncoderParams, LayerNorm, Linear
 
-
-class Tap:
-    """A listener. This one, the silent one, hears nothing; `ListeningTap` does."""
-
-    def __call__(self, role: str, value: Array) -> None:
-        """Tell the value of a role of the present module. The value may be overwritten afterwards: copy what you keep."""
-
-    def wants(self, role: str) -> bool:
-        """Whether it is worth computing that role."""
-        return False
-
-    def at(self, module: str) -> "Tap":
-        """The tap of a module inside the present one."""
-        return self
+# The cache before a call of the decoder, and the call's masks: the hooks show each row of the decoder by itself.
+Attended: TypeAlias = tuple[DecoderCache, DecoderMasks]
 
 
-SILENT = Tap()
-
-
-class ListeningTap(Tap):
-    """Hands what is told to a function, by full name.
+class Recorder:
+    """Hands named intermediates to a function.
 
     Args:
-        hear: called with (name, value) of everything that is wanted.
-        wanted: which full names are; None: all.
-        path: the present module.
+        record: called with (name, value). The value may be overwritten later: copy it to keep it.
+        wanted: which full names to record; None: all.
+        path: the module that names are relative to.
     """
 
     def __init__(
-        self, hear: Callable[[str, Array], None], wanted: Callable[[str], bool] | None = None, path: str = ""
+        self, record: Callable[[str, Array], None], wanted: Callable[[str], bool] | None = None, path: str = ""
     ) -> None:
-        self.hear = hear
-        self.wanted = wanted
-        self.path = path
+        self._record = record
+        self._wanted = wanted
+        self._path = path
 
-    def __call__(self, role: str, value: Array) -> None:
-        """Hand on the value, if it is wanted."""
-        if self.wants(role):
-            self.hear(self._name(role), value)
+    def __call__(self, name: str, value: Array) -> None:
+        """Record a value, if it is wanted."""
+        if self.wants(name):
+            self._record(self._full(name), value)
 
-    def wants(self, role: str) -> bool:
-        """Whether the full name is wanted."""
-        return self.wanted is None or self.wanted(self._name(role))
+    def wants(self, name: str) -> bool:
+        """Whether a name is to be recorded."""
+        return self._wanted is None or self._wanted(self._full(name))
 
-    def at(self, module: str) -> "ListeningTap":
-        """The same listener at a module inside."""
-        return ListeningTap(self.hear, self.wanted, self._name(module))
+    def at(self, module: str) -> "Recorder":
+        """The same recorder for the names inside a module."""
+        return Recorder(self._record, self._wanted, self._full(module))
 
-    def _name(self, name: str) -> str:
-        return f"{self.path}.{name}" if self.path else name
+    def _full(self, name: str) -> str:
+        return f"{self._path}.{name}" if self._path else name
 
 
-def keep(suffixes: tuple[str, ...], kept: dict[str, Array], also: Tap) -> Tap:
-    """A tap that keeps what ends in one of the suffixes, by full name, in `kept`, and hands everything on to `also`.
+def keep(suffixes: tuple[str, ...], kept: dict[str, Array], also: Recorder | None) -> Recorder | None:
+    """A recorder that keeps in `kept` what ends in one of the suffixes, by full name, and passes everything on to `also`.
 
-    Args:
-        suffixes: ends of names; none: the result is `also` itself.
-        kept: is filled, in the order in which the model computes.
-        also: a tap that stands at the root.
+    Without suffixes it is `also` itself; None: nothing is recorded.
     """
     if not suffixes:
         return also
 
-    def hear(name: str, value: Array) -> None:
+    def record(name: str, value: Array) -> None:
         if name.endswith(suffixes):
             kept[name] = value
-        also(name, value)
+        if also is not None:
+            also(name, value)
 
-    return ListeningTap(hear, lambda name: name.endswith(suffixes) or also.wants(name))
+    return Recorder(record, lambda name: name.endswith(suffixes) or (also is not None and also.wants(name)))
 
 
-def tap_of_document(b: int, told: dict[str, dict[int, Array]], batch: Tap) -> Tap:
-    """A tap for document b of a batch: it keeps copies of what it is told, `told[role][b]`, where `batch` wants the role."""
-    return ListeningTap(lambda role, value: told.setdefault(role, {}).update({b: value.copy()}), batch.wants)
+def recording_encoder(
+    backend: Backend,
+    params: EncoderParams,
+    heads: int,
+    recorder: Recorder | None,
+    masks: Sequence[EncoderMasks],
+) -> Backend:
+    """A backend that computes the encoder as `backend` does and records it; without a recorder, `backend` itself.
+
+    Args:
+        backend: where to compute.
+        params: the encoder's weights, whose names the intermediates get.
+        heads: H.
+        recorder: at `led.encoder`.
+        masks: each layer's (masks.encoder_masks).
+    """
+    if recorder is None:
+        return backend
+    return cast(Backend, _EncoderHooks(backend, params, heads, recorder, masks))
+
+
+def recording_decoder(
+    backend: Backend,
+    params: DecoderParams,
+    heads: int,
+    recorder: Recorder | None,
+    attended: Attended | None = None,
+) -> Backend:
+    """The same for the decoder, and for the keys and values of the document (decoder.source_memory).
+
+    Args:
+        backend: where to compute.
+        params: the decoder's weights.
+        heads: H.
+        recorder: at `led.decoder`.
+        attended: the cache before this call, and the masks; None in source_memory, where nothing attends yet.
+    """
+    if recorder is None:
+        return backend
+    return cast(Backend, _DecoderHooks(backend, params, heads, recorder, attended))
+
+
+class _Hooks:
+    """A backend that records what modules of weights give. All else is the inner backend's."""
+
+    def __init__(self, backend: Backend, params: EncoderParams | DecoderParams, heads: int, recorder: Recorder) -> None:
+        self.inner = backend
+        self.heads = heads
+        self.recorder = recorder
+        self.params = params
+        self.layer = 0
+        self._modules = [_modules(layer) for layer in params.layers]
+        self._embedding_norm = params.layernorm_embedding
+        self._here = threading.local()  # the block of rows that this thread computes
+        self._blocks: dict[str, dict[int, Array]] = {}
+        self._shape: tuple[int, ...] = ()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def module(self, weight: Weight, bias: Array) -> str:
+        """The name of the module of the present layer with these weights; "" if it has none."""
+        if self.layer >= len(self._modules):
+            return ""
+        return self._modules[self.layer].get((id(weight), id(bias)), "")
+
+    def record(self, name: str, value: Array) -> None:
+        """Record an intermediate of the present layer."""
+        self.recorder(f"layers.{self.layer}.{name}", value)
+
+    def wants(self, *names: str) -> bool:
+        """Whether one of these intermediates of the present layer is to be recorded."""
+        return any(self.recorder.wants(f"layers.{self.layer}.{name}") for name in names)
+
+    # ---- LayerNorm: input and output; the embedding's, and at the end of a layer the next one begins ----
+
+    def layer_norm(self, x: Array, weight: Array, bias: Array, update: Array | None = None) -> Array:
+        is_embedding = weight is self._embedding_norm.weight
+        name = "layernorm_embedding" if is_embedding else f"layers.{self.layer}.{self.module(weight, bias)}"
+        if is_embedding and update is not None:
+            self.recorder("embed_positions.output", update)
+        if self.recorder.wants(f"{name}.input"):
+            self.recorder(f"{name}.input", x if update is None else x + update)
+        y = self.inner.layer_norm(x, weight, bias, update)
+        self.recorder(f"{name}.output", y)
+        self._shape = y.shape
+        if name.endswith("final_layer_norm"):
+            self.layer += 1
+        return y
+
+    # ---- the feed-forward: blocks of rows, put together again ----
+
+    def for_each_block(self, work: Callable[[slice], None], rows: int) -> None:
+        self._blocks = {name: {} for name in ("fc1.output", "activation_fn.output", "fc2.output") if self.wants(name)}
+
+        def in_block(block: slice) -> None:
+            self._here.start = block.start
+            work(block)
+
+        self.inner.for_each_block(in_block, rows)
+        for name, blocks in self._blocks.items():
+            whole_XF = self.inner.xp.concatenate([blocks[start] for start in sorted(blocks)])
+            self.record(name, whole_XF.reshape(*self._shape[:-1], whole_XF.shape[-1]))
+
+    def keep_block(self, name: str, value_XF: Array) -> None:
+        """Keep a copy of what this thread computed of its block."""
+        if name in self._blocks:
+            self._blocks[name][self._here.start] = value_XF.copy()
+
+    def gelu(self, x: Array) -> Array:
+        return self._activated(self.inner.gelu(x))
+
+    def relu(self, x: Array) -> Array:
+        return self._activated(self.inner.relu(x))
+
+    def silu(self, x: Array) -> Array:
+        return self._activated(self.inner.silu(x))
+
+    def gelu_new(self, x: Array) -> Array:
+        return self._activated(self.inner.gelu_new(x))
+
+    def _activated(self, y_XF: Array) -> Array:
+        self.keep_block("activation_fn.output", y_XF)
+        return y_XF
+
+
+class _EncoderHooks(_Hooks):
+    """Records an encoder layer: projections, attention maps, the rows of global tokens."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        params: EncoderParams,
+        heads: int,
+        recorder: Recorder,
+        masks: Sequence[EncoderMasks],
+    ) -> None:
+        super().__init__(backend, params, heads, recorder)
+        self.layers = params.layers
+        self.masks = masks
+        self.x_BTD: Array | None = None  # the layer's input
+        self.q_BHTK: Array | None = None
+        self.k_BHTK: Array | None = None
+
+    def linear(self, x: Array, weight: Weight, bias: Array) -> Array:
+        name = self.module(weight, bias)
+        if name == "query_global" and self.x_BTD is not None:  # once a layer, of all documents together
+            self._record_global_rows(self.x_BTD)
+            self.x_BTD = None
+        if name == "output":
+            self.record(f"{_ATTENTION}.output", x)
+        y = self.inner.linear(x, weight, bias)
+        if name in ("fc1", "fc2"):
+            self.keep_block(f"{name}.output", y)
+        elif name == "output":
+            self.record("self_attn.output.output", y)
+        elif name in ("query", "key", "value"):
+            self._record_projection(name, x, y)
+        return y
+
+    def _record_projection(self, name: str, x_BTD: Array, y_BTD: Array) -> None:
+        self.record(f"{_ATTENTION}.{name}.output", y_BTD)
+        maps = [f"{_ATTENTION}.{role}" for role in (name[0], "scores", "probs")]
+        if name == "query":
+            self.x_BTD = x_BTD
+            self.q_BHTK = scale_and_split(y_BTD.copy(), self.heads, self.inner) if self.wants(*maps) else None
+            heads = self.q_BHTK
+        else:
+            heads = self.inner.split_heads(y_BTD, self.heads) if self.wants(*maps) else None
+        if name == "key":
+            self.k_BHTK = heads
+        if heads is not None:
+            self.record(f"{_ATTENTION}.{name[0]}", heads)
+
+    def for_each_tile(self, tile: Callable[[slice], None], heads: int) -> None:
+        if self.q_BHTK is not None and self.k_BHTK is not None:  # once a layer, of all documents together
+            q_BHTK, k_BHTK, masks = self.q_BHTK, self.k_BHTK, self.masks[self.layer]
+            self.q_BHTK = self.k_BHTK = None
+            for role in ("scores", "probs"):
+                if self.wants(f"{_ATTENTION}.{role}"):
+                    maps_BHTZ = window_maps(q_BHTK, k_BHTK, masks, self.inner, softmaxed=role == "probs")
+                    self.record(f"{_ATTENTION}.{role}", maps_BHTZ)
+        self.inner.for_each_tile(tile, heads)
+
+    def _record_global_rows(self, x_BTD: Array) -> None:
+        params, documents = self.layers[self.layer], self.masks[self.layer].documents
+        for name in ("key_global", "value_global"):
+            if self.wants(f"{_ATTENTION}.{name}.output"):
+                projection = getattr(params, name)
+                self.record(f"{_ATTENTION}.{name}.output", self.inner.linear(x_BTD, projection.weight, projection.bias))
+        roles = ("query_global.output", "global_q", "global_scores", "global_probs")
+        if self.wants(*(f"{_ATTENTION}.{role}" for role in roles)):
+            found = global_intermediates(x_BTD, params, self.heads, documents, self.inner)
+            for role in roles:
+                self.record(f"{_ATTENTION}.{role}", found[role])
+
+
+_ATTENTION = "self_attn.longformer_self_attn"
+
+
+class _DecoderHooks(_Hooks):
+    """Records a decoder layer: both attentions, row by row."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        params: DecoderParams,
+        heads: int,
+        recorder: Recorder,
+        attended: Attended | None,
+    ) -> None:
+        super().__init__(backend, params, heads, recorder)
+        self._attended = attended
+        self.q_NUD: Array | None = None  # of self-attention, before the scale
+
+    @property
+    def memory(self) -> LayerCache:
+        """The present layer's cache before this call."""
+        assert self._attended is not None
+        return self._attended[0].layers[self.layer]
+
+    @property
+    def masks(self) -> DecoderMasks:
+        """The masks of this call."""
+        assert self._attended is not None
+        return self._attended[1]
+
+    def linears(self, x: Array, maps: Sequence[tuple[Weight, Array]]) -> list[Array]:
+        q_NUD, k_NUD, v_NUD = self.inner.linears(x, maps)
+        self.record("self_attn.k_proj.output", k_NUD)
+        self.record("self_attn.v_proj.output", v_NUD)
+        self.q_NUD = q_NUD.copy()
+        return [q_NUD, k_NUD, v_NUD]
+
+    def attend(self, q_BHQK: Array, k_BHSK: Array, v_BHSK: Array, may_look_BQS: Array | None) -> Array:
+        if self.q_NUD is not None:  # else it is cross-attention, recorded with its queries
+            slots_NS = self.masks.slots_NS
+            for role, array_BHEK in (("k", k_BHSK), ("v", v_BHSK)):
+                if self.wants(f"self_attn.{role}"):
+                    self.record(f"self_attn.{role}", own_positions(array_BHEK, slots_NS, self.inner))
+            self.record("self_attn.q_proj.output", self.q_NUD)
+            self.q_NUD = None
+            self._record_maps("self_attn", q_BHQK, k_BHSK, may_look_BQS, slots_NS)
+        return self.inner.attend(q_BHQK, k_BHSK, v_BHSK, may_look_BQS)
+
+    def linear(self, x: Array, weight: Weight, bias: Array) -> Array:
+        name = self.module(weight, bias)
+        if name.endswith("out_proj"):
+            self.record(f"{name}.input", x)
+        y = self.inner.linear(x, weight, bias)
+        if name in ("fc1", "fc2"):
+            self.keep_block(f"{name}.output", y)
+        elif name:
+            self.record(f"{name}.output", y)
+        if name in ("encoder_attn.k_proj", "encoder_attn.v_proj"):  # decoder.source_memory: once for a document
+            self.record(f"encoder_attn.{name.split('.')[1][0]}", by_heads(y, self.heads))
+            self.layer += name.endswith("v_proj")
+            self.layer %= len(self._modules)
+        if name == "encoder_attn.q_proj" and self.wants(*(f"encoder_attn.{role}" for role in ("q", "scores", "probs"))):
+            q_BHQK = split_queries(y.copy(), self.memory.documents, self.heads, self.inner)
+            self._record_maps("encoder_attn", q_BHQK, self._document_keys(), self.masks.source_B1T, None)
+        return y
+
+    def _document_keys(self) -> Array:
+        """Keys of the documents; where cross-attention is folded there are none, and they are projected here."""
+        memory = self.memory
+        if memory.cross_k_BHTK is not None:
+            return memory.cross_k_BHTK
+        assert memory.states_BTD is not None
+        key = cast(DecoderParams, self.params).layers[self.layer].encoder_attn.k_proj
+        return self.inner.split_heads(self.inner.linear(memory.states_BTD, key.weight, key.bias), self.heads)
+
+    def _record_maps(
+        self, attention: str, q_BHQK: Array, k_BHSK: Array, may_look_BQS: Array | None, slots_NS: HostArray | None
+    ) -> None:
+        rows = len(self.masks.slots_NS)
+        if self.wants(f"{attention}.q"):
+            self.record(f"{attention}.q", rows_of(q_BHQK, rows, self.inner))
+        if self.wants(f"{attention}.scores", f"{attention}.probs"):
+            scores_NHUS = attention_map(q_BHQK, k_BHSK, may_look_BQS, rows, slots_NS, self.inner)
+            self.record(f"{attention}.scores", scores_NHUS)
+            if self.wants(f"{attention}.probs"):
+                self.record(f"{attention}.probs", self.inner.softmax(scores_NHUS.copy()))
+
+
+def _modules(params: Any) -> Mapping[tuple[int, int], str]:
+    """The names of a layer's modules by the identity of their weights: `fc1`, `encoder_attn.q_proj`."""
+    names: dict[tuple[int, int], str] = {}
+    for field in fields(params):
+        value = getattr(params, field.name)
+        if isinstance(value, Linear | LayerNorm):
+            names[id(value.weight), id(value.bias)] = field.name
+        elif hasattr(value, "q_proj"):
+            names |= {key: f"{field.name}.{name}" for key, name in _modules(value).items()}
+    return names

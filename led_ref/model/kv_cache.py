@@ -1,25 +1,26 @@
-"""What the decoder remembers between the words it writes.
+"""The decoder's KV cache: keys and values of what is already computed, kept between two steps of autoregressive decoding.
 
-Two things are worth keeping, and neither is ever copied from beam to beam.
+Two kinds of keys and values are kept, and neither is ever copied from beam to beam.
 
-The document's keys and values are made once from the encoder's states and never change: one copy serves all beams
-(elsewhere each beam gets its own: 576 MiB a beam for led-base at 16,384 positions). With cross_attention="folded" not even
-these are kept, only the states themselves (folding.py).
+**Of the document** (cross-attention): computed once from the encoder's states, then constant. One copy serves all beams
+(elsewhere each beam gets its own: 576 MiB a beam for led-base at 16,384 positions). With cross_attention="folded" no keys
+and values are kept, only the states themselves (folding.py).
 
-The keys and values of what is written so far grow by one entry a step and beam, and a document's beams share one store of
-them. `entries` says which entries are a text's own past, position after position; so a beam that goes on from another one
-takes over its row of that table, and no key moves. Two beams have written one id each, entries 0 and 1; then both go on
-from what was beam 1:
+**Of the generated prefix** (self-attention): they grow by one slot a step and beam, in one buffer that a document's beams
+share. A table, `slots`, holds for each beam the slots of its own prefix, position after position. So a beam that continues
+another one takes over its row of the table, and no key moves. Two beams have generated one id each, in slots 0 and 1; then
+both continue beam 1:
 
     >>> from led_backends.numpy_backend import NumpyBackend
-    >>> cache = DecoderCache((), None, entries_BWS=np.array([[[0], [1]]]), stored=2, source_shape=(1, 7))
+    >>> cache = DecoderCache((), slots_BWS=np.array([[[0], [1]]]), used=2, source_shape=(1, 7))
     >>> after = cache.reorder(np.array([1, 1]))
-    >>> after.entries_BWS.tolist()
+    >>> after.slots_BWS.tolist()
     [[[1], [1]]]
-    >>> after.grown((), new=1).entries_BWS.tolist()
+    >>> after.grown((), new=1).slots_BWS.tolist()
     [[[1, 2], [1, 3]]]
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -27,96 +28,116 @@ import numpy as np
 from led_backends.contract import Array, Backend, HostArray
 from led_ref.errors import InputError
 
-# The positions for which a store has room at first. Then it doubles, so that an entry is copied less than twice on average.
-FIRST_ROOM = 32
+# A buffer's capacity at first, in slots. Then it doubles, so that a slot is copied less than twice on average.
+FIRST_CAPACITY = 32
 
 
 @dataclass(frozen=True)
-class Growing:
-    """Keys or values (B, H, E, K) with room for more behind them. A value: to append makes another one, and keeps this.
+class CachePlan:
+    """How a cache is laid out.
 
-    Both share their memory. The next free place in it belongs to the first that claims it, so that two continuations of
-    one past do not write over each other: the second moves out, into memory of its own.
+    Args:
+        rows: N, the rows that the decoder will compute.
+        folded: keep no keys and values of the document: cross-attention works from the states (folding.py).
+        capacity: the slots that a document's buffer is allocated for at first.
     """
 
-    room_BHCK: Array
+    rows: int
+    folded: bool = False
+    capacity: int = FIRST_CAPACITY
+
+
+@dataclass(frozen=True)
+class GrowingBuffer:
+    """Keys or values (B, H, E, K) in a buffer of capacity C. Immutable: append() returns a new one and leaves this one valid.
+
+    Both share their memory. The next free slot belongs to the first that claims it, so that two continuations of one prefix
+    do not overwrite each other: the second moves to memory of its own.
+    """
+
+    buffer_BHCK: Array
     length: int  # E of C
     claims: dict[int, object] = field(default_factory=dict)
 
     @property
     def array(self) -> Array:
-        """What is there: (B, H, E, K), a view."""
-        entries_BHEK: Array = self.room_BHCK[:, :, : self.length]
-        return entries_BHEK
+        """The used slots: (B, H, E, K), a view."""
+        used_BHEK: Array = self.buffer_BHCK[:, :, : self.length]
+        return used_BHEK
 
-    def append(self, new_BHUK: Array, backend: Backend) -> "Growing":
-        """With the new entries behind those that are there."""
-        room_BHCK, claims, claim = self.room_BHCK, self.claims, object()
-        documents, heads, capacity, width = room_BHCK.shape
+    def append(self, new_BHUK: Array, backend: Backend) -> "GrowingBuffer":
+        """With the new slots behind the used ones."""
+        buffer_BHCK, claims, claim = self.buffer_BHCK, self.claims, object()
+        documents, heads, capacity, width = buffer_BHCK.shape
         after = self.length + new_BHUK.shape[2]
         if after > capacity or claims.setdefault(self.length, claim) is not claim:  # setdefault: one thread gets it
             shape = (documents, heads, max(after, 2 * capacity), width)
-            room_BHCK = backend.xp.empty(shape, dtype=room_BHCK.dtype)
-            room_BHCK[:, :, : self.length] = self.array
+            buffer_BHCK = backend.xp.empty(shape, dtype=buffer_BHCK.dtype)
+            buffer_BHCK[:, :, : self.length] = self.array
             claims = {}
-        room_BHCK[:, :, self.length : after] = new_BHUK
-        return Growing(room_BHCK, after, claims)
+        buffer_BHCK[:, :, self.length : after] = new_BHUK
+        return GrowingBuffer(buffer_BHCK, after, claims)
 
 
 @dataclass(frozen=True)
 class LayerCache:
-    """One decoder layer's memory: of the texts (E entries), and of the documents (None if folded)."""
+    """One decoder layer's keys and values: of the prefixes (E slots), and of the documents, or in their place the states."""
 
-    self_k: Growing
-    self_v: Growing
+    self_k: GrowingBuffer
+    self_v: GrowingBuffer
     cross_k_BHTK: Array | None
     cross_v_BHTK: Array | None
+    states_BTD: Array | None = None  # the encoder's states, the same for all layers, if cross-attention is folded
+
+    @property
+    def documents(self) -> int:
+        """B."""
+        return len(self.self_k.buffer_BHCK)
 
 
 @dataclass(frozen=True)
 class DecoderCache:
-    """The memory of all layers. W texts to a document, of S positions each; the table of entries lies on the host."""
+    """The KV caches of all layers. W beams of a document, of S positions each; the table of slots lies on the host."""
 
     layers: tuple[LayerCache, ...]
-    states_BTD: Array | None  # the encoder's states, if cross-attention is folded; else None
-    entries_BWS: HostArray  # int64: where position s of text w is among the document's entries
-    stored: int  # E, entries of a document so far: those of abandoned beams are still there
+    slots_BWS: HostArray  # int64: the slot of position s of beam w
+    used: int  # E, used slots of a document's buffer: those of abandoned beams stay
     source_shape: tuple[int, int]  # (B, T)
 
     @property
     def length(self) -> int:
-        """How many target positions it covers."""
-        return int(self.entries_BWS.shape[2])
+        """S, the number of target positions in it."""
+        return int(self.slots_BWS.shape[2])
 
     @property
     def rows(self) -> int:
         """N = B * W."""
-        documents, beams = self.entries_BWS.shape[:2]
+        documents, beams = self.slots_BWS.shape[:2]
         return int(documents * beams)
 
     def reorder(self, parents_N: HostArray) -> "DecoderCache":
-        """The cache whose row n continues what was row parents_N[n], a text of the same document. int64 on the host.
+        """The cache whose row n continues row parents_N[n], a row of the same document. int64 on the host.
 
         Raises:
             InputError: for a row of another document, whose keys are elsewhere.
         """
-        documents, beams, _ = self.entries_BWS.shape
+        documents, beams, _ = self.slots_BWS.shape
         parents_BW = np.asarray(parents_N).reshape(documents, beams)
         document_B1 = np.arange(documents)[:, None]
         if (parents_BW // beams != document_B1).any():
             raise InputError(
                 f"Rows {np.asarray(parents_N).tolist()} are to be continued, but each document has {beams} rows of its own, "
-                "and a text can only go on from one of the same document."
+                "and a hypothesis can only continue one of the same document."
             )
-        return replace(self, entries_BWS=self.entries_BWS[document_B1, parents_BW % beams])
+        return replace(self, slots_BWS=self.slots_BWS[document_B1, parents_BW % beams])
 
-    def entries_after(self, new: int) -> HostArray:
-        """The table with `new` more positions: texts append in turn, each its positions in a row."""
-        documents, beams, _ = self.entries_BWS.shape
-        added_WU = self.stored + np.arange(beams * new).reshape(beams, new)
-        return np.concatenate([self.entries_BWS, np.broadcast_to(added_WU, (documents, beams, new))], axis=2)
+    def slots_after(self, new: int) -> HostArray:
+        """The table with `new` more positions: the beams append in turn, each its positions in a row."""
+        documents, beams, _ = self.slots_BWS.shape
+        added_WU = self.used + np.arange(beams * new).reshape(beams, new)
+        return np.concatenate([self.slots_BWS, np.broadcast_to(added_WU, (documents, beams, new))], axis=2)
 
-    def grown(self, layers: tuple[LayerCache, ...], new: int) -> "DecoderCache":
-        """The cache after `new` more positions of each text, which are in `layers` already."""
-        stored = self.stored + self.entries_BWS.shape[1] * new
-        return replace(self, layers=layers, entries_BWS=self.entries_after(new), stored=stored)
+    def grown(self, layers: Sequence[LayerCache], new: int) -> "DecoderCache":
+        """The cache after `new` more positions of each beam, which `layers` hold already."""
+        used = self.used + self.slots_BWS.shape[1] * new
+        return replace(self, layers=tuple(layers), slots_BWS=self.slots_after(new), used=used)

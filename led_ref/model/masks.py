@@ -1,10 +1,10 @@
-r"""Who may look at whom in the encoder, worked out once per document on the host, before any layer runs.
+r"""Attention masks of the encoder, computed once per document on the host, before any layer runs.
 
-A token is masked (padding), local, or global. transformers writes this as `attention_mask * (global_attention_mask + 1)`
+A token is masked (by the padding mask), local, or global. transformers writes `attention_mask * (global_attention_mask + 1)`
 = 0, 1 or 2; here it is two boolean arrays. A global mark on a masked token is masked, and so is the -1 with which the
 tokenizer pads the global mask.
 
-The window is never built as a T x T picture. The queries are cut into blocks of Q = 128 in a row, and a block needs just
+The T x T table of the window is never built. The queries are cut into blocks of Q = 128 in a row, and a block needs just
 the keys from R before its first query to R after its last:
 
     queries of one block       [start ......... stop)
@@ -53,6 +53,26 @@ class Block:
     low: int
     high: int
     band: Band
+
+
+@dataclass(frozen=True)
+class EncoderMasks:
+    """The masks of a batch, for layers of one radius."""
+
+    documents: Sequence[DocumentMask]
+    blocks: Sequence[Sequence[Block]]  # of each document
+    radius: int  # R
+
+
+def encoder_masks(
+    documents: Sequence[DocumentMask], radii: Sequence[int], backend: Backend
+) -> tuple[EncoderMasks, ...]:
+    """The masks of each layer. Layers of the same radius share them."""
+    of_radius = {
+        radius: EncoderMasks(documents, [window_blocks(mask, radius, backend) for mask in documents], radius)
+        for radius in sorted(set(radii))
+    }
+    return tuple(of_radius[radius] for radius in radii)
 
 
 def document_masks(

@@ -1,4 +1,4 @@
-"""The steps that encoder and decoder share: linear maps, heads, norms, the feed-forward, embeddings.
+"""The operations that encoder and decoder share: linear maps, heads, residual and LayerNorm, feed-forward, embeddings.
 
 Every function takes arrays and a backend and returns arrays; nothing here remembers anything. The operations that a
 backend computes (led_backends/contract.py), for one row [1, 2, 3]:
@@ -9,13 +9,12 @@ backend computes (led_backends/contract.py), for one row [1, 2, 3]:
                  (or relu, silu, gelu_new: whichever activation config.json names)
     linear       x @ weight.T + bias                          each output a weighted sum of all inputs
 
-A head is a share of K = D / H columns with attention of its own.
+A head is a share of K = D / H columns, the head dimension, with attention of its own.
 """
 
 import math
 
 from led_backends.contract import Array, Backend, HostArray, Weight
-from led_ref.model.intermediates import SILENT, Tap
 from led_ref.model.params import DecoderLayerParams, EncoderLayerParams, LayerNorm, Linear
 
 
@@ -24,13 +23,9 @@ def linear(x: Array, params: Linear, backend: Backend) -> Array:
     return backend.linear(x, params.weight, params.bias)
 
 
-def add_and_norm(x: Array, update: Array, params: LayerNorm, backend: Backend, tap: Tap = SILENT) -> Array:
-    """`LayerNorm(x + update)`: what closes every sublayer of LED (post-norm, as in BART)."""
-    if tap.wants("input"):
-        tap("input", x + update)
-    y = backend.layer_norm(x, params.weight, params.bias, update)
-    tap("output", y)
-    return y
+def add_and_norm(x: Array, update: Array, params: LayerNorm, backend: Backend) -> Array:
+    """`LayerNorm(x + update)`: the residual connection that closes every sublayer of LED (post-norm, as in BART)."""
+    return backend.layer_norm(x, params.weight, params.bias, update)
 
 
 def by_heads(x_BTD: Array, heads: int) -> Array:
@@ -46,49 +41,31 @@ def scale_and_split(q_BTD: Array, heads: int, backend: Backend) -> Array:
     return backend.split_heads(q_BTD, heads)
 
 
-def feed_forward(
-    x_BTD: Array, layer: EncoderLayerParams | DecoderLayerParams, backend: Backend, tap: Tap = SILENT
-) -> Array:
+def feed_forward(x_BTD: Array, layer: EncoderLayerParams | DecoderLayerParams, backend: Backend) -> Array:
     """`fc2(activation(fc1(x)))`: (B, T, D) -> (B, T, F) -> (B, T, D), each position by itself.
 
-    So the positions are taken a block at a time, and the F numbers of each are never all there at once.
+    So it is computed in blocks of positions, and the F numbers of all positions never exist at the same time.
     """
-    xp = backend.xp
     x_XD = x_BTD.reshape(-1, x_BTD.shape[-1])
-    update_XD = xp.empty(x_XD.shape, dtype=x_XD.dtype)
+    update_XD = backend.xp.empty(x_XD.shape, dtype=x_XD.dtype)
     activation = getattr(backend, layer.activation)  # gelu, relu, silu or gelu_new
-    shown = {
-        role: xp.empty((len(x_XD), len(layer.fc1.bias)), dtype=x_XD.dtype)
-        for role in ("fc1.output", "activation_fn.output")
-        if tap.wants(role)
-    }
 
-    def through_both(block: slice) -> None:
+    def compute(block: slice) -> None:
         hidden_XF = linear(x_XD[block], layer.fc1, backend)
-        if "fc1.output" in shown:
-            shown["fc1.output"][block] = hidden_XF
         hidden_XF = activation(hidden_XF)
-        if "activation_fn.output" in shown:
-            shown["activation_fn.output"][block] = hidden_XF
         update_XD[block] = linear(hidden_XF, layer.fc2, backend)
 
-    backend.for_each_block(through_both, len(x_XD))
-    for role, hidden_XF in shown.items():
-        tap(role, hidden_XF.reshape(*x_BTD.shape[:-1], hidden_XF.shape[-1]))
+    backend.for_each_block(compute, len(x_XD))
     update_BTD: Array = update_XD.reshape(x_BTD.shape)
-    tap("fc2.output", update_BTD)
     return update_BTD
 
 
 def embed_tokens(ids_BT: HostArray, shared_VD: Weight, backend: Backend) -> Array:
-    """Row `id` of the embedding table for every token: (B, T) -> (B, T, D). Ids were checked at the door."""
+    """Row `id` of the embedding table for every token: (B, T) -> (B, T, D). The ids are validated before."""
     return backend.rows(shared_VD, backend.to_device(ids_BT))
 
 
-def add_positions(
-    x_BTD: Array, positions_PD: Weight, norm: LayerNorm, backend: Backend, *, first: int = 0, tap: Tap = SILENT
-) -> Array:
+def add_positions(x_BTD: Array, positions_PD: Weight, norm: LayerNorm, backend: Backend, *, first: int = 0) -> Array:
     """`LayerNorm(x + P[first], x + P[first + 1], ...)`: positions count from 0 and ignore the mask. No sqrt(D) scale."""
     positions_TD = backend.rows(positions_PD, slice(first, first + x_BTD.shape[1]))
-    tap("embed_positions.output", positions_TD)
-    return add_and_norm(x_BTD, positions_TD, norm, backend, tap.at("layernorm_embedding"))
+    return add_and_norm(x_BTD, positions_TD, norm, backend)

@@ -38,13 +38,13 @@ from led_ref.model.masks import Block, DocumentMask
 def sliding_window_attention(
     q_HTK: Array, k_HTK: Array, v_HTK: Array, mask: DocumentMask, blocks: Sequence[Block], backend: Backend
 ) -> Array:
-    """What each local token of one document takes from those it sees.
+    """Attention of the local tokens of one document to their neighbours and the global tokens.
 
     Args:
         q_HTK: queries, already divided by sqrt(K).
-        k_HTK: keys of all tokens, by the local projection (global tokens' too).
+        k_HTK: keys of all tokens, the global ones too, by the local projection.
         v_HTK: values, likewise.
-        mask: what each token is.
+        mask: of the document.
         blocks: the document's blocks for this layer's radius (masks.window_blocks).
         backend: where to compute.
 
@@ -60,12 +60,12 @@ def sliding_window_attention(
     def one_tile(h: slice, block: Block) -> Array:
         k_hZK = with_globals(k_HGK[h], k_HTK[h], block, backend)
         scores_hQZ = backend.scores(q_HTK[h, block.start : block.stop], k_hZK)
-        del k_hZK  # or it would be there beside the values
+        del k_hZK  # free the keys before allocating the values
         v_hZK = with_globals(v_HGK[h], v_HTK[h], block, backend)
         return backend.band_attend(scores_hQZ, v_hZK, len(globals_G), block.band)
 
     def attend(h: slice) -> None:
-        for block in blocks:  # a tile is gone when its function returns: two of them are never there together
+        for block in blocks:  # a tile is freed when its function returns: one at a time is allocated
             out_THK[block.start : block.stop, h] = one_tile(h, block).swapaxes(0, 1)
 
     backend.for_each_tile(attend, heads)

@@ -23,9 +23,12 @@ from typing import Any
 import numpy as np
 
 from led_ref.classes.encoder import Progress
-from led_ref.classes.generate_outputs import GenerateBeamEncoderDecoderOutput, GenerateEncoderDecoderOutput
 from led_ref.classes.led import LEDForConditionalGeneration
-from led_ref.classes.outputs import LEDEncoderBaseModelOutput
+from led_ref.classes.outputs import (
+    GenerateBeamEncoderDecoderOutput,
+    GenerateEncoderDecoderOutput,
+    LEDEncoderBaseModelOutput,
+)
 from led_ref.costs import memory
 from led_ref.costs.device_memory import device_errors
 from led_ref.costs.operations import Workload
