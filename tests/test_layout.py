@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "json_file": "",
     "config": "json_file",
     "led_backends": "",
-    "tokenizer": "",
+    "tokenizer": "json_file",
     "generation": "",
     "model": "config led_backends",
     "costs": "config led_backends",
@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "weights": "config json_file led_backends model",
     "oracle.traces": "led_backends model weights",
     "classes": "config costs generation json_file led_backends model tokenizer weights",
-    "oracle.vectors": "classes config generation led_backends model tokenizer weights",
+    "oracle.vectors": "classes config generation json_file led_backends model tokenizer weights",
     "pipelines": "classes config costs generation led_backends tokenizer weights",
     "api": "classes led_backends pipelines tokenizer weights",
     "tools": "api classes config costs generation led_backends model oracle.definition oracle.traces pipelines tokenizer "

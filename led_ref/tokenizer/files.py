@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from led_ref.errors import CheckpointError, MissingFileError
+from led_ref.json_file import read_json_object, read_text
 from led_ref.tokenizer.added_tokens import AddedToken
 from led_ref.tokenizer.bpe import BYTE_TO_CHARACTER, UTF8_BYTES, Pair
 from led_ref.tokenizer.specials import NAMES
@@ -119,7 +120,7 @@ def read_folder(folder: str | Path) -> dict[str, Any]:
                 f"{folder / CONFIG} says {name} {config[name]!r}; LED's is {value!r}, and led_ref does no other. "
                 "Remove the entry if the model was not trained with it."
             )
-    read = _read_all_in_one if (folder / ALL_IN_ONE).is_file() else _read_vocab_and_merges
+    read = _read_all_in_one if (folder / ALL_IN_ONE).is_file() else read_vocab_and_merges
     vocab, merges, added = read(folder)
     named = {
         name: config[name] for name in (*NAMES, "additional_special_tokens", "extra_special_tokens") if name in config
@@ -167,7 +168,8 @@ def _settings(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
     return settings
 
 
-def _read_vocab_and_merges(folder: Path) -> tuple[dict[str, int], dict[Pair, int], dict[int, AddedToken]]:
+def read_vocab_and_merges(folder: Path) -> tuple[dict[str, int], dict[Pair, int], dict[int, AddedToken]]:
+    """The vocabulary, the rank of each merge, and id -> token for added_tokens.json; errors as in `read_folder`."""
     absent = [name for name in (VOCAB, MERGES) if not (folder / name).is_file()]
     if absent:
         raise MissingFileError(
@@ -176,7 +178,7 @@ def _read_vocab_and_merges(folder: Path) -> tuple[dict[str, int], dict[Pair, int
         )
     vocab = check_vocab(_read_object(folder / VOCAB), str(folder / VOCAB))
     # Not `splitlines`: it cuts at a dozen characters, and only the line feed ends a line here.
-    lines = [line.removesuffix("\r") for line in _read_text(folder / MERGES).split("\n")]
+    lines = [line.removesuffix("\r") for line in read_text(folder / MERGES, error_class=CheckpointError).split("\n")]
     first = 2 if lines[0].startswith("#version") else 1
     lines = lines[first - 1 :]
     while lines and not lines[-1]:
@@ -242,33 +244,8 @@ def token_of(value: object, where: object) -> AddedToken:
     return AddedToken(value["content"], **{"special": True, **flags})
 
 
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise CheckpointError(
-            f"{path} is not UTF-8: byte {error.start} is {error.object[error.start]:#04x}. {_AGAIN}"
-        ) from error
-
-
 def _read_object(path: Path) -> dict[str, Any]:
-    """A JSON object in which no key stands twice; `json` itself would keep the last and say nothing."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        values = dict(pairs)
-        if len(values) < len(pairs):
-            names = [name for name, _ in pairs]
-            double = next(name for i, name in enumerate(names) if name in names[:i])
-            raise CheckpointError(f"{path} holds {double!r} twice. {_AGAIN}")
-        return values
-
-    try:
-        values = json.loads(_read_text(path), object_pairs_hook=unique)
-    except json.JSONDecodeError as error:
-        raise CheckpointError(f"{path} is not JSON ({error}). {_AGAIN}") from error
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path} holds {_kind(values)}, not a JSON object. {_AGAIN}")
-    return values
+    return read_json_object(path, error_class=CheckpointError, unique_names=True)
 
 
 def _kind(values: object) -> str:

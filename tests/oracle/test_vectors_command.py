@@ -116,7 +116,7 @@ def test_bad_usage_is_explained(command, arguments, said, tmp_path, monkeypatch)
 def test_a_damaged_index_is_no_crash(tmp_path, command):
     for text, said in (
         ("{", "not JSON"),
-        ("[]", "has the format 'list'"),
+        ("[]", "holds a JSON list, not an object"),
         ('{"format": "led-vectors/9"}', "led-vectors/9"),
     ):
         (tmp_path / "index.json").write_text(text)

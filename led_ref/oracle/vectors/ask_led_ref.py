@@ -32,6 +32,7 @@ from led_ref.model.params import LayerNorm
 from led_ref.model.sliding_window import sliding_window_attention
 from led_ref.oracle.vectors.format import Answer, Array, Case, Suite, Tensors
 from led_ref.tokenizer import LEDTokenizer
+from led_ref.tokenizer.files import read_vocab_and_merges
 
 BUNDLED = Path(__file__).parents[2] / "bundled"
 MOST_POSITIONS = 1024  # of the searches that have no model
@@ -98,9 +99,8 @@ class LedRef:
     @functools.cache  # noqa: B019
     def _tokenizer(self, name: str) -> LEDTokenizer:
         folder = self.suite.folder if name == "tokenizer" else self.checkpoints[name]
-        vocab = json.loads((Path(folder) / "vocab.json").read_text(encoding="utf-8"))
-        lines = (Path(folder) / "merges.txt").read_text(encoding="utf-8").split("\n")
-        return LEDTokenizer(vocab, [line for line in lines if line and not line.startswith("#version")])
+        vocab, merges, _ = read_vocab_and_merges(Path(folder))
+        return LEDTokenizer(vocab, merges)
 
     # ---- L0 -----------------------------------------------------------------------------------------------------------
 

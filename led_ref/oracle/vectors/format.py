@@ -28,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from led_ref.errors import CheckpointError, InputError, MissingFileError
+from led_ref.json_file import read_json_object
 from led_ref.weights.safetensors_file import read_safetensors
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -192,14 +193,10 @@ def _case(entry: Mapping[str, Any], inputs: Mapping[str, Tensors], outputs: Mapp
 def _read_index(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise MissingFileError(f"There is no file {path}. Name a folder of vectors, such as tests/vectors/v1.")
-    try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not JSON ({error}). Fetch the vectors again.") from error
-    found = index.get("format") if isinstance(index, dict) else type(index).__name__
-    if not isinstance(index, dict) or found != FORMAT:
+    index = read_json_object(path, error_class=CheckpointError, remedy="Fetch the vectors again.")
+    if index.get("format") != FORMAT:
         raise CheckpointError(
-            f"{path} has the format {found!r}; this version reads {FORMAT!r}. Fetch the vectors again."
+            f"{path} has the format {index.get('format')!r}; this version reads {FORMAT!r}. Fetch the vectors again."
         )
     return index
 
