@@ -1,1 +1,1 @@
-"""What judges led_ref: `dense.py`, LED by definition, which shares no code with the model."""
+"""The oracle: LED by definition, traces of a run and their differences, and conformance vectors for other programs."""

@@ -39,9 +39,9 @@ TOKENIZERS = {
         (["a"], {"truncation": True, "padding": True, "max_length": 9, "pad_to_multiple_of": 4}, r"9 .* multiple of 4"),
         (["abc"], {"truncation": True, "max_length": 1}, r"max_length is 1, but the special tokens alone are 2.*at least 2"),
         (["", "b"], {"truncation": True, "max_length": 3}, r"max_length is 3, but the special tokens alone are 4"),
-        (["abc"], {"truncation": "only_second", "max_length": 4}, r"only_second', but there is no second text.*'only_first'"),
-        (["ab", "cdefg"], {"truncation": "only_first", "max_length": 9}, r"cut a text of 2 .* has 5 .* room for 5"),
-        (["", "cdefg"], {"truncation": "only_first", "max_length": 8}, r"cut a text of 0 tokens only, but the other has 5"),
+        (["abc"], {"truncation": "only_second", "max_length": 4}, r"only_second' needs a second text.*'only_first'"),
+        (["ab", "cdefg"], {"truncation": "only_first", "max_length": 9}, r"cut only a text of 2 .* has 5 of the 5 available"),
+        (["", "cdefg"], {"truncation": "only_first", "max_length": 8}, r"cut only a text of 0 tokens, but the other has 5"),
         ([["a", "abcdef"]], {"padding": "max_length", "max_length": 6}, r"Row 1 has 8 tokens.* 6 to pad to.*truncation=True"),
     ],
 )  # fmt: skip
@@ -76,7 +76,7 @@ def test_decoding(engine: str, ids: object, said: str) -> None:
     [
         ([], r"batch to pad is empty. Pass at least one"),
         ({"input_ids": []}, r"batch to pad is empty"),
-        ({"attention_mask": [1]}, r"no input_ids to pad, only attention_mask"),
+        ({"attention_mask": [1]}, r"no input_ids, only attention_mask"),
         ([{"attention_mask": [1]}], r"Row 0 has no input_ids, only attention_mask"),
         ({"input_ids": [0, 2], "attention_mask": [1]}, r"Row 0: attention_mask has 1 entries, not 2 as input_ids has"),
         ({"input_ids": [[0], [0, 2]], "attention_mask": [[1]]}, r"attention_mask has not 2 rows"),

@@ -145,7 +145,7 @@ def _vocab(**changes: object) -> str:
         ("tokenizer_config.json", '{"added_tokens_decoder": {"x": "<q>"}}', r"has the id 'x'; ids are whole numbers"),
         ("tokenizer_config.json", '{"added_tokens_decoder": {"9": "<q>"}}', r"'<q>' has id 9, but the vocabulary says '\S+'"),
         ("added_tokens.json", '{"low": 300}', r"'low' has id 300, but the vocabulary says None for 300 and 261 for 'low'"),
-        ("tokenizer.json", '{"model": {"type": "WordPiece"}}', r"not LED's kind .*: model.type 'WordPiece'; pre_"),
+        ("tokenizer.json", '{"model": {"type": "WordPiece"}}', r"not a tokenizer of LED's type: model.type 'WordPiece'; pre_"),
     ],
 )  # fmt: skip
 def test_damage_is_named(tmp_path: Path, name: str, content: str | bytes, said: str) -> None:
