@@ -43,9 +43,8 @@ _NO_LIMIT = 10**18
 def check_vocab(values: object, where: str = "vocab") -> dict[str, int]:
     """A validated vocabulary: pieces to ids, unique ids, and a piece for every byte; CheckpointError if it is not."""
     if not isinstance(values, Mapping) or not values:
-        raise CheckpointError(
-            f"{where} holds {'an empty object' if values == {} else f'a {type(values).__name__}'}, not an object of piece -> id. {_AGAIN}"
-        )
+        found = "an empty object" if values == {} else f"a {type(values).__name__}"
+        raise CheckpointError(f"{where} holds {found}, not an object of piece -> id. {_AGAIN}")
     piece_of: dict[int, str] = {}
     for piece, i in values.items():
         if not isinstance(piece, str) or not isinstance(i, int) or isinstance(i, bool) or i < 0:

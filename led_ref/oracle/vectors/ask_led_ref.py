@@ -1,6 +1,6 @@
-"""led_ref under test: what it answers to a case. Each operation goes through the function that the model itself uses.
+"""Compute led_ref's answers to the conformance vectors, each operation with the function of the model itself.
 
-A refusal is any LEDError; another exception is a failure, as it would be of somebody else's program.
+Any LEDError is a refusal; another exception is a failure, as for any other program.
 """
 
 import functools
@@ -35,14 +35,14 @@ from led_ref.tokenizer import LEDTokenizer
 from led_ref.tokenizer.files import read_vocab_and_merges
 
 BUNDLED = Path(__file__).parents[2] / "bundled"
-MOST_POSITIONS = 1024  # of the searches that have no model
+MOST_POSITIONS = 1024  # of the searches without a model
 
 
 class LedRef:
-    """Answers cases.
+    """Answers the cases of a suite.
 
     Args:
-        suite: where the cases and the models' weights are from.
+        suite: the cases and the models' weights.
         dtype: "float32" or "float64".
         checkpoints: model name -> folder, for models that are not among the files.
 
@@ -61,7 +61,7 @@ class LedRef:
         self.backend = NumpyBackend(threads=1)
 
     def answer(self, case: Case) -> Answer:
-        """What led_ref makes of a case. Never raises for what a case holds."""
+        """led_ref's answer to a case; an exception becomes a refusal or a failure."""
         if case.needs is not None and case.model not in self.checkpoints:
             return Answer(unsupported=f"needs the checkpoint {case.needs}: name its folder with --checkpoint")
         operation: Callable[[Case], Tensors] | None = getattr(self, f"_{case.operation}", None)
@@ -74,17 +74,17 @@ class LedRef:
         except Exception as error:
             return Answer(failed=f"{type(error).__name__}: {error}")
 
-    # ---- what cases are made of -------------------------------------------------------------------------------------
+    # ---- inputs, models, tokenizers ---------------------------------------------------------------------------------
 
     def _floats(self, case: Case, name: str) -> Array:
-        """An input in the type that is computed in; a copy, since some operations write over theirs."""
+        """An input in the dtype of the computation; a copy, because some operations overwrite their inputs."""
         return case.inputs[name].astype(self.dtype)
 
     def _model(self, case: Case) -> LEDForConditionalGeneration:
         assert case.model is not None
         return self._loaded(case.model, json.dumps(case.arguments.get("attention_window")))
 
-    @functools.cache  # noqa: B019 - a suite's few models live as long as what answers for them
+    @functools.cache  # noqa: B019 - a suite has few models
     def _loaded(self, name: str, window: str) -> LEDForConditionalGeneration:
         if name in self.checkpoints:
             return LEDForConditionalGeneration.from_pretrained(
@@ -180,7 +180,7 @@ class LedRef:
         return model.params.encoder.layers[layer], model.config.encoder_attention_heads, masks, blocks, radius
 
     def _decoder_attention(self, case: Case) -> Tensors:
-        """The layer's memory has nothing of the document here; only its first part is used."""
+        """Self-attention alone: the layer's cross-attention memory is unused."""
         return {"y": self._attended(case, self._floats(case, "x"), crosswise=False)}
 
     def _cross_attention(self, case: Case) -> Tensors:
@@ -293,7 +293,7 @@ def _numbered(**lists: tuple[Array, ...] | None) -> dict[str, Array]:
 
 
 def _found(result: Any) -> dict[str, Array]:
-    """Of a SearchResult what a case asks for."""
+    """The outputs of a case from a SearchResult."""
     found = {"sequences": result.sequences}
     if getattr(result, "sequences_scores", None) is not None:  # with beams
         found["sequences_scores"] = result.sequences_scores
