@@ -37,11 +37,11 @@ class Engine(Protocol):
         ...
 
     def encode_with_offsets(self, text: str) -> tuple[list[int], list[Offsets]]:
-        """The ids of a text, and for each the characters (start, end) that it stands for."""
+        """The ids of a text, and the offset (start, end) of each."""
         ...
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool) -> str:
-        """The text of some ids: all their bytes joined, then read as UTF-8, with � for what is none."""
+        """The text of some ids: all their bytes decoded as UTF-8, with � for invalid bytes."""
         ...
 
 
@@ -75,7 +75,7 @@ class PythonEngine:
         return ids
 
     def encode_with_offsets(self, text: str) -> tuple[list[int], list[Offsets]]:
-        """The ids of a text, and for each the characters (start, end) that it stands for."""
+        """The ids of a text, and the offset (start, end) of each."""
         ids: list[int] = []
         offsets: list[Offsets] = []
         for span in self._finder.find(text):
@@ -100,7 +100,7 @@ class PythonEngine:
         ]
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool) -> str:
-        """The text of some ids: all their bytes joined, then read as UTF-8, with � for what is none."""
+        """The text of some ids: all their bytes decoded as UTF-8, with � for invalid bytes."""
         skipped = self._special if skip_special_tokens else frozenset[int]()
         return b"".join(self._bytes_of[i] for i in ids if i not in skipped).decode("utf-8", errors="replace")
 
@@ -136,12 +136,12 @@ class RustEngine:
         return ids
 
     def encode_with_offsets(self, text: str) -> tuple[list[int], list[Offsets]]:
-        """The ids of a text, and for each the characters (start, end) that it stands for."""
+        """The ids of a text, and the offset (start, end) of each."""
         encoding = self._rust.encode(text, add_special_tokens=False)
         return encoding.ids, encoding.offsets
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool) -> str:
-        """The text of some ids: all their bytes joined, then read as UTF-8, with � for what is none."""
+        """The text of some ids: all their bytes decoded as UTF-8, with � for invalid bytes."""
         text: str = self._rust.decode(list(ids), skip_special_tokens=skip_special_tokens)
         return text
 

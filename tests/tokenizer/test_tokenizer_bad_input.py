@@ -59,7 +59,7 @@ def test_encoding(engine: str, arguments: list, settings: dict, said: str) -> No
             r"Position 1 holds the id 264, which this vocabulary of 264 does not have \(ids lie in 0 \.\.\. 263\)",
         ),
         ([-100], r"Position 0 holds the id -100.*Replace -100 of labels by pad_token_id"),
-        ([0, 5.0], r"Position 1 holds 5.0, a float, where an id.*cast back"),
+        ([0, 5.0], r"Position 1 holds 5.0, a float, not an id.*cast floats back"),
         ([[0, 2]], r"Position 0 holds \[0, 2\], a list.*use batch_decode"),
         ("low", r"Position 0 holds 'l', a str"),
         (None, r"Position 0 holds None, a NoneType"),
