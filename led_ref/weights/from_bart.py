@@ -25,6 +25,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -117,9 +118,6 @@ def convert_bart(
     head = next((HEADS[name] for key in tensors if (name := key.split(".")[0]) in HEADS), None)
     architecture = head or "LEDForConditionalGeneration"
 
-    def lengthen(new: Path) -> None:
-        _set_tokenizer_length(new, max_positions)
-
     return write_converted(
         source,
         tensors,
@@ -128,7 +126,7 @@ def convert_bart(
         dtype=dtype,
         quantize=quantize,
         architecture=architecture,
-        others=lengthen,
+        others=partial(_set_tokenizer_length, length=max_positions),
     )
 
 

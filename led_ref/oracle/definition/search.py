@@ -197,17 +197,11 @@ def _beam_search(logits_of: LogitsOf, prompts: Sequence[Ids], rules: Rules) -> F
         if has_enough or not any(d.is_open for d in documents) or all(d.all_stop for d in documents):  # 6.
             break
     returned = rules.get("num_return_sequences", 1)
-    best = [hypothesis for d in documents for hypothesis in d.finished[:returned]]
+    best = [h for d in documents for h in d.finished[:returned]]
     for d in documents:
         _compare_neighbours(d.finished, returned, rules)
-    assert all(hypothesis.is_real and hypothesis.score > HOPELESS for hypothesis in best), (
-        "a hypothesis of the result is not finished"
-    )
-    return Found(
-        _padded([hypothesis.ids for hypothesis in best], rules),
-        [hypothesis.score for hypothesis in best],
-        rules.smallest_gap,
-    )
+    assert all(h.is_real and h.score > HOPELESS for h in best), "a hypothesis of the result is not finished"
+    return Found(_padded([h.ids for h in best], rules), [h.score for h in best], rules.smallest_gap)
 
 
 def _step(logits_of: LogitsOf, number: int, document: Document, length: int, rules: Rules) -> None:
@@ -218,7 +212,7 @@ def _step(logits_of: LogitsOf, number: int, document: Document, length: int, rul
         candidates += [Hypothesis([*hypothesis.ids, v], hypothesis.score + score) for v, score in enumerate(scores)]
     candidates = _best(candidates, max(2, 1 + len(rules.ends)) * rules.beams, rules)
 
-    stops = [hypothesis.ids[-1] in rules.ends or length + 1 >= rules.longest for hypothesis in candidates]  # 3.
+    stops = [c.ids[-1] in rules.ends or length + 1 >= rules.longest for c in candidates]  # 3.
     continued = [Hypothesis(c.ids, c.score + NO_SCORE * stop) for c, stop in zip(candidates, stops, strict=True)]
     document.running = _best(continued, rules.beams, rules)
     document.all_stop = all(stops)
@@ -237,7 +231,7 @@ def _step(logits_of: LogitsOf, number: int, document: Document, length: int, rul
 
     is_patient = rules.get("early_stopping", False) == "never" and penalty > 0  # 5.
     attainable = document.running[0].score / ((rules.longest if is_patient else length + 1) - rules.prompt) ** penalty
-    worst = min(hypothesis.score if hypothesis.is_real else NO_SCORE for hypothesis in document.finished)
+    worst = min(h.score if h.is_real else NO_SCORE for h in document.finished)
     if document.is_open and attainable > HOPELESS:
         rules.compare(max(attainable, worst), min(attainable, worst))
     document.is_open = document.is_open and attainable > worst
@@ -253,8 +247,8 @@ def _best(hypotheses: list[Hypothesis], count: int, rules: Rules) -> list[Hypoth
 
 def _compare_neighbours(hypotheses: Sequence[Hypothesis], count: int, rules: Rules) -> None:
     """Record the gaps between the first `count` hypotheses and their successors: their order matters."""
-    for hypothesis, behind in pairwise(hypotheses[: count + 1]):
-        rules.compare(hypothesis.score, behind.score)
+    for better, worse in pairwise(hypotheses[: count + 1]):
+        rules.compare(better.score, worse.score)
 
 
 def log_softmax(logits: Sequence[float]) -> list[float]:

@@ -136,8 +136,7 @@ def _difference(name: str, expected: Array, found: Array, allowed: float) -> tup
 def summary_lines(found: Sequence[Verdict]) -> Iterator[str]:
     """A line for each level, and under it one for each reason for which cases failed or were skipped."""
     for level, of_level in _by_level(found).items():
-        counts = {status: sum(v.status == status for v in of_level) for status in (PASSED, FAILED, SKIPPED)}
-        shown = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+        shown = ", ".join(f"{count} {status}" for status, count in _counts(of_level).items() if count)
         flags = sorted({flag for v in of_level if v.status == FAILED for flag in v.case.flags})
         ended = f"   flags of those that failed: {', '.join(flags)}" if flags else ""
         yield f"{level}  {LEVELS[level]:<24}{shown}{ended}"
@@ -153,10 +152,7 @@ def summary_lines(found: Sequence[Verdict]) -> Iterator[str]:
 
 def as_json(found: Sequence[Verdict], about: Mapping[str, Any]) -> dict[str, Any]:
     """The verdicts as one JSON-ready object."""
-    levels = {
-        level: {status: sum(v.status == status for v in of_level) for status in (PASSED, FAILED, SKIPPED)}
-        for level, of_level in _by_level(found).items()
-    }
+    levels = {level: _counts(of_level) for level, of_level in _by_level(found).items()}
     cases = [
         {
             "id": v.case.id,
@@ -174,10 +170,10 @@ def as_junit(found: Sequence[Verdict], name: str) -> bytes:
     """The verdicts as JUnit XML: a suite for each level."""
     root = ElementTree.Element("testsuites", name=name)
     for level, of_level in _by_level(found).items():
-        counts = {status: str(sum(v.status == status for v in of_level)) for status in (FAILED, SKIPPED)}
+        counts = _counts(of_level)
         suite = ElementTree.SubElement(
             root, "testsuite", name=f"{level} {LEVELS[level]}", tests=str(len(of_level)),
-            failures=counts[FAILED], skipped=counts[SKIPPED], errors="0",
+            failures=str(counts[FAILED]), skipped=str(counts[SKIPPED]), errors="0",
         )  # fmt: skip
         for v in of_level:
             entry = ElementTree.SubElement(suite, "testcase", classname=f"{name}.{level}", name=v.case.id)
@@ -193,6 +189,10 @@ def as_junit(found: Sequence[Verdict], name: str) -> bytes:
 def _printable(text: str) -> str:
     """The text without control characters, which XML does not allow."""
     return "".join(c if c.isprintable() or c == "\n" else "�" for c in text)
+
+
+def _counts(found: Sequence[Verdict]) -> dict[str, int]:
+    return {status: sum(v.status == status for v in found) for status in (PASSED, FAILED, SKIPPED)}
 
 
 def _by_level(found: Sequence[Verdict]) -> dict[str, list[Verdict]]:
