@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from led_ref.classes.led import LEDForConditionalGeneration
+from led_ref.classes.conditional_generation import LEDForConditionalGeneration
 from led_ref.classes.outputs import LEDEncoderBaseModelOutput
 from led_ref.costs.operations import LED_BASE
 from led_ref.tools.bench.machine import machine

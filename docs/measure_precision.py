@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from led_ref.api import bundled_model
-from led_ref.classes.led import LEDForConditionalGeneration
+from led_ref.classes.conditional_generation import LEDForConditionalGeneration
 from led_ref.config import LEDConfig
 from led_ref.costs.operations import LED_BASE
 from led_ref.tokenizer import LEDTokenizer

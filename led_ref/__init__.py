@@ -50,8 +50,9 @@ if TYPE_CHECKING:
     from led_ref import tools as tools
     from led_ref import weights as weights
     from led_ref.api import answer, classify, generate, load
+    from led_ref.classes.conditional_generation import LEDForConditionalGeneration
     from led_ref.classes.heads import LEDForQuestionAnswering, LEDForSequenceClassification
-    from led_ref.classes.led import LEDForConditionalGeneration, LEDModel
+    from led_ref.classes.led import LEDModel
     from led_ref.classes.outputs import (
         GenerateBeamEncoderDecoderOutput,
         GenerateEncoderDecoderOutput,
@@ -100,10 +101,12 @@ _NAMES_BY_MODULE = {
     ),
     "generation.settings.settings": ("GenerationSettings",),
     "generation.step": ("SearchResult",),
-    "classes.outputs": ("GenerateBeamEncoderDecoderOutput", "GenerateEncoderDecoderOutput"),
-    "classes.led": ("LEDForConditionalGeneration", "LEDModel"),
+    "classes.conditional_generation": ("LEDForConditionalGeneration",),
+    "classes.led": ("LEDModel",),
     "classes.heads": ("LEDForQuestionAnswering", "LEDForSequenceClassification"),
     "classes.outputs": (
+        "GenerateBeamEncoderDecoderOutput",
+        "GenerateEncoderDecoderOutput",
         "LEDEncoderBaseModelOutput",
         "LEDSeq2SeqLMOutput",
         "LEDSeq2SeqModelOutput",

@@ -1,27 +1,27 @@
-"""The errors that led_ref raises: a few kinds, and every message gives the value that was found and the remedy.
+"""The exceptions of led_ref. Every message gives the found value and the remedy.
 
-Each kind is also the built-in exception that a Python programmer would have caught, so `except ValueError` goes on working.
+Each class is also a subclass of a built-in exception, so that `except ValueError` catches it, too.
 """
 
 
 class LEDError(Exception):
-    """Anything that led_ref refuses. Catch this to catch them all."""
+    """The base class of all errors of led_ref."""
 
 
 class ConfigError(LEDError, ValueError):
-    """A configuration that cannot be: an odd window, heads that do not divide d_model, a config.json of another model."""
+    """An invalid configuration: an odd window, heads that do not divide d_model, a config.json of another model."""
 
 
 class CheckpointError(LEDError, ValueError):
-    """A file of weights that is damaged, hostile, incomplete, or of another shape than the configuration says."""
+    """A weight file that is damaged, hostile, incomplete, or of another shape than the configuration's."""
 
 
 class MissingFileError(LEDError, FileNotFoundError):
-    """A file, folder or Hub name that is not there. The message says which files to put where."""
+    """A file, folder or Hub name that does not exist. The message names the files to add and their folder."""
 
 
 class InputError(LEDError, ValueError):
-    """What the caller handed in cannot be used: ids out of range, masks of another shape, a document that is too long."""
+    """An invalid argument: ids out of range, masks of another shape, a document that is too long."""
 
 
 class SettingsError(InputError):

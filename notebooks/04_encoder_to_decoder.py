@@ -205,11 +205,11 @@ for tokens in (1024, 4096, 16384):
 
 # %%
 three = model.led.source_memory(read, 3)
-print("slots of three hypotheses before a word:        ", three.entries_BWS.tolist())
+print("slots of three hypotheses before a word:        ", three.slots_BWS.tolist())
 three = three.grown(three.layers, new=1)
-print("after one word each:                            ", three.entries_BWS.tolist())
+print("after one word each:                            ", three.slots_BWS.tolist())
 three = three.reorder(np.array([2, 2, 0])).grown(three.layers, new=1)
-print("rows go on from 2, 2 and 0, one more word each: ", three.entries_BWS.tolist())
+print("rows go on from 2, 2 and 0, one more word each: ", three.slots_BWS.tolist())
 
 # %% [markdown]
 # Both of the first two hypotheses go on from slot 2; slot 1 belongs to none any more.

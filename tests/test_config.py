@@ -144,7 +144,7 @@ def test_what_allenais_code_could_do_besides_the_released_led_is_refused(changes
         (b"null", "holds a JSON NoneType"),
         (b"{", "is not JSON"),
         (b"", "is not JSON"),
-        (b"\xff{}", "is not JSON"),
+        (b"\xff{}", "is not UTF-8: byte 0 is 0xff"),
         (b'{"d_model": ' + b"9" * 5000 + b"}", "is not JSON"),
         (b"[" * 200_000, "is not JSON"),
         (b'{"init_std": NaN}', "init_std is nan"),

@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "bundled": "",
     "config": "json_file",
     "led_backends": "",
-    "tokenizer": "",
+    "tokenizer": "json_file",
     "generation": "",
     "model": "config led_backends",
     "oracle.definition": "config tokenizer",  # of the tokenizer, one table: see the test of what the definitions share
@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "costs": "config led_backends model weights",
     "oracle.traces": "led_backends model weights",
     "classes": "config costs generation json_file led_backends model tokenizer weights",
-    "oracle.vectors": "classes config generation led_backends model tokenizer weights",
+    "oracle.vectors": "classes config generation json_file led_backends model tokenizer weights",
     "pipelines": "classes config costs generation led_backends tokenizer weights",
     "api": "led_backends pipelines",
     "tools": "api classes config costs generation led_backends model oracle.definition oracle.traces pipelines tokenizer "

@@ -17,7 +17,7 @@ LAYERS = [path for path in ARITHMETIC if path.name in ("encoder.py", "decoder.py
 
 # A name that is there for observation alone. The first row is today's, the second one that of a recorder.
 OBSERVES = re.compile(
-    r"tap|tap_\w+|Tap|ListeningTap|SILENT|wants|tell_attention|window_pictures?|shown|told"
+    r"tap|tap_\w+|Tap|Recorder|SILENT|wants|tell_attention|window_pictures?|shown|told"
     r"|record|records|recorded|recording|recorders?|record_\w+|recorder_\w+|\w+_recorder|\w*Recorder|\w*intermediates?|hooks?"
 )
 NO_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}

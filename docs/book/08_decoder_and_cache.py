@@ -113,12 +113,12 @@ source("led_ref.model.kv_cache:DecoderCache")
 # %%
 def show_table(cache):
     """Each beam's own slots, in order."""
-    for beam, entries in enumerate(cache.entries_BWS[0].tolist()):
+    for beam, entries in enumerate(cache.slots_BWS[0].tolist()):
         print(f"  beam {beam}: {entries}")
     print(f"  {cache.stored} slots of the buffer are in use")
 
 
-cache = DecoderCache((), None, entries_BWS=np.zeros((1, 3, 0), np.int64), stored=0, source_shape=(1, len(ids)))
+cache = DecoderCache((), None, slots_BWS=np.zeros((1, 3, 0), np.int64), stored=0, source_shape=(1, len(ids)))
 for parents in ([0, 0, 0], [1, 1, 0], [0, 2, 0]):
     cache = cache.reorder(np.array(parents)).grown((), new=1)
     print(f"the beams go on from {parents}, and each writes a word:")
@@ -142,7 +142,7 @@ source("led_ref.model.decoder:_own_past")
 # %% alt="Nine slots as columns, three beams as rows; each row has three filled cells"
 from led_ref.model.decoder import _own_past
 
-seen_QE = _own_past(cache.entries_BWS, np.ones_like(cache.entries_BWS, bool), new=1)[0]
+seen_QE = _own_past(cache.slots_BWS, np.ones_like(cache.slots_BWS, bool), new=1)[0]
 print(seen_QE.astype(int))
 figure, axes = plt.subplots(figsize=(6, 1.8))
 axes.imshow(np.where(seen_QE, 1.0, np.nan), cmap=ListedColormap([BAND]))

@@ -143,7 +143,7 @@ class LEDForConditionalGeneration(LEDPreTrainedModel):
         recorder: Recorder | None = None,
         **settings: Any,
     ) -> Any:
-        """Generate a target for each document: by greedy search; with do_sample by sampling; with num_beams above 1 by beam search.
+        """Generate a target for each document: greedy search; with do_sample sampling; with num_beams above 1 beam search.
 
         Args:
             input_ids: (B, T) ids of the documents. With encoder_outputs they are optional, and serve only

@@ -14,8 +14,8 @@ from led_backends.contract import HostArray
 from led_ref.classes.outputs import LEDEncoderBaseModelOutput
 from led_ref.config import MULTI_LABEL, REGRESSION, SINGLE_LABEL, LEDConfig
 from led_ref.errors import InputError
-from led_ref.model.heads import IGNORED_LABEL
 from led_ref.model.kv_cache import DecoderCache
+from led_ref.model.losses import IGNORED_LABEL
 
 
 def checked_ids(

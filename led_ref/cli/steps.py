@@ -7,7 +7,7 @@ from led_ref.cli.shared_options import add_shared
 from led_ref.tools.terminal import print_json, say
 
 if TYPE_CHECKING:
-    from led_ref.classes.led import LEDForConditionalGeneration
+    from led_ref.classes.conditional_generation import LEDForConditionalGeneration
     from led_ref.oracle.traces.trace import Step
 
 SUMMARY = "list all steps with equation, shape and line of code"

@@ -25,7 +25,7 @@ from led_backends.compact import stored_bytes
 from led_ref.config import LEDConfig
 from led_ref.costs.operations import Workload, largest_tile
 from led_ref.errors import InputError
-from led_ref.model.kv_cache import FIRST_ROOM
+from led_ref.model.kv_cache import FIRST_CAPACITY
 from led_ref.weights.keys import LM_HEAD, POSITION_TABLES, TIED, entries
 from led_ref.weights.quantization.file_format import is_matrix
 
@@ -138,10 +138,10 @@ def cache_slots(load: Workload) -> int:
     slots = load.beams * load.new_tokens
     if load.cache != "dynamic":
         return slots
-    capacity = FIRST_ROOM
+    capacity = FIRST_CAPACITY
     while capacity < slots:
         capacity *= 2
-    return capacity if capacity == FIRST_ROOM else capacity + capacity // 2
+    return capacity if capacity == FIRST_CAPACITY else capacity + capacity // 2
 
 
 def _tiles(config: LEDConfig, load: Workload) -> int:

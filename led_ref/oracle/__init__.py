@@ -1,4 +1,4 @@
-"""What judges led_ref: `dense.py`, LED by definition, which shares no code with the model."""
+"""The oracle: LED by definition, traces of a run and their differences, and conformance vectors for other programs."""
 
 from typing import TYPE_CHECKING
 

@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
+from led_ref.classes.conditional_generation import LEDForConditionalGeneration
 from led_ref.classes.encoder import Progress
-from led_ref.classes.led import LEDForConditionalGeneration
 from led_ref.classes.outputs import (
     GenerateBeamEncoderDecoderOutput,
     GenerateEncoderDecoderOutput,

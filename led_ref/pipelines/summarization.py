@@ -13,8 +13,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
+from led_ref.classes.conditional_generation import LEDForConditionalGeneration
 from led_ref.classes.encoder import Progress
-from led_ref.classes.led import LEDForConditionalGeneration
 from led_ref.errors import LEDError, SettingsError
 from led_ref.pipelines.batching import BATCH_MEMORY, Document, check_document_list, write_each
 from led_ref.pipelines.global_attention import GlobalAttention, global_mask

@@ -1,16 +1,16 @@
-"""From text to ids and back: LED's tokenizer, which is BART's, which is GPT-2's byte-level BPE with other special tokens.
+"""LED's tokenizer, text to ids and back: GPT-2's byte-level BPE with BART's special tokens. In reading order.
 
-Read the files in this order; each is one rung of the ladder:
-
-    unicode_split.py    text -> words: where a merge may never reach across
-    bpe.py              word -> bytes -> pieces: merges by rank, the heart of it
-    added_tokens.py     `</s>` and `<mask>` in raw text
-    engine.py           the three together, with offsets; decoding; and the same by the `tokenizers` library
-    batch.py            truncation and padding
-    files.py            vocab.json, merges.txt, special_tokens_map.json, tokenizer.json
-    specials.py         the names that special tokens go by, and where they stand: `<s> A </s></s> B </s>`
-    texts.py            what may come in
-    tokenizer.py        LEDTokenizer: all of it, named as in transformers
+unicode_ranges.py   the table of letters, numbers and white space
+unicode_split.py    text -> words; a merge never crosses their borders
+bpe.py              word -> bytes -> pieces: byte-pair encoding, merges by rank
+added_tokens.py     finds `</s>` and `<mask>` in raw text
+engine.py           encoding with offsets and decoding, in Python and by the `tokenizers` library
+batch.py            truncation and padding
+specials.py         the names, ids and positions of special tokens: `<s> A </s></s> B </s>`
+files.py            vocab.json, merges.txt, special_tokens_map.json, tokenizer.json
+texts.py            validation of input texts
+tokenizer.py        LEDTokenizer: all of them, with transformers' names
+pieces.py           streaming decoding: text while the ids are generated
 """
 
 from led_ref.tokenizer.added_tokens import AddedToken

@@ -1,4 +1,4 @@
-"""Tokens that are found in raw text before anything else is done with it: `</s>`, `<mask>` and whatever was added.
+"""Added tokens: find `</s>`, `<mask>` and others in raw text, before the split into words.
 
     >>> mask = AddedToken("<mask>", lstrip=True, special=True)
     >>> finder = AddedTokenFinder([mask])
@@ -6,10 +6,10 @@
     >>> [(text[span.start : span.end], str(span.token)) for span in finder.find(text)]
     [('a', 'None'), ('  <mask>', '<mask>'), (' b', 'None')]
 
-The text is cut at these tokens and BPE sees only what lies between. `<mask>` takes the white space on its left with it
-(`lstrip`), because the model was trained to write " word" in its place.
+The text is cut at these tokens, and BPE encodes the stretches between them. `<mask>` includes the white space on its left
+(`lstrip`), because the model was trained to generate " word" in its place.
 
-What this does not do: tokens that match whole words only (`single_word`) are refused; LED has none.
+Tokens that match whole words only (`single_word`) are refused; LED has none.
 """
 
 import re
@@ -22,18 +22,18 @@ from led_ref.tokenizer.unicode_split import WHITE_SPACE_CHARACTERS
 
 @dataclass(frozen=True)
 class AddedToken:
-    """A token that is matched in raw text. The fields are those of the class of the same name in `tokenizers`.
+    """A token that is matched in raw text, with the fields of `tokenizers.AddedToken`.
 
     Args:
-        content: the text that is matched.
+        content: the text to match.
         single_word: match whole words only; True is refused.
-        lstrip: take the white space before it, too.
-        rstrip: take the white space behind it, too.
-        normalized: matched in a second pass, after the tokens for which this is False.
+        lstrip: include the white space before it.
+        rstrip: include the white space after it.
+        normalized: match in a second pass, after the tokens for which this is False.
         special: left out by `decode(..., skip_special_tokens=True)`.
 
     Raises:
-        InputError: if content is empty or no text, or single_word is asked for.
+        InputError: if content is empty or no text, or single_word is True.
     """
 
     content: str
@@ -44,7 +44,7 @@ class AddedToken:
     special: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be matched."""
+        """Validate the fields."""
         if not isinstance(self.content, str) or not self.content:
             raise InputError(f"An added token's content is {self.content!r}; it must be a text that is not empty.")
         if self.single_word:
@@ -58,7 +58,7 @@ class AddedToken:
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch of a text, text[start:end]: plain text if token is None, else that token with the space it takes."""
+    """A stretch of a text, text[start:end]: plain text if token is None, else the token and its white space."""
 
     start: int
     end: int
@@ -68,15 +68,15 @@ class Span:
 class AddedTokenFinder:
     """Cuts a text at its added tokens.
 
-    Where two could match, the one that begins first wins, and of those the longest. Tokens that are not `normalized` are
-    looked for first, the others in what is left, as in the `tokenizers` library.
+    Of two matches the first wins, and at the same position the longest. Tokens that are not `normalized` are matched in a
+    first pass, the others in the remaining text, as in the `tokenizers` library.
 
     Args:
-        tokens: all added tokens; no two of the same content.
+        tokens: all added tokens, with different contents.
 
     Raises:
-        InputError: if one token takes the white space behind it and another begins with white space: whose is it?
-            (The `tokenizers` library crashes on some texts then.)
+        InputError: if one token includes the white space after it and another begins with white space: the result would
+            be ambiguous. (The `tokenizers` library crashes on some of these texts.)
     """
 
     def __init__(self, tokens: Sequence[AddedToken]) -> None:
@@ -84,7 +84,7 @@ class AddedTokenFinder:
         spaced = [token.content for token in tokens if token.content[0] in WHITE_SPACE_CHARACTERS]
         if greedy and spaced:
             raise InputError(
-                f"The added token {greedy[0]!r} takes the white space behind it (rstrip), but {spaced[0]!r} begins with "
+                f"The added token {greedy[0]!r} takes the white space after it (rstrip), but {spaced[0]!r} begins with "
                 "white space. Set rstrip false, or lstrip true on a token without the white space."
             )
         self._by_content = {token.content: token for token in tokens}
@@ -92,7 +92,7 @@ class AddedTokenFinder:
         self._patterns = [_any_of([token.content for token in group]) for group in passes if group]
 
     def find(self, text: str) -> list[Span]:
-        """The stretches of a text, in order, none of them empty; joined they are the text."""
+        """The stretches of a text, in order and not empty; their concatenation is the text."""
         spans = [Span(0, len(text))] if text else []
         for pattern in self._patterns:
             spans = [
@@ -119,5 +119,5 @@ class AddedTokenFinder:
 
 
 def _any_of(contents: list[str]) -> re.Pattern[str]:
-    """A pattern that matches any of these texts, the longest that fits (`re` takes the first that fits)."""
+    """A pattern for any of these texts, longest first: `re` takes the first alternative that matches."""
     return re.compile("|".join(re.escape(content) for content in sorted(contents, key=len, reverse=True)))

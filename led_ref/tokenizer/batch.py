@@ -1,14 +1,13 @@
-"""What makes texts of unequal length one batch: cutting (only when asked) and padding, and the result's type.
+"""Truncation and padding, which make texts of different lengths one batch; and BatchEncoding, the result.
 
     >>> rules = length_rules(padding="longest", pad_to_multiple_of=4)
     >>> rows = [{"input_ids": [0, 9, 2], "global_attention_mask": [1, 0, 0]}, {"input_ids": [0, 9, 9, 9, 2]}]
     >>> pad_row(rows[0], rules.padded_length([3, 5]), pad_token_id=1)
     {'input_ids': [0, 9, 2, 1, 1, 1, 1, 1], 'global_attention_mask': [1, 0, 0, -1, -1, -1, -1, -1]}
 
-Nothing is ever cut silently: without `truncation` a text keeps all its tokens, and a `max_length` that would have no
-effect is refused. (transformers cuts when only max_length is given, with a warning.)
-
-What this does not do: no overflowing tokens, no stride; give a long document to the model whole, that is what LED is for.
+Truncation is never silent: without `truncation` a text keeps all its tokens, and a `max_length` without effect is refused.
+(transformers truncates if only max_length is given, with a warning.) Overflowing tokens and stride are not supported: LED
+reads a long document whole.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ from typing import Any, NoReturn
 
 from led_ref.errors import InputError
 
-# What each field is filled up with; input_ids with the pad token's id. -1 in the global mask counts as masked.
+# The padding value of each field; that of input_ids is the pad token's id. In the global mask, -1 means masked.
 PAD_VALUES: Mapping[str, Any] = {
     "attention_mask": 0,
     "global_attention_mask": -1,
@@ -44,13 +43,13 @@ Row = dict[str, list[Any]]
 
 
 class BatchEncoding(Mapping[str, Any]):
-    """What the tokenizer returns: a read-only dictionary of plain lists, whose entries are attributes, too.
+    """The tokenizer's result: a read-only dictionary of plain lists, with its fields also as attributes.
 
-    For one text each entry is a list with one element per token; for a list of texts it is a list of such lists.
-    Pass it on as `model.generate(**encoding)`; `numpy.asarray(encoding.input_ids)` makes an array of a padded batch.
+    For one text, each field is a list with one element per token; for a list of texts, a list of these lists.
+    Pass it to a model as `model.generate(**encoding)`; `numpy.asarray(encoding.input_ids)` is the array of a padded batch.
 
-    Fields: input_ids; attention_mask (1 to read, 0 padding); and, if asked for, special_tokens_mask (1 for tokens that
-    the tokenizer added), token_type_ids (all 0), offset_mapping ((start, end) in characters; (0, 0) for added tokens).
+    Fields: input_ids; attention_mask (1 token, 0 padding); and on request special_tokens_mask (1 for tokens that the
+    tokenizer added), token_type_ids (all 0), offset_mapping ((start, end) in characters; (0, 0) for added tokens).
 
     Example:
         >>> encoding = BatchEncoding({"input_ids": [0, 9, 2]})
@@ -65,13 +64,13 @@ class BatchEncoding(Mapping[str, Any]):
         return self.data[name]
 
     def __getattr__(self, name: str) -> Any:
-        # `data` is looked up here only when it is missing, as in a half-made copy; without this it would recurse.
+        # Python calls this for `data` only if it is missing, as in an unfinished copy; without the check it would recurse.
         if name != "data" and name in self.data:
             return self.data[name]
         raise AttributeError(f"This encoding has no {name!r}; it has {', '.join(self.__dict__.get('data', ()))}.")
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
-        raise AttributeError(f"An encoding is not changed: make a dictionary of it, {{**encoding, {name!r}: ...}}.")
+        raise AttributeError(f"An encoding is not changed: make a dictionary, {{**encoding, {name!r}: ...}}.")
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.data)
@@ -85,7 +84,7 @@ class BatchEncoding(Mapping[str, Any]):
 
 @dataclass(frozen=True)
 class LengthRules:
-    """How long a row may be and how long it is made; made by `length_rules`, which has checked them."""
+    """The rules of truncation and padding, validated by `length_rules`."""
 
     padding: str | None
     truncation: str | None
@@ -93,7 +92,7 @@ class LengthRules:
     pad_to_multiple_of: int | None
 
     def padded_length(self, lengths: Sequence[int]) -> int | None:
-        """The length to which rows of these lengths are filled up; None: they are left alone.
+        """The length to which rows of these lengths are padded; None: no padding.
 
         Raises:
             InputError: if a row is longer than the max_length to pad to.
@@ -105,20 +104,20 @@ class LengthRules:
             if length > self.max_length:
                 raise InputError(
                     f"Row {list(lengths).index(length)} has {length} tokens, which is more than the max_length "
-                    f"{self.max_length} to pad to. Ask for truncation=True, or for a larger max_length."
+                    f"{self.max_length} to pad to. Pass truncation=True, or a larger max_length."
                 )
             length = self.max_length
         multiple = self.pad_to_multiple_of or 1
         return -(-length // multiple) * multiple
 
     def kept(self, first: int, second: int | None, added: int) -> tuple[int, int]:
-        """How many tokens of the first and the second text are kept, the special tokens added later counted in.
+        """The numbers of tokens to keep of the first and the second text, if `added` special tokens are added.
 
-        longest_first cuts the longer text down to the shorter, then both to a half each. A lone text has second None.
+        longest_first cuts the longer text down to the shorter, then both to a half each. `second` is None for one text.
 
         Raises:
-            InputError: if max_length leaves no room for the special tokens, if there is no second text to cut, or if the
-                text to be cut would have to lose everything.
+            InputError: if max_length is less than the special tokens, if the second text to cut does not exist, or if no
+                token of the text to cut would remain.
 
         Example:
             >>> length_rules(truncation=True, max_length=11).kept(9, 3, added=4)
@@ -129,33 +128,31 @@ class LengthRules:
         other = second or 0
         if self.truncation is None or self.max_length is None or first + other + added <= self.max_length:
             return first, other
-        room = self.max_length - added
-        if room < 0:
+        available = self.max_length - added
+        if available < 0:
             raise InputError(
                 f"max_length is {self.max_length}, but the special tokens alone are {added}. "
                 f"Give a max_length of at least {added}, or add_special_tokens=False."
             )
         if self.truncation == "longest_first":
             if second is None:
-                return room, 0
+                return available, 0
             shorter = min(first, other)
-            longer = room - shorter if 2 * shorter <= room else room - room // 2
-            return (room - longer, longer) if first <= other else (longer, room - longer)
-        return self._kept_of_one(first, second, room)
+            longer = available - shorter if 2 * shorter <= available else available - available // 2
+            return (available - longer, longer) if first <= other else (longer, available - longer)
+        return self._kept_of_one(first, second, available)
 
-    def _kept_of_one(self, first: int, second: int | None, room: int) -> tuple[int, int]:
-        """The same where only one of the two texts may be cut."""
+    def _kept_of_one(self, first: int, second: int | None, available: int) -> tuple[int, int]:
+        """`kept` for only_first and only_second, which cut one of the two texts."""
         if self.truncation == "only_second" and second is None:
-            raise InputError(
-                "truncation='only_second', but there is no second text. Use 'only_first', or give text_pair."
-            )
+            raise InputError("truncation='only_second' needs a second text. Use 'only_first', or give text_pair.")
         cut, fixed = (first, second or 0) if self.truncation == "only_first" else (second or 0, first)
-        if fixed >= room and not (fixed == room == 0):
+        if fixed >= available and not (fixed == available == 0):
             raise InputError(
-                f"truncation={self.truncation!r} may cut a text of {cut} tokens only, but the other has {fixed} and there "
-                f"is room for {room}. Use truncation='longest_first', or a larger max_length."
+                f"truncation={self.truncation!r} can cut only a text of {cut} tokens, but the other has {fixed} of the "
+                f"{available} available. Use truncation='longest_first', or a larger max_length."
             )
-        return (room - fixed, fixed) if self.truncation == "only_first" else (fixed, room - fixed)
+        return (available - fixed, fixed) if self.truncation == "only_first" else (fixed, available - fixed)
 
 
 def length_rules(
@@ -166,10 +163,10 @@ def length_rules(
     pad_to_multiple_of: int | None = None,
     model_max_length: int | None = None,
 ) -> LengthRules:
-    """Check the arguments of those names, fill in the model's own length where none is given, and make rules of them.
+    """Validate the tokenizer's arguments of these names; model_max_length is the default of max_length.
 
     Raises:
-        InputError: for a value that is not known, or for settings that contradict each other or would do nothing.
+        InputError: for an unknown value, for contradictory settings, or for a setting without effect.
     """
     pad_how = _PADDINGS[_known("padding", padding, _PADDINGS)]
     cut_how = _TRUNCATIONS[_known("truncation", truncation, _TRUNCATIONS)]
@@ -178,7 +175,7 @@ def length_rules(
             raise InputError(f"{name} is {value!r}; it must be a whole number of at least 1.")
     if max_length is not None and cut_how is None and pad_how != "max_length":
         raise InputError(
-            f"max_length={max_length} alone does nothing. To cut longer texts add truncation=True; to fill up shorter "
+            f"max_length={max_length} alone does nothing. To cut longer texts add truncation=True; to pad shorter "
             "ones add padding='max_length'."
         )
     if pad_to_multiple_of is not None and pad_how is None:
@@ -192,23 +189,19 @@ def length_rules(
         max_length = model_max_length
     if cut_how and pad_how and max_length is not None and pad_to_multiple_of and max_length % pad_to_multiple_of:
         raise InputError(
-            f"Texts are cut to max_length {max_length} and filled up to a multiple of {pad_to_multiple_of}, but "
+            f"Texts are cut to max_length {max_length} and padded to a multiple of {pad_to_multiple_of}, but "
             f"{max_length} is no such multiple. Give a max_length that is."
         )
     return LengthRules(pad_how, cut_how, max_length, pad_to_multiple_of)
 
 
 def check_side(name: str, side: str) -> str:
-    """The side itself, "right" or "left".
-
-    Raises:
-        InputError: if it is neither.
-    """
+    """The side, "right" or "left"; InputError for another."""
     return str(_known(name, side, dict.fromkeys(_SIDES)))
 
 
 def _known(name: str, value: object, table: Mapping[Any, Any]) -> Any:
-    # Not `value in table`: 1 equals True, and what cannot be hashed has no place in a dictionary.
+    # Not `value in table`: 1 equals True, and an unhashable value would raise TypeError.
     if any(type(value) is type(known) and value == known for known in table):
         return value
     raise InputError(
@@ -217,12 +210,12 @@ def _known(name: str, value: object, table: Mapping[Any, Any]) -> Any:
 
 
 def cut(sequence: Sequence[Any], length: int, side: str) -> list[Any]:
-    """The first `length` entries, or the last ones if the left side is cut."""
+    """The first `length` entries; the last ones if the left side is cut."""
     return list(sequence[:length]) if side == "right" else list(sequence[len(sequence) - length :])
 
 
 def pad_row(row: Mapping[str, Sequence[Any]], length: int | None, *, pad_token_id: int, side: str = "right") -> Row:
-    """Every field of a row filled up to a length; None, or a row that is as long already: nothing is added."""
+    """Every field of a row padded to a length; None, or a row of that length or more: no padding."""
     padded: Row = {}
     for name, values in row.items():
         value = pad_token_id if name == "input_ids" else PAD_VALUES[name]
@@ -232,11 +225,11 @@ def pad_row(row: Mapping[str, Sequence[Any]], length: int | None, *, pad_token_i
 
 
 def rows_of(inputs: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> tuple[list[Row], bool]:
-    """Encoded inputs in any of the forms that `pad` takes, as checked rows, and whether they are a batch.
+    """The inputs of `pad` as validated rows, and whether they are a batch.
 
     Args:
-        inputs: one encoding of one text; one encoding of a batch; or a list of encodings of one text each. Its fields
-            are lists, or NumPy arrays, of one row or of rows.
+        inputs: an encoding of one text, an encoding of a batch, or a list of encodings of one text each. The fields are
+            lists or NumPy arrays, of one row or of rows.
 
     Raises:
         InputError: for an empty batch, no input_ids, an unknown field, or fields of unequal length.
@@ -245,7 +238,7 @@ def rows_of(inputs: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> tuple[li
         fields = {name: _plain(values) for name, values in inputs.items()}
         ids = fields.get("input_ids")
         if not isinstance(ids, list):
-            raise InputError(f"There are no input_ids to pad, only {', '.join(fields) or 'nothing'}. Pass an encoding.")
+            raise InputError(f"The encoding has no input_ids, only {', '.join(fields) or 'nothing'}. Pass an encoding.")
         if ids and not isinstance(ids[0], list):
             return [_checked_row(fields, 0)], False
         for name, values in fields.items():
@@ -268,7 +261,7 @@ def rows_of(inputs: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> tuple[li
 
 
 def _plain(values: Any) -> Any:
-    """Arrays and tuples as lists; rows of a list that are arrays, too. Pairs of offsets stay pairs."""
+    """Arrays and tuples, and arrays in a list, as lists; pairs of offsets stay pairs."""
     if hasattr(values, "tolist"):
         return values.tolist()
     if isinstance(values, list | tuple):

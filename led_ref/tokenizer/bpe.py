@@ -1,8 +1,8 @@
-"""Byte-level BPE: from a word to the pieces that the vocabulary has a name for.
+"""Byte-level byte-pair encoding (BPE): a word to pieces of the vocabulary, by merges in order of rank.
 
-The idea (Sennrich et al. 2016, arXiv 1508.07909; over bytes: Radford et al. 2019): whoever made the vocabulary began with
-single bytes and wrote down, again and again, the pair of neighbours that was most frequent in a large text. That list of
-merges, in the order in which they were found, is all there is to know. A word is tokenized by repeating them:
+The idea (Sennrich et al. 2016, arXiv 1508.07909; over bytes: Radford et al. 2019): training of the vocabulary begins with
+single bytes, and merges again and again the most frequent pair of neighbours in a large text. The result is the list of
+merges in this order. Tokenizing a word repeats them:
 
     >>> ranks = {("l", "o"): 0, ("e", "r"): 1, ("lo", "w"): 2, ("low", "er"): 3, ("w", "e"): 4}
     >>> merge(list("lowest"), ranks)
@@ -12,13 +12,11 @@ Step by step: of the pairs in l o w e s t, three are in the list: (l, o) of rank
 goes first: lo w e s t. Now (lo, w) has rank 2, still before (w, e): low e s t. None of (low, e), (e, s), (s, t) is in
 the list, so that is the end. Had (w, e) come first, the word would have become lo we s t: the order is the tokenizer.
 
-Since every byte is in the vocabulary, no text is ever unknown. Bytes are written as 256 printable characters, so that
-vocab.json and merges.txt are readable text; a space becomes Ġ:
+Every byte is in the vocabulary, so no text is unknown. 256 printable characters stand for the bytes, so that vocab.json
+and merges.txt are readable text; a space becomes Ġ:
 
     >>> to_printable(" é"), from_printable("ĠÃ©").decode()
     ('ĠÃ©', ' é')
-
-What this does not do: it learns no merges, and it has no dropout.
 """
 
 import heapq
@@ -27,16 +25,16 @@ from itertools import pairwise
 
 Pair = tuple[str, str]
 
-# Words up to this many bytes are merged by the plain definition; of longer ones a text has few, but they must not take
-# quadratic time (a megabyte of one letter is a text, too).
+# Words up to this many bytes are merged by the definition. Longer ones are rare, but must not take quadratic time (a
+# megabyte of one letter is a text, too).
 _SHORT = 48
-# Nothing is gained from remembering rare long words, and a cache must not grow with everything that was ever read.
+# The cache holds no long words, which rarely repeat, and is bounded.
 _LONGEST_REMEMBERED = 256
 _MOST_REMEMBERED = 100_000
 
 
 def _printable_bytes() -> dict[int, str]:
-    """The character that stands for each byte: itself where that can be seen, else one from U+0100 on, in order."""
+    """The character of each byte: itself if visible, else one from U+0100 on, in order."""
     visible = {*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)}
     hidden = [byte for byte in range(256) if byte not in visible]
     stands_for = {byte: chr(byte) for byte in visible} | {byte: chr(256 + n) for n, byte in enumerate(hidden)}
@@ -46,21 +44,18 @@ def _printable_bytes() -> dict[int, str]:
 BYTE_TO_CHARACTER = _printable_bytes()
 CHARACTER_TO_BYTE = {character: byte for byte, character in BYTE_TO_CHARACTER.items()}
 
-# The bytes that UTF-8 can contain: all but C0, C1 and F5...FF. A vocabulary without one of them would lose text.
+# The bytes that UTF-8 can contain: all but C0, C1 and F5...FF. A vocabulary must have them all.
 UTF8_BYTES = (*range(0xC0), *range(0xC2, 0xF5))
 
 
 def to_printable(text: str) -> str:
     """The UTF-8 bytes of a text, one printable character per byte."""
-    # Latin-1 is the encoding in which byte b is code point b, so that `translate` sees the bytes.
+    # In Latin-1, byte b is code point b, so that `translate` maps bytes.
     return text.encode("utf-8").decode("latin-1").translate(BYTE_TO_CHARACTER)
 
 
 def from_printable(piece: str) -> bytes:
-    """The bytes that a piece stands for.
-
-    A piece with a character that stands for no byte (an added token such as "→") is its own UTF-8.
-    """
+    """The bytes of a piece; its UTF-8 if a character stands for no byte (an added token such as "→")."""
     try:
         return bytes(CHARACTER_TO_BYTE[character] for character in piece)
     except KeyError:
@@ -68,13 +63,13 @@ def from_printable(piece: str) -> bytes:
 
 
 def merge(pieces: Sequence[str], ranks: Mapping[Pair, int]) -> list[str]:
-    """Join neighbours, the pair of lowest rank first and the leftmost among equals, until no pair is in the list.
+    """Merge the pair of lowest rank, the leftmost of equal ones, until no pair is in the list: the definition of BPE.
 
-    This is the definition of BPE. It looks at every pair before every merge, so it takes quadratic time.
+    It compares every pair before every merge, so it takes quadratic time.
 
     Args:
         pieces: the bytes of one word, as printable characters.
-        ranks: the place of each pair in the list of merges, 0 first.
+        ranks: the position of each pair in the list of merges, from 0.
 
     Example:
         >>> merge(list("aaaaa"), {("a", "a"): 0, ("aa", "aa"): 1})
@@ -90,52 +85,51 @@ def merge(pieces: Sequence[str], ranks: Mapping[Pair, int]) -> list[str]:
 
 
 def merge_long(pieces: Sequence[str], ranks: Mapping[Pair, int]) -> list[str]:
-    """What `merge` gives, in n log n: the pairs wait in a heap, and a merge looks only at its two new neighbours.
+    """The same result as `merge` in n log n: a heap holds the pairs, and a merge adds its two new pairs.
 
-    A merged pair's left place holds the joined piece and its right place holds "" from then on. Pairs in the heap are
-    not taken out when one of their halves has changed; they are recognised when their turn comes, and passed over.
+    After a merge, the left position holds the joined piece and the right one "". A pair in the heap whose halves have
+    changed stays there; it is recognised and skipped when it is popped.
 
     Example:
         >>> merge_long(list("aaaaa"), {("a", "a"): 0, ("aa", "aa"): 1})
         ['aaaa', 'a']
     """
     pieces = list(pieces)
-    before = [i - 1 for i in range(len(pieces))]  # the living neighbour on the left; -1: none
-    after = [i + 1 for i in range(len(pieces))]  # the living neighbour on the right; len(pieces): none
-    waiting: list[tuple[int, int, Pair]] = []
+    before = [i - 1 for i in range(len(pieces))]  # the left neighbour; -1: none
+    after = [i + 1 for i in range(len(pieces))]  # the right neighbour; len(pieces): none
+    heap: list[tuple[int, int, Pair]] = []
 
-    def look_at(i: int) -> None:
-        """Let the pair that begins at place i wait for its turn, if it is in the list of merges."""
+    def push_pair(i: int) -> None:
+        """Push the pair that begins at position i, if it is in the list of merges."""
         if i >= 0 and after[i] < len(pieces):
             pair = pieces[i], pieces[after[i]]
             if pair in ranks:
-                heapq.heappush(waiting, (ranks[pair], i, pair))
+                heapq.heappush(heap, (ranks[pair], i, pair))
 
     for i in range(len(pieces)):
-        look_at(i)
-    while waiting:
-        _, i, pair = heapq.heappop(waiting)
+        push_pair(i)
+    while heap:
+        _, i, pair = heapq.heappop(heap)
         right = after[i]
         if right == len(pieces) or (pieces[i], pieces[right]) != pair:
-            continue  # one of the two was merged with its other neighbour meanwhile
+            continue  # one of the two has been merged with its other neighbour
         pieces[i], pieces[right] = pair[0] + pair[1], ""
         after[i] = after[right]
         if after[i] < len(pieces):
             before[after[i]] = i
-        look_at(before[i])
-        look_at(i)
+        push_pair(before[i])
+        push_pair(i)
     return [piece for piece in pieces if piece]
 
 
 class WordPieces(dict[str, tuple[int, ...]]):
-    """The ids of words: a dictionary that works out what it does not hold. `WordPieces(...)[" lower"]` is a tuple of ids.
+    """A cache of the ids of words: `WordPieces(...)[" lower"]` is a tuple of ids, computed at the first look-up.
 
-    Nearly every word of a text was seen before, so nearly every word costs one look-up; that is what makes Python fast
-    enough here. The dictionary is emptied when it is full; what it gives never depends on what it holds.
+    Most words of a text repeat and cost one look-up, which makes Python fast enough. A full cache is emptied.
 
     Args:
         vocab: piece -> id.
-        ranks: pair of pieces -> place in the list of merges.
+        ranks: pair of pieces -> position in the list of merges.
 
     Example:
         >>> words = WordPieces({"l": 0, "o": 1, "w": 2, "lo": 3, "Ġ": 4}, {("l", "o"): 0})

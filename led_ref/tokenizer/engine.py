@@ -1,7 +1,7 @@
-"""The two engines: text -> ids (with offsets) and ids -> text. One is there to be read, one runs the `tokenizers` library.
+"""Encoding (text -> ids, with offsets) and decoding (ids -> text): a readable engine, and the `tokenizers` library.
 
-They agree on every string, and the tests hold them to it. Both know added tokens, but neither adds `<s>` or `</s>`,
-truncates or pads: that is tokenizer.py and batch.py, which both engines share.
+Tests compare the two on every kind of text. Both find added tokens; tokenizer.py and batch.py add `<s>` and `</s>`,
+truncate and pad, for both.
 
     >>> bytes_only = {character: byte for byte, character in BYTE_TO_CHARACTER.items()} | {"hi": 256}
     >>> engine = PythonEngine(bytes_only, {("h", "i"): 0}, {AddedToken("</s>", special=True): 257})
@@ -10,9 +10,9 @@ truncates or pads: that is tokenizer.py and batch.py, which both engines share.
     >>> engine.decode([256, 32, 195, 169, 257], skip_special_tokens=True)
     'hi é'
 
-Offsets are (start, end) in characters of the given text, and so text[start:end] is what a piece stands for, except that
-    - the spaces that a piece begins or ends with are left out: the lone space above has (3, 3);
-    - a piece that holds a part of a character has all of it: é is two bytes, here two pieces, and both have (3, 4).
+Offsets are (start, end) in characters of the text: text[start:end] is the text of a piece, except that
+    - the spaces at the beginning and end of a piece are left out: the lone space above has (3, 3);
+    - a piece with a part of a character has the whole character: é is two bytes, here two pieces, and both have (3, 4).
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,27 +30,27 @@ _SPACES = "".join(WHITE_SPACE_CHARACTERS) + BYTE_TO_CHARACTER[ord(" ")]
 
 
 class Engine(Protocol):
-    """What an engine does. Texts hold no lone surrogates, and ids are in the vocabulary: the tokenizer has checked."""
+    """The interface of an engine. The tokenizer has validated texts (no lone surrogates) and ids (in the vocabulary)."""
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text."""
         ...
 
     def encode_with_offsets(self, text: str) -> tuple[list[int], list[Offsets]]:
-        """The ids of a text, and for each the characters (start, end) that it stands for."""
+        """The ids of a text, and the offset (start, end) of each."""
         ...
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool) -> str:
-        """The text of some ids: all their bytes joined, then read as UTF-8, with � for what is none."""
+        """The text of some ids: all their bytes decoded as UTF-8, with � for invalid bytes."""
         ...
 
 
 class PythonEngine:
-    """The engine to be read.
+    """The readable engine; its methods are those of `Engine`.
 
     Args:
         vocab: piece -> id.
-        ranks: pair of pieces -> its place in the list of merges.
+        ranks: pair of pieces -> its position in the list of merges.
         added: added token -> id.
     """
 
@@ -61,7 +61,7 @@ class PythonEngine:
         self._piece_of = {i: piece for piece, i in vocab.items()} | {i: token.content for token, i in added.items()}
         self._bytes_of = {i: from_printable(piece) for i, piece in self._piece_of.items()}
         self._special = frozenset(i for token, i in added.items() if token.special)
-        # One cache for each engine: what a word's pieces are depends on the vocabulary.
+        # One cache for each engine: the pieces of a word depend on the vocabulary.
         self._offsets_in = lru_cache(maxsize=100_000)(self._offsets_in_word)
 
     def encode(self, text: str) -> list[int]:
@@ -75,7 +75,7 @@ class PythonEngine:
         return ids
 
     def encode_with_offsets(self, text: str) -> tuple[list[int], list[Offsets]]:
-        """The ids of a text, and for each the characters (start, end) that it stands for."""
+        """The ids of a text, and the offset (start, end) of each."""
         ids: list[int] = []
         offsets: list[Offsets] = []
         for span in self._finder.find(text):
@@ -100,21 +100,16 @@ class PythonEngine:
         ]
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool) -> str:
-        """The text of some ids: all their bytes joined, then read as UTF-8, with � for what is none."""
+        """The text of some ids: all their bytes decoded as UTF-8, with � for invalid bytes."""
         skipped = self._special if skip_special_tokens else frozenset[int]()
         return b"".join(self._bytes_of[i] for i in ids if i not in skipped).decode("utf-8", errors="replace")
 
 
 class RustEngine:
-    """The same by the `tokenizers` library, which is imported here and not before.
-
-    Args:
-        vocab: piece -> id.
-        ranks: pair of pieces -> its place in the list of merges.
-        added: added token -> id.
+    """The same by the `tokenizers` library, which is imported only here. Arguments as in PythonEngine.
 
     Raises:
-        InputError: if the library gives an added token another id than the one that is asked for.
+        InputError: if the library gives an added token another id.
     """
 
     def __init__(self, vocab: Mapping[str, int], ranks: Mapping[Pair, int], added: Mapping[AddedToken, int]) -> None:
@@ -130,7 +125,7 @@ class RustEngine:
             self._rust.add_tokens([RustAddedToken(token.content, special=token.special, **fields)])
             if self._rust.token_to_id(token.content) != i:
                 raise InputError(
-                    f"The added token {token.content!r} is to have id {i}, but the tokenizers library numbers it "
+                    f"The added token {token.content!r} has id {i}, but the tokenizers library numbers it "
                     f"{self._rust.token_to_id(token.content)}. Number added tokens on from the end of the vocabulary "
                     "without a gap, or use engine='python'."
                 )
@@ -141,12 +136,12 @@ class RustEngine:
         return ids
 
     def encode_with_offsets(self, text: str) -> tuple[list[int], list[Offsets]]:
-        """The ids of a text, and for each the characters (start, end) that it stands for."""
+        """The ids of a text, and the offset (start, end) of each."""
         encoding = self._rust.encode(text, add_special_tokens=False)
         return encoding.ids, encoding.offsets
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool) -> str:
-        """The text of some ids: all their bytes joined, then read as UTF-8, with � for what is none."""
+        """The text of some ids: all their bytes decoded as UTF-8, with � for invalid bytes."""
         text: str = self._rust.decode(list(ids), skip_special_tokens=skip_special_tokens)
         return text
 
@@ -155,7 +150,7 @@ ENGINES: Mapping[str, type[PythonEngine] | type[RustEngine]] = {"python": Python
 
 
 def _trimmed(piece: str, start: int, end: int) -> Offsets:
-    """The offsets of a piece without the white space that it begins and ends with; never turned around."""
+    """The offsets of a piece without its white space at both ends; start never exceeds end."""
     leading = len(piece) - len(piece.lstrip(_SPACES))
     trailing = len(piece) - len(piece.rstrip(_SPACES))
     start = min(start + leading, end)

@@ -1,15 +1,14 @@
-"""The tokenizer's files: read, checked and written. What a damaged one says of itself is named with its place.
+"""Read, validate and write the tokenizer's files. Errors name the position in a damaged file.
 
 A folder holds either
 
     vocab.json               {"<s>": 0, ..., "Ġthe": 5, ...}: piece -> id
-    merges.txt               "#version: 0.2", then one pair a line, in the order in which they are merged
-    special_tokens_map.json  {"mask_token": {"content": "<mask>", "lstrip": true, ...}, ...}, or plain texts for objects
-    tokenizer_config.json    {"model_max_length": 16384}; may also hold the special tokens, and may be absent
+    merges.txt               "#version: 0.2", then one pair a line, in the order of the merges
+    special_tokens_map.json  {"mask_token": {"content": "<mask>", "lstrip": true, ...}, ...}, or texts instead of objects
+    tokenizer_config.json    {"model_max_length": 16384}; can also hold the special tokens; optional
 
-or tokenizer.json, which holds all of it but the length. Where both are, tokenizer.json is read, as transformers does.
-
-What this does not do: it fetches nothing; a name on the Hub is made a folder by led_ref.weights.
+or tokenizer.json, which holds all but the length. If both exist, tokenizer.json is read, as in transformers.
+led_ref.weights.hub downloads them.
 """
 
 import json
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from led_ref.errors import CheckpointError, MissingFileError
+from led_ref.json_file import read_json_object, read_text
 from led_ref.tokenizer.added_tokens import AddedToken
 from led_ref.tokenizer.bpe import BYTE_TO_CHARACTER, UTF8_BYTES, Pair
 from led_ref.tokenizer.specials import NAMES
@@ -27,27 +27,24 @@ ADDED, ALL_IN_ONE = "added_tokens.json", "tokenizer.json"
 _VERSION_LINE = "#version: 0.2"
 _AGAIN = "Fetch the file again."
 
-# Settings of other byte-level tokenizers. LED has none of them; another value means other ids or offsets.
+# Settings of other byte-level tokenizers. LED has these values; another value means other ids or offsets.
 _CONFIG_MUST_BE = {"add_prefix_space": False, "trim_offsets": True, "errors": "replace", "split_special_tokens": False}
 _MODEL_MUST_BE = {
     "type": ("BPE",), "dropout": (None, 0, 0.0), "continuing_subword_prefix": (None, ""), "end_of_word_suffix": (None, ""),
     "ignore_merges": (None, False), "byte_fallback": (None, False),
 }  # fmt: skip
-# tokenizer_config.json's way to say "no limit" is a number of 20 or 30 digits.
+# "No limit" in tokenizer_config.json is a number of 20 or 30 digits.
 _NO_LIMIT = 10**18
 
 
-# ---- what a vocabulary and a list of merges must be ---------------------------------------------------------------------
+# ---- validation -------------------------------------------------------------------------------------------------------
 
 
 def check_vocab(values: object, where: str = "vocab") -> dict[str, int]:
-    """The vocabulary itself, if it is one: texts to ids, no id twice, and a piece for every byte.
-
-    Raises:
-        CheckpointError: otherwise.
-    """
+    """A validated vocabulary: pieces to ids, unique ids, and a piece for every byte; CheckpointError if it is not."""
     if not isinstance(values, Mapping) or not values:
-        raise CheckpointError(f"{where} holds {_kind(values)}, not an object of piece -> id. {_AGAIN}")
+        found = "an empty object" if values == {} else f"a {type(values).__name__}"
+        raise CheckpointError(f"{where} holds {found}, not an object of piece -> id. {_AGAIN}")
     piece_of: dict[int, str] = {}
     for piece, i in values.items():
         if not isinstance(piece, str) or not isinstance(i, int) or isinstance(i, bool) or i < 0:
@@ -60,7 +57,7 @@ def check_vocab(values: object, where: str = "vocab") -> dict[str, int]:
         shown = ", ".join(f"{byte:#04x} ({BYTE_TO_CHARACTER[byte]})" for byte in absent[:5])
         raise CheckpointError(
             f"{where} has no piece for {len(absent)} of the bytes that a text can hold: {shown}{', ...' * (len(absent) > 5)}. "
-            "Texts with them would lose them. Take a byte-level vocabulary that is complete, as LED's own is."
+            "Texts with them would lose them. Take a complete byte-level vocabulary, such as LED's."
         )
     return dict(values)
 
@@ -68,16 +65,16 @@ def check_vocab(values: object, where: str = "vocab") -> dict[str, int]:
 def check_merges(
     pairs: Iterable[Any], vocab: Mapping[str, int], where: str = "merges, entry", first: int = 0
 ) -> dict[Pair, int]:
-    """The rank of each pair, 0 first, if both its pieces and what they join to are in the vocabulary.
+    """The rank of each pair, from 0, after a check that its pieces and their concatenation are in the vocabulary.
 
     Args:
         pairs: the merges in their order, each a pair of pieces or a text "a b".
         vocab: piece -> id.
-        where: what an error says before the number of a pair.
-        first: the number of the first pair there.
+        where: the file and the unit of its numbers, for errors.
+        first: the number of the first pair in the file.
 
     Raises:
-        CheckpointError: otherwise, naming the line.
+        CheckpointError: naming the line of an invalid pair.
     """
     ranks: dict[Pair, int] = {}
     for rank, entry in enumerate(pairs):
@@ -103,11 +100,11 @@ def check_merges(
 
 
 def read_folder(folder: str | Path) -> dict[str, Any]:
-    """The arguments with which LEDTokenizer is made from the files of a folder.
+    """The arguments of LEDTokenizer from the files of a folder.
 
     Raises:
-        MissingFileError: if the folder or a file that is needed is not there, naming all that are missing.
-        CheckpointError: if a file is damaged or describes another kind of tokenizer.
+        MissingFileError: if the folder or required files do not exist, naming all of them.
+        CheckpointError: if a file is damaged or describes another tokenizer.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -116,10 +113,10 @@ def read_folder(folder: str | Path) -> dict[str, Any]:
     for name, value in _CONFIG_MUST_BE.items():
         if config.get(name, value) != value:
             raise CheckpointError(
-                f"{folder / CONFIG} says {name} {config[name]!r}; LED's is {value!r}, and led_ref does no other. "
+                f"{folder / CONFIG} says {name} {config[name]!r}; LED's is {value!r}, the only one that led_ref supports. "
                 "Remove the entry if the model was not trained with it."
             )
-    read = _read_all_in_one if (folder / ALL_IN_ONE).is_file() else _read_vocab_and_merges
+    read = _read_all_in_one if (folder / ALL_IN_ONE).is_file() else read_vocab_and_merges
     vocab, merges, added = read(folder)
     named = {
         name: config[name] for name in (*NAMES, "additional_special_tokens", "extra_special_tokens") if name in config
@@ -130,11 +127,10 @@ def read_folder(folder: str | Path) -> dict[str, Any]:
         named |= _read_object(folder / SPECIALS)
     elif not added and not named:
         raise MissingFileError(
-            f"{folder} has no {SPECIALS}, and no special tokens in {CONFIG} or {ALL_IN_ONE} either. Copy the "
-            f"checkpoint's {SPECIALS} there, so that it is known which tokens are special and that <mask> takes the "
-            "space before it."
+            f"{folder} has no {SPECIALS}, and no special tokens in {CONFIG} or {ALL_IN_ONE}. Copy the checkpoint's "
+            f"{SPECIALS} there: it names the special tokens, and says that <mask> includes the space before it."
         )
-    # added_tokens.json gives ids only; the other sources give flags, and these hold for the token of that text.
+    # added_tokens.json has only ids; the other sources have flags, which apply to the named token of the same text.
     own = {
         token.content: token for token in added.values() if read is _read_all_in_one or "added_tokens_decoder" in config
     }
@@ -167,7 +163,8 @@ def _settings(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
     return settings
 
 
-def _read_vocab_and_merges(folder: Path) -> tuple[dict[str, int], dict[Pair, int], dict[int, AddedToken]]:
+def read_vocab_and_merges(folder: Path) -> tuple[dict[str, int], dict[Pair, int], dict[int, AddedToken]]:
+    """The vocabulary, the rank of each merge, and id -> token for added_tokens.json; errors as in `read_folder`."""
     absent = [name for name in (VOCAB, MERGES) if not (folder / name).is_file()]
     if absent:
         raise MissingFileError(
@@ -175,8 +172,8 @@ def _read_vocab_and_merges(folder: Path) -> tuple[dict[str, int], dict[Pair, int
             f"{SPECIALS}, best with {CONFIG}, or {ALL_IN_ONE}; copy the checkpoint's there."
         )
     vocab = check_vocab(_read_object(folder / VOCAB), str(folder / VOCAB))
-    # Not `splitlines`: it cuts at a dozen characters, and only the line feed ends a line here.
-    lines = [line.removesuffix("\r") for line in _read_text(folder / MERGES).split("\n")]
+    # Not `splitlines`, which splits at a dozen characters: here only the line feed ends a line.
+    lines = [line.removesuffix("\r") for line in read_text(folder / MERGES, error_class=CheckpointError).split("\n")]
     first = 2 if lines[0].startswith("#version") else 1
     lines = lines[first - 1 :]
     while lines and not lines[-1]:
@@ -203,7 +200,7 @@ def _read_all_in_one(folder: Path) -> tuple[dict[str, int], dict[Pair, int], dic
         wrong.append(f"normalizer {values['normalizer']!r}")
     if wrong:
         raise CheckpointError(
-            f"{path} is not LED's kind of tokenizer: {'; '.join(wrong)}. LED's is byte-level BPE without a normalizer and "
+            f"{path} is not a tokenizer of LED's type: {'; '.join(wrong)}. LED's is byte-level BPE without a normalizer and "
             "without a prefix space. Take the tokenizer.json of an LED or a BART."
         )
     vocab = check_vocab(model.get("vocab"), f"{path}, model.vocab")
@@ -225,11 +222,7 @@ def _ids_to_tokens(values: object, path: Path) -> dict[int, AddedToken]:
 
 
 def token_of(value: object, where: object) -> AddedToken:
-    """A special token in either style of special_tokens_map.json: a text, or an object with its flags.
-
-    Raises:
-        CheckpointError: if it is neither.
-    """
+    """A special token from special_tokens_map.json: a text, or an object with its flags; CheckpointError if neither."""
     if isinstance(value, str):
         return AddedToken(value, normalized=False, special=True)
     if not isinstance(value, Mapping) or not isinstance(value.get("content"), str):
@@ -242,37 +235,8 @@ def token_of(value: object, where: object) -> AddedToken:
     return AddedToken(value["content"], **{"special": True, **flags})
 
 
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise CheckpointError(
-            f"{path} is not UTF-8: byte {error.start} is {error.object[error.start]:#04x}. {_AGAIN}"
-        ) from error
-
-
 def _read_object(path: Path) -> dict[str, Any]:
-    """A JSON object in which no key stands twice; `json` itself would keep the last and say nothing."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        values = dict(pairs)
-        if len(values) < len(pairs):
-            names = [name for name, _ in pairs]
-            double = next(name for i, name in enumerate(names) if name in names[:i])
-            raise CheckpointError(f"{path} holds {double!r} twice. {_AGAIN}")
-        return values
-
-    try:
-        values = json.loads(_read_text(path), object_pairs_hook=unique)
-    except json.JSONDecodeError as error:
-        raise CheckpointError(f"{path} is not JSON ({error}). {_AGAIN}") from error
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path} holds {_kind(values)}, not a JSON object. {_AGAIN}")
-    return values
-
-
-def _kind(values: object) -> str:
-    return "an empty object" if values == {} else f"a {type(values).__name__}"
+    return read_json_object(path, error_class=CheckpointError, unique_names=True)
 
 
 # ---- writing -----------------------------------------------------------------------------------------------------------
@@ -281,7 +245,7 @@ def _kind(values: object) -> str:
 def write_vocabulary(
     folder: Path, vocab: Mapping[str, int], ranks: Mapping[Pair, int], prefix: str = ""
 ) -> tuple[Path, Path]:
-    """Write vocab.json and merges.txt, in the order of ids and of ranks; a prefix goes before the names as "prefix-"."""
+    """Write vocab.json and merges.txt, in the order of ids and of ranks; a `prefix` makes the names "prefix-vocab.json", ..."""
     start = f"{prefix}-" if prefix else ""
     in_order = dict(sorted(vocab.items(), key=lambda entry: entry[1]))
     lines = [_VERSION_LINE, *(" ".join(pair) for pair in sorted(ranks, key=ranks.__getitem__))]
@@ -301,12 +265,12 @@ def write_specials(folder: Path, named: Mapping[str, AddedToken], config: Mappin
 
 
 def flags_of(token: AddedToken) -> dict[str, bool]:
-    """The flags of a token as special_tokens_map.json holds them."""
+    """A token's flags in special_tokens_map.json."""
     return {name: getattr(token, name) for name in ("single_word", "lstrip", "rstrip", "normalized")}
 
 
 def _write(path: Path, text: str) -> Path:
-    """Write a file whole or not at all."""
+    """Write a file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     try:

@@ -1,6 +1,6 @@
-"""What ids are in text, one at a time: their bytes, and text that comes while ids come.
+"""Streaming decoding: the bytes of one id, and pieces of text while ids are generated.
 
-One character may be spread over several ids, so a text that grows id by id must wait for the rest of it:
+A character can consist of several ids, so its text must wait for all of them:
 
     >>> from led_ref.tokenizer.bpe import BYTE_TO_CHARACTER
     >>> from led_ref.tokenizer import LEDTokenizer
@@ -20,24 +20,20 @@ from led_ref.tokenizer.tokenizer import LEDTokenizer
 
 
 def token_bytes(tokenizer: LEDTokenizer, token_id: int) -> bytes:
-    """The bytes that an id stands for; a special token's are those of its name.
-
-    Raises:
-        InputError: for an id that the vocabulary does not have.
-    """
+    """The bytes of an id; those of a special token's name. InputError for an id outside the vocabulary."""
     return from_printable(tokenizer.convert_ids_to_tokens(token_id))
 
 
 def text_pieces(tokenizer: LEDTokenizer, token_ids: Iterable[int]) -> Iterator[str]:
-    """Text as its ids come: pieces that together are `decode(ids, skip_special_tokens=True).strip()`.
+    """Pieces of text during generation; their concatenation is `decode(ids, skip_special_tokens=True).strip()`.
 
-    No piece ends inside a character, and none is empty. Blanks wait for what follows them, because at the end they go.
+    No piece is empty or ends inside a character. White space waits for the next text, because the end is stripped.
 
     Args:
-        tokenizer: whose ids these are.
-        token_ids: read one at a time, as they come.
+        tokenizer: decodes the ids.
+        token_ids: an iterator, read one id at a time.
     """
-    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")  # keeps the beginning of a character back
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")  # keeps an incomplete character
     waiting = ""
     has_begun = False
 

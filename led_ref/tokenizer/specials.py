@@ -1,12 +1,12 @@
-"""The special tokens: the seven names that they go by, where they stand in what the model reads, and their ids.
+"""The special tokens: their seven names, their positions in the model's input, and their ids.
 
-LED has five such tokens for seven names, because `<s>` begins (bos) and classifies (cls), `</s>` ends (eos) and
-separates (sep). unk is never produced here: every byte is in the vocabulary.
+LED has five special tokens for seven names: `<s>` is bos and cls, `</s>` is eos and sep. No text gives unk, because every
+byte is in the vocabulary.
 
     A          <s> A </s>
     A and B    <s> A </s></s> B </s>
 
-What this does not do: it finds no special token in a text; that is added_tokens.py.
+added_tokens.py finds special tokens in a text.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_t
 
 
 class SpecialTokens:
-    """What a tokenizer knows of its special tokens; LEDTokenizer inherits this and fills the four tables."""
+    """The special tokens of a tokenizer; the subclass LEDTokenizer fills the four tables."""
 
     _named: Mapping[str, AddedToken]  # name -> token
     _id_of: Mapping[str, int]  # piece -> id
@@ -28,7 +28,7 @@ class SpecialTokens:
 
     @property
     def bos_token(self) -> str:
-        """The token with which a text begins, `<s>`."""
+        """The begin-of-sequence token, `<s>`."""
         return self._named["bos_token"].content
 
     @property
@@ -38,7 +38,7 @@ class SpecialTokens:
 
     @property
     def eos_token(self) -> str:
-        """The token with which a text ends, `</s>`; also what the decoder starts from."""
+        """The end-of-sequence token, `</s>`; also the decoder's start token."""
         return self._named["eos_token"].content
 
     @property
@@ -48,7 +48,7 @@ class SpecialTokens:
 
     @property
     def unk_token(self) -> str:
-        """The token for what is not known, `<unk>`; no text gives it."""
+        """The unknown token, `<unk>`; no text gives it."""
         return self._named["unk_token"].content
 
     @property
@@ -58,7 +58,7 @@ class SpecialTokens:
 
     @property
     def sep_token(self) -> str:
-        """The token between two texts and at their end, `</s>`."""
+        """The separator between two texts and at their end, `</s>`."""
         return self._named["sep_token"].content
 
     @property
@@ -68,7 +68,7 @@ class SpecialTokens:
 
     @property
     def pad_token(self) -> str:
-        """The token that fills up a batch, `<pad>`."""
+        """The padding token, `<pad>`."""
         return self._named["pad_token"].content
 
     @property
@@ -78,7 +78,7 @@ class SpecialTokens:
 
     @property
     def cls_token(self) -> str:
-        """The token that the tokenizer puts first, `<s>`."""
+        """The classification token at the beginning, `<s>`."""
         return self._named["cls_token"].content
 
     @property
@@ -88,7 +88,7 @@ class SpecialTokens:
 
     @property
     def mask_token(self) -> str:
-        """The token in whose place the model was trained to write, `<mask>`."""
+        """The mask token `<mask>`, which the model was trained to replace by text."""
         return self._named["mask_token"].content
 
     @property
@@ -98,10 +98,10 @@ class SpecialTokens:
 
     @property
     def special_tokens_map(self) -> dict[str, str]:
-        """All seven, name -> text."""
+        """The seven names, name -> text."""
         return {name: self._named[name].content for name in NAMES}
 
-    # ---- where they stand -------------------------------------------------------------------------------------------
+    # ---- positions --------------------------------------------------------------------------------------------------
 
     def build_inputs_with_special_tokens(
         self, token_ids_0: Sequence[int], token_ids_1: Sequence[int] | None = None
@@ -117,10 +117,10 @@ class SpecialTokens:
         token_ids_1: Sequence[int] | None = None,
         already_has_special_tokens: bool = False,
     ) -> list[int]:
-        """1 where `build_inputs_with_special_tokens` puts a special token, or, of ids that have them already, where one is.
+        """1 at the special tokens of `build_inputs_with_special_tokens`, or of ids that already have them; 0 elsewhere.
 
         Raises:
-            InputError: for a second sequence of ids that have special tokens already.
+            InputError: for a second sequence of ids that already have special tokens.
         """
         if already_has_special_tokens:
             if token_ids_1 is not None:
@@ -132,11 +132,11 @@ class SpecialTokens:
     def create_token_type_ids_from_sequences(
         self, token_ids_0: Sequence[int], token_ids_1: Sequence[int] | None = None
     ) -> list[int]:
-        """Zeros, as many as `build_inputs_with_special_tokens` gives ids: LED does not tell two texts apart by type."""
+        """Zeros, one for each id of `build_inputs_with_special_tokens`: LED has no token types."""
         return [0] * len(self.build_inputs_with_special_tokens(token_ids_0, token_ids_1))
 
     def num_special_tokens_to_add(self, pair: bool = False) -> int:
-        """How many special tokens one text gets (2), or a pair (4)."""
+        """The number of special tokens of one text (2) or a pair (4)."""
         return len(self.build_inputs_with_special_tokens([], [] if pair else None))
 
     @property
@@ -151,7 +151,7 @@ class SpecialTokens:
 
 
 def as_special(token: str | AddedToken) -> AddedToken:
-    """A token that is special; a plain text is matched as it stands, and takes no space with it."""
+    """The token as a special one; a text is matched exactly, without white space."""
     if isinstance(token, str):
         return AddedToken(token, normalized=False, special=True)
     return replace(token, special=True)
@@ -160,15 +160,15 @@ def as_special(token: str | AddedToken) -> AddedToken:
 def number_tokens(
     vocab: Mapping[str, int], special: Sequence[AddedToken], added: Mapping[int, AddedToken]
 ) -> dict[AddedToken, int]:
-    """Every token that is matched in raw text, with its id: the vocabulary's, the one it was added with, or the next.
+    """Every token that is matched in raw text, with its id: from the vocabulary, from `added`, or the next free one.
 
     Args:
         vocab: piece -> id.
-        special: the special tokens; of two with the same text the first holds.
-        added: id -> token; where a special token has the same text, that one's flags hold.
+        special: the special tokens; the first of two with the same text counts.
+        added: id -> token; a special token of the same text replaces its flags.
 
     Raises:
-        InputError: if a token was added with an id that is not its own.
+        InputError: if an added token's id contradicts the vocabulary.
     """
     by_content = {token.content: token for token in reversed(special)}
     pieces = {i: piece for piece, i in vocab.items()}

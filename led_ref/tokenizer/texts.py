@@ -1,16 +1,16 @@
-"""The tokenizer's door: what comes in is one text or many, alone or in pairs, and each can be written as UTF-8.
+"""Validation of the tokenizer's input: one text or many, alone or in pairs, each valid in UTF-8.
 
     >>> as_pairs(["a", "b"], ["c", "d"])
     ([('a', 'c'), ('b', 'd')], True)
 
-What this does not do: it changes no text. What cannot be used is refused, with its place and the remedy.
+No text is changed. Errors name the position of an invalid text and the remedy.
 """
 
 from led_ref.errors import InputError
 
 
 def as_pairs(text: object, text_pair: object) -> tuple[list[tuple[str, ...]], bool]:
-    """One text or many, alone or in pairs, as a list of (A,) or (A, B), and whether they came as a list."""
+    """The texts as a list of (A,) or (A, B), and whether the input was a list."""
     is_batch = isinstance(text, list | tuple)
     firsts = list(text) if isinstance(text, list | tuple) else [text]
     if not firsts:
@@ -31,7 +31,7 @@ def as_pairs(text: object, text_pair: object) -> tuple[list[tuple[str, ...]], bo
 
 
 def _checked_text(text: object, i: int, name: str, is_batch: bool) -> str:
-    """The text itself, if it is one that can be written as UTF-8."""
+    """The text; InputError if it is no str or not valid in UTF-8."""
     place = f"{name}[{i}]" if is_batch else name
     if not isinstance(text, str):
         raise InputError(
@@ -43,7 +43,7 @@ def _checked_text(text: object, i: int, name: str, is_batch: bool) -> str:
     except UnicodeEncodeError as error:
         raise InputError(
             f"{place} holds the lone surrogate U+{ord(text[error.start]):04X} at position {error.start}, which is no "
-            "character and has no UTF-8. Read the file with errors='replace', or drop such characters with "
+            "character and not valid in UTF-8. Read the file with errors='replace', or drop such characters with "
             "text.encode('utf-8', 'ignore').decode('utf-8')."
         ) from error
     return text

@@ -1,4 +1,4 @@
-"""LEDTokenizer: texts to what the model reads, and back. Names and results are those of transformers' LEDTokenizer.
+"""LEDTokenizer: texts to the model's inputs, and ids to text, with the names and results of transformers' LEDTokenizer.
 
     >>> from led_ref.tokenizer.bpe import BYTE_TO_CHARACTER
     >>> vocab = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3}
@@ -12,18 +12,18 @@
     >>> tokenizer.batch_decode(batch.input_ids, skip_special_tokens=True)
     ['hi', 'hi!']
 
-A text A becomes `<s> A </s>`, a pair A, B becomes `<s> A </s></s> B </s>`. Special tokens that stand in the text itself
-are found there and mean the same; `<|endoftext|>` and madeupword0000 are ordinary text, as in every LED.
+A text A becomes `<s> A </s>`, a pair A, B becomes `<s> A </s></s> B </s>`. Special tokens in the text have the same ids;
+`<|endoftext|>` and madeupword0000 are ordinary text, as in every LED.
 
-Where this differs from transformers 5.23, on purpose (tests/peer/test_tokenizer_peer.py pins each):
-    - max_length alone is refused (there: cuts, with a warning); a row longer than the max_length to pad to is, too;
-    - only_first and only_second never touch the other text (there: both are emptied where max_length is 4);
+Intended differences from transformers 5.23 (tests/peer/test_tokenizer_peer.py tests each):
+    - max_length alone is refused (there: cuts, with a warning); so is a row longer than the max_length to pad to;
+    - only_first and only_second never change the other text (there: both are emptied if max_length is 4);
     - an empty text_pair is a pair, for one text as for many (there: for many only);
-    - `tokenize` gives `<mask>`, the vocabulary's name (there: the matched text, with the space that it took);
-    - without special_tokens_map.json `<mask>` still takes the space before it, as it did in training (there: not);
-    - `pad` knows global_attention_mask (there: left as it is), and ids that do not exist are refused (there: dropped).
+    - `tokenize` gives `<mask>`, the vocabulary's name (there: the matched text with its space);
+    - without special_tokens_map.json `<mask>` still includes the space before it, as in training (there: not);
+    - `pad` pads global_attention_mask (there: unchanged), and unknown ids are refused (there: dropped).
 
-What this does not do: it learns no vocabulary, and it adds no space before a text (`add_prefix_space`), nor tensors.
+Not supported: training a vocabulary, a space before a text (`add_prefix_space`), and tensors as results.
 """
 
 import operator
@@ -45,7 +45,7 @@ _MASK = AddedToken("<mask>", lstrip=True, normalized=False, special=True)
 
 
 class LEDTokenizer(SpecialTokens):
-    """LED's tokenizer. Most often made by `LEDTokenizer.from_pretrained(folder)`; it does not change afterwards.
+    """LED's tokenizer, usually from `LEDTokenizer.from_pretrained(folder)`; immutable.
 
     Args:
         vocab: piece -> id.
@@ -54,19 +54,19 @@ class LEDTokenizer(SpecialTokens):
         eos_token: `</s>`.
         sep_token: ends each text.
         cls_token: begins the first text.
-        unk_token: stands for tokens that `convert_tokens_to_ids` does not know.
-        pad_token: fills up a batch.
-        mask_token: takes the space before it unless given as a plain text.
-        added_tokens: id -> token, for tokens that are matched in raw text beside the named ones.
-        extra_special_tokens: more special tokens; those that the vocabulary lacks are numbered on from its end.
-        model_max_length: the length that truncation=True cuts to when max_length is not given.
-        padding_side: where rows are filled up, "right" or "left".
-        truncation_side: where texts are cut, "right" or "left".
-        engine: "python", the readable one, or "rust", the `tokenizers` library. They give the same.
+        unk_token: replaces tokens that `convert_tokens_to_ids` does not know.
+        pad_token: pads a batch.
+        mask_token: includes the space before it unless it is a str.
+        added_tokens: id -> token, for further tokens that are matched in raw text.
+        extra_special_tokens: further special tokens; those outside the vocabulary get the ids after it.
+        model_max_length: the default of max_length.
+        padding_side: the side of the padding, "right" or "left".
+        truncation_side: the side where texts are cut, "right" or "left".
+        engine: "python", the readable one, or "rust", the `tokenizers` library, with the same results.
 
     Raises:
-        CheckpointError: for a vocabulary or merges that cannot be.
-        InputError: for an engine or a side that does not exist.
+        CheckpointError: for an invalid vocabulary or invalid merges.
+        InputError: for an unknown engine or side.
     """
 
     def __init__(
@@ -111,8 +111,8 @@ class LEDTokenizer(SpecialTokens):
         """Read the tokenizer of a folder: vocab.json, merges.txt and special_tokens_map.json, or tokenizer.json.
 
         Raises:
-            MissingFileError: if a file is not there; the message names it.
-            CheckpointError: if a file is damaged; the message names the place.
+            MissingFileError: naming a file that does not exist.
+            CheckpointError: naming the position in a damaged file.
         """
         return cls(**files.read_folder(folder), engine=engine)
 
@@ -134,28 +134,28 @@ class LEDTokenizer(SpecialTokens):
         return_special_tokens_mask: bool = False,
         return_offsets_mapping: bool = False,
     ) -> BatchEncoding:
-        """Encode one text, or many; or as many pairs.
+        """Encode one text or pair, or a list of them.
 
         Args:
             text: a text, or a list of texts.
             text_pair: the second text, or a list of as many second texts.
             add_special_tokens: whether to add `<s>` and `</s>`.
-            padding: False; True or "longest": fill up to the longest row; "max_length": to max_length.
+            padding: False; True or "longest": pad to the longest row; "max_length": to max_length.
             truncation: False; True or "longest_first": cut to max_length, the longer text of a pair first; "only_first",
-                "only_second": cut only that one.
-            max_length: most tokens of a row, special tokens included; model_max_length unless given.
-            pad_to_multiple_of: fill up further, to a multiple of this.
-            padding_side: another one than the tokenizer's.
+                "only_second": cut only this text.
+            max_length: maximum tokens of a row, special tokens included; model_max_length by default.
+            pad_to_multiple_of: pad further, to a multiple of this.
+            padding_side: "right" or "left"; None: the tokenizer's.
             return_attention_mask: return 1 for tokens and 0 for padding.
-            return_token_type_ids: return zeros, which is what LED's token types are.
-            return_special_tokens_mask: return 1 for what was added to the text: `<s>`, `</s>` and padding.
-            return_offsets_mapping: return (start, end) in characters of the text; (0, 0) for what was added.
+            return_token_type_ids: return zeros, LED's only token type.
+            return_special_tokens_mask: return 1 for the added tokens `<s>`, `</s>` and padding.
+            return_offsets_mapping: return (start, end) in characters of the text; (0, 0) for added tokens.
 
         Returns:
-            input_ids and what was asked for: lists for one text, lists of lists for a list of texts.
+            input_ids and the requested fields: lists for one text, lists of lists for a list of texts.
 
         Raises:
-            InputError: for what is no text, an empty batch, lone surrogates, or lengths that cannot be.
+            InputError: for an input that is no text, an empty batch, lone surrogates, or invalid lengths.
         """
         rules = length_rules(
             padding=padding,
@@ -180,22 +180,18 @@ class LEDTokenizer(SpecialTokens):
         return self._filled_up(rows, is_batch, rules, side)
 
     def encode(self, text: str, text_pair: str | None = None, **settings: Any) -> list[int]:
-        """The ids of one text or pair; the settings are those of a call.
-
-        Raises:
-            InputError: as a call does, and for a list of texts.
-        """
+        """The ids of one text or pair; settings and errors as in `__call__`, and InputError for a list of texts."""
         if not isinstance(text, str):
             raise InputError(f"encode takes one text, not a {type(text).__name__}. Call the tokenizer itself for many.")
         ids: list[int] = self(text, text_pair, **settings).input_ids
         return ids
 
     def tokenize(self, text: str, pair: str | None = None, add_special_tokens: bool = False) -> list[str]:
-        """The pieces of one text or pair as the vocabulary writes them, so that Ġ stands for a space."""
+        """The pieces of one text or pair in the vocabulary's spelling: Ġ is a space."""
         return self.convert_ids_to_tokens(self.encode(text, pair, add_special_tokens=add_special_tokens))
 
     def _row(self, texts: Sequence[str], rules: LengthRules, *, add_special_tokens: bool, with_offsets: bool) -> Row:
-        """One text or pair with all fields, cut but not filled up."""
+        """One text or pair with all fields, truncated but not padded."""
         if with_offsets:
             encoded = [self._engine.encode_with_offsets(text) for text in texts]
         else:
@@ -207,16 +203,13 @@ class LEDTokenizer(SpecialTokens):
             lengths[1] if is_pair else None,
             self.num_special_tokens_to_add(is_pair) if add_special_tokens else 0,
         )
-        ids = [cut(ids, length, self.truncation_side) for (ids, _), length in zip(encoded, kept, strict=False)]
-        offsets = [
-            cut(offsets, length, self.truncation_side) for (_, offsets), length in zip(encoded, kept, strict=False)
-        ]
+        side = self.truncation_side
+        ids = [cut(ids, length, side) for (ids, _), length in zip(encoded, kept, strict=False)]
+        offsets = [cut(offsets, length, side) for (_, offsets), length in zip(encoded, kept, strict=False)]
         if add_special_tokens:
             sequences = ids[0], ids[1] if is_pair else None
-            all_ids, is_added = (
-                self.build_inputs_with_special_tokens(*sequences),
-                self.get_special_tokens_mask(*sequences),
-            )
+            all_ids = self.build_inputs_with_special_tokens(*sequences)
+            is_added = self.get_special_tokens_mask(*sequences)
         else:
             all_ids = [*chain.from_iterable(ids)]
             is_added = [0] * len(all_ids)
@@ -240,18 +233,18 @@ class LEDTokenizer(SpecialTokens):
         padding_side: str | None = None,
         return_attention_mask: bool = True,
     ) -> BatchEncoding:
-        """Fill up encodings to one length: ids with the pad token, attention_mask with 0, global_attention_mask with -1.
+        """Pad encodings to one length: ids with the pad token, attention_mask with 0, global_attention_mask with -1.
 
         Args:
             encoded_inputs: one encoding (of a text, or of a batch), or a list of encodings of one text each.
-            padding: as in a call; by default to the longest row.
-            max_length: for padding="max_length"; model_max_length unless given.
-            pad_to_multiple_of: fill up further, to a multiple of this.
-            padding_side: another one than the tokenizer's.
-            return_attention_mask: make an attention_mask of ones for rows that have none, before they are filled up.
+            padding: as in `__call__`; by default to the longest row.
+            max_length: for padding="max_length"; model_max_length by default.
+            pad_to_multiple_of: as in `__call__`.
+            padding_side: as in `__call__`.
+            return_attention_mask: add an attention_mask of ones to rows without one, before the padding.
 
         Raises:
-            InputError: for an empty batch, fields that are not known or of unequal length, rows that are too long.
+            InputError: for an empty batch, unknown fields or fields of unequal length, rows that are too long.
         """
         rules = length_rules(
             padding=padding,
@@ -265,7 +258,7 @@ class LEDTokenizer(SpecialTokens):
         return self._filled_up(rows, is_batch, rules, check_side("padding_side", padding_side or self.padding_side))
 
     def _filled_up(self, rows: Sequence[Row], is_batch: bool, rules: LengthRules, side: str) -> BatchEncoding:
-        """The rows at one length, field by field; a lone row without the list around it."""
+        """The rows padded to one length, field by field; one row without the list around it."""
         length = rules.padded_length([len(row["input_ids"]) for row in rows])
         padded = [pad_row(row, length, pad_token_id=self.pad_token_id, side=side) for row in rows]
         return BatchEncoding({name: [row[name] for row in padded] for name in padded[0]} if is_batch else padded[0])
@@ -279,16 +272,15 @@ class LEDTokenizer(SpecialTokens):
         *,
         clean_up_tokenization_spaces: bool | None = None,
     ) -> str:
-        """The text of ids: all their bytes joined, then read as UTF-8, with � for what is none.
+        """The text of ids: all their bytes decoded as UTF-8, with � for invalid bytes.
 
         Args:
             token_ids: ids, or one id.
             skip_special_tokens: leave special tokens out.
-            clean_up_tokenization_spaces: has no effect, as in transformers 5, where a byte-level tokenizer never tidies
-                spaces: decoding gives back the text that was encoded.
+            clean_up_tokenization_spaces: has no effect, as in transformers 5: decoding gives back the encoded text.
 
         Raises:
-            InputError: for ids that the vocabulary does not have, or that are no whole numbers.
+            InputError: for ids outside the vocabulary, and for values that are no whole numbers.
         """
         return self._engine.decode(self._checked_ids(token_ids), skip_special_tokens=skip_special_tokens)
 
@@ -307,11 +299,7 @@ class LEDTokenizer(SpecialTokens):
     @overload
     def convert_ids_to_tokens(self, ids: Iterable[int], skip_special_tokens: bool = False) -> list[str]: ...
     def convert_ids_to_tokens(self, ids: int | Iterable[int], skip_special_tokens: bool = False) -> str | list[str]:
-        """The piece of an id, or the pieces of ids, as the vocabulary writes them.
-
-        Raises:
-            InputError: for ids that the vocabulary does not have, or that are no whole numbers.
-        """
+        """The piece of an id, or the pieces of ids, in the vocabulary's spelling; errors as in `decode`."""
         checked = self._checked_ids(ids)
         if not isinstance(ids, Iterable):
             return self._piece_of[checked[0]]
@@ -323,25 +311,25 @@ class LEDTokenizer(SpecialTokens):
     @overload
     def convert_tokens_to_ids(self, tokens: list[str]) -> list[int]: ...
     def convert_tokens_to_ids(self, tokens: str | list[str]) -> int | list[int]:
-        """The id of a piece, or the ids of pieces, as the vocabulary writes them; what it does not have is unk."""
+        """The id of a piece, or the ids of pieces, in the vocabulary's spelling; unk for unknown pieces."""
         if isinstance(tokens, str):
             return self._id_of.get(tokens, self.unk_token_id)
         return [self._id_of.get(token, self.unk_token_id) for token in tokens]
 
     def convert_tokens_to_string(self, tokens: Iterable[str]) -> str:
-        """The text that pieces stand for."""
+        """The text of pieces."""
         return b"".join(map(from_printable, tokens)).decode("utf-8", errors="replace")
 
     def _checked_ids(self, ids: int | Iterable[int]) -> list[int]:
-        """Ids as whole numbers that the vocabulary has."""
+        """The ids as a list of int, after a check that the vocabulary has them."""
         checked = []
         for place, value in enumerate(ids if isinstance(ids, Iterable) else [ids]):
             try:
                 i = operator.index(value)
             except TypeError as error:
                 raise InputError(
-                    f"Position {place} holds {value!r}, a {type(value).__name__}, where an id, a whole number, belongs. "
-                    "For rows of ids use batch_decode; ids that became floats are to be cast back."
+                    f"Position {place} holds {value!r}, a {type(value).__name__}, not an id, a whole number. "
+                    "For rows of ids use batch_decode; cast floats back to integers."
                 ) from error
             if i not in self._piece_of:
                 raise InputError(
@@ -355,12 +343,12 @@ class LEDTokenizer(SpecialTokens):
     # ---- the vocabulary -----------------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
-        """How many ids there are, added tokens included."""
+        """The number of ids, added tokens included."""
         return len(self._piece_of)
 
     @property
     def vocab_size(self) -> int:
-        """How many ids the vocabulary has, without the tokens that were added to it."""
+        """The number of ids, without added tokens."""
         return len(self._vocab)
 
     def get_vocab(self) -> dict[str, int]:
@@ -368,12 +356,12 @@ class LEDTokenizer(SpecialTokens):
         return dict(self._id_of)
 
     def save_vocabulary(self, save_directory: str | Path, filename_prefix: str | None = None) -> tuple[str, str]:
-        """Write vocab.json and merges.txt into a folder, which is made if needed. Returns their paths."""
+        """Write vocab.json and merges.txt into a folder, created if needed. Returns their paths."""
         vocab, merges = files.write_vocabulary(Path(save_directory), self._vocab, self._ranks, filename_prefix or "")
         return str(vocab), str(merges)
 
     def save_pretrained(self, save_directory: str | Path) -> tuple[str, ...]:
-        """Write all that `from_pretrained` reads, ours or transformers': the vocabulary, the specials and the settings."""
+        """Write the files for `from_pretrained`, ours or transformers': vocabulary, special tokens and settings."""
         config: dict[str, Any] = {"tokenizer_class": "LEDTokenizer", **self.special_tokens_map}
         config["extra_special_tokens"] = [
             token.content for token in self._added if token.special and token not in self._named.values()

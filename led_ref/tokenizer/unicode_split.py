@@ -1,21 +1,21 @@
-r"""Cut a text into words, as GPT-2 does: BPE then works inside each word and never merges across two of them.
+r"""Pre-tokenization: split a text into words, as GPT-2 does. BPE merges inside a word, never across two.
 
     >>> split("It's  3 o'clock, 寿司!")
     ['It', "'s", ' ', ' 3', ' o', "'", 'clock', ',', ' 寿司', '!']
 
-A word is what this pattern takes, from left to right (GPT-2's, Radford et al. 2019, in its published code):
+A word is a match of this pattern, from left to right (from the published code of GPT-2, Radford et al. 2019):
 
     's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
 
 that is: an English contraction; letters, numbers or other signs, each with at most one space before them; or white
-space. `\s+(?!\S)` takes all of a white space but its last character if a word follows, so that this last one, if it is a
-space, goes to the word: above, the first of two spaces stands alone and the second belongs to ' 3'.
+space. Before a word, `\s+(?!\S)` matches white space without its last character. If that last one is a space, it belongs to
+the word: above, the first of two spaces is a word and the second belongs to ' 3'.
 
-Python's `re` knows no `\p{L}`, and its `\s` takes U+001C...U+001F for white space, which Unicode does not. So the
-classes are written out, from the table in unicode_ranges.py. Nothing is lost: the words joined are the text.
+Python's `re` has no `\p{L}`, and its `\s` matches U+001C...U+001F, which are no white space in Unicode. So the classes are
+written out, from the table in unicode_ranges.py. The concatenation of the words is the text.
 
-What this does not do: it does not normalise (é as one code point and as e + accent stay two different texts), and it
-knows no words of languages that write none; a Chinese sentence is one word up to its next punctuation mark.
+There is no normalization (é as one code point and as e + accent are two different texts), and no segmentation of languages
+without spaces: a Chinese sentence is one word up to its next punctuation mark.
 """
 
 import re
@@ -39,7 +39,7 @@ def character_class(ranges: str) -> str:
 
 _L, _N, _S = character_class(LETTERS), character_class(NUMBERS), character_class(WHITE_SPACE)
 
-# `(?![^S])` is the pattern's `(?!\S)`: no character that is not white space comes next.
+# `(?![^S])` is the pattern's `(?!\S)`: the next character is white space, or the text ends.
 WORD = re.compile(f"'(?:[stmd]|re|ve|ll)| ?[{_L}]+| ?[{_N}]+| ?[^{_S}{_L}{_N}]+|[{_S}]+(?![^{_S}])|[{_S}]+")
 
 # The 25 white-space characters themselves; `str.isspace` counts four more.

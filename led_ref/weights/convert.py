@@ -1,17 +1,17 @@
-"""Any checkpoint that load.py accepts becomes one model.safetensors, written as transformers 5 writes it.
+"""Convert any checkpoint that load.py accepts to one model.safetensors, in the form of transformers 5.
 
     convert("led-base-16384", "led-base-half", dtype="float16")
 
                         source                                  destination
     weights             pytorch_model.bin, shards, float64,     model.safetensors, float16: `led.shared.weight` once,
-                        allenai/longformer's names, ...         lm_head.weight only where it is another table
-                        with quantize="nf4": matrices as in quantized.py
-    config.json         allenai's attention_window is R         transformers' is 2R; `dtype` says what the weights are
+                        allenai/longformer's names, ...         lm_head.weight only if it is another table;
+                                                                quantize="nf4": codes (quantization/file_format.py)
+    config.json         allenai's attention_window is R         transformers' is 2R; `dtype` is that of the weights
     everything else     generation_config.json, tokenizer       the same bytes
 
-It is all or nothing, and what was written is read back and compared: new_folder.py does that.
+write_folder.py writes all files or none, and compares them with the tensors.
 
-This file changes no number but by rounding it to the dtype asked for. It makes no LED out of another model; from_bart.py does.
+A conversion changes numbers only by rounding to `dtype` or to codes. from_bart.py converts a BART.
 """
 
 import math
@@ -28,26 +28,26 @@ from led_ref.weights.load import finite_array
 from led_ref.weights.quantization.file_format import QuantizedTensor, quantizable, tensor_of
 from led_ref.weights.quantization.rounding import check_kind
 from led_ref.weights.quantization.rounding import quantized as rounded
-from led_ref.weights.stored_tensor import StoredTensor, narrow
-from led_ref.weights.write_folder import DTYPE_NAMES, check_destination, config_to_write, lay_out, write_folder
+from led_ref.weights.stored_tensor import DTYPE_NAMES, StoredTensor, narrow
+from led_ref.weights.write_folder import check_destination, config_to_write, lay_out, write_folder
 
-# The dtypes that can be asked for, and safetensors' names of them.
-_STORED_NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+# The dtypes of the argument, and safetensors' names of them.
+_STORED_NAMES = {DTYPE_NAMES[name]: name for name in ("F32", "F16", "BF16")}
 
 
 @dataclass(frozen=True)
 class ConversionReport:
-    """What a conversion read and wrote.
+    """The files and sizes of a conversion.
 
     Args:
-        source: the files that were read.
-        destination: the file of weights that was written.
-        tensors: how many tensors it holds, each compared with its source.
-        parameters: how many numbers those are.
-        dtypes: the dtypes in it, such as ("float16",).
+        source: the weight files that were read.
+        destination: the weight file that was written.
+        tensors: the number of its tensors.
+        parameters: the number of its numbers, without final_logits_bias.
+        dtypes: its dtypes, such as ("float16",).
         bytes_read: size of the source's weights.
         bytes_written: size of the destination's.
-        copied: names of the other files that were taken over.
+        copied: names of the other files that were copied.
     """
 
     source: tuple[Path, ...]
@@ -69,22 +69,22 @@ def convert(
     overwrite: bool = False,
     notice: Notice | None = None,
 ) -> ConversionReport:
-    """Write a folder's checkpoint anew as model.safetensors with its config.json, and verify what was written.
+    """Write a folder's checkpoint as model.safetensors with its config.json, read back and compared.
 
     Args:
         source_folder: config.json and weights in any accepted form.
-        destination_folder: made if it is not there. It may be the source itself, which then gets model.safetensors too.
-        dtype: "float32", "float16" or "bfloat16"; None: each tensor keeps its own. Matrices that are quantized in the source
-            become floats of that dtype again.
-        quantize: round the linear maps' matrices to "int8", "nf4" or "nf4-double"; dtype is for the others then.
-        overwrite: whether weights that are already in the destination may be replaced.
-        notice: is told in a sentence what a person may want to know.
+        destination_folder: created if needed; it can be the source, which then gets model.safetensors, too.
+        dtype: "float32", "float16" or "bfloat16"; None: each tensor keeps its own. Quantized matrices of the source become
+            floats of this dtype.
+        quantize: round the matrices of linear maps to "int8", "nf4" or "nf4-double"; `dtype` is for the other tensors.
+        overwrite: allow to replace weights in the destination.
+        notice: see read_tensors.
 
     Raises:
-        MissingFileError: if the source lacks a file, or the destination's parent folder is not there.
-        InputError: if `dtype` or `quantize` is unknown, the source is quantized otherwise already, the destination has
-            weights already, or a finite number is too large for `dtype`.
-        CheckpointError: if the source is not a whole LED, or reading back gives another number than was written.
+        MissingFileError: if the source lacks a file, or the destination's parent does not exist.
+        InputError: if `dtype` or `quantize` is unknown, the source has another quantization, the destination has weights
+            already, or a finite number is too large for `dtype`.
+        CheckpointError: if the source is not a whole LED, or the written file cannot be read back unchanged.
     """
     source, destination = Path(source_folder), Path(destination_folder).resolve()
     check_destination(destination, overwrite=overwrite)
@@ -104,25 +104,23 @@ def write_converted(
     quantize: str | None = None,
     others: Callable[[Path], object] = lambda new: None,
 ) -> ConversionReport:
-    """Write an LED whose tensors came from a source's files, and copy the other files.
+    """Write an LED from a source's tensors, and copy the source's generation_config.json and tokenizer files.
+
+    Arguments and errors as in `convert`, and:
 
     Args:
-        source: where generation_config.json and the tokenizer's files are taken from, and the weights were.
-        tensors: an LED's, in any of the spellings that load.py knows.
-        config: of that LED.
-        destination: a folder that `check_destination` has let pass.
+        source: the folder of the tensors and of the files to copy.
+        tensors: an LED's, in any spelling that load.py accepts.
+        config: the LED's configuration.
+        destination: a folder that `check_destination` accepted.
         dtype: as in `convert`.
-        architecture: the class that config.json shall name; None: the one that it names.
+        architecture: the class for config.json; None keeps its class.
         quantize: as in `convert`.
-        others: changes what was copied, in the folder that it is given.
-
-    Raises:
-        InputError: if `dtype` or `quantize` is unknown, or a finite number is too large for `dtype`.
-        CheckpointError: if the tensors are not a whole LED, or reading back gives another number than was written.
+        others: called with the new folder after the copying; may change the copied files.
     """
     if dtype is not None and dtype not in _STORED_NAMES:
         raise InputError(
-            f"dtype is {dtype!r}; choose one of {', '.join(_STORED_NAMES)}, or none to keep each tensor's own."
+            f"dtype is {dtype!r}; choose one of {', '.join(_STORED_NAMES)}, or None to keep each tensor's own."
         )
     check_kind(quantize)
     files = find_weights(source)
@@ -153,28 +151,21 @@ def write_converted(
 
 
 def _as_dtype(key: str, tensor: StoredTensor, dtype: str | None) -> StoredTensor:
-    """The tensor rounded to a dtype, or widened to it.
-
-    Raises:
-        InputError: if one of its finite numbers is too large for that, naming the tensor.
-    """
+    """The tensor rounded or widened to a dtype; InputError if a finite number is too large for it."""
     if dtype is None or tensor.dtype == _STORED_NAMES[dtype]:
         return tensor
-    numbers = tensor.to_numpy("float64" if tensor.dtype == "F64" else "float32")  # exact; so it is rounded just once
+    numbers = tensor.to_numpy(
+        "float64" if tensor.dtype == "F64" else "float32"
+    )  # exact, so that it is rounded only once
     return StoredTensor(_STORED_NAMES[dtype], narrow(numbers, _STORED_NAMES[dtype], name=key))
 
 
-def _quantized(key: str, tensor: StoredTensor, kind: str) -> StoredTensor:
-    """A matrix rounded to codes.
-
-    Raises:
-        InputError: if it is quantized otherwise already.
-        CheckpointError: if it holds a number that is not finite.
-    """
+def _quantized(key: str, tensor: StoredTensor, scheme: str) -> StoredTensor:
+    """A matrix rounded to codes; InputError if it has another quantization, CheckpointError if not all are finite."""
     if isinstance(tensor, QuantizedTensor):
-        if tensor.dtype == kind:
+        if tensor.dtype == scheme:
             return tensor
         raise InputError(
-            f"{key} is {tensor.dtype} already. Quantize a checkpoint of floats: to round twice costs accuracy."
+            f"{key} is {tensor.dtype} already. Quantize a checkpoint of floats: rounding twice costs accuracy."
         )
-    return tensor_of(rounded(finite_array(key, tensor, "float32"), kind))
+    return tensor_of(rounded(finite_array(key, tensor, "float32"), scheme))

@@ -1,27 +1,24 @@
-"""Which files of a folder hold the weights, and every tensor in them by its name as it stands there.
+"""Find a folder's weight files, and map every tensor in them by its name in the file.
 
-A model's folder holds config.json and, in the order in which they are looked for:
+A model's folder holds config.json and the first that exists of:
 
     model.safetensors                   all weights in one file
-    model.safetensors.index.json        which of several files (shards) holds which tensor
-    pytorch_model.bin                   the same, written by torch.save; what Ai2 published
+    model.safetensors.index.json        the shard (one of several files) of each tensor
+    pytorch_model.bin                   the same, written by torch.save; Ai2's published format
     pytorch_model.bin.index.json
 
-An index is a JSON object such as {"weight_map": {"led.shared.weight": "model-00001-of-00002.safetensors", ...}}. It
-comes from outside, so it is believed in nothing: a shard must be a plain file name in the same folder, and hold exactly
-the tensors that the index says it holds.
+An index is a JSON object such as {"weight_map": {"led.shared.weight": "model-00001-of-00002.safetensors", ...}}. It is
+untrusted: a shard must be a plain file name in the same folder, and hold exactly the tensors of its entries.
 
-This file gives names no meaning (keys.py does) and does not check that they make an LED (load.py does). Nothing here
-reads a tensor's numbers: the files are mapped into memory.
+load.py compares the tensors with the table of an LED (keys.py). This file reads no numbers: the files are mapped.
 """
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from led_ref.errors import CheckpointError, MissingFileError
+from led_ref.json_file import read_json_object
 from led_ref.weights.safetensors_file import read_safetensors
 from led_ref.weights.stored_tensor import StoredTensor
 from led_ref.weights.torch_files.torch_bin import read_torch_bin
@@ -34,7 +31,7 @@ TORCH_BIN = "pytorch_model.bin"
 TORCH_BIN_INDEX = "pytorch_model.bin.index.json"
 WEIGHT_FILES = (SAFETENSORS, SAFETENSORS_INDEX, TORCH_BIN, TORCH_BIN_INDEX)
 
-# Files that belong to a model beside its weights; all but config.json may be absent.
+# The other files of a model; all but config.json are optional.
 CONFIG = "config.json"
 GENERATION_CONFIG = "generation_config.json"
 TOKENIZER_FILES = (
@@ -60,9 +57,9 @@ class WeightFiles:
     """The files that hold a model's weights.
 
     Args:
-        paths: the file itself, or all shards in the order of their names.
-        weight_map: tensor name -> shard's file name, where there is an index.
-        index: the index, if there is one.
+        paths: the file, or all shards in the order of their names.
+        weight_map: tensor name -> shard's file name; None without an index.
+        index: the index file; None without one.
     """
 
     paths: tuple[Path, ...]
@@ -76,11 +73,11 @@ class WeightFiles:
 
 
 def find_weights(folder: str | Path) -> WeightFiles:
-    """The files of a folder that hold its weights; safetensors before .bin, one file before shards.
+    """The weight files of a folder: safetensors before .bin, one file before shards.
 
     Raises:
-        MissingFileError: if there is no such folder, no weights in it, or a shard is not there.
-        CheckpointError: for an index that is damaged or leads out of the folder.
+        MissingFileError: if the folder, its weights or a shard do not exist.
+        CheckpointError: for an index that is damaged or names a file outside the folder.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -96,7 +93,7 @@ def find_weights(folder: str | Path) -> WeightFiles:
     missing = [shard.name for shard in shards if not shard.is_file()]
     if missing:
         raise MissingFileError(
-            f"{found} names {len(shards)} shards, of which {len(missing)} are not there: {shorten(missing)}. "
+            f"{found} names {len(shards)} shards, of which {len(missing)} do not exist: {shorten(missing)}. "
             "Put them beside the index."
         )
     return WeightFiles(shards, weight_map, found)
@@ -106,19 +103,16 @@ def read_index(path: Path) -> dict[str, str]:
     """The checked `weight_map` of an index: tensor name -> file name of a shard in the same folder.
 
     Raises:
-        CheckpointError: if it is no such index, lists a tensor twice, or names a shard by more than a plain file name.
+        CheckpointError: if it is no index, repeats a tensor, or names a shard by more than a plain file name.
     """
     suffix = ".bin" if path.name == TORCH_BIN_INDEX else ".safetensors"
     again = "Fetch the index again."
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_object_without_repeats)
-    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, nested without end, or a name twice
-        raise CheckpointError(f"{path} is not a usable index ({error}). {again}") from error
-    weight_map = values.get("weight_map") if isinstance(values, dict) else None
+    values = read_json_object(path, error_class=CheckpointError, remedy=again, unique_names=True)
+    weight_map = values.get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{path} has no 'weight_map' of tensor names to file names. {again}")
     for name, shard in weight_map.items():
-        # A shard may not lead elsewhere: no separator of any system, no drive, no hidden file, no control character.
+        # No path to another folder: no separator of any system, no drive, no hidden file, no control character.
         plain = isinstance(shard, str) and shard.isprintable() and not set(shard) & set("/\\:") and shard[:1] != "."
         if not plain or not shard.endswith(suffix):
             raise CheckpointError(
@@ -129,20 +123,20 @@ def read_index(path: Path) -> dict[str, str]:
 
 
 def read_tensors(folder: str | Path, *, notice: Notice | None = None) -> dict[str, StoredTensor]:
-    """Every tensor of a folder's weights, by its name in the file, mapped and not yet read.
+    """Every tensor of a folder's weights, by its name in the file; mapped, not read.
 
     Args:
         folder: the model's folder.
-        notice: is told, in a sentence, when weights come from a .bin.
+        notice: called with a sentence for the user if the weights come from a .bin.
 
     Raises:
-        MissingFileError: if there are no weights, or a shard is not there.
-        CheckpointError: for a damaged or hostile file, and for an index that its shards contradict.
+        MissingFileError: if the weights or a shard do not exist.
+        CheckpointError: for a damaged or hostile file, and for an index that contradicts its shards.
     """
     files = find_weights(folder)
     if files.are_torch and notice is not None:
         notice(
-            f"Reading {files.paths[0].name}: there is no {SAFETENSORS} here. "
+            f"Reading {files.paths[0].name}: the folder has no {SAFETENSORS}. "
             "`led-ref convert` writes one, which loads faster."
         )
     read = read_torch_bin if files.are_torch else read_safetensors
@@ -163,17 +157,7 @@ def read_tensors(folder: str | Path, *, notice: Notice | None = None) -> dict[st
 
 
 def shorten(names: Iterable[str], shown: int = _NAMES_SHOWN) -> str:
-    """The first few of many names, and how many more there are: "a, b, c and 12 more"."""
+    """The first few of many names, and the number of the others: "a, b, c and 12 more"."""
     names = list(names)
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
     return ", ".join(names[:shown]) + more
-
-
-def _object_without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """JSON allows a name twice and Python keeps the last; in an index that would hide a tensor."""
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        raise ValueError(f"it lists twice: {shorten(twice)}")
-    return values

@@ -1,31 +1,31 @@
-r"""A BART becomes an LED, as Ai2 made theirs before they trained it: nothing is drawn at random, so it can read at once.
+r"""Convert a BART to an LED, as Ai2 did before they trained it. No weight is random.
 
     convert_bart("bart-base", "my-led", max_positions=16384, attention_window=1024)
 
 LED is BART with another attention in the encoder (paper, section 7; allenai/longformer, convert_bart_to_
-longformerencoderdecoder.py). Where the two have the same thing, it is taken over; what BART lacks is copied from what is
-nearest:
+longformerencoderdecoder.py). The LED takes all weights that the two have in common; the others are copies:
 
-    encoder's attention     the local projections are BART's own; the global ones begin as copies of them
-    encoder's positions     BART's 1,024 again and again, 16 times for 16,384: neighbours keep their distance, which is what
-                            BART's heads have learnt to look at. Only where a copy ends does the distance jump
-    decoder's positions     BART's own, as many as it has
-    both tables             without BART's first two rows, which stand for padding and which no position uses
+    encoder's attention     the local projections are BART's; the global projections begin as copies of them
+    encoder's positions     BART's 1,024 positions repeated, 16 times for 16,384: neighbours keep their distance, which
+                            BART's heads have learnt. Only at the end of a copy the distance jumps
+    decoder's positions     BART's
+    both position tables    without BART's first two rows, which are for padding and which no position uses
 
-So on a document that BART could read, with a window that reaches over all of it and no global token, the LED computes what
-the BART did. Three positions tiled to seven, BART's two extra rows in front:
+So on a document of BART's length, with a window over all of it and no global token, the LED computes the same as the BART.
+Three positions tiled to seven, after BART's two extra rows:
 
     >>> import numpy as np
     >>> tiled_positions(StoredTensor("F32", np.array([[8], [9], [0], [1], [2]], np.float32)), 7).data.ravel().tolist()
     [0.0, 1.0, 2.0, 0.0, 1.0, 2.0, 0.0]
 
-An LED made so has not been trained to look far. It is where fine-tuning on long documents begins.
+Such an LED has not been trained on long documents. Fine-tuning on them begins with it.
 """
 
 import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ from led_ref.weights.load import complain
 from led_ref.weights.stored_tensor import StoredTensor
 from led_ref.weights.write_folder import check_destination
 
-# LED's module <- BART's, both under `encoder.layers.i.self_attn.`. All other names are the same behind `led.` and `model.`.
+# LED's module <- BART's, both under `encoder.layers.i.self_attn.`. All other names are the same after `led.` and `model.`.
 _TABLE = """
 longformer_self_attn.query          q_proj
 longformer_self_attn.key            k_proj
@@ -55,15 +55,15 @@ output                              out_proj
 _MODULES = dict(line.split() for line in _TABLE.strip().splitlines())
 _ENCODER_ATTENTION = re.compile(r"(model\.encoder\.layers\.\d+\.self_attn)\.(.+)\.(weight|bias)")
 
-BART_POSITIONS = 1024  # where config.json does not say it
+BART_POSITIONS = 1024  # the default of config.json
 EXTRA_ROWS = 2  # of BART's position tables
-# Written by the program that BART was trained with; a number of a version, no weight.
+# Version numbers of BART's training program, no weights.
 _NO_WEIGHTS = {"model.encoder.version", "model.decoder.version"}
 TOKENIZER_CONFIG = "tokenizer_config.json"
 
 
 def bart_key(key: str) -> str:
-    """BART's name for the tensor that an LED's begins with.
+    """BART's name for the source of an LED's tensor.
 
     Example:
         >>> bart_key("led.encoder.layers.3.self_attn.longformer_self_attn.key_global.bias")
@@ -87,27 +87,28 @@ def convert_bart(
     overwrite: bool = False,
     notice: Notice | None = None,
 ) -> ConversionReport:
-    """Write the LED that a folder's BART becomes: weights, config.json, and the tokenizer with its new length.
+    """Convert a folder's BART to an LED: weights, config.json, and the tokenizer with its new length.
+
+    Arguments and errors as in `convert`, and:
 
     Args:
-        source_folder: config.json and weights of a BART, in any format of folder.py.
-        destination_folder: made if it is not there.
-        max_positions: most source tokens of the LED; at least as many as BART reads. If it is not a multiple of that, the
-            last copy of the positions is cut.
+        source_folder: config.json and weights of a BART, in any format of find_files.py.
+        destination_folder: created if needed.
+        max_positions: the LED's maximum source length, at least BART's. If it is no multiple of BART's, the last copy of
+            the positions is cut.
         attention_window: the total width 2R of the window, even: for all layers, or one number for each.
-        dtype: "float32", "float16" or "bfloat16"; None: each tensor keeps its own.
-        quantize: round the matrices, as in `convert`.
-        overwrite: whether weights that are already in the destination may be replaced.
-        notice: is told in a sentence what a person may want to know.
+        dtype: as in `convert`.
+        quantize: as in `convert`.
+        overwrite: as in `convert`.
+        notice: as in `convert`.
 
     Returns:
-        What was read and written. `parameters` counts the LED's, copies included.
+        The files and sizes. `parameters` counts the LED's, copies included.
 
     Raises:
-        MissingFileError: if the source lacks a file, or the destination's parent folder is not there.
-        ConfigError: if config.json is not that of a BART, or of one that is built in a way LED is not.
-        CheckpointError: if the weights are not exactly those of that BART.
-        InputError: if the destination has weights already, or `max_positions` or `dtype` cannot be.
+        ConfigError: if config.json is not a BART's, or of a variant that LED does not have.
+        CheckpointError: if the weights are not exactly those of this BART.
+        InputError: if `max_positions` is too small.
     """
     source, destination = Path(source_folder), Path(destination_folder).resolve()
     check_destination(destination, overwrite=overwrite)
@@ -117,9 +118,6 @@ def convert_bart(
     head = next((HEADS[name] for key in tensors if (name := key.split(".")[0]) in HEADS), None)
     architecture = head or "LEDForConditionalGeneration"
 
-    def lengthen(new: Path) -> None:
-        _set_tokenizer_length(new, max_positions)
-
     return write_converted(
         source,
         tensors,
@@ -128,24 +126,24 @@ def convert_bart(
         dtype=dtype,
         quantize=quantize,
         architecture=architecture,
-        others=lengthen,
+        others=partial(_set_tokenizer_length, length=max_positions),
     )
 
 
 def led_config(
     values: Mapping[str, Any], place: str, max_positions: int, attention_window: int | Sequence[int]
 ) -> LEDConfig:
-    """The configuration of the LED that a BART becomes.
+    """The LED's configuration from BART's.
 
     Args:
-        values: what BART's config.json says.
-        place: the file, to name it in errors.
-        max_positions: of the encoder.
-        attention_window: the total width, for all layers or for each.
+        values: BART's config.json.
+        place: its path, for errors.
+        max_positions: as in `convert_bart`.
+        attention_window: as in `convert_bart`.
 
     Raises:
-        ConfigError: if it is not a BART's that can become an LED, or the window cannot be.
-        InputError: if `max_positions` is less than BART has.
+        ConfigError: if it is not a BART's that LED's layers can compute, or the window is invalid.
+        InputError: if `max_positions` is smaller than BART's.
     """
     values = dict(values)
     model_type = values.pop("model_type", None)
@@ -157,15 +155,15 @@ def led_config(
     for name, released in BART_RELEASED.items():
         if (found := values.pop(name, released[0])) not in released:
             raise ConfigError(
-                f"{place}: {name} is {found!r}; LED's layers are those of a BART with {released[0]!r}, and would compute "
-                "something else with these weights. Name a BART that was built so, such as facebook/bart-base."
+                f"{place}: {name} is {found!r}; LED's layers are those of a BART with {released[0]!r}, and would not "
+                "compute the same with these weights. Name a BART of this variant, such as facebook/bart-base."
             )
     own = values.pop("max_position_embeddings", BART_POSITIONS)
     if not isinstance(max_positions, int) or not isinstance(own, int) or max_positions < own:
         raise InputError(
-            f"max_positions is {max_positions!r}; this BART reads {own} tokens, and its LED at least as many."
+            f"max_positions is {max_positions!r}; this BART reads {own} tokens, and its LED must read as many or more."
         )
-    values.pop("extra_pos_embeddings", None)  # the two rows, which LED does not have
+    values.pop("extra_pos_embeddings", None)  # the two extra rows
     window = attention_window if isinstance(attention_window, int) else list(attention_window)
     sizes = {"max_encoder_position_embeddings": max_positions, "max_decoder_position_embeddings": own}
     try:
@@ -178,20 +176,20 @@ def led_config(
 
 
 def led_tensors(tensors: Mapping[str, StoredTensor], config: LEDConfig) -> dict[str, StoredTensor]:
-    """An LED's tensors from a BART's, every one of which must be used.
+    """An LED's tensors from a BART's; every tensor must be used.
 
     Args:
         tensors: by their names in BART's file, with or without `model.`.
-        config: of the LED (`led_config`).
+        config: the LED's (`led_config`).
 
     Raises:
-        CheckpointError: listing all that is missing, left over or of another shape.
+        CheckpointError: listing every tensor that is missing, left over or of another shape.
     """
     given = {_bart_name(name): tensor for name, tensor in tensors.items()}
     found = {name: tensor for name, tensor in given.items() if name.split(".")[0] in HEADS}  # the same in both
-    # How many rows BART's position tables have in the file, whatever they become.
+    # The number of rows of BART's position tables in the file.
     rows = config.max_decoder_position_embeddings + EXTRA_ROWS
-    may_be_absent = {FINAL_LOGITS_BIAS, *TIED}  # one name of the embedding is enough; load.py sees to that
+    may_be_absent = {FINAL_LOGITS_BIAS, *TIED}  # a file needs one name of the embedding; load.py checks it
     missing, misshapen = [], []
     for entry in checkpoint_entries(config):
         name, shape = bart_key(entry.key), entry.shape
@@ -214,20 +212,20 @@ def led_tensors(tensors: Mapping[str, StoredTensor], config: LEDConfig) -> dict[
 
 
 def tiled_positions(table: StoredTensor, rows: int) -> StoredTensor:
-    """BART's position table without its two extra rows, again and again until there are `rows` of them."""
+    """BART's position table without its two extra rows, repeated to `rows` rows."""
     own = table.data[EXTRA_ROWS:]
     return StoredTensor(table.dtype, own[np.arange(rows) % len(own)])
 
 
 def _bart_name(name: str) -> str:
-    """A tensor's name with `model.` before it, which a file of BartModel leaves out."""
+    """A tensor's name with the prefix `model.`, which a file of BartModel lacks."""
     if name in (LM_HEAD, FINAL_LOGITS_BIAS) or name.split(".")[0] in HEADS:
         return name
     return "model." + name.removeprefix("model.")
 
 
 def _set_tokenizer_length(folder: Path, length: int) -> None:
-    """Let truncation=True cut to what the LED reads, and no longer to what BART did. Nothing, if there is no tokenizer."""
+    """Set the tokenizer's length, to which truncation=True cuts, to the LED's; if the folder has a tokenizer."""
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         return
     path = folder / TOKENIZER_CONFIG

@@ -1,9 +1,9 @@
-"""The whole checkpoint on one screen: our field <- checkpoint key, and the shape that the configuration demands.
+"""The checkpoint keys: for every tensor of an LED our parameter's field, its key in a file, and its shape.
 
-`.*` stands for two tensors, `.weight` of the shape given and `.bias` as long as the weight's first axis; `i` stands for
-the number of a layer. The letters are those of the dimension key in `led_ref/config.py`; T and U are here the rows of
-the two position tables, Fe and Fd the feed-forward widths of encoder and decoder. Rows of a head (`HEADS`) are only in the
-checkpoints of its own class.
+`.*` stands for two tensors: `.weight` of the given shape, and `.bias` with the length of its first axis. `i` is the number
+of a layer. The letters are those of the dimension key in `led_ref/config.py`; here T and U are the rows of the two
+position tables, Fe and Fd the feed-forward widths of encoder and decoder. The rows of a head (`HEADS`) are only in the
+checkpoints of its class.
 
     >>> from led_ref.config import LEDConfig
     >>> rows = entries(LEDConfig(encoder_layers=1, decoder_layers=0, d_model=48, encoder_ffn_dim=53))
@@ -11,7 +11,7 @@ checkpoints of its own class.
     [('encoder.layers.0.fc1.weight', 'led.encoder.layers.0.fc1.weight', (53, 48)),
      ('encoder.layers.0.fc1.bias', 'led.encoder.layers.0.fc1.bias', (53,))]
 
-This file knows names and shapes. It opens no file and holds no weight: that is load.py.
+This file knows names and shapes only; load.py reads the weights.
 """
 
 import math
@@ -64,7 +64,7 @@ decoder.layers.i.fc2                      led.decoder.layers.i.fc2.*            
 decoder.layers.i.final_layer_norm         led.decoder.layers.i.final_layer_norm.*                             D
 """
 
-# What each letter of the table's last column means.
+# The size of each letter in the table's last column.
 _SIZES: Mapping[str, Callable[[LEDConfig], int]] = {
     "1": lambda config: 1,
     "2": lambda config: 2,
@@ -80,15 +80,15 @@ _SIZES: Mapping[str, Callable[[LEDConfig], int]] = {
 SHARED = "led.shared.weight"
 LM_HEAD = "lm_head.weight"
 FINAL_LOGITS_BIAS = "final_logits_bias"
-# Two more names of the embedding table, with no field of their own; a file written before transformers 5 may hold them.
+# Two more names of the embedding table, without a field; a file from before transformers 5 can hold them.
 EMBED_TOKENS = ("led.encoder.embed_tokens.weight", "led.decoder.embed_tokens.weight")
-# The four names that usually stand for one (V, D) table. One of them in a file is enough.
+# The four names of the tied (V, D) table. A file needs only one of them.
 TIED = (SHARED, *EMBED_TOKENS, LM_HEAD)
 POSITION_TABLES = ("led.encoder.embed_positions.weight", "led.decoder.embed_positions.weight")
 
-# Modules that a checkpoint may have beside the LED itself, and the one class that each belongs to. A class whose name is
-# not here has none (`heads_of`). lm_head and final_logits_bias, LEDForConditionalGeneration's, are no such module: LEDModel
-# reads files with them too.
+# The heads: modules that a checkpoint can have beside the LED itself, and the class of each. Other classes have none
+# (`heads_of`). lm_head and final_logits_bias of LEDForConditionalGeneration are not among them: LEDModel reads files with
+# them, too.
 HEADS: Mapping[str, str] = {
     "classification_head": "LEDForSequenceClassification",
     "qa_outputs": "LEDForQuestionAnswering",
@@ -106,7 +106,7 @@ class Entry:
 
 
 def heads_of(architecture: str) -> tuple[str, ...]:
-    """The modules that checkpoints of that class have beside the LED itself.
+    """The heads in checkpoints of a class.
 
     Example:
         >>> heads_of("LEDForQuestionAnswering"), heads_of("LEDModel")
@@ -116,7 +116,7 @@ def heads_of(architecture: str) -> tuple[str, ...]:
 
 
 def heads_in(names: Collection[str]) -> tuple[str, ...]:
-    """The heads that a file has, by the names of its tensors."""
+    """The heads in a file, by the names of its tensors."""
     first_words = {name.split(".")[0] for name in names}
     return tuple(head for head in HEADS if head in first_words)
 
@@ -126,7 +126,7 @@ def entries(config: LEDConfig, heads: Collection[str] = ()) -> tuple[Entry, ...]
 
     Args:
         config: gives the sizes.
-        heads: which of `HEADS` are there too.
+        heads: the heads to include.
     """
     layers = {"encoder": config.encoder_layers, "decoder": config.decoder_layers}
     expanded = []
@@ -145,9 +145,9 @@ def entries(config: LEDConfig, heads: Collection[str] = ()) -> tuple[Entry, ...]
 
 
 def checkpoint_entries(config: LEDConfig, heads: Collection[str] = ()) -> tuple[Entry, ...]:
-    """Every key that a file of this configuration may hold: `entries` and the two further names of `shared`.
+    """Every key that a file of this configuration can hold: `entries` and the two other names of `shared`.
 
-    299 keys for led-base, 587 for led-large. A class with a head writes no words, and has no output projection.
+    299 keys for led-base, 587 for led-large. A class with a head has no output projection.
     """
     table = (config.vocab_size, config.d_model)
     found = entries(config, heads) + tuple(Entry("shared", key, table) for key in EMBED_TOKENS)
@@ -155,7 +155,7 @@ def checkpoint_entries(config: LEDConfig, heads: Collection[str] = ()) -> tuple[
 
 
 def parameter_count(config: LEDConfig, *, untied_lm_head: bool = False) -> int:
-    """How many numbers were trained. A tied table counts once; final_logits_bias, which is not trained, does not count.
+    """The number of trained parameters. A tied table counts once; final_logits_bias is not trained and does not count.
 
     Example:
         >>> parameter_count(LEDConfig(attention_window=1024))  # led-large
@@ -166,10 +166,10 @@ def parameter_count(config: LEDConfig, *, untied_lm_head: bool = False) -> int:
 
 
 def canonical_key(name: str) -> str:
-    """The table's key for a name as it stands in a file, whichever class saved it.
+    """The table's key for a tensor's name in a file of any LED class.
 
-    LEDModel saves without `led.`; allenai/longformer's own files have `model.` in its place. A name that is none of
-    LED's comes back as some key that is not in the table, and is reported as left over.
+    LEDModel saves names without `led.`; allenai/longformer's files have `model.` instead. A name that is not LED's becomes
+    a key outside the table, and is reported as left over.
 
     Example:
         >>> [canonical_key(name) for name in ("shared.weight", "model.shared.weight", "lm_head.weight")]
@@ -207,7 +207,7 @@ def assemble(arrays: Mapping[str, Weight], config: LEDConfig) -> LEDParams:
 
 
 def arrays_by_key(params: LEDParams, config: LEDConfig, heads: Collection[str] = ()) -> dict[str, Weight]:
-    """Every array of the parameters by its checkpoint key: what `assemble` was given, under the other column's names."""
+    """Every array of the parameters by its checkpoint key: the inverse of `assemble`."""
 
     def at(node: Any, path: str) -> Any:
         for name in path.split("."):

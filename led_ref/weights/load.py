@@ -1,22 +1,22 @@
-"""From a folder to LEDParams: every key used once, every shape checked, nothing guessed.
+"""Load a checkpoint into LEDParams: every key used once, every shape checked, nothing guessed.
 
-A checkpoint that almost fits is the worst kind: it loads, and computes nonsense. So a file's names are brought to the
-table's (keys.py), and then must cover it exactly. What may differ between files of the same weights is this list:
+A checkpoint that almost fits loads and computes nonsense. So a file's names are translated to the table of keys.py, and
+must then cover it exactly. Files of the same weights can differ in these points:
 
-    file                                        what is done
-    LEDModel's names, without `led.`            the prefix is added
-    allenai/longformer's own, with `model.`     the prefix becomes `led.`; 2 leading rows of each position table, which
-                                                BART kept for padding and no position uses, are dropped (16386 -> 16384)
-    any of the four names of the embedding      one is enough; the others, where given, must be equal to it bit for bit
-    lm_head.weight unlike the embedding         kept as it is: the checkpoint is untied
-    no final_logits_bias                        zeros
-    float16, bfloat16, float64                  widened exactly to the dtype asked for; float64 is rounded to float32
-    quantized matrices                          kept so, as config.json says (quantized.py); what disagrees with it is refused
-    a head of another LED class                 refused; by its own class it is demanded
+    file                                        load_params
+    LEDModel's names, without `led.`            adds the prefix
+    allenai/longformer's names, with `model.`   replaces the prefix by `led.`; drops the first 2 rows of each position
+                                                table, BART's for padding, which no position uses (16386 -> 16384)
+    any of the four names of the embedding      needs one; the others must be equal to it bit for bit
+    lm_head.weight unlike the embedding         keeps it: the checkpoint is untied
+    no final_logits_bias                        makes zeros
+    float16, bfloat16, float64                  converts to `dtype`: widening is exact, float64 is rounded to float32
+    quantized matrices                          keeps them quantized (quantization/file_format.py)
+    a head of another LED class                 refuses it; the head's own class requires it
 
-Nothing else is put up with. float32 tensors are not copied: the arrays are read-only views of the mapped file. With
-`keep_stored` those in half precision are not either, and become numbers where they are used (led_backends/compact.py).
-This file does not read formats (safetensors_file.py, torch_bin.py) and does not know where folders come from (hub.py).
+Everything else is an error. float32 tensors are not copied: the arrays are read-only views of the mapped file. With
+`keep_stored`, those in half precision are not copied either; the backend widens them at use (led_backends/compact.py).
+safetensors_file.py and torch_files/ read the formats; hub.py finds the folder.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ from led_backends.contract import Backend, HostArray, Weight
 from led_ref.config import LEDConfig
 from led_ref.errors import CheckpointError, InputError
 from led_ref.model.params import LEDParams
-from led_ref.weights.find_files import Notice, find_weights, read_tensors, shorten
+from led_ref.weights.find_files import Notice, read_tensors, shorten
 from led_ref.weights.keys import (
     EMBED_TOKENS,
     FINAL_LOGITS_BIAS,
@@ -52,18 +52,7 @@ from led_ref.weights.quantization.file_format import QuantizedTensor, is_matrix,
 from led_ref.weights.quantization.rounding import check_kind, quantized
 from led_ref.weights.stored_tensor import FLOAT_NAMES, HALF_NAMES, StoredTensor
 
-__all__ = [
-    "complain",
-    "find_weights",
-    "fit_to_config",
-    "load_params",
-    "params_from_tensors",
-    "read_tensors",
-    "same_bits",
-    "settle_tied_tables",
-]
-
-# Names by which other models' checkpoints give themselves away, and what to say of them.
+# Tensor names of other models' checkpoints, and the models.
 _OTHER_MODELS = (
     (r"encoder\.layers\.\d+\.self_attn\.k_proj\.weight", "BART or one of its kin (mBART, Pegasus, Marian)"),
     (r"encoder\.layers\.\d+\.self_attn\.self\.query\.weight", "BigBird-Pegasus"),
@@ -74,7 +63,7 @@ _OTHER_MODELS = (
     (r"^(model\.)?layers\.\d+\.self_attn\.", "a decoder-only model (Llama, OPT or the like)"),
 )
 _EXTRA_POSITION_ROWS = 2
-# Numbers of a table in half precision that are looked at together, to see whether all are finite.
+# Numbers of a half-precision table that are checked at a time.
 _LOOKED_AT = 1 << 20
 
 
@@ -89,25 +78,9 @@ def load_params(
     heads: Collection[str] = (),
     notice: Notice | None = None,
 ) -> LEDParams:
-    """Read a folder's weights into LEDParams on the backend's device.
+    """Read a folder's weights into LEDParams on the backend's device: `params_from_tensors` of `read_tensors`.
 
-    Args:
-        folder: holds the weights in one of the layouts of folder.py.
-        config: gives the shape that every tensor must have.
-        backend: takes each array by `to_device`.
-        dtype: one of the backend's `compute_dtypes`, whatever the file's dtype.
-        quantize: see params_from_tensors.
-        keep_stored: see params_from_tensors.
-        heads: modules (of `HEADS`) that must be there beside the LED itself.
-        notice: is told in a sentence what a person may want to know.
-
-    Returns:
-        The parameters. Tied, `params.lm_head is params.shared`.
-
-    Raises:
-        MissingFileError: if there are no weights.
-        CheckpointError: if keys are missing or left over, a shape is another, a number is not finite.
-        InputError: if `dtype` is another.
+    The folder has one of the layouts of find_files.py. Other arguments and errors as in these two functions.
     """
     tensors = read_tensors(folder, notice=notice)
     return params_from_tensors(
@@ -125,21 +98,24 @@ def params_from_tensors(
     keep_stored: bool = False,
     heads: Collection[str] = (),
 ) -> LEDParams:
-    """LEDParams from tensors that are in memory already, by the same rules as `load_params`.
+    """LEDParams from tensors in memory, on the backend's device.
 
     Args:
-        tensors: by checkpoint key, in any of the spellings that the table above names.
-        config: gives the shape that every tensor must have.
+        tensors: by name, in any spelling of the table above.
+        config: gives the shape of every tensor.
         backend: takes each array by `to_device`.
-        dtype: one of the backend's `compute_dtypes`.
-        quantize: round the linear maps' matrices to "int8", "nf4" or "nf4-double"; None: as they are. What is quantized in the
-            file stays so.
-        keep_stored: leave matrices and tables in float16 or bfloat16 as the file has them; False: widen them now.
-        heads: modules (of `HEADS`) that must be there beside the LED itself.
+        dtype: one of the backend's `compute_dtypes`, for tensors of any dtype.
+        quantize: round the matrices of linear maps to "int8", "nf4" or "nf4-double"; None keeps them. A matrix that is
+            quantized in the file stays quantized.
+        keep_stored: keep float16 and bfloat16 matrices and tables as in the file; False: widen them now.
+        heads: the heads (of `HEADS`) that the file must have.
+
+    Returns:
+        The parameters. If tied, `params.lm_head is params.shared`.
 
     Raises:
-        CheckpointError: if keys are missing or left over, a shape is another, a number is not finite.
-        InputError: if `dtype` or `quantize` is another, or the file is quantized otherwise.
+        CheckpointError: if keys are missing or left over, a shape is wrong, or a number is not finite.
+        InputError: if `dtype` or `quantize` is unknown, or the file has another quantization.
     """
     check_kind(quantize)
     if dtype not in backend.compute_dtypes:
@@ -147,7 +123,7 @@ def params_from_tensors(
             f"dtype is {dtype!r}; the {backend.name} backend computes in {' or '.join(backend.compute_dtypes)}. "
             "A file's own dtype may be any of them, float16 or bfloat16: it is converted."
         )
-    tensors = settle_tied_tables(fit_to_config(tensors, config, heads=heads), config)
+    tensors = settle_tied_tables(fit_to_config(tensors, config, heads=heads))
     arrays: dict[str, Weight] = {}
     for entry in entries(config, heads):
         if entry.key in tensors:
@@ -165,18 +141,18 @@ def params_from_tensors(
 def fit_to_config(
     tensors: Mapping[str, StoredTensor], config: LEDConfig, *, heads: Collection[str] = ()
 ) -> dict[str, StoredTensor]:
-    """The tensors by the table's keys, if they are exactly those of this configuration. Reads no numbers.
+    """The tensors under the table's keys, which they must cover exactly. Reads no numbers.
 
     Args:
-        tensors: by their names in the file; the parts of quantized matrices are put together (quantized.py).
+        tensors: by their names in the file; the parts of a quantized matrix are joined (quantization/file_format.py).
         config: gives the keys and shapes.
-        heads: modules (of `HEADS`) that must be there beside the LED itself.
+        heads: the heads (of `HEADS`) that the file must have.
 
     Returns:
-        Tensors by key, in the order of the file; of each group of equal names (`TIED`) all that are given.
+        Tensors by key, in the order of the file; of the names in `TIED` all that the file has.
 
     Raises:
-        CheckpointError: listing all that does not fit.
+        CheckpointError: listing every tensor that does not fit.
     """
     _refuse_other_models(tensors)
     tensors = join(tensors, config)
@@ -203,22 +179,21 @@ def fit_to_config(
         "missing": _missing(fitted, config, heads),
         "left over": left_over,
         "of another shape": misshapen,
-        "there twice, under two names": twice,
+        "duplicated under two names": twice,
         "not floats": not_floats,
     })  # fmt: skip
     return fitted
 
 
-def settle_tied_tables(tensors: Mapping[str, StoredTensor], config: LEDConfig) -> dict[str, StoredTensor]:
-    """Leave one embedding table under `led.shared.weight`, and `lm_head.weight` only where it is another one.
+def settle_tied_tables(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
+    """Keep one embedding table, `led.shared.weight`, and `lm_head.weight` only if it is another table.
 
     Args:
-        tensors: what `fit_to_config` returns.
-        config: says whether a lone `lm_head.weight` may stand for the embedding.
+        tensors: the result of `fit_to_config`.
 
     Raises:
-        CheckpointError: if encoder or decoder has an embedding of its own, unlike the shared one. transformers can
-            build such an LED (tie_word_embeddings false); none was published, and LEDParams has one table for both.
+        CheckpointError: if the encoder's or decoder's embedding differs from the shared one. transformers can build such
+            an LED (tie_word_embeddings false); none was published, and LEDParams has one table for both.
     """
     rest = {key: tensor for key, tensor in tensors.items() if key not in TIED}
     given = [key for key in (SHARED, *EMBED_TOKENS) if key in tensors] or [LM_HEAD]
@@ -236,35 +211,31 @@ def settle_tied_tables(tensors: Mapping[str, StoredTensor], config: LEDConfig) -
 
 
 def same_bits(a: StoredTensor, b: StoredTensor) -> bool:
-    """Whether two tensors have the same dtype, shape and bits; so NaN equals the same NaN, and 0.0 is not -0.0."""
+    """Whether two tensors have the same dtype, shape and bits: a NaN equals the same NaN, and 0.0 is not -0.0."""
     if (a.dtype, a.shape) != (b.dtype, b.shape):
         return False
     if a.data.__array_interface__["data"] == b.data.__array_interface__["data"] and a.data.strides == b.data.strides:
-        return True  # two names of one storage, as in every .bin: nothing to compare
+        return True  # two names of one storage, as in every .bin
     bits = f"u{a.data.itemsize}"
     return bool(np.array_equal(a.data.view(bits), b.data.view(bits)))
 
 
 def _missing(fitted: Mapping[str, StoredTensor], config: LEDConfig, heads: Collection[str]) -> list[str]:
-    """The keys that are needed and not there. One name of the embedding is enough, final_logits_bias may be absent."""
+    """The required keys that the file lacks. It needs one name of the embedding, and no final_logits_bias."""
     may_be_absent = {*TIED, FINAL_LOGITS_BIAS}
     missing = [e.key for e in entries(config, heads) if e.key not in fitted and e.key not in may_be_absent]
     tied = config.tie_word_embeddings
     if not any(key in fitted for key in (TIED if tied else (SHARED, *EMBED_TOKENS))):
         missing.insert(0, f"{SHARED} (or another name of the embedding: {', '.join(EMBED_TOKENS)})")
-    # A file with final_logits_bias is one of LEDForConditionalGeneration. LEDModel's files have no output projection.
+    # A file with final_logits_bias is LEDForConditionalGeneration's. LEDModel's files have no output projection.
     if not tied and FINAL_LOGITS_BIAS in fitted and LM_HEAD not in fitted:
         missing.append(f"{LM_HEAD} (tie_word_embeddings is false in config.json)")
     return missing
 
 
 def complain(problems: Mapping[str, list[str]]) -> None:
-    """Raise one error for all problems: for each kind how many tensors it concerns, the first few, and what to do.
-
-    Raises:
-        CheckpointError: if there is a problem.
-    """
-    lines = [f"    {len(names)} {kind}: {shorten(names)}" for kind, names in problems.items() if names]
+    """Raise one CheckpointError for all problems, with the number and the first names of the tensors of each; if any."""
+    lines = [f"    {len(names)} {problem}: {shorten(names)}" for problem, names in problems.items() if names]
     if lines:
         raise CheckpointError(
             "The weights do not fit config.json:\n" + "\n".join(lines) + "\n"
@@ -274,7 +245,7 @@ def complain(problems: Mapping[str, list[str]]) -> None:
 
 
 def _refuse_other_models(names: Collection[str]) -> None:
-    """Say at once whose checkpoint it is, instead of listing hundreds of keys that do not fit."""
+    """Name the model of another model's checkpoint, instead of hundreds of keys that do not fit."""
     if any(".longformer_self_attn." in name and "encoder.layers." in name for name in names):
         return
     for pattern, model in _OTHER_MODELS:
@@ -287,19 +258,19 @@ def _refuse_other_models(names: Collection[str]) -> None:
 
 
 def _refuse_headless(names: Collection[str], config: LEDConfig, heads: Collection[str]) -> None:
-    """Say what kind of checkpoint is needed, where one of another class of LED is given."""
+    """Name the class of LED that the checkpoint must have, if it lacks a required head."""
     for head in heads:
         if head not in heads_in(names):
             found = config.extra.get("architectures")
-            of_whom = ", ".join(map(str, found)) if isinstance(found, list) and found else "nothing"
+            architecture = ", ".join(map(str, found)) if isinstance(found, list) and found else "nothing"
             raise CheckpointError(
-                f"This checkpoint has no {head}.*, the head of {HEADS[head]}: config.json names {of_whom} as its "
-                f"architecture. Give one that was fine-tuned as {HEADS[head]}; another has nothing to do it with."
+                f"This checkpoint has no {head}.*, the head of {HEADS[head]}: config.json names {architecture} as its "
+                f"architecture. Give one that was fine-tuned as {HEADS[head]}."
             )
 
 
 def _without_extra_rows(tensor: StoredTensor, shape: tuple[int, ...]) -> StoredTensor:
-    """A position table of allenai/longformer's without its first two rows; any other tensor as it is."""
+    """A position table of allenai/longformer without its first two rows; any other tensor unchanged."""
     if tensor.shape == (shape[0] + _EXTRA_POSITION_ROWS, *shape[1:]):
         return dataclasses.replace(tensor, data=tensor.data[_EXTRA_POSITION_ROWS:])
     return tensor
@@ -308,7 +279,7 @@ def _without_extra_rows(tensor: StoredTensor, shape: tuple[int, ...]) -> StoredT
 def _weight(
     entry: Entry, tensor: StoredTensor, dtype: str, quantize: str | None, *, keep_stored: bool
 ) -> HostArray | CompactWeight:
-    """The tensor on the host, in the form in which it is kept."""
+    """The tensor's weight on the host: an array, half precision as stored, or quantized."""
     if isinstance(tensor, QuantizedTensor):
         if quantize not in (None, tensor.dtype):
             raise InputError(
@@ -326,7 +297,7 @@ def _weight(
 
 
 def _half_weight(key: str, tensor: StoredTensor, dtype: str) -> HalfWeight:
-    """A table in half precision as it lies in the file, all of it finite; it is looked at in pieces."""
+    """A half-precision table without a copy, after a check in pieces that all numbers are finite."""
     step = max(1, _LOOKED_AT // tensor.shape[1])
     for start in range(0, tensor.shape[0], step):
         finite_array(key, StoredTensor(tensor.dtype, tensor.data[start : start + step]), "float32", first_row=start)
@@ -335,10 +306,10 @@ def _half_weight(key: str, tensor: StoredTensor, dtype: str) -> HalfWeight:
 
 
 def finite_array(key: str, tensor: StoredTensor, dtype: str, *, first_row: int = 0) -> HostArray:
-    """The tensor's numbers in the dtype, all finite.
+    """The tensor's numbers in the dtype; CheckpointError if one is not finite.
 
-    Looking at each number costs a pass and an array of booleans. A sum takes a fraction of that, and is not finite if
-    one of its terms is not. Only if it is not (large terms may overflow it, too) are the numbers looked at.
+    A check of each number costs a pass and an array of booleans. A sum costs a fraction of it, and is not finite if one of
+    its terms is not. So the numbers are checked only if the sum is not finite (it can also overflow).
     """
     try:
         array = tensor.to_numpy(dtype)

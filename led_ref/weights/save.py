@@ -1,16 +1,15 @@
-"""A model in memory becomes a folder that led_ref and transformers load: the other direction of load.py.
+"""Save a model as a folder that led_ref and transformers load: the inverse of load.py.
 
     save_model("my-led", model.params, model.config, "LEDForConditionalGeneration", backend=model.backend)
 
-Which tensors there are is said by the table in keys.py alone, read from right to left: checkpoint key <- our field. What
-belongs to which class is what transformers writes for it:
+The table in keys.py names the tensors. Each class has those that transformers writes for it:
 
-    LEDForConditionalGeneration     led.*, final_logits_bias; lm_head.weight only where it is another table than the embedding
-    LEDModel                        the same tensors without `led.`, and no output projection
+    LEDForConditionalGeneration     led.*, final_logits_bias; lm_head.weight only if it is not the embedding table
+    LEDModel                        the same names without `led.`, and no output projection
     LEDForQuestionAnswering         led.*, qa_outputs.*
     LEDForSequenceClassification    led.*, classification_head.*
 
-Numbers are written in the dtype that they have in memory, codes as codes; `led-ref convert --dtype` makes it another.
+Numbers keep their dtype, quantized matrices their codes; `led-ref convert --dtype` changes the dtype.
 """
 
 import json
@@ -44,23 +43,23 @@ def save_model(
     """Write a model's weights, config.json and generation_config.json; all of them, or none.
 
     Args:
-        folder: made if it is not there; its parent must be.
+        folder: created if needed, in an existing folder.
         params: the weights, on the backend's device.
-        config: of the model.
-        architecture: the class, as transformers calls it.
-        backend: brings the weights to the host.
-        generation_config: what generation_config.json shall say; None: no such file.
-        others: writes what else belongs there into the folder that it is given.
-        max_shard_size: the most bytes in one file, such as "5GB".
-        overwrite: whether weights that are there already may be replaced.
+        config: the model's configuration.
+        architecture: transformers' name of the class.
+        backend: copies the weights to the host.
+        generation_config: the content of generation_config.json; None writes none.
+        others: see write_folder.
+        max_shard_size: the maximum bytes of a file, such as "5GB".
+        overwrite: allow to replace existing weights.
 
     Returns:
-        The files of weights.
+        The weight files.
 
     Raises:
         InputError: if the folder has weights already, or `max_shard_size` is no size.
-        MissingFileError: if the folder's parent is not there.
-        CheckpointError: if the disk does not take the files, or does not give them back as they were written.
+        MissingFileError: if the folder's parent does not exist.
+        CheckpointError: if the files cannot be written, or read back unchanged.
     """
     destination = Path(folder).resolve()
     check_destination(destination, overwrite=overwrite)
@@ -77,7 +76,7 @@ def save_model(
 
 
 def _tensors(params: LEDParams, config: LEDConfig, architecture: str, backend: Backend) -> dict[str, StoredTensor]:
-    """The model's tensors on the host, by the names that its class has for them."""
+    """The model's tensors on the host, by the names in its class's files."""
     heads = heads_of(architecture)
     arrays = arrays_by_key(params, config, heads)
     if heads or params.lm_head is params.shared:

@@ -1,21 +1,22 @@
-"""A tensor as it lies in a checkpoint file, and the ways between its bytes and the numbers that a model computes with.
+"""Tensors of a checkpoint file: memory-mapped bytes with a dtype name, and their conversion to and from NumPy floats.
 
-A checkpoint of 650 MB is not read: it is mapped. The operating system shows the file as memory and fetches a page when
-it is first touched, so opening takes milliseconds, and pages that nobody changes can be shared and dropped. A
-`StoredTensor` is a window into such a map: a dtype name, and a NumPy view without a copy. (So do not overwrite a file
-whose tensors are in use; `write_safetensors` never does, it puts a new file in the old one's place.)
+A checkpoint of 650 MB is mapped, not read. The operating system shows the file as memory and fetches a page at its first
+access. So opening takes milliseconds, and unchanged pages can be shared and dropped. A `StoredTensor` is a view into such
+a map: a dtype name, and a NumPy array without a copy. (So do not overwrite a file whose tensors are in use;
+`write_safetensors` never does, it replaces the file by a new one.)
 
-bfloat16, which NumPy does not know, is a float32 with its lower 16 bits cut off. Its 16 bits are kept as they are, as
-uint16, and widening is a shift:
+bfloat16, which NumPy does not know, is a float32 without its lower 16 bits. Its 16 bits are kept as uint16, and widening is a
+shift:
 
     >>> import numpy as np
     >>> bits = np.array([0x3FC0], dtype="<u2")           # sign 0, exponent 0111 1111, fraction 1000000: 1.5
     >>> StoredTensor("BF16", bits).to_numpy().tolist()
     [1.5]
 
-What this file does not do: it opens no format. safetensors_file.py and torch_bin.py find the bytes.
+This file knows no file format: safetensors_file.py and torch_files/ find the bytes.
 """
 
+import math
 import mmap
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ import numpy as np
 from led_backends.contract import HostArray
 from led_ref.errors import CheckpointError, InputError, MissingFileError
 
-# safetensors' dtype names, and the NumPy dtype that shows the same bytes. Files are little-endian on every machine.
+# safetensors' dtype names, and the NumPy dtype of the same bytes. Files are little-endian on every machine.
 NUMPY_DTYPES: dict[str, np.dtype[np.generic]] = {
     "F64": np.dtype("<f8"),
     "F32": np.dtype("<f4"),
@@ -41,11 +42,15 @@ NUMPY_DTYPES: dict[str, np.dtype[np.generic]] = {
     "BOOL": np.dtype("?"),
 }
 
+# The names in config.json, led_backends and the safetensors library: "F32" -> "float32".
+DTYPE_NAMES = {name: dtype.name for name, dtype in NUMPY_DTYPES.items()} | {"BF16": "bfloat16"}
 FLOAT_NAMES = ("F64", "F32", "F16", "BF16")
-# Those that take two bytes, by the names that people and led_backends use.
-HALF_NAMES = {"F16": "float16", "BF16": "bfloat16"}
+HALF_NAMES = {name: DTYPE_NAMES[name] for name in ("F16", "BF16")}
 
-# Makes a reader's error, for one file, out of what was found there.
+MAX_TENSORS = 100_000  # of one file; LED-large has 587
+MAX_DIMENSIONS = 64  # NumPy's limit
+
+# A reader's function that makes the error for one file from a description of the fault.
 Refuse: TypeAlias = Callable[[str], CheckpointError]
 
 
@@ -56,7 +61,7 @@ class StoredTensor:
     Args:
         dtype: safetensors' name of the element type: a key of NUMPY_DTYPES.
         data: read-only view of the file's bytes, in NUMPY_DTYPES[dtype]; bfloat16 as its uint16 bit patterns.
-            It may be strided (a transposed tensor of a .bin) and unaligned (the pre-1.6 .bin aligns nothing).
+            It can be strided (a transposed tensor of a .bin) and unaligned (in a .bin from before PyTorch 1.6).
     """
 
     dtype: str
@@ -64,36 +69,33 @@ class StoredTensor:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The tensor's shape, as the model sees it."""
+        """The tensor's shape."""
         return self.data.shape
 
     def to_numpy(self, dtype: str = "float32") -> HostArray:
-        """The numbers, in the machine's own byte order.
+        """The numbers in a dtype and in the machine's own byte order; same shape.
 
         Widening (float16 or bfloat16 to float32, any of them to float64) is exact; float64 to float32, and anything to
-        float16, rounds to nearest even. Nothing is copied where the file's dtype is the wanted one and its bytes are
-        aligned: the result is then read-only.
+        float16, rounds to nearest even. If the file has this dtype and its bytes are aligned, nothing is copied and the
+        result is read-only.
 
         Args:
-            dtype: "float32" or "float64", on a GPU also "float16"; for a tensor of integers or booleans, its own NumPy dtype.
-
-        Returns:
-            An array of that dtype and of `self.shape`.
+            dtype: "float32", "float64" or "float16"; for a tensor of integers or booleans, its own NumPy dtype.
 
         Raises:
-            CheckpointError: if the tensor holds integers where floats are wanted.
-            InputError: if `dtype` is something else, or too small for a finite number.
+            CheckpointError: if the tensor holds integers and `dtype` is a float.
+            InputError: if `dtype` is another, or a finite number is too large for it.
         """
         if self.dtype not in FLOAT_NAMES:
             own = self.data.dtype.newbyteorder("=")
             if np.dtype(dtype) != own:
                 raise CheckpointError(
-                    f"A tensor of shape {self.shape} holds {own.name}, and {dtype} is wanted. An LED's weights are "
-                    "floats: convert the checkpoint's tensors with .float() before saving it."
+                    f"A tensor of shape {self.shape} holds {own.name}, not {dtype}. An LED's weights are floats: "
+                    "convert the checkpoint's tensors with .float() before saving it."
                 )
             return _aligned(self.data, own)
         if dtype not in ("float16", "float32", "float64"):
-            raise InputError(f"dtype {dtype!r} is not one to compute with; choose 'float32', 'float64' or 'float16'.")
+            raise InputError(f"LED cannot compute in dtype {dtype!r}; choose 'float32', 'float64' or 'float16'.")
         if dtype == "float16":
             return _aligned(self.data, np.dtype(dtype)) if self.dtype == "F16" else narrow(self.to_numpy(), "F16")
         if self.dtype == "BF16":
@@ -106,14 +108,10 @@ class StoredTensor:
 
 
 def from_numpy(name: str, array: HostArray) -> StoredTensor:
-    """A NumPy array in memory as a StoredTensor, without a copy.
-
-    Args:
-        name: what to call it in the error.
-        array: of any dtype that a checkpoint may hold.
+    """A NumPy array as a StoredTensor, without a copy.
 
     Raises:
-        CheckpointError: if its dtype is none of NUMPY_DTYPES.
+        CheckpointError: with the tensor's `name`, if its dtype is none of NUMPY_DTYPES.
     """
     for dtype, numpy_dtype in NUMPY_DTYPES.items():
         if dtype != "BF16" and array.dtype == numpy_dtype:
@@ -127,10 +125,10 @@ def narrow(array: HostArray, dtype: str, *, name: str = "tensor") -> HostArray:
     Args:
         array: float16, float32 or float64, any shape.
         dtype: "F16", "BF16", "F32" or "F64".
-        name: what to call the array in an error.
+        name: the array's name in errors.
 
     Returns:
-        An array in NUMPY_DTYPES[dtype] (bfloat16: uint16 bit patterns), same shape; `array` itself if it is that.
+        An array in NUMPY_DTYPES[dtype] (bfloat16: uint16 bit patterns), same shape; `array` itself if it has this dtype.
 
     Raises:
         InputError: if a finite number is too large for the type (float16 ends at 65504), or the type is not a float.
@@ -148,7 +146,7 @@ def narrow(array: HostArray, dtype: str, *, name: str = "tensor") -> HostArray:
         narrowed = _bfloat16_bits(array)
         is_infinite = (narrowed & 0x7FFF) == 0x7F80
     else:
-        with np.errstate(over="ignore"):  # what overflows is named below
+        with np.errstate(over="ignore"):  # an overflow raises below
             narrowed = array.astype(NUMPY_DTYPES[dtype], copy=False)
         if narrowed.dtype.itemsize >= array.dtype.itemsize:
             return narrowed
@@ -163,10 +161,10 @@ def narrow(array: HostArray, dtype: str, *, name: str = "tensor") -> HostArray:
 
 
 def map_file(path: str | Path) -> mmap.mmap:
-    """The whole file as read-only memory; it stays mapped for as long as an array looks into it.
+    """Map a whole file as read-only memory; it stays mapped while an array uses it.
 
     Raises:
-        MissingFileError: if there is no such file.
+        MissingFileError: if the file does not exist.
         CheckpointError: if it is a folder, is empty, or cannot be opened.
     """
     path = Path(path)
@@ -181,23 +179,28 @@ def map_file(path: str | Path) -> mmap.mmap:
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
         raise CheckpointError(
-            f"{path} cannot be opened ({error.strerror}). See to its permissions or its disk."
+            f"{path} cannot be opened ({error.strerror}). Check its permissions and its disk."
         ) from error
 
 
 def name_foreign_content(head: bytes) -> str:
-    """What a file that is no checkpoint probably is, judged by its first bytes; "" if they say nothing."""
+    """The probable format of a file that is no checkpoint, by its first bytes; "" if they are unknown."""
     known = {
-        b"version https://git-lfs": "It is a Git LFS pointer, a note in place of the file: run `git lfs pull`. ",
-        b"<": "It is a web page, saved where the file should have been. ",
+        b"version https://git-lfs": "It is a Git LFS pointer instead of the file: run `git lfs pull`. ",
+        b"<": "It is a web page instead of the file. ",
         b"PK\x03\x04": "It is a zip archive, perhaps a pytorch_model.bin. ",
         b"\x80": "It is a pickle, perhaps an old pytorch_model.bin. ",
     }
     return next((hint for start, hint in known.items() if head.startswith(start)), "")
 
 
+def is_too_large(shape: tuple[int, ...] | list[int]) -> bool:
+    """Whether NumPy cannot make an array of this shape. A 0 in the shape does not hide the other sizes."""
+    return math.prod(max(n, 1) for n in shape) >= 2**59
+
+
 def _aligned(array: HostArray, dtype: np.dtype[np.generic]) -> HostArray:
-    """`array` in `dtype`, copied only if it has another dtype or lies where the processor reads slowly."""
+    """`array` in `dtype`, copied only if it has another dtype or is unaligned."""
     if array.dtype == dtype and array.flags.aligned:
         return array
     return array.astype(dtype)
@@ -205,23 +208,23 @@ def _aligned(array: HostArray, dtype: np.dtype[np.generic]) -> HostArray:
 
 def _bfloat16_bits(array: HostArray) -> HostArray:
     """The nearest bfloat16 of each number, ties to even, as its 16 bits: uint16, same shape."""
-    # The upper 16 bits of a float32 are kept. Adding 0x7FFF carries into them if the rest is more than a half; the 1
-    # that decides a tie is the last bit kept. Infinity has an empty lower half and so stays; a NaN might carry
-    # into an infinity, so it is set apart.
+    # Keep the upper 16 bits of a float32. Adding 0x7FFF carries into them if the lower half is more than a half; at a
+    # tie, the last kept bit is added and decides. Infinity has a lower half of zeros and does not change. The carry
+    # could turn a NaN into an infinity, so NaNs are set separately.
     bits = _float32_rounded_to_odd(array).view(np.uint32)
     last_kept = (bits >> np.uint32(16)) & np.uint32(1)
     rounded = np.asarray((bits + (np.uint32(0x7FFF) + last_kept)) >> np.uint32(16), dtype="<u2")
     is_nan = np.isnan(array)
-    rounded[is_nan] = (bits[is_nan] >> np.uint32(16)).astype("<u2") | np.uint16(0x40)  # 0x40: quiet, and never infinity
+    rounded[is_nan] = (bits[is_nan] >> np.uint32(16)).astype("<u2") | np.uint16(0x40)  # 0x40: quiet, never infinity
     return rounded
 
 
 def _float32_rounded_to_odd(array: HostArray) -> HostArray:
-    """float32 such that rounding it again, to fewer bits, gives what rounding `array` once would have given.
+    """`array` in float32, "rounded to odd": rounding the result to fewer bits equals rounding `array` once.
 
-    Rounding twice can go wrong: 1 + 2**-8 + 2**-40 becomes 1 + 2**-8 in float32, which is a tie in bfloat16 and goes
-    down, not up. "To odd" prevents it: cut off instead of rounding, then set the last bit if anything was lost, so that
-    only a tie looks like a tie.
+    Rounding to nearest twice can be wrong: 1 + 2**-8 + 2**-40 becomes 1 + 2**-8 in float32, which is a tie in bfloat16
+    and rounds down instead of up. Rounding to odd truncates, and sets the last bit if a bit was lost: then only a true
+    tie has the bits of a tie.
     """
     if array.dtype.itemsize <= 4:
         return np.array(array, dtype=np.float32)

@@ -1,12 +1,12 @@
-"""What a checkpoint holds: sizes, windows, tensors, dtypes, memory. From the headers, without reading a number.
+"""Summarize a checkpoint: sizes, windows, tensors, dtypes and memory, from the headers alone.
 
-For led-base's file of 648 MB this takes milliseconds, and no memory to speak of: safetensors keep names, dtypes and shapes
-in a header. (Of a .bin the pickle says the same, but its checksums are verified, for which its bytes are read once.)
+    led-ref inspect MODEL      prints the summary
 
-    led-ref inspect MODEL      prints this
+For led-base's file of 648 MB this takes milliseconds and almost no memory: a safetensors header has all names, dtypes and
+shapes. (So has the pickle of a .bin, but the check of its checksums reads every byte once.)
 
-A checkpoint that does not fit its config.json is described too; `problem` then says what is wrong with it.
-Whether two tables under tied names are really equal, and whether all numbers are finite, only loading can tell (load.py).
+A checkpoint that does not fit its config.json is summarized, too; `problem` describes the misfit. Only loading (load.py)
+checks that tied tables are equal and all numbers finite.
 """
 
 import math
@@ -33,18 +33,18 @@ class TensorSummary:
 
 @dataclass(frozen=True)
 class CheckpointSummary:
-    """What a folder's checkpoint holds.
+    """The content of a folder's checkpoint.
 
     Args:
-        files: names of the files that hold the weights.
-        config: what config.json says.
+        files: names of the weight files.
+        config: from config.json.
         windows: total window width 2R of each encoder layer.
-        radii: R of each encoder layer, how far a token sees to each side.
-        parameters: trained numbers; a table under several tied names counts once.
-        dtypes: how many tensors there are of each dtype.
-        bytes_on_disk: the size of those files.
-        bytes_in_float32: the memory that the weights take when they are loaded in float32; twice that in float64.
-        problem: why it will not load, as far as names, shapes and dtypes tell; None if nothing is wrong with those.
+        radii: R of each encoder layer, the reach of local attention to each side.
+        parameters: trained numbers; a tied table counts once.
+        dtypes: the number of tensors of each dtype.
+        bytes_on_disk: the size of the weight files.
+        bytes_in_float32: the memory of the weights in float32; twice as much in float64.
+        problem: why it cannot be loaded, by its names, shapes and dtypes; None if they fit.
         tensors: every tensor, in the order of the files.
     """
 
@@ -60,17 +60,17 @@ class CheckpointSummary:
     tensors: tuple[TensorSummary, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as plain dictionaries and lists, ready for JSON."""
+        """The summary as plain dictionaries and lists, ready for JSON."""
         return {**asdict(self), "config": self.config.to_dict()}
 
 
 def summarize_checkpoint(folder: str | Path) -> CheckpointSummary:
-    """Describe the checkpoint in a folder.
+    """Summarize the checkpoint in a folder.
 
     Raises:
-        MissingFileError: if there is no config.json or no weights.
+        MissingFileError: if the folder lacks config.json or weights.
         ConfigError: if config.json is not an LED's.
-        CheckpointError: if a file of weights is damaged.
+        CheckpointError: if a weight file is damaged.
     """
     config = LEDConfig.from_pretrained(folder)
     files = find_weights(folder)
@@ -81,7 +81,7 @@ def summarize_checkpoint(folder: str | Path) -> CheckpointSummary:
         by_key = fit_to_config(tensors, config, heads=heads_in(tensors))
     except CheckpointError as error:
         problem = str(error)
-    # Every name once; of the tied names one, and the output projection too where config.json says that it is not tied.
+    # Each key counts once; the tied names count as one table, and an untied output projection as another.
     sizes = {key: math.prod(tensor.shape) for key, tensor in by_key.items()}
     table = max((sizes[key] for key in TIED if key in sizes), default=0)
     output = 0 if config.tie_word_embeddings else sizes.get(LM_HEAD, 0)

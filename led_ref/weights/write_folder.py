@@ -1,17 +1,17 @@
-"""A model's folder, written whole or not at all: weights as transformers 5 writes them, config.json, and what goes with them.
+"""Write a model's folder, whole or not at all: weights in the form of transformers 5, config.json, and other files.
 
     write_folder("my-led", tensors, config, others=tokenizer.save_pretrained)
 
     model.safetensors                       each tensor once, under the names of the table in keys.py
-    model-00001-of-00002.safetensors, ...   instead of it, with model.safetensors.index.json, if one file would be too large
-    config.json                             `dtype` says what the weights are, `architectures` which class they make
-    the rest                                whatever `others` puts there
+    model-00001-of-00002.safetensors, ...   instead, with model.safetensors.index.json, if one file would be too large
+    config.json                             `dtype` of the weights; the class in `architectures`
+    other files                             written by `others`
 
-The new files are made in a hidden folder beside the destination, read back and compared bit for bit with what they should
-hold, and only then take their names, each by one rename; if that is broken off, what was there before is put back. An
-error, Ctrl-C or a full disk leaves the destination as it was.
+The new files are written in a hidden folder beside the destination, and read back and compared bit for bit. Only then each
+is renamed into the destination; if this is interrupted, the old files are put back. So an error, Ctrl-C or a full disk
+leaves the destination unchanged.
 
-What this file does not do: it decides no number. convert.py, from_bart.py and LEDPreTrainedModel.save_pretrained do.
+convert.py, from_bart.py and LEDPreTrainedModel.save_pretrained decide the numbers.
 """
 
 import json
@@ -30,27 +30,25 @@ from led_ref.config import LEDConfig
 from led_ref.errors import CheckpointError, InputError, MissingFileError
 from led_ref.weights.find_files import CONFIG, SAFETENSORS, SAFETENSORS_INDEX, WEIGHT_FILES
 from led_ref.weights.keys import EMBED_TOKENS, FINAL_LOGITS_BIAS, LM_HEAD, SHARED, heads_in
-from led_ref.weights.load import fit_to_config, same_bits, settle_tied_tables
+from led_ref.weights.load import fit_to_config, settle_tied_tables
 from led_ref.weights.quantization.file_format import CONFIG_KEY, QuantizedTensor, quantization_config, split
-from led_ref.weights.safetensors_file import read_safetensors, write_safetensors
-from led_ref.weights.stored_tensor import NUMPY_DTYPES, StoredTensor
+from led_ref.weights.safetensors_file import write_safetensors
+from led_ref.weights.stored_tensor import DTYPE_NAMES, NUMPY_DTYPES, StoredTensor
 
-# safetensors' names of the float types, and config.json's.
-DTYPE_NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
 def check_destination(destination: Path, *, overwrite: bool) -> None:
-    """Refuse a destination before any work is done for it.
+    """Validate a destination before any work.
 
     Raises:
-        InputError: if it is a file, or holds weights already and may not be overwritten.
-        MissingFileError: if its parent folder is not there.
+        InputError: if it is a file, or holds weights and `overwrite` is False.
+        MissingFileError: if its parent folder does not exist.
     """
     if destination.exists() and not destination.is_dir():
         raise InputError(f"{destination} is a file. Name a folder to write {SAFETENSORS} and {CONFIG} into.")
     if not destination.parent.is_dir():
-        raise MissingFileError(f"There is no folder {destination.parent} to make {destination.name} in. Make it first.")
+        raise MissingFileError(f"There is no folder {destination.parent} for {destination.name}. Make it first.")
     present = [name for name in WEIGHT_FILES if (destination / name).exists()]
     if present and not overwrite:
         raise InputError(
@@ -60,16 +58,16 @@ def check_destination(destination: Path, *, overwrite: bool) -> None:
 
 
 def lay_out(tensors: Mapping[str, StoredTensor], config: LEDConfig) -> dict[str, StoredTensor]:
-    """The tensors under the names that transformers 5 writes, in the order of their names. Heads come along.
+    """The tensors, heads included, under the names that transformers 5 writes, sorted by name.
 
-    Where config.json says that nothing is tied, transformers gives encoder, decoder and output tables of their own, and
-    fills those that a file lacks with random numbers. So they are all written then.
+    If tie_word_embeddings is false, transformers has separate tables for encoder, decoder and output, and fills those that
+    a file lacks with random numbers. So all of them are written.
 
     Raises:
         CheckpointError: if the tensors are not exactly those of the configuration.
     """
     heads = heads_in(tensors)
-    laid_out = settle_tied_tables(fit_to_config(tensors, config, heads=heads), config)
+    laid_out = settle_tied_tables(fit_to_config(tensors, config, heads=heads))
     if not config.tie_word_embeddings:
         laid_out.update(dict.fromkeys(EMBED_TOKENS, laid_out[SHARED]))
         if not heads:
@@ -84,7 +82,7 @@ def lay_out(tensors: Mapping[str, StoredTensor], config: LEDConfig) -> dict[str,
 def config_to_write(
     config: LEDConfig, tensors: Mapping[str, StoredTensor], architecture: str | None = None
 ) -> LEDConfig:
-    """The configuration with `dtype` as the weights have it, and a class of LED as its architecture: this one, if given."""
+    """The configuration with the weights' `dtype`, and with a class of LED in `architectures`: the given one, if any."""
     extra = {key: value for key, value in config.extra.items() if key not in {"dtype", "torch_dtype"}}
     extra.pop(CONFIG_KEY, None)
     extra |= quantization_config(tensors)
@@ -99,7 +97,7 @@ def config_to_write(
 
 
 def bytes_of_size(size: int | str) -> int:
-    """A size as transformers takes it: a number of bytes, or a text such as "5GB" (10**9) or "200MB" (10**6).
+    """A size in bytes, from a number or a text such as "5GB" (10**9) or "200MB" (10**6), as in transformers.
 
     Raises:
         InputError: for anything else, and for less than one byte.
@@ -123,22 +121,21 @@ def write_folder(
     others: Callable[[Path], object],
     max_shard_size: int | str | None = None,
 ) -> tuple[Path, ...]:
-    """Put weights, config.json and other files into the destination: all of them, or none. What has their names is replaced.
+    """Write weights, config.json and other files into the destination, all or none. Files of these names are replaced.
 
     Args:
-        destination: the folder, which is made if it is not there; its parent must be (`check_destination`).
-        tensors: what the file of weights shall hold, by its names there; of a quantized matrix all parts (quantized.py).
-        config: what config.json shall say.
-        others: writes further files into the folder that it is given, in which config.json is already.
-        max_shard_size: the most bytes of tensors in one file; a single tensor that is larger has a file of its own.
-            None: everything in one.
+        destination: created if needed, in an existing folder (`check_destination`).
+        tensors: the tensors by their names in the file; a quantized matrix is split into its parts here.
+        config: the content of config.json.
+        others: called with the new folder, which holds config.json already; writes further files into it.
+        max_shard_size: the maximum bytes of tensors in one file; a larger tensor gets its own file. None: one file.
 
     Returns:
-        The files of weights.
+        The weight files.
 
     Raises:
         InputError: if `max_shard_size` is no size.
-        CheckpointError: if the disk does not take the files, or does not give them back as they were written.
+        CheckpointError: if the files cannot be written, or read back unchanged.
     """
     shards = _shards(split(tensors), math.inf if max_shard_size is None else bytes_of_size(max_shard_size))
     try:
@@ -149,7 +146,7 @@ def write_folder(
             others(new)
             for name, shard in shards.items():
                 given = {key: (tensor.dtype, tensor.shape, tensor.data) for key, tensor in shard.items()}
-                _verify(write_safetensors(new / name, given, {"format": "pt"}), shard)
+                write_safetensors(new / name, given, {"format": "pt"})
             if len(shards) > 1:
                 _write_index(new / SAFETENSORS_INDEX, shards)
             _install(new, destination, aside=staging / "before")
@@ -157,13 +154,13 @@ def write_folder(
             shutil.rmtree(staging, ignore_errors=True)
     except OSError as error:
         raise CheckpointError(
-            f"{destination} could not be written ({error}). See to the disk's space and permissions; nothing was changed."
+            f"{destination} could not be written ({error}). Check the disk's space and permissions; nothing was changed."
         ) from error
     return tuple(destination / name for name in shards)
 
 
 def _shards(tensors: Mapping[str, StoredTensor], most: float) -> dict[str, dict[str, StoredTensor]]:
-    """The tensors by the file that each goes into, in their order: a file is closed when the next one would be too much."""
+    """The tensors of each file, in order; a tensor that would make a file too large begins the next one."""
     shards: list[dict[str, StoredTensor]] = [{}]
     for key, tensor in tensors.items():
         if shards[-1] and sum(t.data.nbytes for t in shards[-1].values()) + tensor.data.nbytes > most:
@@ -183,24 +180,13 @@ def _write_index(path: Path, shards: Mapping[str, Mapping[str, StoredTensor]]) -
     path.write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def _verify(path: Path, expected: Mapping[str, StoredTensor]) -> None:
-    """Read a written file back by the reader of this project and compare every tensor."""
-    written = read_safetensors(path)
-    different = [key for key in expected if key not in written or not same_bits(written[key], expected[key])]
-    if different or len(written) != len(expected):
-        raise CheckpointError(
-            f"What was read back is not what was written ({len(different)} tensors differ: {different[:1]}). The disk or the "
-            "memory of this machine is not to be trusted; nothing was changed."
-        )
-
-
 def _install(new: Path, destination: Path, *, aside: Path) -> None:
-    """Give the files of a finished folder their names in the destination: all of them, or none."""
+    """Move the files of a finished folder into the destination: all of them, or none."""
     if not destination.exists():
         os.rename(new, destination)
         return
     names = sorted(path.name for path in new.iterdir())
-    # One file goes before an index when a folder is read; an old one beside new shards would be taken for the model.
+    # A reader prefers one file to an index: it would load an old file beside new shards.
     outdated = {SAFETENSORS} if SAFETENSORS_INDEX in names else set()
     before = {name for name in {*names, *outdated} if (destination / name).exists()}
     aside.mkdir()

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_led import CONFIG, draw_weights, small_config
 
-from led_ref.classes.led import LEDForConditionalGeneration
+from led_ref.classes.conditional_generation import LEDForConditionalGeneration
 
 # Two orders of summing the same float64 numbers; states are of size 1 to 10.
 ROUNDING = 1e-11

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from small_led import CONFIG, draw_weights
 
-from led_ref.classes.led import LEDForConditionalGeneration
+from led_ref.classes.conditional_generation import LEDForConditionalGeneration
 from led_ref.errors import SettingsError
-from led_ref.model.intermediates import ListeningTap
-from led_ref.model.kv_cache import Growing
+from led_ref.model.intermediates import Recorder
+from led_ref.model.kv_cache import GrowingBuffer
 
 MODEL = LEDForConditionalGeneration.from_state_dict(CONFIG, draw_weights(CONFIG), dtype="float64")
 DOCUMENTS: dict[str, Any] = {
@@ -45,29 +45,29 @@ def test_however_the_past_is_kept_the_text_is_the_same(name: str, way: str) -> N
 
 @pytest.mark.parametrize("name", SEARCHES)
 def test_a_static_store_is_taken_once_and_filled_to_its_end(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, rooms = Growing.append, {}
+    real, rooms = GrowingBuffer.append, {}
 
-    def append(self: Growing, new_BHUK: Any, backend: Any) -> Growing:
+    def append(self: GrowingBuffer, new_BHUK: Any, backend: Any) -> GrowingBuffer:
         after = real(self, new_BHUK, backend)
-        assert after.room_BHCK is self.room_BHCK, "it moved"
-        rooms[id(after.room_BHCK)] = after
+        assert after.buffer_BHCK is self.buffer_BHCK, "it moved"
+        rooms[id(after.buffer_BHCK)] = after
         return after
 
-    monkeypatch.setattr(Growing, "append", append)
+    monkeypatch.setattr(GrowingBuffer, "append", append)
     search(**SEARCHES[name], **WAYS["static"])
     assert len(rooms) == 2 * CONFIG.decoder_layers
     entries = SEARCHES[name].get("num_beams", 1) * (SEARCHES[name]["max_length"] - 1)
-    assert {(store.length, store.room_BHCK.shape[2]) for store in rooms.values()} == {(entries, entries)}
+    assert {(store.length, store.buffer_BHCK.shape[2]) for store in rooms.values()} == {(entries, entries)}
 
 
 def test_without_a_cache_every_step_reads_all_that_is_written() -> None:
     lengths: dict[str, Any] = {}
-    tap = ListeningTap(
+    tap = Recorder(
         lambda name, ids_NU: lengths.update({name: ids_NU.shape}), lambda name: name.endswith("decoder.input_ids")
     )
     for settings, expected in (({}, [(2, 1)] * 4), (WAYS["none"], [(2, 1), (2, 2), (2, 3), (2, 4)])):
         lengths.clear()
-        search(max_length=5, tap=tap, **settings)
+        search(max_length=5, recorder=tap, **settings)
         assert list(lengths.values()) == expected
 
 

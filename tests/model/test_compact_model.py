@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from small_led import CONFIG, draw_weights
 
-from led_ref.classes.led import LEDForConditionalGeneration
+from led_ref.classes.conditional_generation import LEDForConditionalGeneration
 from led_ref.weights.keys import LM_HEAD, entries
 from led_ref.weights.quantization.file_format import is_matrix
 from led_ref.weights.quantization.rounding import KINDS, quantized

@@ -14,8 +14,8 @@ import math
 import numpy as np
 from small_led import CONFIG, draw_weights
 
-from led_ref.classes.led import LEDForConditionalGeneration
-from led_ref.model.intermediates import ListeningTap
+from led_ref.classes.conditional_generation import LEDForConditionalGeneration
+from led_ref.model.intermediates import Recorder
 
 U = 2.0**-24
 # Weights that float32 holds exactly: what is bounded is the arithmetic.
@@ -73,7 +73,7 @@ class Heard:
         model = LEDForConditionalGeneration.from_state_dict(CONFIG, WEIGHTS, dtype="float32")
         rng = np.random.default_rng(0)
         ids, written = rng.integers(2, CONFIG.vocab_size, (1, 41)), rng.integers(0, CONFIG.vocab_size, (1, 7))
-        model(ids, decoder_input_ids=written, tap=ListeningTap(self.hear))
+        model(ids, decoder_input_ids=written, recorder=Recorder(self.hear))
         self.checked = 0
 
     def hear(self, name: str, value: np.ndarray) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from small_led import CONFIG, draw_weights
 
-from led_ref.classes.led import LEDForConditionalGeneration
+from led_ref.classes.conditional_generation import LEDForConditionalGeneration
 from led_ref.errors import InputError
 
 MODEL = LEDForConditionalGeneration.from_state_dict(CONFIG, draw_weights(CONFIG), dtype="float64")

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from small_led import CONFIG, draw_weights, small_config
 
 from led_backends.numpy_backend import NumpyBackend
-from led_ref.classes.led import LEDForConditionalGeneration, LEDModel
+from led_ref.classes.conditional_generation import LEDForConditionalGeneration
+from led_ref.classes.led import LEDModel
 from led_ref.config import ACTIVATIONS, LEDConfig
 from led_ref.errors import InputError
-from led_ref.model.kv_cache import Growing
+from led_ref.model.kv_cache import GrowingBuffer
 from led_ref.oracle.definition import model as dense
 
 # Two orders of summing the same float64 numbers; states and logits are of size 1 to 10.
@@ -54,7 +55,7 @@ def arrays_of(output: Any) -> dict[str, np.ndarray]:
     def walk(name: str, value: Any) -> None:
         if isinstance(value, np.ndarray):
             found[name] = value
-        elif isinstance(value, Growing):
+        elif isinstance(value, GrowingBuffer):
             found[name] = value.array  # what lies behind it is room
         elif isinstance(value, tuple | list):
             for i, entry in enumerate(value):
@@ -69,7 +70,7 @@ def arrays_of(output: Any) -> dict[str, np.ndarray]:
 
 def floats_of(output: Any) -> set[str]:
     """The types of all arrays but the cache's table of entries, which are indices."""
-    return {array.dtype.name for name, array in arrays_of(output).items() if not name.endswith(".entries_BWS")}
+    return {array.dtype.name for name, array in arrays_of(output).items() if not name.endswith(".slots_BWS")}
 
 
 def assert_same(ours: Any, theirs: Any, tolerance: float = ROUNDING) -> None:

@@ -237,7 +237,7 @@ PLANTED = [
         "The decoder does not look at its attention mask.",
     ),
     (
-        "beams-see-each-other", DECODER, "new > 1 or entries_BWS.shape[1] > 1 or", "new > 1 or",
+        "beams-see-each-other", DECODER, "new > 1 or slots_BWS.shape[1] > 1 or", "new > 1 or",
         "A text sees what the other beams of its document wrote.",
     ),
     (
@@ -264,8 +264,8 @@ PLANTED = [
         "Rows are read as beam by document, so beams read other documents.",
     ),
     (
-        "cache-reordered-by-half", CACHE, "self.entries_BWS[document_B1, parents_BW % beams]",
-        "np.concatenate([self.entries_BWS[document_B1, parents_BW % beams][:, :, :-1], self.entries_BWS[:, :, -1:]], 2)",
+        "cache-reordered-by-half", CACHE, "self.slots_BWS[document_B1, parents_BW % beams]",
+        "np.concatenate([self.slots_BWS[document_B1, parents_BW % beams][:, :, :-1], self.slots_BWS[:, :, -1:]], 2)",
         "A beam takes over the past of the one that it goes on from, but for the last position.",
     ),
     (

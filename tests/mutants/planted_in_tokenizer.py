@@ -21,7 +21,7 @@ PLANTED = [
         "Of equal pairs the rightmost is merged first.",
     ),
     (
-        "long-words-forget-the-left", BPE, "        look_at(before[i])\n", "",
+        "long-words-forget-the-left", BPE, "        push_pair(before[i])\n", "",
         "In long words a merged piece does not meet its left neighbour.",
     ),
     (
@@ -94,7 +94,7 @@ PLANTED = [
         "Texts are cut on the left when the right is asked for.",
     ),
     (
-        "odd-room-to-the-wrong-text", BATCH, "else room - room // 2", "else room // 2",
+        "odd-room-to-the-wrong-text", BATCH, "else available - available // 2", "else available // 2",
         "When two texts are cut to a half each, the odd id goes to the wrong one.",
     ),
 ]  # fmt: skip

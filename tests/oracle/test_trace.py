@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 from small_led import CONFIG, draw_weights
 
 import led_ref
-from led_ref.classes.led import LEDForConditionalGeneration
+from led_ref.classes.conditional_generation import LEDForConditionalGeneration
 from led_ref.cli.steps import all_steps
 from led_ref.errors import CheckpointError, InputError, MissingFileError
 from led_ref.oracle.traces.step_names import STEPS, fold, place

@@ -96,9 +96,9 @@ def test_failures_are_shown_with_their_flags(command, tmp_path):
     [
         (["check", "nowhere"], "no file nowhere.index.json. Name a folder of vectors"),
         (["check", FOLDER, "--level", "L8"], "no level 'L8'. Choose among L0"),
-        (["check", FOLDER, "--cmd", "prog {in}"], "does not say {out}"),
+        (["check", FOLDER, "--cmd", "prog {in}"], "does not have {out}"),
         (["check", FOLDER, "--cmd", "prog '{in} {out}"], "Close the quotes"),
-        (["check", FOLDER, "--cmd", "no-such-program {in} {out}"], "'no-such-program', which is no program"),
+        (["check", FOLDER, "--cmd", "no-such-program {in} {out}"], "'no-such-program', which is not found"),
         (["check", FOLDER, "--timeout", "0"], "--timeout is 0; give a number of seconds above 0"),
         (["check", FOLDER, "--dtype", "float16"], "computes in float32 or float64"),
         (["check", FOLDER, "--level", "L1", "--junit", "nowhere/a.xml"], "could not be written"),
@@ -116,7 +116,7 @@ def test_bad_usage_is_explained(command, arguments, said, tmp_path, monkeypatch)
 def test_a_damaged_index_is_no_crash(tmp_path, command):
     for text, said in (
         ("{", "not JSON"),
-        ("[]", "has the format 'list'"),
+        ("[]", "holds a JSON list, not an object"),
         ('{"format": "led-vectors/9"}', "led-vectors/9"),
     ):
         (tmp_path / "index.json").write_text(text)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 import transformers
 
-from led_ref.classes.led import LEDForConditionalGeneration
+from led_ref.classes.conditional_generation import LEDForConditionalGeneration
 from led_ref.costs.operations import LED_BASE
 from led_ref.oracle.definition import model as dense
 from led_ref.tools.doctor import blas, versions

@@ -126,7 +126,7 @@ def assert_same_bits(params, peer, config, form=""):
 
 
 def logits_of_ours(folder):
-    from led_ref.classes.led import LEDForConditionalGeneration
+    from led_ref.classes.conditional_generation import LEDForConditionalGeneration
 
     ids = [[0, 5, 17, 3, 88, 41, 2], [0, 11, 13, 2, 1, 1, 1]]
     outputs = LEDForConditionalGeneration.from_pretrained(folder).forward(

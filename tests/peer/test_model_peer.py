@@ -239,7 +239,7 @@ def dense_on(case: Case, weights: Arrays) -> Arrays:
 
 
 def load_model(config: LEDConfig, weights: Arrays, dtype: str) -> Any:
-    from led_ref.classes.led import LEDForConditionalGeneration
+    from led_ref.classes.conditional_generation import LEDForConditionalGeneration
 
     return LEDForConditionalGeneration.from_state_dict(config, weights, dtype=dtype)
 

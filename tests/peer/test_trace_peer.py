@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from led_ref.classes.led import LEDForConditionalGeneration
+from led_ref.classes.conditional_generation import LEDForConditionalGeneration
 from led_ref.oracle.traces.diff import diff
 from led_ref.oracle.traces.trace import Trace, trace
 

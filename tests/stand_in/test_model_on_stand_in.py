@@ -16,9 +16,9 @@ from stand_in.running import fetched
 
 from led_backends.cupy_plain import FLOAT16_LIMIT
 from led_backends.numpy_backend import NumpyBackend
-from led_ref.classes.led import LEDForConditionalGeneration
+from led_ref.classes.conditional_generation import LEDForConditionalGeneration
 from led_ref.config import ACTIVATIONS
-from led_ref.model.intermediates import ListeningTap
+from led_ref.model.intermediates import Recorder
 
 # The same formulas, other orders of summing: float64 as in tests/model; float32 some 1e-6 of numbers of size 1 to 10, two
 # layers deep on each side, half precision one rounding (5e-4) of each of some 30 stored intermediates.
@@ -163,8 +163,8 @@ def test_a_trace_is_the_same_step_for_step():
     heard: list[dict[str, np.ndarray]] = []
     for device in (True, False):
         found: dict[str, np.ndarray] = {}
-        tap = ListeningTap(lambda name, value, found=found: found.update({name: np.array(fetched(value))}))
-        model("float64", device=device)(**call(), decoder_input_ids=np.array([[2, 5, 7]] * 2), tap=tap)
+        tap = Recorder(lambda name, value, found=found: found.update({name: np.array(fetched(value))}))
+        model("float64", device=device)(**call(), decoder_input_ids=np.array([[2, 5, 7]] * 2), recorder=tap)
         heard.append(found)
     assert list(heard[0]) == list(heard[1])
     for name, value in heard[0].items():

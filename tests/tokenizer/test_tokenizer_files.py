@@ -121,13 +121,13 @@ def _vocab(**changes: object) -> str:
     [
         ("vocab.json", "{", r"vocab.json is not JSON .*Fetch the file again"),
         ("vocab.json", b"\xff\xfe{}", r"vocab.json is not UTF-8: byte 0 is 0xff"),
-        ("vocab.json", "[1]", r"vocab.json holds a list, not a JSON object"),
+        ("vocab.json", "[1]", r"vocab.json holds a JSON list, not an object"),
         ("vocab.json", "{}", r"vocab.json holds an empty object, not an object of piece -> id"),
         ("vocab.json", _vocab(low="7"), r"vocab.json: 'low' has '7' for an id; ids are whole numbers"),
         ("vocab.json", _vocab(low=True), r"'low' has True for an id"),
         ("vocab.json", _vocab(low=-1), r"'low' has -1 for an id"),
         ("vocab.json", _vocab(low=2), r"'</s>' and 'low' have the same id 2"),
-        ("vocab.json", '{"a": 1, "a": 2}', r"vocab.json holds 'a' twice"),
+        ("vocab.json", '{"a": 1, "a": 2}', r"vocab.json is not JSON \(it holds the name 'a' twice\)"),
         ("vocab.json", '{"a": 1}', r"no piece for 242 of the bytes.*: 0x00 \(Ā\), .*\.\.\.\. Texts with them would lose them"),
         ("merges.txt", "#version: 0.2\nl o\nlo\n", r"merges.txt, line 3: 'lo' is not two pieces with one space between"),
         ("merges.txt", "#version: 0.2\nl  o\n", r"merges.txt, line 2: 'l  o' is not two"),
@@ -145,7 +145,7 @@ def _vocab(**changes: object) -> str:
         ("tokenizer_config.json", '{"added_tokens_decoder": {"x": "<q>"}}', r"has the id 'x'; ids are whole numbers"),
         ("tokenizer_config.json", '{"added_tokens_decoder": {"9": "<q>"}}', r"'<q>' has id 9, but the vocabulary says '\S+'"),
         ("added_tokens.json", '{"low": 300}', r"'low' has id 300, but the vocabulary says None for 300 and 261 for 'low'"),
-        ("tokenizer.json", '{"model": {"type": "WordPiece"}}', r"not LED's kind .*: model.type 'WordPiece'; pre_"),
+        ("tokenizer.json", '{"model": {"type": "WordPiece"}}', r"not a tokenizer of LED's type: model.type 'WordPiece'; pre_"),
     ],
 )  # fmt: skip
 def test_damage_is_named(tmp_path: Path, name: str, content: str | bytes, said: str) -> None:

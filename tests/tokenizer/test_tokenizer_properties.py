@@ -1,4 +1,4 @@
-"""The readable tokenizer is its definition (oracle/dense_tokenizer.py); what filling up, cutting and saving leave as it is."""
+"""The tokenizer equals its definition (oracle/definition/tokenizer.py); invariants of padding, truncation and saving."""
 
 import functools
 import json

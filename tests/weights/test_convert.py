@@ -13,7 +13,7 @@ from test_load import FORMS, LM_HEAD, SHARED, load
 from led_ref.config import LEDConfig
 from led_ref.errors import CheckpointError, ConfigError, InputError, MissingFileError
 from led_ref.weights import convert as convert_module
-from led_ref.weights import write_folder as new_folder
+from led_ref.weights import safetensors_file, write_folder
 from led_ref.weights.convert import convert
 from led_ref.weights.keys import EMBED_TOKENS
 from led_ref.weights.stored_tensor import StoredTensor
@@ -146,13 +146,13 @@ def interrupt_renames(monkeypatch):
     def rename(old, new):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(new_folder.os, "replace", replace)
-    monkeypatch.setattr(new_folder.os, "rename", rename)
+    monkeypatch.setattr(write_folder.os, "replace", replace)
+    monkeypatch.setattr(write_folder.os, "rename", rename)
     return KeyboardInterrupt
 
 
 def fail_verification(monkeypatch):
-    real = new_folder.read_safetensors
+    real = safetensors_file.read_safetensors
 
     def read(path):
         tensors = real(path)
@@ -160,7 +160,7 @@ def fail_verification(monkeypatch):
         spoiled[0, 0] += 1
         return {**tensors, FC1: StoredTensor("F32", spoiled)}
 
-    monkeypatch.setattr(new_folder, "read_safetensors", read)
+    monkeypatch.setattr(safetensors_file, "read_safetensors", read)
     return CheckpointError
 
 

@@ -86,7 +86,7 @@ def test_fetches_the_best_weights_and_nothing_useless_from_one_commit(make_hub, 
     [
         ({"model.safetensors": ""}, MissingFileError, r"has no config\.json; it holds model\.safetensors"),
         ({"config.json": "", "tf_model.h5": ""}, MissingFileError, r"no weights that led_ref reads .*tf_model\.h5"),
-        ({"config.json": "", "model.safetensors.index.json": INDEX}, CheckpointError, rf"not there: {SHARDS[0]}"),
+        ({"config.json": "", "model.safetensors.index.json": INDEX}, CheckpointError, rf"do not exist: {SHARDS[0]}"),
         (
             {"config.json": "", "model.safetensors": "breaks off"},
             MissingFileError,
@@ -107,7 +107,7 @@ def failure(kind):
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        (errors.RepositoryNotFoundError, "no model of that name on the Hub .*hf auth login"),
+        (errors.RepositoryNotFoundError, "no model of this name on the Hub .*hf auth login"),
         (errors.GatedRepoError, "Accept its terms"),
         (errors.RevisionNotFoundError, "has no revision 'v7'"),
         (errors.HFValidationError, "cannot be the name of a Hub model"),

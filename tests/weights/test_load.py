@@ -152,7 +152,7 @@ def spoil_all_at_once(tensors, config):
         f"2 missing: {FC1}, led.decoder.layernorm_embedding.bias",
         "1 left over: led.encoder.layers.2.fc1.bias",
         "1 of another shape: led.shared.weight is (52, 14) in the file, (53, 14) by config.json",
-        "1 there twice, under two names: ",
+        "1 duplicated under two names: ",
         "1 not floats: led.encoder.layers.0.fc1.bias (I64)",
     ]
 
@@ -284,12 +284,12 @@ def test_a_shard_must_be_a_plain_name_in_the_folder(tmp_path, shard):
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ("{", "is not a usable index"),
-        ("[" * 100_000, "is not a usable index"),
-        ('"\udcff"', "is not a usable index"),
-        ("[]", "has no 'weight_map'"),
+        ("{", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
+        ('"\udcff"', "is not UTF-8: byte 1 is 0xff"),
+        ("[]", "holds a JSON list, not an object"),
         ('{"weight_map": {}}', "has no 'weight_map'"),
-        ('{"weight_map": {"a": "x.safetensors", "a": "y.safetensors"}}', "lists twice: a"),
+        ('{"weight_map": {"a": "x.safetensors", "a": "y.safetensors"}}', "holds the name 'a' twice"),
     ],
 )
 def test_a_damaged_index_is_refused(tmp_path, text, found):
@@ -314,5 +314,5 @@ def test_shards_and_index_must_agree(make_folder, tensors):
         read_tensors(folder)
     index.write_text(json.dumps({"weight_map": weight_map}))
     (folder / second).unlink()
-    with pytest.raises(MissingFileError, match=rf"names 2 shards, of which 1 are not there: {second}"):
+    with pytest.raises(MissingFileError, match=rf"names 2 shards, of which 1 do not exist: {second}"):
         read_tensors(folder)

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 from test_load import FC1, load
 
 from led_backends.compact import CompactWeight, HalfWeight
-from led_ref.classes.led import LEDForConditionalGeneration
+from led_ref.classes.conditional_generation import LEDForConditionalGeneration
 from led_ref.config import LEDConfig
 from led_ref.errors import CheckpointError, InputError
 from led_ref.weights.convert import convert

@@ -11,8 +11,9 @@ from test_keys import leaves
 from test_load import LM_HEAD
 
 import led_ref
+from led_ref.classes.conditional_generation import LEDForConditionalGeneration
 from led_ref.classes.heads import LEDForQuestionAnswering, LEDForSequenceClassification
-from led_ref.classes.led import LEDForConditionalGeneration, LEDModel
+from led_ref.classes.led import LEDModel
 from led_ref.errors import CheckpointError, ConfigError, InputError, MissingFileError
 from led_ref.weights import write_folder as new_folder
 from led_ref.weights.keys import entries, heads_of

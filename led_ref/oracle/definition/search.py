@@ -1,7 +1,7 @@
-"""Greedy search and beam search by definition: plain lists, one candidate at a time; and enumeration of all texts.
+"""Greedy and beam search by definition, over plain lists, one candidate at a time; and enumeration of all hypotheses.
 
-It judges led_ref/generation and shares no code with it. The numbers 1 to 6 are those of docs/semantics.md, "generate". A
-function `logits_of(document, ids)` gives the logits of the next id after all ids so far, without a KV cache.
+It judges led_ref/generation and shares no code with it. The numbers 1 to 6 are those of docs/semantics.md, "generate".
+A function `logits_of(document, ids)` computes the logits from the whole generated prefix: there is no KV cache.
 
     >>> P = {2: [0, 0, 0, 0.6, 0.4, 0], 3: [0.5, 0.5, 0, 0, 0, 0], 4: [0, 0, 0, 0, 0, 1.0]}
     >>> def logits_of(document, ids):
@@ -11,9 +11,9 @@ function `logits_of(document, ids)` gives the logits of the next id after all id
     >>> search(logits_of, [[2]], {"num_beams": 2, "max_length": 3}).sequences
     [[2, 4, 5]]
 
-Settings are a dictionary with transformers' names; missing ones are off. Scores are float64 throughout, where
-transformers has float32. A float32 search finds the same ids unless a decision is close; `smallest_gap` is the gap of the
-closest one. It draws nothing at random, and it checks no input.
+Settings are a dictionary with transformers' names; missing settings are off. Scores are float64, transformers' are float32.
+A float32 search gives the same ids unless a decision is close; `smallest_gap` is the score difference of the closest
+decision. There is no sampling and no validation of inputs.
 """
 
 import math
@@ -27,12 +27,12 @@ LogitsOf: TypeAlias = Callable[[int, Ids], Sequence[float]]
 Settings: TypeAlias = Mapping[str, Any]
 
 NO_SCORE = -1e9
-HOPELESS = -1e8  # a score below contains a NO_SCORE: no text of the result may have one
+HOPELESS = -1e8  # a lower score contains NO_SCORE: not allowed in the result
 
 
 @dataclass(frozen=True)
 class Found:
-    """The ids of each text, padded to one length; with beams each text's score; and the gap of the closest decision."""
+    """The ids of each hypothesis, padded to one length; their scores (None without beams); the closest decision's gap."""
 
     sequences: list[Ids]
     scores: list[float] | None
@@ -41,23 +41,23 @@ class Found:
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """Ids and their score: a sum of log-probabilities while it runs, normalised by its length once it is finished."""
+    """Ids and a score: the sum of log-probabilities; of a finished hypothesis, divided by the length penalty."""
 
     ids: Ids
     score: float
-    is_real: bool = True  # False: an empty slot for a finished one
+    is_real: bool = True
 
 
 def search(
     logits_of: LogitsOf, prompts: Sequence[Ids], settings: Settings, sources: Sequence[Ids] | None = None
 ) -> Found:
-    """One text (or with beams, num_return_sequences of them) for each document.
+    """The best hypothesis of each document; with beams, the best num_return_sequences.
 
     Args:
-        logits_of: (number of the document, ids so far) -> a logit for each id of the vocabulary.
-        prompts: the ids with which each document's target begins, all of one length P.
-        settings: num_beams, max_length, ...; lengths count the prompt.
-        sources: the ids that the encoder read, for the two encoder_ settings.
+        logits_of: (number of the document, generated prefix) -> a logit for each id of the vocabulary.
+        prompts: the first ids of each document's target, all of one length P.
+        settings: num_beams, max_length, ...; lengths include the prompt.
+        sources: the encoder's input ids, for the two encoder_ settings.
     """
     rules = Rules(settings, len(prompts[0]), sources)
     if rules.beams == 1:
@@ -67,7 +67,7 @@ def search(
 
 @dataclass
 class Rules:
-    """The settings with their defaults, and the closest decision so far."""
+    """The settings with their defaults, and the gap of the closest decision."""
 
     settings: Settings
     prompt: int  # P
@@ -78,42 +78,42 @@ class Rules:
     ends: Ids = field(init=False)
 
     def __post_init__(self) -> None:
-        """Compute the three values that are used most."""
+        """Set the derived values."""
         self.beams = self.settings.get("num_beams", 1)
         new = self.settings.get("max_new_tokens")
         self.longest = self.prompt + new if new else self.settings.get("max_length", self.prompt + 20)
-        self.ends = _as_list(self.settings.get("eos_token_id"))
+        self.ends = _listed(self.settings.get("eos_token_id"))
 
     def get(self, name: str, default: Any) -> Any:
-        """A setting, or the default if it is not set."""
+        """A setting, or its default."""
         value = self.settings.get(name)
         return default if value is None else value
 
     def compare(self, better: float, worse: float) -> None:
-        """Keep the smallest gap between two scores. One with a NO_SCORE loses to any score, whatever the rounding."""
+        """Record the gap of a decision between two scores. A NO_SCORE loses to any score, for any rounding."""
         if worse > HOPELESS:
             self.smallest_gap = min(self.smallest_gap, better - worse)
 
 
-def _as_list(value: Any) -> Ids:
+def _listed(value: Any) -> Ids:
     return [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
 
 
-# ---- rules about the next id ----------------------------------------------------------------------------------------
+# ---- logits processors -----------------------------------------------------------------------------------------------
 
 
 def processed(scores: Sequence[float], ids: Ids, document: int, rules: Rules) -> list[float]:
-    """The scores of the next id after all processors, in transformers' order. -inf: forbidden."""
+    """The scores of the next id after all processors, in transformers' order. -inf forbids an id."""
     out = list(scores)
     source = [] if rules.sources is None else rules.sources[document]
     _rescale(out, source, 1 / rules.get("encoder_repetition_penalty", 1.0))
     _rescale(out, ids, rules.get("repetition_penalty", 1.0))
-    _forbid(out, _repeats(ids, ids, rules.get("no_repeat_ngram_size", 0)))
-    _forbid(out, _repeats(source, ids, rules.get("encoder_no_repeat_ngram_size", 0)))
+    _forbid(out, _ngram_ends(ids, ids, rules.get("no_repeat_ngram_size", 0)))
+    _forbid(out, _ngram_ends(source, ids, rules.get("encoder_no_repeat_ngram_size", 0)))
     if len(ids) < rules.get("min_length", 0) or len(ids) < rules.prompt + rules.get("min_new_tokens", 0):
         _forbid(out, rules.ends)
     for name, at_length in (("forced_bos_token_id", 1), ("forced_eos_token_id", rules.longest - 1)):
-        forced = _as_list(rules.settings.get(name))
+        forced = _listed(rules.settings.get(name))
         if forced and len(ids) == at_length:
             out = [0.0 if v in forced else -math.inf for v in range(len(out))]
     return out
@@ -130,8 +130,8 @@ def _forbid(scores: list[float], ids: Sequence[int]) -> None:
         scores[v] = -math.inf
 
 
-def _repeats(read: Sequence[int], prefix: Ids, n: int) -> Ids:
-    """The ids that would complete an n-gram of `read` whose first n - 1 ids are the last ones of `prefix`."""
+def _ngram_ends(read: Sequence[int], prefix: Ids, n: int) -> Ids:
+    """The last ids of those n-grams of `read` that begin with the last n - 1 ids of `prefix`."""
     if n == 0 or len(prefix) < n - 1:
         return []
     beginning = prefix[len(prefix) - (n - 1) :]
@@ -142,8 +142,8 @@ def _repeats(read: Sequence[int], prefix: Ids, n: int) -> Ids:
 
 
 def _greedy(logits_of: LogitsOf, prompts: Sequence[Ids], rules: Rules) -> Found:
-    """The best id, again and again; of equal ones the lower. Processors see raw logits."""
-    texts = []
+    """Append the best id, the lower of equal ones, until the end. Processors get raw logits."""
+    hypotheses = []
     for document, prompt in enumerate(prompts):
         ids = list(prompt)
         while len(ids) < rules.longest and not (len(ids) > rules.prompt and ids[-1] in rules.ends):
@@ -151,14 +151,14 @@ def _greedy(logits_of: LogitsOf, prompts: Sequence[Ids], rules: Rules) -> Found:
             best, second = sorted(range(len(scores)), key=lambda v: -scores[v])[:2]
             rules.compare(scores[best], scores[second])
             ids.append(best)
-        texts.append(ids)
-    return Found(_padded(texts, rules), None, rules.smallest_gap)
+        hypotheses.append(ids)
+    return Found(_padded(hypotheses, rules), None, rules.smallest_gap)
 
 
-def _padded(texts: Sequence[Ids], rules: Rules) -> list[Ids]:
+def _padded(hypotheses: Sequence[Ids], rules: Rules) -> list[Ids]:
     pad = rules.get("pad_token_id", (*rules.ends, -1)[0])
-    longest = max(map(len, texts))
-    return [ids + [pad] * (longest - len(ids)) for ids in texts]
+    longest = max(map(len, hypotheses))
+    return [ids + [pad] * (longest - len(ids)) for ids in hypotheses]
 
 
 # ---- beam search ----------------------------------------------------------------------------------------------------
@@ -166,7 +166,7 @@ def _padded(texts: Sequence[Ids], rules: Rules) -> list[Ids]:
 
 @dataclass
 class Document:
-    """One document's search: K running hypotheses, K finished ones, best first, and whether a better one may come."""
+    """One document's search: K running and K finished hypotheses, best first; is_open: a better one is possible."""
 
     running: list[Hypothesis]
     finished: list[Hypothesis]
@@ -176,7 +176,7 @@ class Document:
     @property
     def is_full(self) -> bool:
         """Whether K hypotheses are finished."""
-        return all(one.is_real for one in self.finished)
+        return all(hypothesis.is_real for hypothesis in self.finished)
 
 
 def _beam_search(logits_of: LogitsOf, prompts: Sequence[Ids], rules: Rules) -> Found:
@@ -197,31 +197,31 @@ def _beam_search(logits_of: LogitsOf, prompts: Sequence[Ids], rules: Rules) -> F
         if has_enough or not any(d.is_open for d in documents) or all(d.all_stop for d in documents):  # 6.
             break
     returned = rules.get("num_return_sequences", 1)
-    best = [text for d in documents for text in d.finished[:returned]]
+    best = [h for d in documents for h in d.finished[:returned]]
     for d in documents:
         _compare_neighbours(d.finished, returned, rules)
-    assert all(text.is_real and text.score > HOPELESS for text in best), "a text of the result is not finished"
-    return Found(_padded([text.ids for text in best], rules), [text.score for text in best], rules.smallest_gap)
+    assert all(h.is_real and h.score > HOPELESS for h in best), "a hypothesis of the result is not finished"
+    return Found(_padded([h.ids for h in best], rules), [h.score for h in best], rules.smallest_gap)
 
 
 def _step(logits_of: LogitsOf, number: int, document: Document, length: int, rules: Rules) -> None:
-    """Steps 2 to 5 for one document: one more id."""
+    """Steps 2 to 5 for one document: append one id."""
     candidates = []  # 2.
-    for text in document.running:
-        scores = processed(log_softmax(logits_of(number, text.ids)), text.ids, number, rules)
-        candidates += [Hypothesis([*text.ids, v], text.score + score) for v, score in enumerate(scores)]
+    for hypothesis in document.running:
+        scores = processed(log_softmax(logits_of(number, hypothesis.ids)), hypothesis.ids, number, rules)
+        candidates += [Hypothesis([*hypothesis.ids, v], hypothesis.score + score) for v, score in enumerate(scores)]
     candidates = _best(candidates, max(2, 1 + len(rules.ends)) * rules.beams, rules)
 
-    stops = [text.ids[-1] in rules.ends or length + 1 >= rules.longest for text in candidates]  # 3.
-    running = [Hypothesis(c.ids, c.score + NO_SCORE * stop) for c, stop in zip(candidates, stops, strict=True)]
-    document.running = _best(running, rules.beams, rules)
+    stops = [c.ids[-1] in rules.ends or length + 1 >= rules.longest for c in candidates]  # 3.
+    continued = [Hypothesis(c.ids, c.score + NO_SCORE * stop) for c, stop in zip(candidates, stops, strict=True)]
+    document.running = _best(continued, rules.beams, rules)
     document.all_stop = all(stops)
 
-    generated = length + 1 - rules.prompt  # 4.
+    new_ids = length + 1 - rules.prompt  # 4.
     penalty = float(rules.get("length_penalty", 1.0))
-    in_vain = (rules.get("early_stopping", False) is True and document.is_full) or not document.is_open
+    is_closed = (rules.get("early_stopping", False) is True and document.is_full) or not document.is_open
     ended = [
-        Hypothesis(c.ids, c.score / generated**penalty + NO_SCORE * in_vain)
+        Hypothesis(c.ids, c.score / new_ids**penalty + NO_SCORE * is_closed)
         for c, stop in zip(candidates[: rules.beams], stops, strict=False)
         if stop
     ]
@@ -230,29 +230,29 @@ def _step(logits_of: LogitsOf, number: int, document: Document, length: int, rul
     document.finished = _best(document.finished + ended, rules.beams, rules)
 
     is_patient = rules.get("early_stopping", False) == "never" and penalty > 0  # 5.
-    hoped_for = document.running[0].score / ((rules.longest if is_patient else length + 1) - rules.prompt) ** penalty
-    worst = min(text.score if text.is_real else NO_SCORE for text in document.finished)
-    if document.is_open and hoped_for > HOPELESS:
-        rules.compare(max(hoped_for, worst), min(hoped_for, worst))
-    document.is_open = document.is_open and hoped_for > worst
+    attainable = document.running[0].score / ((rules.longest if is_patient else length + 1) - rules.prompt) ** penalty
+    worst = min(h.score if h.is_real else NO_SCORE for h in document.finished)
+    if document.is_open and attainable > HOPELESS:
+        rules.compare(max(attainable, worst), min(attainable, worst))
+    document.is_open = document.is_open and attainable > worst
 
 
-def _best(texts: list[Hypothesis], count: int, rules: Rules) -> list[Hypothesis]:
-    """The best hypotheses, best first; of equal ones the earlier."""
-    ordered = sorted(texts, key=lambda text: -text.score)
+def _best(hypotheses: list[Hypothesis], count: int, rules: Rules) -> list[Hypothesis]:
+    """The best hypotheses, best first; the earlier of equal ones."""
+    ordered = sorted(hypotheses, key=lambda hypothesis: -hypothesis.score)
     if len(ordered) > count:
         rules.compare(ordered[count - 1].score, ordered[count].score)
     return ordered[:count]
 
 
-def _compare_neighbours(texts: Sequence[Hypothesis], count: int, rules: Rules) -> None:
-    """Compare each of the first `count` hypotheses with the next one: their order counts."""
-    for text, behind in pairwise(texts[: count + 1]):
-        rules.compare(text.score, behind.score)
+def _compare_neighbours(hypotheses: Sequence[Hypothesis], count: int, rules: Rules) -> None:
+    """Record the gaps between the first `count` hypotheses and their successors: their order matters."""
+    for better, worse in pairwise(hypotheses[: count + 1]):
+        rules.compare(better.score, worse.score)
 
 
 def log_softmax(logits: Sequence[float]) -> list[float]:
-    """`x - log(sum(exp(x)))`, the largest taken out first."""
+    """`x - log(sum(exp(x)))`, after subtraction of the maximum."""
     peak = max(logits)
     log_total = peak + math.log(math.fsum(math.exp(x - peak) for x in logits))
     return [x - log_total for x in logits]
@@ -264,22 +264,22 @@ def log_softmax(logits: Sequence[float]) -> list[float]:
 def enumerate_texts(
     logits_of: LogitsOf, prompt: Ids, settings: Settings, document: int = 0, source: Ids | None = None
 ) -> list[Hypothesis]:
-    """Every possible text, best first: all sequences of ids up to an end or to max_length, with their scores.
+    """Every possible hypothesis up to an end token or max_length, with its score, best first.
 
-    With as many beams as possible texts, beam search drops no candidate, so that it must find the first of these; for a
-    vocabulary of 3 and 3 new ids that is 15 texts.
+    With as many beams as hypotheses, beam search drops no candidate and must find the first of these: 15 hypotheses for a
+    vocabulary of 3 and 3 new ids.
     """
     sources = None if source is None else [source] * (document + 1)
     rules = Rules(settings, len(prompt), sources)
     penalty = float(rules.get("length_penalty", 1.0))
-    texts, unfinished = [], [Hypothesis(list(prompt), 0.0)]
+    hypotheses, unfinished = [], [Hypothesis(list(prompt), 0.0)]
     while unfinished:
-        text = unfinished.pop()
-        scores = processed(log_softmax(logits_of(document, text.ids)), text.ids, document, rules)
+        hypothesis = unfinished.pop()
+        scores = processed(log_softmax(logits_of(document, hypothesis.ids)), hypothesis.ids, document, rules)
         for v, score in enumerate(scores):
-            longer = Hypothesis([*text.ids, v], text.score + score)
+            longer = Hypothesis([*hypothesis.ids, v], hypothesis.score + score)
             if v in rules.ends or len(longer.ids) >= rules.longest:
-                texts.append(Hypothesis(longer.ids, longer.score / (len(longer.ids) - rules.prompt) ** penalty))
+                hypotheses.append(Hypothesis(longer.ids, longer.score / (len(longer.ids) - rules.prompt) ** penalty))
             else:
                 unfinished.append(longer)
-    return sorted(texts, key=lambda text: -text.score)
+    return sorted(hypotheses, key=lambda hypothesis: -hypothesis.score)

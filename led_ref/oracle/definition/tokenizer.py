@@ -1,14 +1,13 @@
-r"""LED's tokenizer by definition: character by character, merge by merge, with no table that could be wrong twice.
+r"""LED's tokenizer by definition: character by character, merge by merge, without regular expressions or heap.
 
-It judges led_ref/tokenizer and shares nothing with it but the list of which code points are letters, numbers and white
-space (unicode_ranges.py, which is data). Everything is done the slowest obvious way: no regular expression, no heap.
+It judges led_ref/tokenizer and shares only the table of letters, numbers and white space (unicode_ranges.py) with it.
 
     >>> split_words("It's  3 o'clock!")
     ['It', "'s", ' ', ' 3', ' o', "'", 'clock', '!']
     >>> merge_word("lowest", {("l", "o"): 0, ("e", "r"): 1, ("lo", "w"): 2, ("low", "er"): 3, ("w", "e"): 4})
     ['low', 'e', 's', 't']
 
-Source: SEMANTICS.md, Tokenizer; the split is GPT-2's, the pairs and special tokens are BART's. It checks no input.
+Source: docs/semantics.md, Tokenizer; the split is GPT-2's, the pairs and special tokens are BART's. Inputs are not validated.
 """
 
 import functools
@@ -24,7 +23,7 @@ SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What the files of a tokenizer say: piece -> id, and pair -> its place in the list of merges, 0 first."""
+    """The content of a tokenizer's files: piece -> id, and pair -> its rank in the list of merges, from 0."""
 
     ids: Mapping[str, int]
     merges: Mapping[tuple[str, str], int]
@@ -34,7 +33,7 @@ class Vocabulary:
 
 
 @functools.cache
-def kind_of(character: str) -> str:
+def character_class(character: str) -> str:
     """One of "letter", "number", "space" and "other"."""
     for name, ranges in (("letter", LETTERS), ("number", NUMBERS), ("space", WHITE_SPACE)):
         for word in ranges.split():
@@ -45,33 +44,33 @@ def kind_of(character: str) -> str:
 
 
 def split_words(text: str) -> list[str]:
-    r"""Cut a text into words: `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`, by hand."""
-    kinds = [kind_of(character) for character in text]
+    r"""Split a text into words: `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`, without `re`."""
+    classes = [character_class(character) for character in text]
     words, i = [], 0
     while i < len(text):
-        end = _end_of_word(text, kinds, i)
+        end = _end_of_word(text, classes, i)
         words.append(text[i:end])
         i = end
     return words
 
 
-def _end_of_word(text: str, kinds: Sequence[str], i: int) -> int:
-    """Where the word that begins at i ends: the alternatives of the pattern, in their order."""
+def _end_of_word(text: str, classes: Sequence[str], i: int) -> int:
+    """The end of the word that begins at i: the alternatives of the pattern, in order."""
     for contraction in CONTRACTIONS:
         if text.startswith(contraction, i):
             return i + len(contraction)
-    begin = i + 1 if text[i] == " " and i + 1 < len(text) else i  # one space may stand before letters, numbers, others
-    if kinds[begin] != "space":
-        return _end_of_run(kinds, begin)
-    end = _end_of_run(kinds, i)
+    begin = i + 1 if text[i] == " " and i + 1 < len(text) else i  # letters, numbers, others can have one space before
+    if classes[begin] != "space":
+        return _end_of_run(classes, begin)
+    end = _end_of_run(classes, i)
     if end < len(text) and end - i > 1:
-        return end - 1  # the last space of several is left to the word behind them
+        return end - 1  # the last of several spaces belongs to the next word
     return end
 
 
-def _end_of_run(kinds: Sequence[str], i: int) -> int:
+def _end_of_run(classes: Sequence[str], i: int) -> int:
     end = i
-    while end < len(kinds) and kinds[end] == kinds[i]:
+    while end < len(classes) and classes[end] == classes[i]:
         end += 1
     return end
 
@@ -81,10 +80,10 @@ def _end_of_run(kinds: Sequence[str], i: int) -> int:
 
 @functools.cache
 def byte_characters() -> tuple[str, ...]:
-    """The printable character that stands for each of the 256 bytes.
+    """The printable character of each of the 256 bytes.
 
-    A byte whose Latin-1 character can be seen (! to ~, ¡ to ¬, ® to ÿ) is that character; the others are U+0100,
-    U+0101, ... in the order of the bytes.
+    A byte with a visible Latin-1 character (! to ~, ¡ to ¬, ® to ÿ) has this character; the others have U+0100, U+0101, ...
+    in the order of the bytes.
     """
     characters, hidden = [], 0
     for byte in range(256):
@@ -95,19 +94,19 @@ def byte_characters() -> tuple[str, ...]:
 
 
 def merge_word(word: str, merges: Mapping[tuple[str, str], int]) -> list[str]:
-    """The pieces of a word: as often as one is there, join the leftmost pair that stands earliest in the list."""
+    """The pieces of a word: merge the leftmost pair of lowest rank until no pair is in the list."""
     characters = byte_characters()
     pieces = [characters[byte] for byte in word.encode("utf-8")]
     while True:
         pairs = list(pairwise(pieces))
-        listed = [pair for pair in pairs if pair in merges]
-        if not listed:
+        known = [pair for pair in pairs if pair in merges]
+        if not known:
             return pieces
-        i = pairs.index(min(listed, key=merges.__getitem__))
+        i = pairs.index(min(known, key=merges.__getitem__))
         pieces = [*pieces[:i], pieces[i] + pieces[i + 1], *pieces[i + 2 :]]
 
 
-# ---- all of it ------------------------------------------------------------------------------------------------------
+# ---- encode and decode ----------------------------------------------------------------------------------------------
 
 
 def encode(text: str, vocabulary: Vocabulary, pair: str | None = None, *, specials: bool = True) -> list[int]:
@@ -121,7 +120,7 @@ def encode(text: str, vocabulary: Vocabulary, pair: str | None = None, *, specia
 
 
 def decode(ids: Sequence[int], vocabulary: Vocabulary, *, skip_specials: bool = False) -> str:
-    """The text of ids: the bytes of all pieces one after the other, read as UTF-8, � where they are none."""
+    """The text of ids: the bytes of all pieces decoded as UTF-8, � for invalid bytes."""
     characters = byte_characters()
     pieces = {i: piece for piece, i in vocabulary.ids.items()}
     raw = b""
@@ -134,7 +133,7 @@ def decode(ids: Sequence[int], vocabulary: Vocabulary, *, skip_specials: bool = 
 
 
 def _ids(text: str, vocabulary: Vocabulary) -> list[int]:
-    """The ids of a text without anything added; special tokens in it are found first."""
+    """The ids of a text; special tokens in the text are found first, none are added."""
     ids: list[int] = []
     for stretch in _cut_at_specials(text):
         if stretch in SPECIAL_TOKENS:
@@ -146,7 +145,7 @@ def _ids(text: str, vocabulary: Vocabulary) -> list[int]:
 
 
 def _cut_at_specials(text: str) -> list[str]:
-    """The stretches of a text between special tokens, and these. `<mask>` takes the white space before it along."""
+    """The special tokens of a text and the stretches between them. `<mask>` removes the white space before it."""
     stretches, plain, i = [], "", 0
     while i < len(text):
         found = next((token for token in SPECIAL_TOKENS if text.startswith(token, i)), None)
@@ -154,7 +153,7 @@ def _cut_at_specials(text: str) -> list[str]:
             plain += text[i]
             i += 1
             continue
-        while found == "<mask>" and plain and kind_of(plain[-1]) == "space":
+        while found == "<mask>" and plain and character_class(plain[-1]) == "space":
             plain = plain[:-1]
         stretches += [plain, found] if plain else [found]
         plain = ""

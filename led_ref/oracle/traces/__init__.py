@@ -1,1 +1,1 @@
-"""Traces: every named intermediate of a run, and the first place where two runs part."""
+"""Traces: the named intermediates of a run, and the first difference between two runs."""

@@ -1,4 +1,4 @@
-"""Where two traces part: the first step, in the order of work, at which two runs no longer have the same numbers.
+"""Compare two traces: the first step, in the order of computation, whose numbers differ.
 
     ours = led_ref.trace(model, ids, decoder_input_ids=targets)
     theirs = Trace.load("theirs.safetensors")            of any program: docs/traces.md has a recipe for PyTorch
@@ -6,17 +6,17 @@
     difference.equal, difference.first.name              (False, "led.encoder.layers.0.activation_fn.output")
     print(difference)                                    a table
 
-What comes after the first step that differs was computed from other numbers and proves nothing; so the first is what
-counts, and what was equal before it says that the fault lies between the two. Values are equal if
+The steps after the first difference were computed from different numbers and prove nothing. So the fault lies between the
+last equal step and the first different one. Values are equal if
 
     |a - b| <= atol + rtol * |b|
 
-and infinities and NaN are equal to themselves. Integers and booleans must be the same. What only one side has is
-listed and is no difference: other programs record what they can.
+and infinities and NaN are equal to themselves. Integers and booleans must be the same. A step of only one trace is listed,
+but is no difference: other programs record fewer steps.
 
-One leniency: in attention scores, minus infinity on one side and -10,000 or less on the other hide the same key.
+One exception: in attention scores, minus infinity in one trace equals -10,000 or less in the other: both mask the key.
 
-This file does not guess at causes; diff_hints.py does, and says so.
+diff_hints.py guesses at causes.
 """
 
 import math
@@ -32,33 +32,36 @@ from led_ref.oracle.traces.diff_hints import hint_at_names, hint_at_shapes, hint
 from led_ref.oracle.traces.step_names import describe, layer_or_step
 from led_ref.oracle.traces.trace import Trace
 
-# (rtol, atol) if none are given, by the coarser of the two types: some hundred roundings, a few layers deep. The roundings
-# of a sum are as large as what was added, however little is left: atol is for values of size 1, and grows with theirs.
+# The default (rtol, atol) by the coarser of the two dtypes: some hundred roundings, a few layers deep. The rounding of a sum
+# is relative to its terms, not to the sum: atol is for values of size 1, and grows with them.
 TOLERANCES = {"float64": (1e-9, 1e-10), "float32": (1e-4, 1e-5), "float16": (1e-2, 1e-3)}
 
-# Whoever adds a large negative number in place of minus infinity adds at least this much; no score is so low otherwise.
-HIDDEN = -1e4
+# Programs that mask by adding a large negative number add this or less; no other score is so low.
+MASKED = -1e4
 
 # Values compared at a time, so that the float64 copies stay small beside the traces.
 _AT_ONCE = 1 << 20
 
+# Number of printed names that only one trace has.
+_LISTED = 4
+
 
 @dataclass(frozen=True)
 class Comparison:
-    """One step of both traces, compared.
+    """The comparison of one step of two traces.
 
     Args:
         name: the step's name.
         equal: whether shapes agree and all values are within the tolerance.
         shapes: a's and b's.
         dtypes: a's and b's.
-        tolerance: (rtol, atol) that were used; (0, 0) for integers and booleans.
+        tolerance: the (rtol, atol) used; (0, 0) for integers and booleans.
         max_error: the largest |a - b|; infinite where only one is infinite or NaN; NaN if the shapes differ.
         mean_error: the mean of the finite |a - b|; NaN if the shapes differ.
-        beyond: how many values are not within the tolerance.
-        worst: index of the value that is furthest beyond it, () for a scalar; None if all are equal or the shapes differ.
-        values: a's and b's value there.
-        nans: how many values are NaN in a alone, in b alone, in both.
+        beyond: the number of values outside the tolerance.
+        worst: index of the value furthest outside, () for a scalar; None if all are equal or the shapes differ.
+        values: a's and b's value at `worst`.
+        nans: the numbers of values that are NaN in a alone, in b alone, in both.
     """
 
     name: str
@@ -76,15 +79,15 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Difference:
-    """What `diff` found.
+    """The result of `diff`.
 
     Args:
-        compared: every step that both traces have, in the order of work.
+        compared: every step that both traces have, in the order of computation.
         only_in_a: names that b does not have.
         only_in_b: names that a does not have.
-        source: file and line that told the first different step, if a trace says so.
-        hint: what the first difference looks like; "" if like nothing known.
-        names_hint: what the names that only one side has lack; "" if nothing known.
+        source: file and line that recorded the first different step, if a trace has them.
+        hint: a known pattern in the first difference; "" if none fits.
+        names_hint: a prefix that the names of one trace lack; "" if none.
     """
 
     compared: tuple[Comparison, ...]
@@ -96,7 +99,7 @@ class Difference:
 
     @property
     def mostly_unmatched(self) -> bool:
-        """Whether one side has more names that were not compared than names that were: "equal" would say little."""
+        """Whether most names of one trace were not compared, so that "equal" means little."""
         return max(len(self.only_in_a), len(self.only_in_b)) > len(self.compared)
 
     @property
@@ -106,24 +109,24 @@ class Difference:
 
     @property
     def equal(self) -> bool:
-        """Whether all that both have is equal."""
+        """Whether all compared steps are equal."""
         return self.first is None
 
     @property
     def equal_before(self) -> tuple[str, ...]:
-        """The names that are equal before the first that is not."""
+        """The names of the equal steps before the first different one."""
         names = [step.name for step in self.compared]
         return tuple(names if self.first is None else names[: names.index(self.first.name)])
 
     def by_layer(self) -> dict[str, list[Comparison]]:
-        """The compared steps, layer by layer; of a generation, one call of the decoder by another."""
+        """The compared steps by layer; in a generation, by call of the decoder."""
         layers: dict[str, list[Comparison]] = {}
         for step in self.compared:
             layers.setdefault(part_of(step.name), []).append(step)
         return layers
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as JSON has it: numbers that are not finite as text."""
+        """The difference ready for JSON: numbers that are not finite as text."""
         return {
             "equal": self.equal,
             "first": None if self.first is None else _as_json(self.first),
@@ -138,9 +141,7 @@ class Difference:
         }
 
     def __str__(self) -> str:
-        from led_ref.oracle.traces.diff_text import as_text
-
-        return as_text(self)
+        return _as_text(self)
 
 
 def diff(
@@ -149,10 +150,10 @@ def diff(
     """Compare two traces step by step, in the order in which `a` was computed.
 
     Args:
-        a: a Trace, or any mapping from names to arrays in the order of work.
-        b: the same of another run.
-        rtol: relative to b; None: `TOLERANCES` of the coarser type.
-        atol: absolute; None: likewise, times the root mean square of b's values where that is more than 1.
+        a: a Trace, or any mapping from names to arrays in the order of computation.
+        b: the other trace.
+        rtol: relative to b; None: `TOLERANCES` of the coarser dtype.
+        atol: absolute; None: `TOLERANCES`, times the root mean square of b's values if that is more than 1.
 
     Raises:
         InputError: if the two have no name in common, or a tolerance is negative.
@@ -183,7 +184,7 @@ def diff(
 def compare(
     name: str, a: HostArray, b: HostArray, *, rtol: float | None = None, atol: float | None = None
 ) -> Comparison:
-    """One step of both traces. See `diff`."""
+    """Compare one step of two traces; tolerances as in `diff`."""
     tolerance = _tolerance(a, b, rtol, atol)
     shapes, dtypes = (a.shape, b.shape), (a.dtype.name, b.dtype.name)
     if a.shape != b.shape:
@@ -194,7 +195,7 @@ def compare(
     for start in range(0, flat_a.size, _AT_ONCE):
         x = flat_a[start : start + _AT_ONCE].astype(np.float64)
         y = flat_b[start : start + _AT_ONCE].astype(np.float64)
-        error, excess = _errors(x, y, *tolerance, hides=_is_masked_score(name))
+        error, excess = _errors(x, y, *tolerance, masked=_is_masked_score(name))
         is_finite = np.isfinite(error)
         largest = max(largest, float(error.max()))
         total += float(error[is_finite].sum())
@@ -217,7 +218,7 @@ def compare(
 
 
 def part_of(name: str) -> str:
-    """The layer that a step belongs to, or the call of the decoder in a generation.
+    """The layer of a step, or its call of the decoder in a generation.
 
     Example:
         >>> part_of("led.encoder.layers.3.fc1.output"), part_of("beam.step.12.scores"), part_of("led.decoder.input_ids")
@@ -231,11 +232,11 @@ def part_of(name: str) -> str:
     return ".".join(name.split(".")[:2]) if name.startswith("led.") else name.split(".")[0]
 
 
-def _errors(x: HostArray, y: HostArray, rtol: float, atol: float, *, hides: bool) -> tuple[HostArray, HostArray]:
-    """|x - y| and by how much it exceeds the tolerance (0: not at all); both infinite where only one is finite."""
+def _errors(x: HostArray, y: HostArray, rtol: float, atol: float, *, masked: bool) -> tuple[HostArray, HostArray]:
+    """|x - y| and its excess over the tolerance (at least 0); both infinite if only one value is finite."""
     same = (x == y) | (np.isnan(x) & np.isnan(y))
-    if hides:
-        same |= (np.minimum(x, y) == -np.inf) & (np.maximum(x, y) <= HIDDEN)
+    if masked:
+        same |= (np.minimum(x, y) == -np.inf) & (np.maximum(x, y) <= MASKED)
     with np.errstate(invalid="ignore"):  # inf - inf
         error = np.abs(x - y)
     error[np.isnan(error)] = np.inf
@@ -256,7 +257,7 @@ def _tolerance(a: HostArray, b: HostArray, rtol: float | None, atol: float | Non
 
 
 def _root_mean_square(values: HostArray) -> float:
-    """Of the finite values; 0 if there are none."""
+    """The root mean square of the finite values; 0 without any."""
     flat, total, count = values.reshape(-1), 0.0, 0
     for start in range(0, flat.size, _AT_ONCE):
         piece = flat[start : start + _AT_ONCE].astype(np.float64)
@@ -267,7 +268,7 @@ def _root_mean_square(values: HostArray) -> float:
 
 
 def _is_masked_score(name: str) -> bool:
-    """Whether a step is scores before a softmax, where a hidden key may be written in several ways."""
+    """Whether a step is attention scores before the softmax, where programs mask a key with different values."""
     return name.endswith(("attn.scores", ".global_scores"))
 
 
@@ -298,3 +299,79 @@ def _as_json(step: Comparison) -> dict[str, Any]:
         "values": None if step.values is None else [number(value) for value in step.values],
         "nans": list(step.nans),
     }
+
+
+# ---- a difference as text ---------------------------------------------------------------------------------------------
+
+
+def _as_text(difference: Difference) -> str:
+    """The page that `print(difference)` shows: the first difference, then the error of each layer."""
+    lines = [*_compared(difference), *_verdict(difference), *_layers(difference)]
+    for side, names in (("a", difference.only_in_a), ("b", difference.only_in_b)):
+        if names:
+            more = f", and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+            lines.append(f"only in {side:<8}{len(names)} steps: {', '.join(names[:_LISTED])}{more}")
+    return "\n".join(lines)
+
+
+def _compared(difference: Difference) -> list[str]:
+    """The share of compared steps, if not all: the rest of the page describes only them."""
+    both = len(difference.compared)
+    if not (difference.only_in_a or difference.only_in_b):
+        return []
+    counts = {"a": both + len(difference.only_in_a), "b": both + len(difference.only_in_b)}
+    shown = ", ".join(f"{both} of {all_names} {side} has" for side, all_names in counts.items())
+    if len(set(counts.values())) == 1:
+        shown = f"{both} of {counts['a']} that each has"
+    lines = [f"compared       {shown}: the names that both have"]
+    return lines + ([f"names          {difference.names_hint}"] if difference.names_hint else [])
+
+
+def _verdict(difference: Difference) -> list[str]:
+    first, steps = difference.first, len(difference.compared)
+    if first is None:
+        return [f"equal          {f'all {steps} steps' if steps > 1 else 'the 1 step'} that both traces have"]
+    before = difference.equal_before
+    described = describe(first.name)
+    lines = [f"equal          {len(before)} of {steps} steps" + (f", the last {before[-1]}" if before else "")]
+    lines.append(f"part at        {first.name}")
+    lines += [f"               {words}" for words in (described.equation, difference.source) if words]
+    lines += [f"               {line}" for line in _found(first, described.letters.split())]
+    return lines + ([f"hint           {difference.hint}"] if difference.hint else [])
+
+
+def _found(step: Comparison, letters: list[str]) -> list[str]:
+    """The first different step in words."""
+    shape_a, shape_b = step.shapes
+    if shape_a != shape_b:
+        return [f"shape {shape_a} in a, {shape_b} in b; the axes are {' '.join(letters) or 'not known'}"]
+    rtol, atol = step.tolerance
+    lines = [
+        f"shape {shape_a}, {' and '.join(dict.fromkeys(step.dtypes))}",
+        f"{step.beyond:,} of {math.prod(shape_a):,} values differ by more than {atol:.3g} + {rtol:.3g} |b|",
+        f"max error {step.max_error:.3g}, mean error {step.mean_error:.3g}",
+    ]
+    if step.worst is not None and step.values is not None:
+        names = letters if len(letters) == len(step.worst) else [f"axis {i}" for i in range(len(step.worst))]
+        place = ", ".join(f"{name} = {i}" for name, i in zip(names, step.worst, strict=True))
+        lines.append(f"worst{' at ' if place else ''}{place}: {step.values[0]:.9g} in a, {step.values[1]:.9g} in b")
+    if any(step.nans):
+        lines.append("NaN: {} in a alone, {} in b alone, {} in both".format(*step.nans))
+    return lines
+
+
+def _layers(difference: Difference) -> list[str]:
+    """A line for each layer, or in a generation for each call of the decoder."""
+    layers = difference.by_layer()
+    width = max(map(len, layers))
+    lines = ["", f"{'':<{width}}  steps  equal  max error  in"]
+    for part, steps in layers.items():
+        shown = [step for step in steps if step.shapes[0] == step.shapes[1]]
+        worst = max(shown, key=lambda step: step.max_error, default=None)
+        error = "" if worst is None else f"{worst.max_error:>9.2e}"
+        where = worst.name if worst is not None and worst.max_error else ""
+        name = where.removeprefix(f"{part}.")
+        lines.append(
+            f"{part:<{width}}  {len(steps):>5}  {sum(step.equal for step in steps):>5}  {error:>9}  {name}".rstrip()
+        )
+    return lines

@@ -1,10 +1,10 @@
-"""What a difference looks like: a transposed array, padding that was left on, a scale applied twice, a step too late.
+"""Hints at the cause of a difference: a transposed array, uncut padding, a scale applied twice, a shift by one.
 
     hint_at_shapes(a, b, ["B", "T", "D"])      "b holds a's numbers as a.transpose(1, 0, 2)"
     hint_at_values(a, b, ...)                  "b is a times 0.125 = 1/sqrt(64)"
 
-A hint is a fact about the numbers (b is a, moved by one along U), tested on all of them; what follows from it is for the
-reader to say. Nothing is hinted at for arrays of more than 16 million values.
+A hint is a fact about the numbers (b is a, moved by one along U), tested on all of them; the reader draws the conclusion.
+Arrays of more than 16 million values get no hints.
 """
 
 import itertools
@@ -21,12 +21,12 @@ MOST_VALUES = 1 << 24
 # Axes that can be padded.
 _POSITIONS = ("T", "U", "S")
 
-# For "the same numbers": wide enough for two float32 programs, far too narrow for chance.
+# The tolerance of "the same numbers": enough for two float32 programs, too small for coincidence.
 _RTOL, _ATOL = 1e-3, 1e-5
 
 
 def hint_at_names(only_in_a: Sequence[str], only_in_b: Sequence[str]) -> str:
-    """The beginning that most names of one side lack to be names of the other; "" if there is none.
+    """The prefix that most names of one trace lack to equal names of the other; "" if none.
 
     Example:
         >>> hint_at_names(["led.encoder.x", "led.encoder.y", "z"], ["encoder.x", "encoder.y"])
@@ -35,7 +35,7 @@ def hint_at_names(only_in_a: Sequence[str], only_in_b: Sequence[str]) -> str:
     for side, short, other, long in (("b", only_in_b, "a", only_in_a), ("a", only_in_a, "b", only_in_b)):
         whole, beginnings = set(short), Counter[str]()
         for name in long:
-            # Every way to cut a name at a point: "led." + "encoder.x".
+            # Every prefix that ends with a point: "led." of "led.encoder.x".
             for cut in (i + 1 for i, letter in enumerate(name) if letter == "."):
                 if name[cut:] in whole:
                     beginnings[name[:cut]] += 1
@@ -46,12 +46,12 @@ def hint_at_names(only_in_a: Sequence[str], only_in_b: Sequence[str]) -> str:
 
 
 def hint_at_shapes(a: HostArray, b: HostArray, letters: Sequence[str]) -> str:
-    """What makes one shape of the other, if the numbers agree under it; "" if nothing known does.
+    """The operation that makes one shape of the other, if the numbers then agree; "" if none is known.
 
     Args:
         a: any array.
-        b: one of another shape.
-        letters: what a's axes are called.
+        b: an array of another shape.
+        letters: the names of a's axes.
     """
     if max(a.size, b.size) > MOST_VALUES:
         return ""
@@ -75,14 +75,14 @@ def hint_at_shapes(a: HostArray, b: HostArray, letters: Sequence[str]) -> str:
 
 
 def hint_at_values(a: HostArray, b: HostArray, letters: Sequence[str], rtol: float, atol: float) -> str:
-    """What makes b's numbers of a's, and where they differ, if only in some places; "" if nothing known does.
+    """The operation that makes b's numbers of a's, and the positions of the difference if they are few; "" if none.
 
     Args:
         a: any array.
-        b: one of the same shape.
-        letters: what the axes are called.
-        rtol: the tolerance of the comparison.
-        atol: likewise.
+        b: an array of the same shape.
+        letters: the names of the axes.
+        rtol: the relative tolerance of the comparison.
+        atol: the absolute tolerance.
     """
     if a.size > MOST_VALUES or not a.size:
         return ""
@@ -92,7 +92,7 @@ def hint_at_values(a: HostArray, b: HostArray, letters: Sequence[str], rtol: flo
 
 
 def _facts(x: HostArray, y: HostArray, letters: Sequence[str]) -> Iterator[str]:
-    """Ways to make y of x that hold for all values; none if the two are nearly the same."""
+    """Operations that make y of x for all values; none if the two are nearly the same."""
     if _same(x, y):
         return
     for order in itertools.permutations(range(x.ndim)):
@@ -102,9 +102,9 @@ def _facts(x: HostArray, y: HostArray, letters: Sequence[str]) -> Iterator[str]:
         if x.shape[axis] > 2:
             x_ahead, x_behind = np.delete(x, 0, axis), np.delete(x, -1, axis)
             y_ahead, y_behind = np.delete(y, 0, axis), np.delete(y, -1, axis)
-            for late, early, way in ((y_ahead, x_behind, "late"), (y_behind, x_ahead, "early")):
+            for late, early, direction in ((y_ahead, x_behind, "late"), (y_behind, x_ahead, "early")):
                 if _same(late, early) and not _same(y_ahead, y_behind):
-                    yield f"b is a, one place too {way} along {_axis(letters, axis)}"
+                    yield f"b is a, one place too {direction} along {_axis(letters, axis)}"
     counted = np.isfinite(x) & np.isfinite(y) & (x != 0)
     if counted.any():
         factor = float(np.median(y[counted] / x[counted]))
@@ -117,7 +117,7 @@ def _facts(x: HostArray, y: HostArray, letters: Sequence[str]) -> Iterator[str]:
 
 
 def _where(x: HostArray, y: HostArray, letters: Sequence[str], rtol: float, atol: float) -> Iterator[str]:
-    """The places along an axis where anything differs, if they are few or lie in a row, and others do not."""
+    """The positions along an axis with differences, if they are few or contiguous, and not all."""
     differs = ~np.isclose(x, y, rtol=rtol, atol=atol, equal_nan=True)
     for axis, size in enumerate(x.shape):
         places = np.flatnonzero(differs.any(axis=tuple(i for i in range(x.ndim) if i != axis)))
@@ -132,7 +132,7 @@ def _same(a: HostArray, b: HostArray) -> bool:
 
 
 def _as_root(factor: float) -> str:
-    """The factor as a root of a whole number, if it is one: it is where widths of heads come in.
+    """The factor as the root of a whole number, if it is one: 1/sqrt(head dimension) scales attention.
 
     Example:
         >>> _as_root(0.125), _as_root(8.0), _as_root(0.3)

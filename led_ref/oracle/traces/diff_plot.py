@@ -1,7 +1,7 @@
-"""The error of every step of two traces as a picture, layer by layer. Needs matplotlib (the extra `plot`).
+"""Plot the error of every step of two traces, layer by layer. Needs matplotlib (the extra `plot`).
 
-The abscissa is the order of work; the ordinate the largest error of a step, on a logarithmic scale. Rounding grows slowly and
-evenly; a fault is a cliff, and the step at its edge is marked.
+The x axis is the order of computation, the y axis the largest error of a step, on a logarithmic scale. Rounding errors grow
+slowly; a fault is a jump, and the step of the jump is the first difference.
 """
 
 import math
@@ -17,13 +17,13 @@ _EQUAL, _DIFFERENT = "#4c72b0", "#c44e52"
 
 
 def save_plot(difference: Difference, path: str | Path) -> Path:
-    """Draw the picture into a file, whole or not at all. Its ending says which kind: .png, .svg, .pdf.
+    """Draw the plot into a file, atomically; its suffix is the format: .png, .svg, .pdf.
 
     Returns:
         The path.
 
     Raises:
-        InputError: if matplotlib is not installed, or knows no such kind of file.
+        InputError: if matplotlib is not installed, or does not know the format.
         MissingFileError: if the folder does not exist.
     """
     try:
@@ -38,7 +38,7 @@ def save_plot(difference: Difference, path: str | Path) -> Path:
     try:
         figure.savefig(unfinished, dpi=120)
         os.replace(unfinished, path)
-    except ValueError as error:  # an ending that matplotlib does not know
+    except ValueError as error:  # a suffix that matplotlib does not know
         raise InputError(f"{path} cannot be drawn ({error}). Name it .png, .svg or .pdf.") from error
     finally:
         unfinished.unlink(missing_ok=True)
@@ -46,11 +46,11 @@ def save_plot(difference: Difference, path: str | Path) -> Path:
 
 
 def _draw(difference: Difference, axes: Any) -> None:
-    """One point for each step, a thin line and a name where a layer begins, and the first difference in words."""
+    """A point for each step, a thin line and a name at the beginning of a layer, and the first difference as title."""
     steps = difference.compared
     known = [step.max_error for step in steps if math.isfinite(step.max_error) and step.max_error > 0]
     floor, ceiling = (min(known) / 10, max(known) * 10) if known else (1e-12, 1.0)
-    # Equal to the bit: on the floor. Infinite, NaN, of another shape: at the ceiling.
+    # Bit-equal: at the bottom. Infinite, NaN or of another shape: at the top.
     heights = [min(max(step.max_error, floor), ceiling) if step.max_error >= 0 else ceiling for step in steps]
     axes.set_yscale("log")
     axes.set_ylim(floor / 2, ceiling * 2)
@@ -68,7 +68,7 @@ def _draw(difference: Difference, axes: Any) -> None:
         axes.axvline(start - 0.5, color="0.9", linewidth=0.8, zorder=0)
     named: list[tuple[int, str]] = []
     for start, name in starts:
-        if not named or start - named[-1][0] >= len(steps) / 50:  # some fifty names fit below the picture
+        if not named or start - named[-1][0] >= len(steps) / 50:  # some fifty names fit below the plot
             named.append((start, name))
     axes.set_xticks([start for start, _ in named], [name for _, name in named], rotation=60, ha="right", fontsize=8)
     axes.set_ylabel("largest error of a step")

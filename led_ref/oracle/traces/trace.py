@@ -10,8 +10,8 @@
     t.steps["led.encoder.layers.0.fc1.output"].equation      "W1 x + b1"
     t.steps["led.encoder.layers.0.fc1.output"].source        "led_ref/model/ops.py:54"
 
-The model tells its intermediates to a tap (model/tap.py); a trace is the tap that copies what it hears at that moment. So
-the code that is traced is the code that runs. trace_steps.py says what every name means; diff.py compares two traces.
+The model's intermediates go to a recorder (model/intermediates.py); a trace is a recorder that copies each one at once. So the
+code that is traced is the code that runs. step_names.py explains every name; diff.py compares two traces.
 
 A trace of everything is large: at 16,384 tokens the local probabilities of one layer of led-base alone are 0.8 GB. Say
 what you want: `only="*.output"`, `layer=3`.
@@ -28,10 +28,11 @@ from typing import Any
 
 import numpy as np
 
+import led_backends
 from led_backends.contract import Array, HostArray
 from led_ref.errors import CheckpointError, InputError, MissingFileError
-from led_ref.model import intermediates as tap_module
-from led_ref.model.intermediates import ListeningTap, Tap
+from led_ref.model import attention_maps, intermediates, ops
+from led_ref.model.intermediates import Recorder
 from led_ref.oracle.traces.step_names import describe, layer_or_step, place
 from led_ref.weights.safetensors_file import read_header, read_safetensors, write_safetensors
 from led_ref.weights.stored_tensor import FLOAT_NAMES, NUMPY_DTYPES, StoredTensor
@@ -51,7 +52,7 @@ class Step:
         value: a copy of it, on the host, read-only.
         equation: how it is computed from what comes before.
         letters: one letter of the dimension key for each axis, with blanks between: "B H T K".
-        source: file and line of the code that told it: "led_ref/model/ops.py:54"; "" if not known.
+        source: file and line of the formula: "led_ref/model/ops.py:54"; "" if not known.
     """
 
     name: str
@@ -133,7 +134,7 @@ class Trace(Mapping[str, HostArray]):
 def trace(
     model: Any, /, *arguments: Any, only: str | Iterable[str] | None = None, layer: int | None = None, **options: Any
 ) -> Trace:
-    """Run a model and keep what it tells.
+    """Run a model and record its intermediates.
 
     Args:
         model: what is called: an LEDModel or LEDForConditionalGeneration (its forward), `model.generate`,
@@ -141,7 +142,7 @@ def trace(
         arguments: for the call.
         only: keep only names like this, or like one of these: shell patterns for the name or its end (`*.probs`,
             `longformer_self_attn.*`, `led.encoder.layers.[01].*`), or a part of it (`fc1`).
-        layer: keep only what is told inside the layers of this number.
+        layer: keep only intermediates of the layers of this number.
         options: for the call.
 
     Returns:
@@ -168,18 +169,18 @@ def trace(
             layer is None or layer_or_step(name, "layers") == layer
         )
 
-    def hear(name: str, value: Array) -> None:
-        steps.append(Step(name, _copied(value), *describe(name), source=_telling_line(sys._getframe(1))))
+    def record(name: str, value: Array) -> None:
+        steps.append(Step(name, _copied(value), *describe(name), source=_source_line(sys._getframe(1))))
 
-    tap = ListeningTap(hear, wanted)
+    recorder = Recorder(record, wanted)
     if hasattr(model, "tokenizer"):
-        _Heard(model, tap).generate(*arguments, **options)
+        _Recorded(model, recorder).generate(*arguments, **options)
     else:
-        model(*arguments, tap=tap, **options)
+        model(*arguments, recorder=recorder, **options)
     if not steps:
         few = ", ".join([*offered][:: max(1, len(offered) // 4)][:4])
         raise InputError(
-            f"only={only!r} and layer={layer} leave none of the {len(offered)} steps that were told, among them {few}. "
+            f"only={only!r} and layer={layer} leave none of the {len(offered)} steps of this run, among them {few}. "
             "`led-ref steps` lists all names."
         )
     return Trace(steps)
@@ -201,15 +202,15 @@ def check_target(path: str | Path, *, overwrite: bool) -> None:
         raise InputError(f"{path} is there already. Pass overwrite=True (--overwrite), or name another file.")
 
 
-# ---- listening ----------------------------------------------------------------------------------------------------------
+# ---- recording ----------------------------------------------------------------------------------------------------------
 
 
-class _Heard:
-    """A model with its tokenizer (api.LED), whose generate tells a tap. It is not imported: this file knows no api."""
+class _Recorded:
+    """A model with its tokenizer (pipelines.LED), whose generate is recorded. Its class is not imported: it lies above."""
 
-    def __init__(self, led: Any, tap: Tap) -> None:
+    def __init__(self, led: Any, recorder: Recorder) -> None:
         self.led = led
-        self.tap = tap
+        self.recorder = recorder
 
     def generate(self, text: Any, **options: Any) -> Any:
         """As LED.generate, for one text."""
@@ -219,11 +220,11 @@ class _Heard:
                 "model.generate, which takes a batch of ids."
             )
         inner: Callable[..., Any] = self.led.model.generate
-        heard = _Listened(self.led.model, lambda *a, **k: inner(*a, tap=self.tap, **k))
-        return type(self.led)(heard, self.led.tokenizer, self.led.name).generate(text, **options)
+        recorded = _Replaced(self.led.model, lambda *a, **k: inner(*a, recorder=self.recorder, **k))
+        return type(self.led)(recorded, self.led.tokenizer, self.led.name).generate(text, **options)
 
 
-class _Listened:
+class _Replaced:
     """A model in all things, but for its generate."""
 
     def __init__(self, model: Any, generate: Callable[..., Any]) -> None:
@@ -249,19 +250,23 @@ def _is_like(name: str, pattern: str) -> bool:
 
 def _copied(value: Array) -> HostArray:
     """The value as it is now, on the host, for reading only."""
-    copy = np.array(value.get() if hasattr(value, "get") else value)
+    copy = np.array(led_backends.to_host(value))
     copy.flags.writeable = False
     return copy
 
 
-# Frames of these files only pass on what somebody tells.
-_PASSING_ON = (__file__, tap_module.__file__)
+# Frames of these files, and these functions of ops.py, record for the line that calls them.
+_HOOKS = (__file__, intermediates.__file__, attention_maps.__file__)
+_OPERATIONS = ("linear", "add_and_norm")
 _PACKAGES = Path(__file__).parents[3]
 
 
-def _telling_line(frame: FrameType | None) -> str:
-    """File and line of the code that told what is being heard; the file without the folders of this machine."""
-    while frame is not None and frame.f_code.co_filename in _PASSING_ON:
+def _source_line(frame: FrameType | None) -> str:
+    """File and line of the formula whose result is being recorded; the file relative to the package's folder."""
+    while frame is not None and (
+        frame.f_code.co_filename in _HOOKS
+        or (frame.f_code.co_name in _OPERATIONS and frame.f_code.co_filename == ops.__file__)
+    ):
         frame = frame.f_back
     if frame is None:
         return ""

@@ -1,1 +1,1 @@
-"""Conformance vectors: known answers for any program that reads JSON and safetensors."""
+"""Conformance vectors: if you port LED to another language, check your port against these numbers."""

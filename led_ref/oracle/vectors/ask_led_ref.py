@@ -1,6 +1,6 @@
-"""led_ref under test: what it answers to a case. Each operation goes through the function that the model itself uses.
+"""Compute led_ref's answers to the conformance vectors, each operation with the function of the model itself.
 
-A refusal is any LEDError; another exception is a failure, as it would be of somebody else's program.
+Any LEDError is a refusal; another exception is a failure, as for any other program.
 """
 
 import functools
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from led_backends.numpy_backend import NumpyBackend
-from led_ref.classes.led import LEDForConditionalGeneration
+from led_ref.classes.conditional_generation import LEDForConditionalGeneration
 from led_ref.config import LEDConfig
 from led_ref.errors import InputError, LEDError
 from led_ref.generation.search import search
@@ -25,23 +25,25 @@ from led_ref.model.decoder import (
     source_memory,
 )
 from led_ref.model.encoder import encoder_layer, longformer_self_attention
-from led_ref.model.heads import cross_entropy, shift_tokens_right
-from led_ref.model.masks import document_masks, window_blocks
+from led_ref.model.kv_cache import CachePlan
+from led_ref.model.losses import cross_entropy, shift_tokens_right
+from led_ref.model.masks import document_masks, encoder_masks, window_blocks
 from led_ref.model.ops import add_positions, embed_tokens, linear
 from led_ref.model.params import LayerNorm
 from led_ref.model.sliding_window import sliding_window_attention
 from led_ref.oracle.vectors.format import CONFIG_CHANGES, Answer, Array, Case, Suite, Tensors
 from led_ref.tokenizer import LEDTokenizer
+from led_ref.tokenizer.files import read_vocab_and_merges
 
 BUNDLED = Path(__file__).parents[2] / "bundled"
-MOST_POSITIONS = 1024  # of the searches that have no model
+MOST_POSITIONS = 1024  # of the searches without a model
 
 
 class LedRef:
-    """Answers cases.
+    """Answers the cases of a suite.
 
     Args:
-        suite: where the cases and the models' weights are from.
+        suite: the cases and the models' weights.
         dtype: "float32" or "float64".
         checkpoints: model name -> folder, for models that are not among the files.
 
@@ -60,7 +62,7 @@ class LedRef:
         self.backend = NumpyBackend(threads=1)
 
     def answer(self, case: Case) -> Answer:
-        """What led_ref makes of a case. Never raises for what a case holds."""
+        """led_ref's answer to a case; an exception becomes a refusal or a failure."""
         if case.needs is not None and case.model not in self.checkpoints:
             return Answer(unsupported=f"needs the checkpoint {case.needs}: name its folder with --checkpoint")
         operation: Callable[[Case], Tensors] | None = getattr(self, f"_{case.operation}", None)
@@ -73,10 +75,10 @@ class LedRef:
         except Exception as error:
             return Answer(failed=f"{type(error).__name__}: {error}")
 
-    # ---- what cases are made of -------------------------------------------------------------------------------------
+    # ---- inputs, models, tokenizers ---------------------------------------------------------------------------------
 
     def _floats(self, case: Case, name: str) -> Array:
-        """An input in the type that is computed in; a copy, since some operations write over theirs."""
+        """An input in the dtype of the computation; a copy, because some operations overwrite their inputs."""
         return case.inputs[name].astype(self.dtype)
 
     def _model(self, case: Case) -> LEDForConditionalGeneration:
@@ -84,7 +86,7 @@ class LedRef:
         changes = {name: case.arguments[name] for name in CONFIG_CHANGES if name in case.arguments}
         return self._loaded(case.model, json.dumps(changes))
 
-    @functools.cache  # noqa: B019 - a suite's few models live as long as what answers for them
+    @functools.cache  # noqa: B019 - a suite has few models
     def _loaded(self, name: str, changes: str) -> LEDForConditionalGeneration:
         if name in self.checkpoints:
             return LEDForConditionalGeneration.from_pretrained(
@@ -98,9 +100,8 @@ class LedRef:
     @functools.cache  # noqa: B019
     def _tokenizer(self, name: str) -> LEDTokenizer:
         folder = self.suite.folder if name == "tokenizer" else self.checkpoints[name]
-        vocab = json.loads((Path(folder) / "vocab.json").read_text(encoding="utf-8"))
-        lines = (Path(folder) / "merges.txt").read_text(encoding="utf-8").split("\n")
-        return LEDTokenizer(vocab, [line for line in lines if line and not line.startswith("#version")])
+        vocab, merges, _ = read_vocab_and_merges(Path(folder))
+        return LEDTokenizer(vocab, merges)
 
     # ---- L0 -----------------------------------------------------------------------------------------------------------
 
@@ -174,22 +175,21 @@ class LedRef:
         return {"out": out_1HUK[0].swapaxes(0, 1).reshape(q_HUK.shape[1], -1)}
 
     def _encoder_attention(self, case: Case) -> Tensors:
-        params, heads, masks, blocks, radius = self._encoder_parts(case)
-        out = longformer_self_attention(self._floats(case, "x"), params, heads, masks, blocks, radius, self.backend)
+        params, heads, masks = self._encoder_parts(case)
+        out = longformer_self_attention(self._floats(case, "x"), params, heads, masks, self.backend)
         return {"y": linear(out, params.output, self.backend)}
 
     def _encoder_parts(self, case: Case) -> tuple[Any, ...]:
-        """A layer's parameters, its heads, and the masks, blocks and radius of its attention."""
+        """A layer's parameters, its heads, and its masks."""
         model, layer = self._model(case), case.arguments["layer"]
         length = case.inputs["x"].shape[:2]
         seen = case.inputs.get("attention_mask", np.ones(length, np.int64))
-        masks = document_masks(seen, case.inputs.get("global_attention_mask"))
-        radius = model.config.radii[layer]
-        blocks = [window_blocks(mask, radius, self.backend) for mask in masks]
-        return model.params.encoder.layers[layer], model.config.encoder_attention_heads, masks, blocks, radius
+        documents = document_masks(seen, case.inputs.get("global_attention_mask"))
+        (masks,) = encoder_masks(documents, model.config.radii[layer : layer + 1], self.backend)
+        return model.params.encoder.layers[layer], model.config.encoder_attention_heads, masks
 
     def _decoder_attention(self, case: Case) -> Tensors:
-        """The layer's memory has nothing of the document here; only its first part is used."""
+        """Self-attention alone: the layer's cross-attention memory is unused."""
         return {"y": self._attended(case, self._floats(case, "x"), crosswise=False)}
 
     def _cross_attention(self, case: Case) -> Tensors:
@@ -199,27 +199,29 @@ class LedRef:
         model, x_BUD = self._model(case), self._floats(case, "x")
         heads, layer = model.config.decoder_attention_heads, case.arguments["layer"]
         params = model.params.decoder.layers[layer]
-        cache = source_memory(read_BSD, model.params.decoder, heads, len(x_BUD), self.backend)
+        cache = source_memory(read_BSD, model.params.decoder, heads, CachePlan(len(x_BUD)), self.backend)
         memory = cache.layers[layer]
         seen = case.inputs.get("decoder_attention_mask"), case.inputs.get("attention_mask")
         masks = decoder_masks(x_BUD.shape[1], cache, *seen, self.backend)
         if crosswise:
-            return cross_attention(x_BUD, memory, None, params.encoder_attn, heads, masks, self.backend)
+            return cross_attention(x_BUD, memory, params.encoder_attn, heads, masks, self.backend)
         return self_attention(x_BUD, memory, params.self_attn, heads, masks, self.backend)[0]
 
     # ---- L3 -----------------------------------------------------------------------------------------------------------
 
     def _encoder_layer(self, case: Case) -> Tensors:
-        params, heads, masks, blocks, radius = self._encoder_parts(case)
-        return {"y": encoder_layer(self._floats(case, "x"), params, heads, masks, blocks, radius, self.backend)}
+        params, heads, masks = self._encoder_parts(case)
+        return {"y": encoder_layer(self._floats(case, "x"), params, heads, masks, self.backend)}
 
     def _decoder_layer(self, case: Case) -> Tensors:
         model, x_BUD = self._model(case), self._floats(case, "x")
         heads, layer = model.config.decoder_attention_heads, case.arguments["layer"]
-        cache = source_memory(self._floats(case, "states"), model.params.decoder, heads, len(x_BUD), self.backend)
+        cache = source_memory(
+            self._floats(case, "states"), model.params.decoder, heads, CachePlan(len(x_BUD)), self.backend
+        )
         masks = decoder_masks(x_BUD.shape[1], cache, None, case.inputs.get("attention_mask"), self.backend)
         memory, params = cache.layers[layer], model.params.decoder.layers[layer]
-        return {"y": decoder_layer(x_BUD, memory, None, params, heads, masks, self.backend)[0]}
+        return {"y": decoder_layer(x_BUD, memory, params, heads, masks, self.backend)[0]}
 
     def _encoder(self, case: Case) -> Tensors:
         out = self._model(case).encoder(**self._source(case), output_hidden_states=True)
@@ -302,7 +304,7 @@ def _numbered(**lists: tuple[Array, ...] | None) -> dict[str, Array]:
 
 
 def _found(result: Any) -> dict[str, Array]:
-    """Of a SearchResult what a case asks for."""
+    """The outputs of a case from a SearchResult."""
     found = {"sequences": result.sequences}
     if getattr(result, "sequences_scores", None) is not None:  # with beams
         found["sequences_scores"] = result.sequences_scores

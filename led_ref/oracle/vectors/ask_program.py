@@ -1,17 +1,17 @@
-"""Any program as the one that answers: it is handed a folder of questions, and fills a folder with answers.
+"""Run any program on the conformance vectors: it reads a folder of cases and writes a folder of answers.
 
     my-led --in {in} --out {out}
 
-`{in}` becomes a folder like the vectors themselves, without the answers: index.json (with the cases that are asked, and
-"dtype": what to compute in), `L2.inputs.safetensors` and so on, models.safetensors, vocab.json, merges.txt. For each case
-the program writes one file into the folder `{out}`, named after the case's id:
+`{in}` becomes a folder of vectors without the answers: index.json (with the cases to answer, and the "dtype" of the
+computation), `L2.inputs.safetensors` and so on, models.safetensors, vocab.json, merges.txt. For each case the program
+writes one file into the folder `{out}`, named after the case's id:
 
     L2-window-plain.safetensors      the outputs as tensors, under the names of the index' "outputs"
     L2-window-plain.json             or {"outputs": {"out": [[...], ...]}}; a text (U8) is the list of its bytes
-                                     or {"refused": "why"}, or {"unsupported": "why"} for what it does not do
+                                     or {"refused": "why"}, or {"unsupported": "why"} for missing operations
 
-A program may be bad: it may crash, hang, or write nonsense. That fails the case, and never the one who asks. When a call
-ends badly, the first case without an answer has failed and the others are asked again, so that one bad case costs one.
+If a program crashes, hangs or writes nonsense, the case fails, and led_ref goes on. After such a call the first case
+without an answer has failed and the others are asked again, so that one bad case costs only one.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ from led_ref.errors import InputError, LEDError
 from led_ref.oracle.vectors.format import Answer, Array, Case, Suite, file_name, read_suite, safetensors_bytes
 from led_ref.weights.safetensors_file import read_safetensors
 
-# After so many calls in a row that gave no answer at all, the rest is not asked any more.
+# After so many consecutive calls without any answer, the remaining cases fail.
 _PATIENCE = 3
 _LARGEST_JSON = 100_000_000
 _LAST_WORDS = 300
@@ -43,7 +43,7 @@ def parse_command(command: str) -> list[str]:
     """The words of a command that names `{in}` and `{out}`.
 
     Raises:
-        InputError: if one of them is missing, quotes do not match, or there is no such program.
+        InputError: if one of them is missing, quotes do not match, or the program does not exist.
     """
     try:
         words = shlex.split(command)
@@ -52,11 +52,11 @@ def parse_command(command: str) -> list[str]:
     for place in ("{in}", "{out}"):
         if not any(place in word for word in words):
             raise InputError(
-                f"--cmd {command!r} does not say {place}. Write the program with the places of both folders, as in "
+                f"--cmd {command!r} does not have {place}. Write the program with both folders, as in "
                 "'my-led --in {in} --out {out}'."
             )
     if shutil.which(words[0]) is None:
-        raise InputError(f"--cmd names {words[0]!r}, which is no program that is found here. Give its path.")
+        raise InputError(f"--cmd names {words[0]!r}, which is not found. Give the program's path.")
     return words
 
 
@@ -72,9 +72,9 @@ def ask_program(
 
     Args:
         words: from `parse_command`.
-        suite: whose cases to ask.
-        dtype: what the program is told to compute in.
-        timeout: seconds that one call may take.
+        suite: the cases.
+        dtype: the dtype of the program's computation.
+        timeout: maximum seconds of one call.
         checkpoints: model name -> folder, for models that are not among the files.
     """
     checkpoints = dict(checkpoints or {})
@@ -114,7 +114,7 @@ def _filled_in(word: str, places: Mapping[str, str]) -> str:
 def write_questions(
     folder: Path, suite: Suite, cases: Sequence[Case], dtype: str, checkpoints: Mapping[str, str | Path]
 ) -> None:
-    """What a program is handed: the index with these cases and without tolerances, and the files that they need."""
+    """Write a program's folder: the index with these cases, without tolerances, and the files of their inputs."""
     asked = {case.id for case in cases}
     models = json.loads(json.dumps(suite.index["models"]))
     for name, path in checkpoints.items():
@@ -135,11 +135,11 @@ def write_questions(
 
 
 def _run(words: Sequence[str], timeout: float) -> str:
-    """Run a program to its end, or to its time's; why it ended badly, or "" if it did not."""
-    with tempfile.TemporaryFile() as said:
+    """Run a program until its end or timeout. Returns the reason of a failure; "" for success."""
+    with tempfile.TemporaryFile() as output:
         try:
             process = subprocess.Popen(
-                words, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT, start_new_session=True
+                words, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
             )
         except OSError as error:
             return f"the program could not be started ({error})"
@@ -150,16 +150,16 @@ def _run(words: Sequence[str], timeout: float) -> str:
             ended = f"the program did not end within {timeout:g} s"
         finally:
             _end_all(process)
-        said.seek(0, os.SEEK_END)
-        said.seek(max(0, said.tell() - _LAST_WORDS))
-        last_words = " / ".join(said.read().decode("utf-8", errors="replace").split("\n")).strip(" /")
+        output.seek(0, os.SEEK_END)
+        output.seek(max(0, output.tell() - _LAST_WORDS))
+        last_words = " / ".join(output.read().decode("utf-8", errors="replace").split("\n")).strip(" /")
     return f"{ended}; its last words: {last_words}" if ended and last_words else ended
 
 
 def _end_all(process: subprocess.Popen[bytes]) -> None:
-    """End the program and whatever it has started: they are a process group of their own."""
+    """Kill the program and its children: they are a process group."""
     if hasattr(os, "killpg"):
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody of the group is left
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # the group has ended
             os.killpg(process.pid, signal.SIGKILL)
     else:
         process.kill()
@@ -170,7 +170,7 @@ def _end_all(process: subprocess.Popen[bytes]) -> None:
 
 
 def read_answer(folder: Path, case: Case) -> Answer | None:
-    """The answer that a folder of results holds for a case; None if it holds none."""
+    """The answer to a case in a folder of results; None without one."""
     tensors, text = folder / f"{case.id}.safetensors", folder / f"{case.id}.json"
     try:
         if tensors.is_file():
@@ -188,7 +188,7 @@ def read_answer(folder: Path, case: Case) -> Answer | None:
 def _as_array(name: str, dtype: str, data: Array) -> Array:
     if dtype == "BF16":
         raise InputError(f"{name} is bfloat16, which cannot be read here; write results as float32 or float64.")
-    return np.array(data)  # a copy: the file will be gone
+    return np.array(data)  # a copy: the file is temporary
 
 
 def _from_json(path: Path) -> Answer:
@@ -203,11 +203,11 @@ def _from_json(path: Path) -> Answer:
         return Answer(unsupported=str(values["unsupported"]))
     if not isinstance(values["outputs"], dict):
         raise InputError('its "outputs" are no object of lists.')
-    return Answer(outputs={name: _listed(name, value) for name, value in values["outputs"].items()})
+    return Answer(outputs={name: _as_numbers(name, value) for name, value in values["outputs"].items()})
 
 
-def _listed(name: str, value: Any) -> Array:
-    """Nested lists of numbers as an array. JSON has no NaN, and a number that float64 cannot hold is none either."""
+def _as_numbers(name: str, value: Any) -> Array:
+    """Nested lists of finite numbers as an array; InputError for others (JSON has no NaN)."""
     array = np.asarray(value)  # ValueError for rows of unequal length
     if array.size == 0:
         return array.astype(np.int64)
@@ -217,10 +217,10 @@ def _listed(name: str, value: Any) -> Array:
 
 
 def write_answers(questions: str | Path, results: str | Path) -> int:
-    """led_ref as such a program: read a folder of questions, write a folder of answers. How many were answered.
+    """led_ref as such a program: read a folder of cases, write a folder of answers. Returns the number of cases.
 
     Raises:
-        LEDError: if the questions cannot be read.
+        LEDError: if the cases cannot be read.
     """
     from led_ref.oracle.vectors.ask_led_ref import LedRef
 

@@ -1,19 +1,17 @@
-"""Conformance vectors: what goes into an LED and what must come out, in files that any language can read.
+"""The format of the conformance vectors: inputs and expected outputs of LED, in files that any language can read.
 
 A folder of vectors holds an index.json and, for each level, two safetensors files: `L2.inputs.safetensors` and
 `L2.outputs.safetensors`. (tests/vectors/README.md describes the format on a page; schema.json beside it is exact.)
 
     L0 tokenizer   L1 operations   L2 attention   L3 layers   L4 logits, loss, cache   L5 search   L6 the bundled model
-    L7 a real checkpoint, which everyone fetches for themselves
+    L7 a real checkpoint, which is not among the files
 
-A level is worth little before those under it pass, and that is what they are for: they say how far an implementation is.
+Each level builds on the lower ones: the highest passing level tells how far an implementation is.
 
     >>> tensor_name("L1-gelu", "x"), tensor_name("L1-gelu", "y", answer=1)
     ('L1-gelu/x', 'L1-gelu/1/y')
 
-This file is the format: what a case is, and how a folder is read. Around it: make/text.py, make/steps.py,
-make/layers.py, make/search.py, make/whole.py (the cases), make/write.py (rounding, tolerances, files),
-vectors_subject.py and vectors_program.py (who answers), vectors_check.py (who judges).
+ask_led_ref.py and ask_program.py answer the cases, judge.py judges the answers; tests/vectors/make/ writes the vectors.
 """
 
 import hashlib
@@ -28,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from led_ref.errors import CheckpointError, InputError, MissingFileError
+from led_ref.json_file import read_json_object
 from led_ref.weights.safetensors_file import read_safetensors
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -44,7 +43,7 @@ LEVELS: Mapping[str, str] = {
     "L6": "the bundled model",
     "L7": "a real checkpoint",
 }
-# What a program may compute in. Tolerances are stated for each.
+# The dtypes that a program can compute in. Each has its tolerances.
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 RESULTS = ("valid", "invalid", "acceptable")
 # Arguments of a case that take the place of a value in its model's configuration.
@@ -53,24 +52,24 @@ CONFIG_CHANGES = ("attention_window", "activation_function")
 
 @dataclass(frozen=True)
 class Case:
-    """One question and its answer.
+    """One test case: inputs and expected outputs.
 
     Args:
         id: its name, level first: "L2-window-padding".
-        operation: what is computed; README.md lists them with inputs, arguments and outputs.
-        result: "valid": the answer must be given. "invalid": the inputs must be refused. "acceptable": LED leaves it
-            open, or transformers does something else than it means; each of `answers` is right, and no other.
-        model: whose weights are used, a key of the index' "models"; None: all that is needed is among the inputs.
+        operation: its operation; README.md lists all with inputs, arguments and outputs.
+        result: "valid": the outputs must be one of `answers`. "invalid": the inputs must be refused. "acceptable": LED does
+            not define the result, or transformers differs from its intention; any of `answers` is right, and no other.
+        model: the model, a key of the index' "models"; None: the inputs hold all weights.
         inputs: tensors by name.
-        arguments: everything else, JSON values.
+        arguments: all other arguments, JSON values.
         answers: tensors by name; none for an invalid case, several for some acceptable ones.
-        tolerance: output -> dtype -> largest allowed difference; no entry for whole numbers, which must be equal.
-        may_refuse: of an acceptable case: whether refusing is right as well.
-        needs: a checkpoint that is not among the files; without it the case is not asked.
-        types: what the case is stated for; empty: every type. In half precision a search may well decide otherwise.
-        depth: of how many steps the computation consists: what the tolerance was derived from.
-        flags: what is special about it; the index explains each flag.
-        comment: a sentence, where the flags do not say it all.
+        tolerance: output -> dtype -> largest allowed difference; none for whole numbers, which must be equal.
+        may_refuse: whether an acceptable case can also be refused.
+        needs: a checkpoint that is not among the files; without it the case is skipped.
+        types: the dtypes of the case; empty: every dtype. In half precision a search can decide differently.
+        depth: the number of steps of the computation, from which the tolerance is derived.
+        flags: the special properties of the case; the index explains each flag.
+        comment: a sentence about it, if the flags are not enough.
     """
 
     id: str
@@ -96,17 +95,17 @@ class Case:
 
 @dataclass(frozen=True)
 class Answer:
-    """What somebody made of a case: tensors, or a refusal with its reason, or neither with the reason."""
+    """The answer to a case: tensors, or the reason of a refusal, of an unsupported operation or of a failure."""
 
     outputs: Tensors | None = None
     refused: str | None = None
-    unsupported: str | None = None  # the program says that it does not do this
-    failed: str | None = None  # it crashed, hung, or wrote nothing that can be read
+    unsupported: str | None = None  # the program does not have this operation
+    failed: str | None = None  # it crashed, hung, or wrote no readable result
 
 
 @dataclass(frozen=True)
 class Suite:
-    """A folder of vectors, read."""
+    """The content of a folder of vectors."""
 
     folder: Path
     index: Mapping[str, Any]
@@ -120,7 +119,7 @@ class Suite:
 
 
 def tensor_name(case_id: str, name: str, *, answer: int | None = None) -> str:
-    """Under which name a tensor stands in its file; answers are counted from 1."""
+    """The name of a tensor in its file; answers are numbered from 1."""
     return f"{case_id}/{name}" if answer is None else f"{case_id}/{answer}/{name}"
 
 
@@ -136,13 +135,13 @@ def read_suite(
 
     Args:
         folder: holds index.json.
-        levels: which levels to read; None: all.
-        only_inputs: leave the answers out (what a program is handed has none).
-        verify: compare each file with the sha256 that the index gives.
+        levels: the levels to read; None: all.
+        only_inputs: leave out the answers (a program's folder has none).
+        verify: compare each file with the sha256 of the index.
 
     Raises:
-        MissingFileError: if there is no index.json, or a file that it names is missing.
-        CheckpointError: if a file is not what the index says, or the index is not one of vectors.
+        MissingFileError: if index.json or a file of it does not exist.
+        CheckpointError: if a file contradicts the index, or the index is not one of vectors.
         InputError: for a level that does not exist.
     """
     folder = Path(folder)
@@ -162,13 +161,13 @@ def read_suite(
         cases = tuple(_case(entry, inputs, outputs, only_inputs) for entry in wanted)
     except KeyError as error:
         raise CheckpointError(
-            f"{folder}: the index names {error}, which is not there. Fetch the vectors again."
+            f"{folder}: the index names {error}, which does not exist. Fetch the vectors again."
         ) from None
     return Suite(folder, index, cases)
 
 
 def _case(entry: Mapping[str, Any], inputs: Mapping[str, Tensors], outputs: Mapping[str, Tensors], bare: bool) -> Case:
-    """A case as the index and the level's two files give it."""
+    """A case from its entry in the index and the level's two files."""
     case_id, level = entry["id"], entry["id"].partition("-")[0]
     answers = () if bare else range(1, entry["answers"] + 1)
     return Case(
@@ -194,20 +193,16 @@ def _case(entry: Mapping[str, Any], inputs: Mapping[str, Tensors], outputs: Mapp
 def _read_index(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise MissingFileError(f"There is no file {path}. Name a folder of vectors, such as tests/vectors/v1.")
-    try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not JSON ({error}). Fetch the vectors again.") from error
-    found = index.get("format") if isinstance(index, dict) else type(index).__name__
-    if not isinstance(index, dict) or found != FORMAT:
+    index = read_json_object(path, error_class=CheckpointError, remedy="Fetch the vectors again.")
+    if index.get("format") != FORMAT:
         raise CheckpointError(
-            f"{path} has the format {found!r}; this version reads {FORMAT!r}. Fetch the vectors again."
+            f"{path} has the format {index.get('format')!r}; this version reads {FORMAT!r}. Fetch the vectors again."
         )
     return index
 
 
 def _verify(folder: Path, files: Mapping[str, str]) -> None:
-    """Each file is there and is the one that the index was written with."""
+    """Check that each file exists and has the sha256 of the index."""
     for name, expected in files.items():
         path = folder / name
         if not path.is_file():
@@ -221,7 +216,7 @@ def _verify(folder: Path, files: Mapping[str, str]) -> None:
 
 
 def _tensors(path: Path) -> dict[str, Array]:
-    """All tensors of a safetensors file as NumPy arrays; a copy of the few that NumPy has no type for is refused."""
+    """All tensors of a safetensors file as NumPy arrays; CheckpointError for bfloat16, which NumPy does not have."""
     stored = read_safetensors(path)
     for name, tensor in stored.items():
         if tensor.dtype == "BF16":
@@ -233,7 +228,7 @@ _SAFETENSORS_NAMES = {"float64": "F64", "float32": "F32", "int64": "I64", "uint8
 
 
 def safetensors_bytes(tensors: Tensors) -> bytes:
-    """A safetensors file: the tensors in the order given, wide types first so that each lies at a multiple of its size."""
+    """The bytes of a safetensors file; wide dtypes come first, so that each tensor is aligned."""
     header: dict[str, Any] = {}
     ordered = sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize)
     start, raw = 0, []

@@ -1,4 +1,4 @@
-"""Judge answers: each output within its tolerance, each refusal where one is due; and say how far an implementation is.
+"""Judge the answers to conformance vectors: outputs within their tolerance, refusals of invalid inputs; and report.
 
     >>> case = Case("L1-x", "x", answers=({"y": np.array([1.0, 2.0])},), tolerance={"y": {"float32": 0.001}})
     >>> judge(case, Answer(outputs={"y": np.array([1.0, 2.0004], np.float32)}), "float32").status
@@ -6,7 +6,7 @@
     >>> print(judge(case, Answer(outputs={"y": np.array([1.0, 2.5])}), "float32").reason)
     y[1] is 2.5, not 2 (allowed difference 0.001); 1 of 2 numbers differ
 
-A verdict never depends on who answered: led_ref (vectors_subject.py) or a program (vectors_program.py).
+The verdict is the same for answers of led_ref (ask_led_ref.py) and of a program (ask_program.py).
 """
 
 import math
@@ -27,7 +27,7 @@ PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a case, and for one that did not pass, why. `used` is the largest difference over what is allowed."""
+    """The status of a case, and why it did not pass. `used` is the largest share of the tolerance that was used."""
 
     case: Case
     status: str
@@ -47,11 +47,11 @@ def check_folder(
     Args:
         folder: the vectors.
         dtype: "float32" or "float64".
-        levels: which; None: all.
+        levels: the levels; None: all.
         checkpoints: model name -> folder, for models that are not among the files.
 
     Raises:
-        LEDError: if the vectors cannot be read. What led_ref does on a case is a verdict, never raised.
+        LEDError: if the vectors cannot be read. An error in a case is a verdict, and not raised.
     """
     suite = read_suite(folder, levels=levels)
     subject = LedRef(suite, dtype, checkpoints)
@@ -59,7 +59,7 @@ def check_folder(
 
 
 def verdicts(cases: Iterable[Case], answer: Callable[[Case], Answer], dtype: str) -> Iterator[Verdict]:
-    """A verdict for each case, as it is answered.
+    """Answer and judge the cases one by one.
 
     Raises:
         InputError: for a dtype without tolerances.
@@ -95,11 +95,11 @@ def judge(case: Case, answer: Answer, dtype: str) -> Verdict:
 
 
 def _compare(case: Case, right: Tensors, found: Tensors, dtype: str) -> tuple[str, float]:
-    """Why the outputs are not this answer ("" if they are), and how much of the tolerance they use at most."""
+    """Why the outputs differ from this answer ("" if not), and the largest share of the tolerance that they use."""
     used = 0.0
     for name, expected in right.items():
         if name not in found:
-            return f"there is no output {name!r} (there are {', '.join(found) or 'none'})", math.inf
+            return f"the output {name!r} is missing (found: {', '.join(found) or 'none'})", math.inf
         allowed = case.tolerance.get(name, {}).get(dtype, 0.0)
         reason, share = _difference(name, expected, found[name], allowed)
         if reason:
@@ -136,8 +136,7 @@ def _difference(name: str, expected: Array, found: Array, allowed: float) -> tup
 def summary_lines(found: Sequence[Verdict]) -> Iterator[str]:
     """A line for each level, and under it one for each reason for which cases failed or were skipped."""
     for level, of_level in _by_level(found).items():
-        counts = {status: sum(v.status == status for v in of_level) for status in (PASSED, FAILED, SKIPPED)}
-        shown = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+        shown = ", ".join(f"{count} {status}" for status, count in _counts(of_level).items() if count)
         flags = sorted({flag for v in of_level if v.status == FAILED for flag in v.case.flags})
         ended = f"   flags of those that failed: {', '.join(flags)}" if flags else ""
         yield f"{level}  {LEVELS[level]:<24}{shown}{ended}"
@@ -153,10 +152,7 @@ def summary_lines(found: Sequence[Verdict]) -> Iterator[str]:
 
 def as_json(found: Sequence[Verdict], about: Mapping[str, Any]) -> dict[str, Any]:
     """The verdicts as one JSON-ready object."""
-    levels = {
-        level: {status: sum(v.status == status for v in of_level) for status in (PASSED, FAILED, SKIPPED)}
-        for level, of_level in _by_level(found).items()
-    }
+    levels = {level: _counts(of_level) for level, of_level in _by_level(found).items()}
     cases = [
         {
             "id": v.case.id,
@@ -174,10 +170,10 @@ def as_junit(found: Sequence[Verdict], name: str) -> bytes:
     """The verdicts as JUnit XML: a suite for each level."""
     root = ElementTree.Element("testsuites", name=name)
     for level, of_level in _by_level(found).items():
-        counts = {status: str(sum(v.status == status for v in of_level)) for status in (FAILED, SKIPPED)}
+        counts = _counts(of_level)
         suite = ElementTree.SubElement(
             root, "testsuite", name=f"{level} {LEVELS[level]}", tests=str(len(of_level)),
-            failures=counts[FAILED], skipped=counts[SKIPPED], errors="0",
+            failures=str(counts[FAILED]), skipped=str(counts[SKIPPED]), errors="0",
         )  # fmt: skip
         for v in of_level:
             entry = ElementTree.SubElement(suite, "testcase", classname=f"{name}.{level}", name=v.case.id)
@@ -191,8 +187,12 @@ def as_junit(found: Sequence[Verdict], name: str) -> bytes:
 
 
 def _printable(text: str) -> str:
-    """XML has no control characters, and a program's last words may."""
+    """The text without control characters, which XML does not allow."""
     return "".join(c if c.isprintable() or c == "\n" else "�" for c in text)
+
+
+def _counts(found: Sequence[Verdict]) -> dict[str, int]:
+    return {status: sum(v.status == status for v in found) for status in (PASSED, FAILED, SKIPPED)}
 
 
 def _by_level(found: Sequence[Verdict]) -> dict[str, list[Verdict]]:

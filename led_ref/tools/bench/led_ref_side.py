@@ -27,7 +27,7 @@ def prepare(case: Case, folder: Path) -> Prepared:
 
         vocabulary = bench_cases.tokenizer_folder(folder)
         return prepare_tokenize(bench_cases.text(), lambda: LEDTokenizer.from_pretrained(vocabulary, engine=case.how))
-    from led_ref.classes.led import LEDForConditionalGeneration
+    from led_ref.classes.conditional_generation import LEDForConditionalGeneration
 
     if case.work == "load":
         memory = MemoryWatch()

@@ -49,10 +49,10 @@ def check_a_search_of_six_steps(yours: Any) -> None:
     from led_ref.model.kv_cache import DecoderCache
 
     rng = np.random.default_rng(8)
-    cache = DecoderCache((), None, np.zeros((1, 3, 0), np.int64), 0, (1, 5))
+    cache = DecoderCache((), np.zeros((1, 3, 0), np.int64), 0, (1, 5))
     mine: Any = [[], [], []]
     for step in range(6):
         parents = rng.integers(0, 3, size=3)
         cache = cache.reorder(parents).grown((), 1)
         mine = yours.grow(yours.reorder(mine, parents.tolist()), 3 * step)
-        expect(mine, cache.entries_BWS[0].tolist(), f"the table after {step + 1} steps")
+        expect(mine, cache.slots_BWS[0].tolist(), f"the table after {step + 1} steps")

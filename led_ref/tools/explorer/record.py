@@ -33,7 +33,7 @@ import numpy.typing as npt
 from led_backends.contract import Array, HostArray
 from led_ref.api import LED
 from led_ref.errors import InputError
-from led_ref.model.intermediates import ListeningTap
+from led_ref.model import intermediates
 from led_ref.tools.explorer.fates import search_record
 
 # Bytes for arrays, before base64 makes four of three: 5.2 MB become 6.9 MB; texts and page need the rest of 8 MB.
@@ -97,7 +97,7 @@ def record(led: LED, ids: Sequence[int], global_mask: Sequence[int], *, title: s
         [list(ids)],
         attention_mask=[[1] * len(ids)],
         global_attention_mask=[list(global_mask)],
-        tap=ListeningTap(recorder.keep, recorder.wants),
+        recorder=intermediates.Recorder(recorder.keep, recorder.wants),
         **{**settings, "return_dict_in_generate": True},
     )
     effective = model.effective_settings(**settings)

@@ -13,7 +13,7 @@ import numpy as np
 
 from led_backends.contract import Array, Backend, Band, HostArray
 from led_backends.numpy_backend import NumpyBackend
-from led_ref.classes.led import LEDForConditionalGeneration
+from led_ref.classes.conditional_generation import LEDForConditionalGeneration
 from led_ref.config import LEDConfig
 
 # Errors are counted in units of the dtype's eps, relative to the largest number of the result: a few roundings, and for

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from led_backends.contract import Backend, HostArray
-from led_ref.classes.led import LEDForConditionalGeneration
+from led_ref.classes.conditional_generation import LEDForConditionalGeneration
 from led_ref.config import LEDConfig
 from led_ref.costs import memory as memory_plan
 from led_ref.costs import operations as planning

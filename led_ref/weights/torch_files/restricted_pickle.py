@@ -1,28 +1,28 @@
-r"""The pickle inside a pytorch_model.bin, read by a machine that can build lists and dictionaries and do nothing else.
+r"""A restricted unpickler for pytorch_model.bin: it builds lists, dictionaries and tensor records, and runs no code.
 
-A .bin looks like data and is a program. Pickle is the code of a small stack machine: `]` pushes an empty list, `K\x07`
-pushes the number 7, `a` appends the one to the other. Two of its instructions are of another kind. `c` (GLOBAL) imports
-any Python object by its name, and `R` (REDUCE) calls it. This is a whole pickle, as anybody can put it into a .bin:
+A pickle is a program for a small stack machine: `]` pushes an empty list, `K\x07` pushes the number 7, `a` appends the one
+to the other. Two instructions are dangerous. `c` (GLOBAL) imports any Python object by its name, and `R` (REDUCE) calls it.
+This is a whole pickle, and anybody can put it into a .bin:
 
     c os\n system\n      push the function os.system
     ( X rm -rf ~  t       push the tuple ("rm -rf ~",)
     R .                   call the one with the other; done
 
-Python's own unpickler does as it is told, so to open a stranger's .bin with it is to run a stranger's program. PyTorch
-needs the two instructions for a harmless reason, since it writes a tensor as a call,
+Python's own unpickler obeys, so opening a stranger's .bin with it runs a stranger's program. PyTorch needs the two
+instructions for a harmless reason: it writes a tensor as a call,
 
     torch._utils._rebuild_tensor_v2(storage, offset, size, stride, requires_grad, hooks)
 
-Therefore this file has a machine of its own. It knows the instructions that PyTorch writes and refuses every other one
-by name. GLOBAL imports nothing: it looks the name up in a list of thirteen. REDUCE calls nothing: it makes a
-`TensorRecord`, which says of which numbers of which storage the tensor is made. So no way leads from the file to any
-code but that below, and the memory that it takes is proportional to the pickle's length, which is limited.
+So this file has its own machine. It knows the instructions that PyTorch writes and refuses every other one by name. GLOBAL
+imports nothing: it looks the name up in a list of thirteen. REDUCE calls nothing: it makes a `TensorRecord`, which
+describes the tensor's numbers in a storage. So the file can run no code, and its memory is proportional to the pickle's
+length, which is limited.
 
     >>> run_pickle(b"\x80\x02}X\x01\x00\x00\x00aK\x07s.", 0, 13, ValueError).value
     {'a': 7}
 
-What this file does not do: it never sees a storage's bytes; torch_zip.py and torch_legacy.py know where they lie.
-Source: Python's pickletools for the instructions; what torch.save wrote, disassembled by it, for those that matter.
+torch_zip.py and torch_legacy.py find the storages' bytes.
+Source: Python's pickletools for the instructions, and its disassembly of torch.save's files for the needed ones.
 """
 
 import pickletools
@@ -31,14 +31,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from led_ref.weights.stored_tensor import NUMPY_DTYPES, Refuse
+from led_ref.weights.stored_tensor import MAX_DIMENSIONS, NUMPY_DTYPES, Refuse
 
-# Each byte of a pickle can become an object of some 70 bytes, so a limit on the one is a limit on the other.
+# Each byte of a pickle can become an object of some 70 bytes; this limits both.
 MAX_PICKLE_BYTES = 1 << 20  # LED-large's has a tenth of that
 
-MAX_DIMENSIONS = 64  # NumPy's limit
-
-# torch's names for storages, and the dtypes' names here.
+# torch's names of storages, and safetensors' names of their dtypes.
 STORAGE_DTYPES = {
     "DoubleStorage": "F64",
     "FloatStorage": "F32",
@@ -57,7 +55,7 @@ Memory: TypeAlias = Any  # bytes, or a memory map: slices of it are bytes
 
 @dataclass(frozen=True)
 class StorageRecord:
-    """A flat run of numbers, named but not looked at: its dtype name, the key of its bytes, and how many numbers."""
+    """A storage, a flat array of numbers in the file: its dtype name, the key of its bytes, and its number of elements."""
 
     dtype: str
     key: str
@@ -65,13 +63,13 @@ class StorageRecord:
 
     @property
     def nbytes(self) -> int:
-        """How many bytes the numbers take."""
+        """Its size in bytes."""
         return self.numel * NUMPY_DTYPES[self.dtype].itemsize
 
 
 @dataclass(frozen=True)
 class TensorRecord:
-    """What a tensor is made of: element (i, j, ...) is number offset + i * stride[0] + j * stride[1] ... of a storage."""
+    """A tensor as a view: its element (i, j, ...) is number offset + i * stride[0] + j * stride[1] ... of a storage."""
 
     storage: StorageRecord
     offset: int
@@ -81,7 +79,7 @@ class TensorRecord:
 
 @dataclass(frozen=True)
 class Pickled:
-    """A pickle's value, the storages that it names by key, and the position after its last byte."""
+    """A pickle's value, its storages by key, and the position after its last byte."""
 
     value: object
     storages: dict[str, StorageRecord]
@@ -90,7 +88,7 @@ class Pickled:
 
 @dataclass(frozen=True)
 class _Global:
-    """A name from the allow-list. It stands for the thing; it is not the thing."""
+    """A name from the allow-list, in place of the object of that name."""
 
     name: str
 
@@ -99,13 +97,13 @@ def run_pickle(memory: Memory, start: int, limit: int, refuse: Refuse) -> Pickle
     """Build the value that the pickle at `start` describes.
 
     Args:
-        memory: what the pickle lies in.
-        start: its first byte.
-        limit: a position that it may not reach beyond; MAX_PICKLE_BYTES is another.
-        refuse: makes the error out of what was found.
+        memory: the bytes of the file.
+        start: position of the pickle's first byte.
+        limit: the position where it must end at the latest, at most MAX_PICKLE_BYTES after `start`.
+        refuse: makes the error.
 
     Raises:
-        CheckpointError: made by `refuse`, for an instruction or a global that is not on the list, and for anything malformed.
+        CheckpointError: made by `refuse`, for an instruction or a global that is not on the list, and for a malformed pickle.
     """
     return _Machine(memory, start, min(limit, start + MAX_PICKLE_BYTES), refuse).run()
 
@@ -116,9 +114,7 @@ class _Machine:
     def __init__(self, memory: Memory, start: int, limit: int, refuse: Refuse) -> None:
         self.memory, self.position, self.limit, self.refuse = memory, start, limit, refuse
         self.stacks: list[list[Any]] = [[]]
-        self.memo: dict[
-            int, Any
-        ] = {}  # what PUT stored and GET fetches; a dict, because a list would believe any index
+        self.memo: dict[int, Any] = {}  # PUT stores into it, GET loads; a dict has no negative indices
         self.storages: dict[str, StorageRecord] = {}
 
     @property
@@ -127,7 +123,7 @@ class _Machine:
         return self.stacks[-1]
 
     def run(self) -> Pickled:
-        """Fetch an instruction and obey it, until STOP."""
+        """Execute the instructions until STOP."""
         while (opcode := self.take(1)) != b".":
             step = _STEPS.get(opcode)
             if step is None:
@@ -142,9 +138,7 @@ class _Machine:
     def take(self, count: int) -> bytes:
         """The next bytes of the program."""
         if count > self.limit - self.position:
-            raise self.refuse(
-                f"its pickle is cut off, or longer than the {MAX_PICKLE_BYTES} bytes that are read of one"
-            )
+            raise self.refuse(f"its pickle is cut off, or longer than the {MAX_PICKLE_BYTES} bytes of the limit")
         self.position += count
         return bytes(self.memory[self.position - count : self.position])
 
@@ -174,54 +168,54 @@ class _Machine:
         self.stack.append(value)
 
     def pop(self) -> Any:
-        """Take the top off."""
+        """Remove the top value."""
         if not self.stack:
             raise self.refuse("its pickle takes from an empty stack")
         return self.stack.pop()
 
     def pop_to_mark(self) -> list[Any]:
-        """Take off everything above the last MARK."""
+        """Remove the values above the last MARK."""
         if len(self.stacks) == 1:
             raise self.refuse("its pickle closes what it never opened")
         return self.stacks.pop()
 
-    def top(self, kind: type) -> Any:
-        """What lies on top of the stack, if it is of that kind; it stays there."""
-        if not self.stack or not isinstance(self.stack[-1], kind):
-            raise self.refuse(f"its pickle fills {_describe(self.stack[-1:])} as if it were a {kind.__name__}")
+    def top(self, expected: type) -> Any:
+        """The top value, of the expected type; it stays on the stack."""
+        if not self.stack or not isinstance(self.stack[-1], expected):
+            raise self.refuse(f"its pickle fills {_describe(self.stack[-1:])} as if it were a {expected.__name__}")
         return self.stack[-1]
 
     def put(self, index: int) -> None:
-        """Remember what is on top; it stays there."""
+        """Store the top value in the memo; it stays on the stack."""
         if not self.stack:
             raise self.refuse("its pickle remembers the top of an empty stack")
         self.memo[index] = self.stack[-1]
 
     def get(self, index: int) -> None:
-        """Put on top what was remembered."""
+        """Push a value from the memo."""
         if index not in self.memo:
             raise self.refuse(f"its pickle recalls number {index}, which it never stored")
         self.push(self.memo[index])
 
     def push_tuple(self, count: int) -> None:
-        """Bind the topmost values together."""
+        """Replace the top values by a tuple of them."""
         items = [self.pop() for _ in range(count)]
         self.push(tuple(reversed(items)))
 
     def extend(self, items: list[Any]) -> None:
-        """Values into the list on top."""
+        """Append values to the list on top."""
         self.top(list).extend(items)
 
     def set_items(self, items: list[Any]) -> None:
-        """Pairs into the dictionary on top. Names must be text: hashing anything else could be made to take for ever."""
+        """Put pairs into the dictionary on top. Names must be text: hashing other objects can take forever."""
         if len(items) % 2 or not all(type(name) is str for name in items[::2]):
             raise self.refuse(f"its pickle has a dictionary whose names are not text: {_describe(items[::2])}")
         self.top(dict).update(zip(items[::2], items[1::2], strict=True))
 
-    # ---- what makes a pickle dangerous, made harmless ---------------------------------------------------------------
+    # ---- the dangerous instructions, made harmless ------------------------------------------------------------------
 
     def push_global(self, module: str, name: str) -> None:
-        """GLOBAL: the name, if it is on the list. Nothing is imported."""
+        """GLOBAL: push the name, if it is on the list. Nothing is imported."""
         if (module, name) not in _ALLOWED:
             raise self.refuse(
                 f"its pickle asks for {f'{module}.{name}'[:200]!r}, which no tensor needs and which unpickling would "
@@ -230,14 +224,14 @@ class _Machine:
         self.push(_Global(name))
 
     def push_named_global(self) -> None:
-        """STACK_GLOBAL: the same, with the names taken from the stack."""
+        """STACK_GLOBAL: the same with names from the stack."""
         name, module = self.pop(), self.pop()
         if not (type(module) is type(name) is str):
             raise self.refuse(f"its pickle asks for a global by {_describe([module, name])}")
         self.push_global(module, name)
 
     def reduce(self) -> None:
-        """REDUCE: what the call would have given, if it is one of three. Nothing is called."""
+        """REDUCE: push the result of one of three known calls. Nothing of the file is called."""
         arguments, function = self.pop(), self.pop()
         make = _CALLS.get(function.name) if isinstance(function, _Global) else None
         if make is None or type(arguments) is not tuple:
@@ -248,29 +242,29 @@ class _Machine:
         self.push(value)
 
     def build(self) -> None:
-        """BUILD: attributes for the object on top. A state_dict has one, `_metadata` (module versions), unused here."""
+        """BUILD: set attributes of the top value. A state_dict has one, `_metadata` (module versions), unused here."""
         attributes = self.pop()
         if not isinstance(attributes, dict) or attributes.keys() != {"_metadata"}:
             raise self.refuse(f"its pickle sets the attributes {_describe([attributes])}; only _metadata is known")
         self.top(dict)
 
     def push_storage(self) -> None:
-        """BINPERSID: a storage, which lies outside the pickle, by its identification."""
+        """BINPERSID: push a storage, which lies outside the pickle, by its identification."""
         match self.pop():
-            case ("storage", _Global(kind), str(key), str(), int(numel), *view) if (
-                kind in STORAGE_DTYPES and type(numel) is int and numel >= 0 and view in ([], [None])
+            case ("storage", _Global(name), str(key), str(), int(numel), *view) if (
+                name in STORAGE_DTYPES and type(numel) is int and numel >= 0 and view in ([], [None])
             ):
-                record = StorageRecord(STORAGE_DTYPES[kind], key, numel)
+                record = StorageRecord(STORAGE_DTYPES[name], key, numel)
             case other:
                 parts = list(other) if isinstance(other, tuple) else [other]
                 raise self.refuse(f"its pickle names a storage by {_describe(parts)}")
         if self.storages.setdefault(key, record) != record:
-            raise self.refuse(f"its pickle describes the storage {key[:40]!r} in two ways")
+            raise self.refuse(f"its pickle describes the storage {key[:40]!r} twice, differently")
         self.push(record)
 
 
 def _describe(values: list[Any]) -> str:
-    """Values from a stranger's file, in few words: numbers and text cut short, of the rest only the type."""
+    """Values of an untrusted file for an error: numbers and texts shortened, the type of other values."""
     shown = [
         value.name if isinstance(value, _Global)
         else repr(value[:40]) if isinstance(value, str)
@@ -281,11 +275,11 @@ def _describe(values: list[Any]) -> str:
     return f"({', '.join(shown)}{', ...' if len(values) > 8 else ''})"
 
 
-# ---- the three calls that a tensor needs; None if the arguments are not what torch writes ---------------------------
+# ---- the three calls that a tensor needs; None for arguments that torch does not write ------------------------------
 
 
 def _ordered_dict(arguments: tuple[Any, ...]) -> dict[str, Any] | None:
-    """collections.OrderedDict(): dictionaries keep their order by themselves now."""
+    """collections.OrderedDict(): a dictionary."""
     return {} if arguments == () else None
 
 
@@ -335,7 +329,7 @@ _ALLOWED = frozenset({
 
 # The whole instruction set. Protocol 2 is what torch.save writes; FRAME and the four after it come with protocol 4.
 _STEPS: Mapping[bytes, Callable[[_Machine], object]] = {
-    b"\x80": lambda m: m.take(1),  # PROTO: the version; the instructions speak for themselves
+    b"\x80": lambda m: m.take(1),  # PROTO: the version, unused
     b"N": lambda m: m.push(None),  # NONE
     b"\x88": lambda m: m.push(True),  # NEWTRUE
     b"\x89": lambda m: m.push(False),  # NEWFALSE
@@ -365,7 +359,7 @@ _STEPS: Mapping[bytes, Callable[[_Machine], object]] = {
     b"R": lambda m: m.reduce(),  # REDUCE
     b"b": lambda m: m.build(),  # BUILD
     b"Q": lambda m: m.push_storage(),  # BINPERSID
-    b"\x95": lambda m: m.take(8),  # FRAME: a length, for those who read ahead
+    b"\x95": lambda m: m.take(8),  # FRAME: a length, unused
     b"\x8c": lambda m: m.push(m.text(m.number("<B"))),  # SHORT_BINUNICODE
     b"\x94": lambda m: m.put(len(m.memo)),  # MEMOIZE
     b"\x93": lambda m: m.push_named_global(),  # STACK_GLOBAL

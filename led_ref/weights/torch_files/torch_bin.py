@@ -1,17 +1,15 @@
-"""Reading pytorch_model.bin without PyTorch, and without running what is in it.
+"""Read pytorch_model.bin without PyTorch, and without running its pickle.
 
-A .bin is two things: the storages, which are plain numbers and are mapped where they lie, and a pickle, which says how the
-tensors are made of them. A pickle is a program, and this package does not run it (restricted_pickle.py tells the story):
+A .bin has storages, flat arrays of numbers, which are mapped, and a pickle, which describes each tensor as a view of a
+storage. A pickle is a program; restricted_pickle.py reads it without running it:
 
-    torch_zip.py      the container since PyTorch 1.6, a zip archive         } where the pickle and the storages lie
-    torch_legacy.py   the container before, one pickle after the other       }
+    torch_zip.py           the container since PyTorch 1.6, a zip archive         } find the pickle and the storages
+    torch_legacy.py        the container before 1.6, several pickles              }
     restricted_pickle.py   the pickle: names -> TensorRecord(storage, offset, size, stride)
-    torch_bin.py      here: names -> StoredTensor, views into the mapped file
+    torch_bin.py           this file: names -> StoredTensor, views into the mapped file
 
-A tensor is a view of its storage. With offset 1, size (2, 3) and stride (1, 2), element (i, j) is number 1 + i + 2 j: six
-numbers from 1 to 6, transposed. Two tensors of one storage are tied, and stay so: they show the same bytes.
-
-What this file does not do: it does not save anything; convert.py makes a .safetensors of it.
+With offset 1, size (2, 3) and stride (1, 2), element (i, j) is number 1 + i + 2 j of the storage: six numbers from 1 to 6,
+transposed. Two tensors of one storage are tied, and stay tied: they show the same bytes.
 """
 
 import math
@@ -23,23 +21,29 @@ from pathlib import Path
 import numpy as np
 
 from led_ref.errors import CheckpointError
-from led_ref.weights.stored_tensor import NUMPY_DTYPES, Refuse, StoredTensor, map_file, name_foreign_content
+from led_ref.weights.stored_tensor import (
+    MAX_TENSORS,
+    NUMPY_DTYPES,
+    Refuse,
+    StoredTensor,
+    is_too_large,
+    map_file,
+    name_foreign_content,
+)
 from led_ref.weights.torch_files.restricted_pickle import TensorRecord
 from led_ref.weights.torch_files.torch_legacy import read_torch_legacy
 from led_ref.weights.torch_files.torch_zip import read_torch_zip
-
-MAX_TENSORS = 100_000  # LED-large has 587
 
 
 def read_torch_bin(path: str | Path) -> dict[str, StoredTensor]:
     """All tensors of a pytorch_model.bin, as read-only views into its memory map, in the file's order.
 
-    The file is a state_dict (names -> tensors), or {"state_dict": such a one}. The zip format's checksums are verified,
+    The file is a state_dict (names -> tensors), or {"state_dict": a state_dict}. The zip format's checksums are verified,
     which reads every byte once; the older format has none.
 
     Raises:
-        MissingFileError: if there is no such file.
-        CheckpointError: if the file is damaged, or asks for more than tensors need. Nothing in it is ever run.
+        MissingFileError: if the file does not exist.
+        CheckpointError: if the file is damaged, or its pickle does more than tensors need. Nothing in it is run.
     """
     mapped = map_file(path)
     refuse = partial(_refusal, Path(path))
@@ -57,13 +61,13 @@ def read_torch_bin(path: str | Path) -> dict[str, StoredTensor]:
 
 def _refusal(path: Path, found: str) -> CheckpointError:
     return CheckpointError(
-        f"{path} is not a pytorch_model.bin that can be read here: {found.rstrip(' .')}. Fetch it again; or, if you trust "
-        "whoever made it, load it where PyTorch is installed and save its state_dict as safetensors."
+        f"{path} is not a readable pytorch_model.bin: {found.rstrip(' .')}. Fetch it again; or, if you trust its author, "
+        "load it with PyTorch and save its state_dict as safetensors."
     )
 
 
 def _tensors_of(value: object, refuse: Refuse) -> Mapping[str, TensorRecord]:
-    """The state_dict that the pickle holds, or that it holds under the one name "state_dict"."""
+    """The pickle's state_dict, at its top or under the only name "state_dict"."""
     if isinstance(value, dict) and value.keys() == {"state_dict"}:
         value = value["state_dict"]
     if not isinstance(value, dict):
@@ -75,17 +79,17 @@ def _tensors_of(value: object, refuse: Refuse) -> Mapping[str, TensorRecord]:
             f"it holds {len(others)} entries that are no tensors: {listed}{', ...' if len(others) > 5 else ''}"
         )
     if len(value) > MAX_TENSORS:
-        raise refuse(f"it names {len(value)} tensors, more than the {MAX_TENSORS} that are read")
+        raise refuse(f"it names {len(value)} tensors, more than the limit {MAX_TENSORS}")
     return value
 
 
 def _view(mapped: mmap.mmap, place: int, record: TensorRecord, name: str, refuse: Refuse) -> StoredTensor:
-    """The tensor, as a view of its storage, after making sure that it is inside and no larger than it."""
+    """The tensor as a view of its storage, after a check that it lies inside and repeats no element."""
     storage, shown = record.storage, repr(name[:80])
     dtype = NUMPY_DTYPES[storage.dtype]
     count = math.prod(record.size)
-    if math.prod(max(n, 1) for n in record.size) >= 2**59:  # a 0 among the dimensions hides the others from `count`
-        raise refuse(f"{shown} has the shape {record.size}, beyond what an array can have")
+    if is_too_large(record.size):
+        raise refuse(f"{shown} has the shape {record.size}, too large for an array")
     if count == 0:
         return StoredTensor(storage.dtype, np.ndarray(record.size, dtype, buffer=b""))
     last = record.offset + sum((n - 1) * step for n, step in zip(record.size, record.stride, strict=True))
@@ -93,7 +97,7 @@ def _view(mapped: mmap.mmap, place: int, record: TensorRecord, name: str, refuse
         raise refuse(f"{shown} reaches number {last} of a storage that has {storage.numel}")
     if count > storage.numel:
         raise refuse(f"{shown} has {count} elements made of a storage of {storage.numel}: it repeats them")
-    # A dimension of size 1 is never stepped along, so its stride can be any number, even one that is too large for NumPy.
+    # The stride of a dimension of size 1 is never used, and can be any number, even one that is too large for NumPy.
     steps = [step * dtype.itemsize if n > 1 else 0 for n, step in zip(record.size, record.stride, strict=True)]
     memory = memoryview(mapped)[place : place + storage.nbytes]
     return StoredTensor(storage.dtype, np.ndarray(record.size, dtype, memory, record.offset * dtype.itemsize, steps))

@@ -1,16 +1,15 @@
-"""The pytorch_model.bin of PyTorch before 1.6: five pickles and the storages, one after the other.
+"""Read the container of a pytorch_model.bin from before PyTorch 1.6: five pickles, then the storages.
 
     pickle  0x1950a86a20f9469cfc6c      the magic number
     pickle  1001                        the version of this format
     pickle  {"little_endian": True, ...}
-    pickle  the tensors, made of storages that are named by keys
-    pickle  ["94183729403664", ...]     the keys, in the order in which the storages follow
+    pickle  the tensors, with the keys of their storages
+    pickle  ["94183729403664", ...]     the keys, in the order of the storages
     then for each key: the storage's number of elements (8 bytes), and the elements
 
-There is no alignment and no checksum, and the keys are addresses in the memory of a process that ended long ago.
-
-What this file does not do: it does not read the tar files of PyTorch 0.1, which no LED was ever saved in.
-Source: files that `torch.save(..., _use_new_zipfile_serialization=False)` wrote, disassembled by Python's pickletools.
+The format has no alignment and no checksum; the keys are memory addresses of the writing process. The tar files of PyTorch
+0.1 are refused: no LED has this format.
+Source: files of `torch.save(..., _use_new_zipfile_serialization=False)`, disassembled by Python's pickletools.
 """
 
 import mmap
@@ -23,10 +22,10 @@ FORMAT_VERSION = 1001
 
 
 def read_torch_legacy(mapped: mmap.mmap, refuse: Refuse) -> tuple[Pickled, dict[str, int]]:
-    """The value of the fourth pickle, and where in the file each storage that it names begins.
+    """The fourth pickle's value, and the position of each of its storages in the file.
 
     Raises:
-        CheckpointError: made by `refuse`, for anything that is not as PyTorch writes it.
+        CheckpointError: made by `refuse`, for every deviation from PyTorch's format.
     """
     magic = run_pickle(mapped, 0, len(mapped), refuse)
     if magic.value != MAGIC:
@@ -48,9 +47,9 @@ def read_torch_legacy(mapped: mmap.mmap, refuse: Refuse) -> tuple[Pickled, dict[
     position = keys.stop
     for name in names:
         storage = pickled.storages[name]
-        told = int.from_bytes(mapped[position : position + 8], "little", signed=True)
-        if told != storage.numel:
-            raise refuse(f"storage {name[:40]!r} should have {storage.numel} numbers, but has {told}")
+        numel = int.from_bytes(mapped[position : position + 8], "little", signed=True)
+        if numel != storage.numel:
+            raise refuse(f"storage {name[:40]!r} should have {storage.numel} numbers, but has {numel}")
         places[name] = position + 8
         position += 8 + storage.nbytes
     if position != len(mapped):

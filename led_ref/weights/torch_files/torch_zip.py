@@ -1,18 +1,18 @@
-"""The pytorch_model.bin of PyTorch 1.6 and later: a zip archive that nothing is compressed in.
+"""Read the container of a pytorch_model.bin since PyTorch 1.6: a zip archive without compression.
 
-    archive/data.pkl        the pickle: which tensor is made of which storage (restricted_pickle.py)
+    archive/data.pkl        the pickle: the storage of each tensor (restricted_pickle.py)
     archive/byteorder       "little"
-    archive/data/0, 1, ...  the storages, each in one piece at a multiple of 64 bytes: they can be used where they lie
-    archive/version, ...    not needed here
+    archive/data/0, 1, ...  the storages, contiguous and at multiples of 64 bytes, so that they can be used by memory map
+    archive/version, ...    unused
 
-A zip archive tells everything twice: each record has a header in front of it, and all are listed once more in the
-directory at the archive's end. Programs that believe different copies see different files, so here both must agree. A
-record's checksum must be right too, except that 0 means "not computed" (PyTorch can be told not to).
+A zip archive describes each record twice: in a header before the record, and in the directory at the archive's end.
+Programs that read different copies see different files, so both must agree here. A record's checksum must be right, too,
+except that 0 means "not computed" (an option of PyTorch).
 
     local header, data | local header, data | ... | directory | [zip64 end and its locator] | end (22 bytes)
 
-What this file does not do: unpack anything (no record is compressed, encrypted, or has a name that leads elsewhere).
-Source: PKWARE's APPNOTE, sections 4.3.7 (local header) to 4.3.16 (end), 4.5.3 (zip64); archives that torch.save wrote.
+Compressed or encrypted records, and names that are paths to other folders, are refused.
+Source: PKWARE's APPNOTE, sections 4.3.7 (local header) to 4.3.16 (end), 4.5.3 (zip64); archives of torch.save.
 """
 
 import mmap
@@ -28,18 +28,17 @@ MAX_RECORDS = 100_000  # LED-large has 590
 _LOCAL = struct.Struct("<4s5H3I2H")  # signature, needs, flags, method, time, date, crc, packed, size, name, extra
 _LISTED = struct.Struct("<4s6H3I5H2I")  # signature, made by, then as above; comment, disk, attributes (2), offset
 _END = struct.Struct("<4s4H2IH")  # signature, disk, directory's disk, records here, records, size, offset, comment
-_END64 = struct.Struct(
-    "<4sQ2H2I4Q"
-)  # signature, size, made by, needs, disk, its disk, records here, records, size, offset
+# signature, size, made by, needs, disk, its disk, records here, records, size, offset
+_END64 = struct.Struct("<4sQ2H2I4Q")
 _LOCATOR64 = struct.Struct("<4sIQI")  # signature, disk, offset of _END64, disks
 
 _DESCRIPTOR_FOLLOWS, _NAME_IS_UTF8 = 1 << 3, 1 << 11  # the only flags that PyTorch sets
-_IN_ZIP64 = 0xFFFFFFFF  # a 32-bit field that says: look into the zip64 extra field instead
+_IN_ZIP64 = 0xFFFFFFFF  # in a 32-bit field: the value is in the zip64 extra field
 
 
 @dataclass(frozen=True)
 class ZipRecord:
-    """A record as the directory lists it; its data are the bytes start ... start + size."""
+    """A record of the directory; its data are the bytes start ... start + size."""
 
     name: str
     flags: int
@@ -50,10 +49,10 @@ class ZipRecord:
 
 
 def read_torch_zip(mapped: mmap.mmap, refuse: Refuse) -> tuple[Pickled, dict[str, int]]:
-    """The pickle's value, and where in the file each storage that it names begins.
+    """The pickle's value, and the position of each of its storages in the file.
 
     Raises:
-        CheckpointError: made by `refuse`, for anything that is not as PyTorch writes it.
+        CheckpointError: made by `refuse`, for every deviation from PyTorch's format.
     """
     records = _read_directory(mapped, refuse)
     root = _only_root(records, refuse)
@@ -83,7 +82,7 @@ def read_torch_zip(mapped: mmap.mmap, refuse: Refuse) -> tuple[Pickled, dict[str
 
 
 def _only_root(records: dict[str, ZipRecord], refuse: Refuse) -> str:
-    """The folder that all records lie in. Their names are only compared and never become paths; still, none may try."""
+    """The folder of all records. Their names never become paths, but names of other folders are refused anyway."""
     for name in records:
         if "\\" in name or ":" in name or "\0" in name or any(part in ("", ".", "..") for part in name.split("/")):
             raise refuse(f"its zip archive has a record named {name[:80]!r}, which tries to lead elsewhere")
@@ -97,7 +96,7 @@ def _only_root(records: dict[str, ZipRecord], refuse: Refuse) -> str:
 
 
 def _read_directory(mapped: mmap.mmap, refuse: Refuse) -> dict[str, ZipRecord]:
-    """All records by name, after every one of them was checked against its own header and its own bytes."""
+    """All records by name, each checked against its header and its bytes."""
     position, stop, count = _find_directory(mapped, refuse)
     directory, records = position, {}
     for _ in range(count):
@@ -129,8 +128,8 @@ def _find_directory(mapped: mmap.mmap, refuse: Refuse) -> tuple[int, int, int]:
         small = (here, count, size, offset)
         _, length, _, _, *disks, here, count, size, offset = _END64.unpack_from(mapped, end)
         agree = all(
-            told in (true, most)
-            for told, true, most in zip(
+            short in (true, most)
+            for short, true, most in zip(
                 small, (here, count, size, offset), (0xFFFF, 0xFFFF, _IN_ZIP64, _IN_ZIP64), strict=True
             )
         )
@@ -175,7 +174,7 @@ def _listed_record(mapped: mmap.mmap, position: int, stop: int, refuse: Refuse) 
 
 
 def _check_against_local(mapped: mmap.mmap, record: ZipRecord, directory: int, refuse: Refuse) -> int:
-    """Hold a record against its own header, its descriptor and its checksum. Returns the position after it."""
+    """Compare a record with its header, its descriptor and its checksum. Returns the position after it."""
     shown = repr(record.name[:80])
     stop = record.start + record.size
     if stop > directory:
@@ -183,13 +182,13 @@ def _check_against_local(mapped: mmap.mmap, record: ZipRecord, directory: int, r
     signature, _, flags, method, _, _, crc, packed, size, of_name, _ = _LOCAL.unpack_from(mapped, record.header)
     start = record.header + _LOCAL.size
     extra = mapped[start + of_name : record.start]
-    told = (flags, method, crc, *_widened(extra, (size, packed), refuse))
+    found = (flags, method, crc, *_widened(extra, (size, packed), refuse))
     true = (record.flags, 0, record.crc, record.size, record.size)
-    # A writer that did not know sizes and checksum beforehand leaves zeros here, and the descriptor tells them afterwards.
+    # A writer that does not yet know sizes and checksum writes zeros here, and a descriptor after the data.
     announced = (record.flags, 0, 0, 0, 0) if record.flags & _DESCRIPTOR_FOLLOWS else true
     if (
         signature != b"PK\x03\x04"
-        or told not in (true, announced)
+        or found not in (true, announced)
         or mapped[start : start + of_name] != record.name.encode()
     ):
         raise refuse(f"the header of its zip record {shown} contradicts the directory")
@@ -205,23 +204,23 @@ def _check_against_local(mapped: mmap.mmap, record: ZipRecord, directory: int, r
 
 
 def _descriptor(record: ZipRecord, sizes: str) -> bytes:
-    """What follows a record's data if it was written in one go: its checksum and its size, twice."""
+    """The descriptor after a record's data: its checksum and, twice, its size."""
     known = (record.size, record.size) if sizes == "2Q" else (record.size & 0xFFFFFFFF,) * 2
     return struct.pack("<4sI" + sizes, b"PK\x07\x08", record.crc, *known)
 
 
 def _widened(extra: bytes, fields: tuple[int, ...], refuse: Refuse) -> tuple[int, ...]:
-    """The fields, with those that did not fit into 32 bits taken from the extra field number 1 (zip64), in order."""
+    """The fields; those that do not fit into 32 bits are read from the extra field number 1 (zip64), in order."""
     position, wide = 0, b""
     while position < len(extra):
-        kind, length = struct.unpack_from("<2H", extra.ljust(position + 4, b"\0"), position)
+        number, length = struct.unpack_from("<2H", extra.ljust(position + 4, b"\0"), position)
         if position + 4 + length > len(extra):
             raise refuse("an extra field of its zip archive reaches beyond its end")
-        wide = extra[position + 4 : position + 4 + length] if kind == 1 else wide
+        wide = extra[position + 4 : position + 4 + length] if number == 1 else wide
         position += 4 + length
     needed = fields.count(_IN_ZIP64)
     if needed and len(wide) < 8 * needed:
-        raise refuse("a size in its zip archive is said to be in a zip64 field, which is not there")
+        raise refuse("a size in its zip archive refers to a zip64 field, which is missing")
     values = iter(struct.unpack_from(f"<{needed}Q", wide))
     return tuple(next(values) if field == _IN_ZIP64 else field for field in fields)
 
