@@ -16,10 +16,10 @@ The files in reading order:
     model/global_attention.py    the few tokens that attend to all tokens; folding.py saves projecting all of them
     model/attention.py           the decoder's attention, on arrays
     model/encoder.py             a layer, and the stack of layers
-    model/decoder_masks.py       padding and causal masks; kv_cache.py: keys and values of the generated prefix and the document
+    model/kv_cache.py            keys and values of the generated prefix and of the document
     model/decoder.py             causal self-attention, cross-attention, the stack of layers
     model/heads.py, losses.py    logits; loss
-    model/intermediates.py       how a run is recorded; attention_maps.py: attention weights as one table
+    model/intermediates.py       the recorder of a run; hooks.py feeds it; attention_maps.py: attention as one table
     generation/                  greedy search, beam search and sampling over a step function, without a model
     weights/                     checkpoint files: keys.py (one table), safetensors, pytorch_model.bin, the Hub
     costs/                       operations.py, memory.py: multiplications, bytes and memory of a run, before it

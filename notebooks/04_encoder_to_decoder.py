@@ -204,7 +204,9 @@ for tokens in (1024, 4096, 16384):
 # wrote. No key is moved for that. A table says which slots of the buffer belong to which row, and its rows are exchanged.
 
 # %%
-three = model.led.source_memory(read, 3)
+from led_ref.model.kv_cache import CachePlan
+
+three = model.led.source_memory(read, CachePlan(3))
 print("slots of three hypotheses before a word:        ", three.slots_BWS.tolist())
 three = three.grown(three.layers, new=1)
 print("after one word each:                            ", three.slots_BWS.tolist())

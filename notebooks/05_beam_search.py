@@ -200,8 +200,9 @@ for penalty in (0.0, 1.0, 2.0):
 # made here by a step function that forgets `parents`:
 
 # %%
-from led_ref.classes.generate import StepFunction
+from led_ref.classes.decoding_step import DecodingStep
 from led_ref.generation.search import make_prompt, search
+from led_ref.model.kv_cache import CachePlan
 
 
 def search_with(step):
@@ -213,7 +214,7 @@ def search_with(step):
 
 def new_step():
     """The model, with the document read and nothing written."""
-    return StepFunction(led.model, led.model.led.source_memory(read, W), None)
+    return DecodingStep(led.model.led, led.model.led.source_memory(read, CachePlan(W)), None)
 
 
 def read_as_a_whole(sequence):

@@ -355,7 +355,7 @@ def test_a_folded_case_is_folded_and_the_others_are_not(folder, monkeypatch):
     memory = LEDModel.source_memory
 
     def watched(self, *arguments, **options):
-        folded.append(options["folded"])
+        folded.append(arguments[1].folded)
         return memory(self, *arguments, **options)
 
     monkeypatch.setattr(LEDModel, "source_memory", watched)

@@ -9,14 +9,14 @@ import pytest
 import led_ref
 from led_backends.compact import DoubleScales
 from led_backends.numpy_backend import BLOCK_ROWS, NumpyBackend
-from led_ref.classes.generate import StepFunction
+from led_ref.classes.decoding_step import DecodingStep
 from led_ref.classes.outputs import LEDEncoderBaseModelOutput
 from led_ref.config import LEDConfig
 from led_ref.costs import memory as memory_plan
 from led_ref.costs import operations as planning
 from led_ref.costs.operations import Workload
 from led_ref.errors import InputError
-from led_ref.model.kv_cache import FIRST_CAPACITY
+from led_ref.model.kv_cache import FIRST_CAPACITY, CachePlan
 from led_ref.model.masks import document_masks, window_blocks
 from led_ref.weights.keys import LM_HEAD, arrays_by_key, entries, parameter_count
 from led_ref.weights.load import params_from_tensors
@@ -161,9 +161,9 @@ def test_the_decoder_holds_what_was_planned(model, beams, new_tokens, folded, ca
     read = LEDEncoderBaseModelOutput(last_hidden_state=states)
 
     def write():
-        room = {"dynamic": FIRST_CAPACITY, "static": beams * new_tokens, "none": 0}[cache]
-        memory = [model.led.source_memory(read, beams, folded=folded, room=room)]
-        step = StepFunction(model, memory.pop(), None, use_cache=cache != "none")
+        capacity = {"dynamic": FIRST_CAPACITY, "static": beams * new_tokens, "none": 0}[cache]
+        memory = [model.led.source_memory(read, CachePlan(beams, folded, capacity))]
+        step = DecodingStep(model.led, memory.pop(), None, use_cache=cache != "none")
         for i in range(new_tokens):
             step(np.full((beams, 1), 7), None if i == 0 else np.arange(beams)[::-1])
 

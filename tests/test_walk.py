@@ -7,7 +7,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import pairwise
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -22,7 +21,7 @@ PACKAGES = {str(ROOT / "led_ref"): "led_ref", str(ROOT / "backends" / "led_backe
 TEXT = "The summary of a long document is a short text."
 
 ENCODER_LAYER = ("led_ref/model/encoder.py", "encoder_layer")
-DECODE = ("led_ref/model/decoder.py", "decode")
+DECODING_STEP = ("led_ref/classes/decoding_step.py", "__call__")
 
 # What a profiler sees: (call or return, file, name of the function).
 Event = tuple[str, str, str]
@@ -88,13 +87,13 @@ def test_files_of_an_encoder_layer(led):
 
 @pytest.mark.parametrize("beams", [1, 4])
 def test_files_of_a_decoding_step(led, beams):
-    """From one call of the decoder to the next: the model's step, and the search's part between two steps."""
+    """One call of the step function: from the new ids to the logits of the next."""
     new = {"min_new_tokens": 6, "max_new_tokens": 6}
     events = events_of_second_run(lambda: led.generate(TEXT, num_beams=beams, **new))
-    starts = positions(events, "call", DECODE)
-    assert len(starts) == 6
-    for first, following in pairwise(starts[1:]):  # the first step reads the prompt
-        assert_at_most(8, files_entered(events[first:following]), f"one decoding step with num_beams={beams}")
+    starts, ends = (positions(events, event, DECODING_STEP) for event in ("call", "return"))
+    assert len(starts) == len(ends) == 6
+    for first, last in zip(starts[1:], ends[1:], strict=True):  # the first step reads the prompt
+        assert_at_most(8, files_entered(events[first:last]), f"one decoding step with num_beams={beams}")
 
 
 def test_files_of_generate():

@@ -14,7 +14,7 @@ LIBRARY = sorted([*(ROOT / "led_ref").rglob("*.py"), *(ROOT / "backends" / "led_
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
-LEFT = (r"\btap\b", r"\btells?\b", r"\btold\b", r"\bhears?\b", r"\bheard\b", r"\bin\s+vain\b", r"\bshuns\b")
+LEFT = (r"\btap\b", r"(?<!\.)\btells?\b", r"\btold\b", r"\bhears?\b", r"\bheard\b", r"\bin\s+vain\b", r"\bshuns\b")
 LEFT += (r"\bsee\s+there\b", r"\bplanted\s+bugs?\b")
 
 # A term of the field, and the file in which a reader looks for it.
@@ -24,8 +24,8 @@ TERMS = {
     "key-value": "led_ref/model/kv_cache.py",
     "attention map": "led_ref/model/attention_maps.py",
     "padding mask": "led_ref/model/masks.py",
-    "causal": "led_ref/model/decoder_masks.py",
-    "teacher forcing": "led_ref/classes/led.py",
+    "causal": "led_ref/model/decoder.py",
+    "teacher forcing": "led_ref/model/losses.py",
     "head dimension": "led_ref/model/ops.py",
     "hypothesis": "led_ref/generation/beam_search.py",
     "autoregressive": "led_ref/generation/step.py",

@@ -129,7 +129,7 @@ for parents in ([0, 0, 0], [1, 1, 0], [0, 2, 0]):
 # Attention takes every query to all slots of the document, and a mask made of this table hides those of the other beams:
 
 # %%
-source("led_ref.model.decoder:_own_past")
+source("led_ref.model.decoder:causal_mask")
 
 # %% [markdown]
 # That looks like waste: W queries multiply with W times as many keys. But reading memory limits a step of the decoder,
@@ -140,9 +140,9 @@ source("led_ref.model.decoder:_own_past")
 # all of its positions in every step. The words are the same each time.
 
 # %% alt="Nine slots as columns, three beams as rows; each row has three filled cells"
-from led_ref.model.decoder import _own_past
+from led_ref.model.decoder import causal_mask
 
-seen_QE = _own_past(cache.slots_BWS, np.ones_like(cache.slots_BWS, bool), new=1)[0]
+seen_QE = causal_mask(cache.slots_BWS, np.ones_like(cache.slots_BWS, bool), new=1)[0]
 print(seen_QE.astype(int))
 figure, axes = plt.subplots(figsize=(6, 1.8))
 axes.imshow(np.where(seen_QE, 1.0, np.nan), cmap=ListedColormap([BAND]))

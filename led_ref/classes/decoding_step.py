@@ -13,7 +13,8 @@ from led_backends.contract import Array, HostArray
 from led_ref.classes.led import LEDModel
 from led_ref.model.decoder import decode, decoder_masks
 from led_ref.model.heads import lm_logits
-from led_ref.model.intermediates import Recorder, keep, recording_decoder
+from led_ref.model.hooks import recording_decoder
+from led_ref.model.intermediates import Recorder, keep
 from led_ref.model.kv_cache import DecoderCache
 from led_ref.model.ops import embed_tokens
 
@@ -61,11 +62,12 @@ class DecodingStep:
             self.prefix_NU = token_ids_NU
         masks = decoder_masks(token_ids_NU.shape[1], self.cache, None, self.attention_mask_BT, led.backend)
         embeds_NUD = embed_tokens(token_ids_NU, params.shared, led.backend)
-        recorder = self._recorder_of_call(token_ids_NU, embeds_NUD)
-        heads = led.config.decoder_attention_heads
-        backend = recording_decoder(
-            led.backend, params.decoder, heads, recorder and recorder.at("led.decoder"), (self.cache, masks)
-        )
+        recorder, backend = self._recorder_of_call(), led.backend
+        if recorder is not None:
+            recorder("led.decoder.input_ids", token_ids_NU)
+            recorder("led.decoder.embed_tokens.output", embeds_NUD)
+            heads, inner = led.config.decoder_attention_heads, recorder.at("led.decoder")
+            backend = recording_decoder(led.backend, params.decoder, heads, inner, (self.cache, masks))
         last_NUD, after = decode(embeds_NUD, self.cache, params.decoder, led.config, masks, backend)
         if self.use_cache:
             self.cache = after
@@ -74,12 +76,9 @@ class DecodingStep:
             recorder("logits", logits_N1V)
         return led.backend.to_host(logits_N1V[:, 0])
 
-    def _recorder_of_call(self, token_ids_NU: HostArray, embeds_NUD: Array) -> Recorder | None:
-        """The recorder for this call, which has the call's inputs already."""
-        recorder = self.recorder and self.recorder.at(f"step.{len(self.calls)}")
+    def _recorder_of_call(self) -> Recorder | None:
+        """The recorder of this call: the caller's at step.N, and what keeps the intermediates that are wanted afterwards."""
+        if self.recorder is None and not self.kept:
+            return None
         self.calls.append({})
-        recorder = keep(self.kept, self.calls[-1], recorder)
-        if recorder is not None:
-            recorder("led.decoder.input_ids", token_ids_NU)
-            recorder("led.decoder.embed_tokens.output", embeds_NUD)
-        return recorder
+        return keep(self.kept, self.calls[-1], self.recorder and self.recorder.at(f"step.{len(self.calls) - 1}"))

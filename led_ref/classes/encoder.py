@@ -13,7 +13,8 @@ from led_ref.config import LEDConfig
 from led_ref.costs.device_memory import check_free_memory, device_errors
 from led_ref.costs.operations import Workload
 from led_ref.model.encoder import encode
-from led_ref.model.intermediates import Recorder, keep, recording_encoder
+from led_ref.model.hooks import recording_encoder
+from led_ref.model.intermediates import Recorder, keep
 from led_ref.model.masks import document_masks, encoder_masks
 from led_ref.model.ops import embed_tokens
 from led_ref.model.params import LEDParams

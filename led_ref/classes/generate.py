@@ -5,6 +5,7 @@ Here the model and the search meet: decoding_step.py is the step function that g
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 from led_backends.contract import HostArray
@@ -104,12 +105,8 @@ def prepare(
         memory = led.source_memory(encoder_outputs, plan, recorder and recorder.at("led.decoder"))
     kept = wanted_outputs(**shown)
     step = DecodingStep(led, memory, mask_BT, recorder, use_cache=resolved.use_cache, kept=kept)
-    own = OwnRules(
-        logits_processor=tuple(logits_processor),
-        stopping_criteria=tuple(stopping_criteria),
-        prefix_allowed_tokens_fn=prefix_allowed_tokens_fn,
-        token_bytes=None if tokenizer is None else lambda token_id: token_bytes(tokenizer, token_id),
-    )
+    of_token = None if tokenizer is None else partial(token_bytes, tokenizer)
+    own = OwnRules(tuple(logits_processor), prefix_allowed_tokens_fn, tuple(stopping_criteria), of_token)
     of_new_ids = None if progress is None else _of_new_ids(progress, prompt_BP.shape[1])
     return Task(step, prompt_BP, resolved, source_BT, own, encoder_outputs, of_new_ids, recorder)
 

@@ -199,7 +199,7 @@ class LEDForSequenceClassification(LEDWithHead):
             decoder_attention_mask: as there; None: all are tokens, padding too, as in transformers.
             global_attention_mask: as there; for classification, 1 for `<s>`.
             inputs_embeds: refused, as in transformers: they do not say where `</s>` is.
-            decoder_inputs_embeds: (B, T, D), see there.
+            decoder_inputs_embeds: (B, T, D).
             labels: the loss is returned then, and no cache. By config.problem_type
                 "single_label_classification": (B,) numbers of labels, -100 where it does not count: cross-entropy;
                 "multi_label_classification": (B, Y) of 0 and 1: the mean binary cross-entropy;
@@ -211,7 +211,7 @@ class LEDForSequenceClassification(LEDWithHead):
         """
         if inputs_embeds is not None or input_ids is None:
             raise InputError(
-                "LEDForSequenceClassification judges by the state at the document's last </s>, and where that is only "
+                "LEDForSequenceClassification classifies by the state at the document's last </s>, and where that is only "
                 "input_ids say. Give input_ids, and no inputs_embeds."
             )
         is_end_BT = self._ends(input_ids)
@@ -243,7 +243,7 @@ class LEDForSequenceClassification(LEDWithHead):
     __call__ = forward
 
     def _ends(self, input_ids: Any) -> HostArray:
-        """Where `</s>` stands, (B, T): as often in every row, or it could not be told which rows are alike."""
+        """The positions of `</s>`, (B, T): equally many in every row."""
         ids_BT = inputs.checked_ids("input_ids", input_ids, self.config.vocab_size)
         is_end_BT = np.isin(ids_BT, self.config.eos_token_ids)
         counts_B = is_end_BT.sum(axis=1)

@@ -17,7 +17,8 @@ from led_ref.classes.pretrained import LEDPreTrainedModel
 from led_ref.costs.device_memory import device_errors
 from led_ref.errors import InputError
 from led_ref.model.decoder import decode, decoder_masks, source_memory
-from led_ref.model.intermediates import Recorder, keep, recording_decoder
+from led_ref.model.hooks import recording_decoder
+from led_ref.model.intermediates import Recorder, keep
 from led_ref.model.kv_cache import CachePlan, DecoderCache
 from led_ref.model.ops import embed_tokens
 
@@ -67,24 +68,14 @@ class LEDModel(LEDPreTrainedModel):
             recorder: receives the named intermediates (model/intermediates.py).
 
         Raises:
-            InputError: for anything that does not fit the model or each other; see inputs.py.
+            InputError: for anything that does not fit the model or each other; see input_checks.py.
         """
-        encoded, mask_BT = self._source(
-            input_ids,
-            attention_mask,
-            global_attention_mask,
-            encoder_outputs,
-            past_key_values,
-            inputs_embeds,
-            {
-                "output_attentions": output_attentions,
-                "output_hidden_states": output_hidden_states,
-                "recorder": recorder,
-            },
-        )
+        source = (input_ids, attention_mask, global_attention_mask, encoder_outputs, past_key_values, inputs_embeds)
+        shown = {"output_attentions": output_attentions, "output_hidden_states": output_hidden_states}
+        encoded, mask_BT = self._source(*source, {**shown, "recorder": recorder})
         use_cache = self.config.use_cache if use_cache is None else use_cache
         kept: dict[str, Array] = {}
-        recorder = keep(wanted_outputs(output_attentions, output_hidden_states), kept, recorder)
+        recorder = keep(wanted_outputs(**shown), kept, recorder)
         recorder = recorder and recorder.at("led.decoder")
         embeds_NUD = self._target(decoder_input_ids, decoder_inputs_embeds, recorder)
         rows, new, _ = embeds_NUD.shape

@@ -81,7 +81,7 @@ class LEDPreTrainedModel:
             keep_stored: leave tables and matrices that the file has in float16 or bfloat16 as they lie there, mapped, half as
                 large; they become numbers a tile at a time, with the same result to the last bits. False: widen them now.
             backend: "auto" (a GPU if CuPy is installed and one answers, else the CPU), "numpy", "cupy", or a backend object.
-            notice: told in a sentence what a person may want to know (such as that a .bin is being read).
+            notice: called with a sentence for the user (such as that a .bin is being read).
 
         Raises:
             MissingFileError: if there is no such model, or a file of it is missing.

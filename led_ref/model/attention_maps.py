@@ -4,13 +4,8 @@ Nothing here takes part in the forward pass. What it computes in tiles, or by fo
 time and laid out, for `output_attentions` and for traces (intermediates.py).
 """
 
-from collections.abc import Sequence
-
 from led_backends.contract import Array, Backend, HostArray
-from led_ref.model.folding import folded_scores
-from led_ref.model.masks import Block, DocumentMask, EncoderMasks, seen_in_tile
-from led_ref.model.ops import linear, scale_and_split
-from led_ref.model.params import EncoderLayerParams
+from led_ref.model.masks import Block, EncoderMasks, seen_in_tile
 from led_ref.model.sliding_window import with_globals
 
 # ---- the encoder -------------------------------------------------------------------------------------------------------
@@ -53,48 +48,7 @@ def _place_tile(map_HTZ: Array, tile_HQZ: Array, block: Block, own_globals: int)
         map_HTZ[:, i, columns] = tile_HQZ[:, i - block.start, band]
 
 
-def global_intermediates(
-    x_BTD: Array, params: EncoderLayerParams, heads: int, documents: Sequence[DocumentMask], backend: Backend
-) -> dict[str, Array]:
-    """The steps of global attention for a batch, by role: queries (B, G, D), (B, H, G, K), scores, probabilities (B, H, T, G).
-
-    Scores are q . k with the key's bias, which the model leaves out where it folds, because softmax does not see it. Where
-    a document has fewer global tokens than another, scores are minus infinity, and a query is what zeros project to.
-    """
-    found: dict[str, dict[int, Array]] = {}
-    for b, mask in enumerate(documents):
-        if len(mask.global_positions_G):
-            for role, value in _global_intermediates_of(x_BTD[b], params, heads, mask, backend).items():
-                found.setdefault(role, {})[b] = value
-    fillers = {"query_global.output": params.query_global.bias, "global_scores": -backend.xp.inf}
-    return {role: _stacked(parts, len(documents), fillers.get(role, 0.0), backend) for role, parts in found.items()}
-
-
-def _global_intermediates_of(
-    x_TD: Array, params: EncoderLayerParams, heads: int, mask: DocumentMask, backend: Backend
-) -> dict[str, Array]:
-    """The same for one document, computed as global_attention.py computes it."""
-    q_GD = linear(x_TD[backend.to_device(mask.global_positions_G)], params.query_global, backend)
-    q_HGK = scale_and_split(q_GD.copy()[None], heads, backend)[0]
-    _, globals_, width = q_HGK.shape
-    folds = globals_ < width
-    if folds:
-        scores_HGT = folded_scores(q_HGK, x_TD, params.key_global, backend)
-    else:
-        k_HTK = backend.split_heads(linear(x_TD, params.key_global, backend)[None], heads)[0]
-        scores_HGT = q_HGK @ k_HTK.swapaxes(-1, -2)
-    if not mask.unmasked_T.all():
-        backend.hide(scores_HGT, backend.to_device(mask.unmasked_T))
-    key_bias_HK1 = params.key_global.bias.reshape(heads, width, 1)
-    return {
-        "query_global.output": q_GD,
-        "global_q": q_HGK,
-        "global_scores": (scores_HGT + q_HGK @ key_bias_HK1 if folds else scores_HGT).swapaxes(-1, -2),
-        "global_probs": backend.softmax(scores_HGT.copy()).swapaxes(-1, -2),
-    }
-
-
-def _stacked(parts: dict[int, Array], batch: int, filler: Array | float, backend: Backend) -> Array:
+def stacked(parts: dict[int, Array], batch: int, filler: Array | float, backend: Backend) -> Array:
     """One array of the documents' arrays, as large as the largest on each axis, and the filler elsewhere."""
     shape = tuple(map(max, zip(*(part.shape for part in parts.values()), strict=True)))
     whole: Array = backend.xp.empty((batch, *shape), dtype=next(iter(parts.values())).dtype)

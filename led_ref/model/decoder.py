@@ -165,9 +165,8 @@ def self_attention(
     q_NUD, k_NUD, v_NUD = backend.linears(x_NUD, maps)
     grown = []
     for before, new_NUD in ((memory.self_k, k_NUD), (memory.self_v, v_NUD)):
-        new_BQD = new_NUD.reshape(
-            memory.documents, -1, new_NUD.shape[-1]
-        )  # the rows of a document, one after the other
+        # The rows of a document, one after the other.
+        new_BQD = new_NUD.reshape(memory.documents, -1, new_NUD.shape[-1])
         grown.append(before.append(by_heads(new_BQD, heads), backend))
     q_BHQK = split_queries(q_NUD, memory.documents, heads, backend)
     out_BHQK = backend.attend(q_BHQK, grown[0].array, grown[1].array, masks.own_BQE)

@@ -1,6 +1,6 @@
 """The decoder's KV cache: keys and values of what is already computed, kept between two steps of autoregressive decoding.
 
-Two kinds of keys and values are kept, and neither is ever copied from beam to beam.
+Two kinds of key-value pairs are kept, and neither is ever copied from beam to beam.
 
 **Of the document** (cross-attention): computed once from the encoder's states, then constant. One copy serves all beams
 (elsewhere each beam gets its own: 576 MiB a beam for led-base at 16,384 positions). With cross_attention="folded" no keys

@@ -100,7 +100,7 @@ class ClassificationHeadParams:
 class LEDParams:
     """Every tensor of an LED. `lm_head` is `shared` itself (the same object) unless the checkpoint has one of its own.
 
-    The last two are the heads of two other classes (led_heads.py), None in all but their own.
+    The last two are the heads of two other classes (classes/heads.py), None in all but their own.
     """
 
     shared: Weight  # (V, D)

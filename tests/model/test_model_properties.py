@@ -19,7 +19,7 @@ from led_ref.classes.conditional_generation import LEDForConditionalGeneration
 from led_ref.classes.led import LEDModel
 from led_ref.config import ACTIVATIONS, LEDConfig
 from led_ref.errors import InputError
-from led_ref.model.kv_cache import GrowingBuffer
+from led_ref.model.kv_cache import CachePlan, GrowingBuffer
 from led_ref.oracle.definition import model as dense
 
 # Two orders of summing the same float64 numbers; states and logits are of size 1 to 10.
@@ -359,7 +359,7 @@ def test_folded_cross_attention_is_cross_attention() -> None:
     model, ids = led(), target(4, 5)
     encoded, mask = model.encoder(**source(2, 13)), (np.arange(13) < [[13], [7]]).astype(int)
     plain = model(encoder_outputs=encoded, attention_mask=mask, decoder_input_ids=ids)
-    cache = model.led.source_memory(encoded, 4, folded=True)
+    cache = model.led.source_memory(encoded, CachePlan(4, folded=True))
     assert all(layer.cross_k_BHTK is None and layer.cross_v_BHTK is None for layer in cache.layers)
     for cut in (0, 3):
         past, logits = cache, []

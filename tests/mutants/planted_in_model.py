@@ -7,6 +7,8 @@ ENCODER = "led_ref/model/encoder.py"
 DECODER = "led_ref/model/decoder.py"
 OPS = "led_ref/model/ops.py"
 HEADS = "led_ref/model/heads.py"
+LOSSES = "led_ref/model/losses.py"
+ATTENTION = "led_ref/model/attention.py"
 FOLDING = "led_ref/model/folding.py"
 CACHE = "led_ref/model/kv_cache.py"
 BACKEND = "backends/led_backends/numpy_backend.py"
@@ -50,8 +52,8 @@ PLANTED = [
         "config.json's attention_window, the total width, is taken for the radius.",
     ),
     (
-        "one-window-for-all-layers", ENCODER, "zip(params.layers, config.radii, strict=True)",
-        "zip(params.layers, config.radii[:1] * len(params.layers), strict=True)",
+        "one-window-for-all-layers", ENCODER, "zip(params.layers, masks, strict=True)",
+        "zip(params.layers, masks[:1] * len(params.layers), strict=True)",
         "Every layer has the first layer's window.",
     ),
     # ---- kinds of tokens ----
@@ -107,8 +109,8 @@ PLANTED = [
         "Queries are divided by the square root of D instead of K.",
     ),
     (
-        "scaled-before-the-bias", ENCODER, '_project(x_BTD, "query", params.query, backend, tap), heads, backend)',
-        '_project(x_BTD, "query", params.query, backend, tap) - params.query.bias, heads, backend)'
+        "scaled-before-the-bias", ENCODER, "linear(x_BTD, params.query, backend), heads, backend)",
+        "linear(x_BTD, params.query, backend) - params.query.bias, heads, backend)"
         " + backend.split_heads(params.query.bias[None, None], heads)",
         "The encoder's queries are scaled before their bias is added.",
     ),
@@ -118,7 +120,7 @@ PLANTED = [
         "Global queries are not scaled.",
     ),
     (
-        "decoder-not-scaled", DECODER, "scale_and_split(q_NUD.reshape(documents, -1, q_NUD.shape[-1]), heads, backend)",
+        "decoder-not-scaled", ATTENTION, "scale_and_split(q_NUD.reshape(documents, -1, q_NUD.shape[-1]), heads, backend)",
         "backend.split_heads(q_NUD.reshape(documents, -1, q_NUD.shape[-1]), heads)",
         "The decoder's queries are not scaled.",
     ),
@@ -129,8 +131,8 @@ PLANTED = [
         "Global queries come from the local projection.",
     ),
     (
-        "local-query-global-weights", ENCODER, '_project(x_BTD, "query", params.query, backend, tap)',
-        '_project(x_BTD, "query", params.query_global, backend, tap)',
+        "local-query-global-weights", ENCODER, "linear(x_BTD, params.query, backend)",
+        "linear(x_BTD, params.query_global, backend)",
         "Local queries come from the global projection.",
     ),
     (
@@ -149,8 +151,8 @@ PLANTED = [
         "The values' bias is lost when the projection is folded.",
     ),
     (
-        "folded-key-bias", GLOBAL, "folded_values(probs_HGT, x_TD, params.value_global, backend)",
-        "folded_values(probs_HGT, x_TD, type(params.key)(params.value_global.weight, params.key_global.bias), backend)",
+        "folded-key-bias", GLOBAL, "x_TD, params.value_global, backend)\n\n\ndef",
+        "x_TD, type(params.key)(params.value_global.weight, params.key_global.bias), backend)\n\n\ndef",
         "The folded values get the keys' bias.",
     ),
     (
@@ -187,8 +189,8 @@ PLANTED = [
         "Token embeddings are multiplied by the square root of D.",
     ),
     (
-        "pre-norm", OPS, "y = backend.layer_norm(x, params.weight, params.bias, update)",
-        "y = backend.layer_norm(update, params.weight, params.bias) + x",
+        "pre-norm", OPS, "return backend.layer_norm(x, params.weight, params.bias, update)",
+        "return backend.layer_norm(update, params.weight, params.bias) + x",
         "The residual is added after the LayerNorm instead of before it.",
     ),
     (
@@ -246,20 +248,21 @@ PLANTED = [
         "Cross-attention sees the document's padding.",
     ),
     (
-        "cache-positions-from-zero", DECODER, "first=cache.length,", "first=0,",
+        "cache-positions-from-zero", DECODER, "first=cache.length)", "first=0)",
         "With a cache, every new id is at position 0.",
     ),
     (
-        "cache-positions-late", DECODER, "first=cache.length,", "first=max(cache.length - 1, 0),",
+        "cache-positions-late", DECODER, "first=cache.length)", "first=max(cache.length - 1, 0))",
         "With a cache, positions are one too low.",
     ),
     (
-        "new-keys-backwards", DECODER, "new_NUD.reshape(documents, -1, new_NUD.shape[-1])",
-        "new_NUD.reshape(documents, -1, new_NUD.shape[-1])[:, :: -1 if role == 'k' else 1]",
+        "new-keys-backwards", DECODER, "new_NUD.reshape(memory.documents, -1, new_NUD.shape[-1])",
+        "new_NUD.reshape(memory.documents, -1, new_NUD.shape[-1])[:, :: (-1 if new_NUD is k_NUD else 1)]",
         "Several new keys are stored last one first, their values in order.",
     ),
     (
-        "beams-and-documents-mixed", DECODER, "scale_and_split(q_NUD.reshape(documents, -1, q_NUD.shape[-1]), heads, backend)",
+        "beams-and-documents-mixed", ATTENTION,
+        "scale_and_split(q_NUD.reshape(documents, -1, q_NUD.shape[-1]), heads, backend)",
         "scale_and_split(q_NUD.reshape(-1, documents, q_NUD.shape[-1]).swapaxes(0, 1), heads, backend)",
         "Rows are read as beam by document, so beams read other documents.",
     ),
@@ -274,7 +277,7 @@ PLANTED = [
         "Each case goes on from a past once.",
     ),
     (
-        "cache-reorder-forgotten", "led_ref/classes/generate.py", "self.cache = self.cache.reorder(parents_N)", "pass",
+        "cache-reorder-forgotten", "led_ref/classes/decoding_step.py", "self.cache = self.cache.reorder(parents_N)", "pass",
         "The cache stays where it was when beams change places.",
     ),
     # ---- logits and loss ----
@@ -287,11 +290,11 @@ PLANTED = [
         "An output table of the checkpoint's own is not used.",
     ),
     (
-        "loss-over-ignored-labels", HEADS, "dtype.type(len(labels))", "dtype.type(labels_BU.size)",
+        "loss-over-ignored-labels", LOSSES, "dtype.type(len(labels))", "dtype.type(labels_BU.size)",
         "The loss is divided by all labels, those of -100 included.",
     ),
     (
-        "labels-not-shifted", HEADS, "shifted[:, 1:] = labels_BU[:, :-1]", "shifted[:, 1:] = labels_BU[:, 1:]",
+        "labels-not-shifted", LOSSES, "shifted[:, 1:] = labels_BU[:, :-1]", "shifted[:, 1:] = labels_BU[:, 1:]",
         "The decoder reads the very label that it is to predict.",
     ),
 ]  # fmt: skip

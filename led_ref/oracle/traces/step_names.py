@@ -8,11 +8,10 @@ what a forward pre-hook sees; the other roles lie between modules, where no hook
 works once for each id it writes: its names, and the logits, then begin with `step.0`, `step.1`, ...
 
 Shapes are letters of the dimension key (config.py), one for each axis, with three sums: `G+2R+1` columns of a window, `S`
-target positions so far, `C` candidates. Two things are shown otherwise than they are computed, so that everyone can compare
-them: see `key_global` and `global_scores` below.
+target positions so far, `C` candidates. Two are shown in another form than the model
+computes, so that everyone can compare them: `key_global` and `global_scores` below.
 
-This file holds words only. It computes nothing, and no name is told because it stands here; `test_trace.py` holds that the
-table and what the model tells are the same, in the same order.
+This file holds words only; `test_trace.py` holds that a trace has the same names in the same order.
 """
 
 import re

@@ -10,7 +10,7 @@
     t.steps["led.encoder.layers.0.fc1.output"].equation      "W1 x + b1"
     t.steps["led.encoder.layers.0.fc1.output"].source        "led_ref/model/ops.py:54"
 
-The model's intermediates go to a recorder (model/intermediates.py); a trace is a recorder that copies each one at once. So the
+The model's intermediates go to a recorder (model/hooks.py); a trace is a recorder that copies each one at once. So the
 code that is traced is the code that runs. step_names.py explains every name; diff.py compares two traces.
 
 A trace of everything is large: at 16,384 tokens the local probabilities of one layer of led-base alone are 0.8 GB. Say
@@ -31,7 +31,7 @@ import numpy as np
 import led_backends
 from led_backends.contract import Array, HostArray
 from led_ref.errors import CheckpointError, InputError, MissingFileError
-from led_ref.model import attention_maps, intermediates, ops
+from led_ref.model import attention_maps, hooks, intermediates, ops
 from led_ref.model.intermediates import Recorder
 from led_ref.oracle.traces.step_names import describe, layer_or_step, place
 from led_ref.weights.safetensors_file import read_header, read_safetensors, write_safetensors
@@ -256,7 +256,7 @@ def _copied(value: Array) -> HostArray:
 
 
 # Frames of these files, and these functions of ops.py, record for the line that calls them.
-_HOOKS = (__file__, intermediates.__file__, attention_maps.__file__)
+_HOOKS = (__file__, hooks.__file__, intermediates.__file__, attention_maps.__file__)
 _OPERATIONS = ("linear", "add_and_norm")
 _PACKAGES = Path(__file__).parents[3]
 

@@ -6,7 +6,7 @@ A folder of vectors holds an index.json and, for each level, two safetensors fil
     L0 tokenizer   L1 operations   L2 attention   L3 layers   L4 logits, loss, cache   L5 search   L6 the bundled model
     L7 a real checkpoint, which is not among the files
 
-Each level builds on the lower ones: the highest passing level tells how far an implementation is.
+Each level builds on the lower ones: the highest passing level says how far an implementation is.
 
     >>> tensor_name("L1-gelu", "x"), tensor_name("L1-gelu", "y", answer=1)
     ('L1-gelu/x', 'L1-gelu/1/y')

@@ -96,7 +96,7 @@ def peak_memory() -> int:
 
 
 def resident_memory() -> int:
-    """The memory that this process has in use now, in bytes; where the system does not tell, the most that it had."""
+    """The memory in use by this process, in bytes; where the system does not report it, the peak."""
     return _status("VmRSS") or _peak_by_getrusage()
 
 
