@@ -98,7 +98,7 @@ class PlainOperations:
         return x
 
     def gelu_new(self, x: Array) -> Array:
-        """`x sigmoid(2 u)`, in place, since `(1 + tanh(u)) / 2 = sigmoid(2 u)` (numpy_activations.py)."""
+        """`x sigmoid(2 u)`, in place, since `(1 + tanh(u)) / 2 = sigmoid(2 u)` (numpy_pieces.py)."""
         y = self._wide(x)
         inner = self.xp.clip(y, -GELU_NEW_IS_FLAT, GELU_NEW_IS_FLAT)
         x[...] = y * self._sigmoid(2 * math.sqrt(2 / math.pi) * (inner + 0.044715 * inner**3))

@@ -1,4 +1,4 @@
-"""The CPU: NumPy for the arithmetic, its BLAS for the products, threads for both (threads.py).
+"""The CPU: NumPy for the arithmetic, its BLAS for the products, threads for both (numpy_pieces.py).
 
 What NumPy does element by element (GELU, LayerNorm, softmax) is cut into pieces that stay in a core's cache; products are
 cut by rows, by heads, or, where the rows are few, by tiles of what they are multiplied with. No cut depends on the number of
@@ -15,20 +15,25 @@ import numpy as np
 
 from led_backends.compact import CompactWeight, rows_of, tile_of
 from led_backends.contract import Array, Band, HostArray, Weight
-from led_backends.numpy_activations import gelu_in_place, gelu_new_in_place, relu_in_place, silu_in_place
-from led_backends.numpy_tiles import (
+from led_backends.numpy_pieces import (
     FEW_ROWS,
     KEYS,
     WEIGHT_ROWS,
     Parts,
+    blas_at_one_thread,
+    gelu_in_place,
+    gelu_new_in_place,
     in_columns,
+    inside_a_piece,
+    parallel_for,
+    relu_in_place,
     share,
     shares,
+    silu_in_place,
     slices,
     tiled_product,
     tiled_sum,
 )
-from led_backends.threads import blas_at_one_thread, inside_a_piece, parallel_for
 
 # Elements that one thread works on at a time, in what is done element by element. Fewer stay nearer to the core, but each
 # call ends with a wait for Python's lock: with two threads, GELU took 2.9 ns a number like this, 3.9 with half, 3.2 with twice
@@ -84,7 +89,7 @@ class NumpyBackend:
         return None
 
     def at_work(self) -> AbstractContextManager[None]:
-        """BLAS is held to one thread (threads.py), once and not for each operation: a decoding step has some eighty."""
+        """BLAS is held to one thread (numpy_pieces.py), once and not for each operation: a decoding step has some eighty."""
         return blas_at_one_thread()
 
     def to_device(self, array: HostArray) -> Array:
@@ -115,14 +120,14 @@ class NumpyBackend:
             for n, part in parts:
                 (weight, bias), y = maps[n], results[n]
                 if few or compact[n]:  # a part of the outputs
-                    tile, scales = tile_of(weight, part)
+                    tile, scales = tile_of(weight, part) if compact[n] else (np.asarray(weight)[part], None)
                     y = y[:, part]
                     tiled_product(rows, tile, WEIGHT_ROWS if few else len(tile), y)
                     if scales is not None:
                         y *= scales
                     y += bias[part]
                 else:  # a part of the rows of x
-                    np.matmul(rows[part], rows_of(weight).T, out=y[part])
+                    np.matmul(rows[part], np.asarray(weight).T, out=y[part])
                     y[part] += bias
 
         compact = [isinstance(weight, CompactWeight) for weight, _ in maps]
@@ -141,6 +146,8 @@ class NumpyBackend:
 
     def rows(self, weight: Weight, which: slice | Array | None = None) -> Array:
         """Rows of a weight as numbers."""
+        if isinstance(weight, np.ndarray):
+            return weight if which is None else weight[which]
         return rows_of(weight, which)
 
     def layer_norm(self, x: Array, weight: Array, bias: Array, update: Array | None = None) -> Array:
@@ -184,7 +191,7 @@ class NumpyBackend:
         return self._in_place(silu_in_place, x)
 
     def gelu_new(self, x: Array) -> Array:
-        """`x sigmoid(2 u)`, in place, since `(1 + tanh(u)) / 2 = sigmoid(2 u)` (numpy_activations.py)."""
+        """`x sigmoid(2 u)`, in place, since `(1 + tanh(u)) / 2 = sigmoid(2 u)` (numpy_pieces.py)."""
         return self._in_place(gelu_new_in_place, x)
 
     def _in_place(self, activate: Callable[[Array], None], x: Array) -> Array:

@@ -13,7 +13,7 @@ from stand_in.cupy_stand_in import installed
 from led_backends.compact import HalfWeight, widen
 from led_backends.cupy_plain import PlainOperations
 from led_backends.numpy_backend import NumpyBackend
-from led_backends.numpy_tiles import FEW_ROWS
+from led_backends.numpy_pieces import FEW_ROWS
 from led_ref.weights.quantization.rounding import KINDS, quantized
 from led_ref.weights.stored_tensor import narrow
 

@@ -5,7 +5,7 @@ import pytest
 
 from led_backends.contract import Band
 from led_backends.numpy_backend import BLOCK_ROWS, CHUNK, NumpyBackend
-from led_backends.numpy_tiles import FEW_ROWS, KEYS, WEIGHT_ROWS, shares
+from led_backends.numpy_pieces import FEW_ROWS, KEYS, WEIGHT_ROWS, shares
 
 # A few roundings of sums of some hundred products of numbers of about 1.
 CLOSE = {"float32": 2e-4, "float64": 2e-13}

@@ -12,7 +12,7 @@ ATTENTION = "led_ref/model/attention.py"
 FOLDING = "led_ref/model/folding.py"
 CACHE = "led_ref/model/kv_cache.py"
 BACKEND = "backends/led_backends/numpy_backend.py"
-ACTIVATIONS = "backends/led_backends/numpy_activations.py"
+ACTIVATIONS = "backends/led_backends/numpy_pieces.py"
 
 PLANTED = [
     # ---- the band ----
