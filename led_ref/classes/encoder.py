@@ -80,11 +80,10 @@ class LEDEncoder:
             global_BT = inputs.checked_mask("global_attention_mask", global_attention_mask, shape, padding=-1)
         masks = encoder_masks(document_masks(mask_BT, global_BT), self.config.radii, self.backend)
 
-        kept: dict[str, Array] = {}
-        recorder = keep(wanted_outputs(output_attentions, output_hidden_states), kept, recorder)
-        recorder = recorder and recorder.at("led.encoder")
-        heads = self.config.encoder_attention_heads
-        backend = recording_encoder(self.backend, self.params.encoder, heads, recorder, masks)
+        heads, backend, kept = self.config.encoder_attention_heads, self.backend, dict[str, Array]()
+        if recorder is not None or output_attentions or output_hidden_states:
+            recorder = keep(wanted_outputs(output_attentions, output_hidden_states), kept, recorder).at("led.encoder")
+            backend = recording_encoder(backend, self.params.encoder, heads, recorder, masks)
         if given == "input_ids":
             embeds_BTD = embed_tokens(ids_BT, self.params.shared, self.backend)
         else:

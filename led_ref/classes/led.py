@@ -75,8 +75,8 @@ class LEDModel(LEDPreTrainedModel):
         encoded, mask_BT = self._source(*source, {**shown, "recorder": recorder})
         use_cache = self.config.use_cache if use_cache is None else use_cache
         kept: dict[str, Array] = {}
-        recorder = keep(wanted_outputs(**shown), kept, recorder)
-        recorder = recorder and recorder.at("led.decoder")
+        if recorder is not None or any(shown.values()):
+            recorder = keep(wanted_outputs(**shown), kept, recorder).at("led.decoder")
         embeds_NUD = self._target(decoder_input_ids, decoder_inputs_embeds, recorder)
         rows, new, _ = embeds_NUD.shape
         cache = past_key_values or self.source_memory(encoded, CachePlan(rows), recorder)
@@ -91,8 +91,9 @@ class LEDModel(LEDPreTrainedModel):
             if target_mask is not None:
                 recorder("attention_mask", target_mask)
             recorder("embed_tokens.output", embeds_NUD)
-        params, heads = self.params.decoder, self.config.decoder_attention_heads
-        backend = recording_decoder(self.backend, params, heads, recorder, (cache, masks))
+        params, heads, backend = self.params.decoder, self.config.decoder_attention_heads, self.backend
+        if recorder is not None:
+            backend = recording_decoder(backend, params, heads, recorder, (cache, masks))
         with device_errors(self.backend):
             last_NUD, cache = decode(embeds_NUD, cache, params, self.config, masks, backend)
         return LEDSeq2SeqModelOutput(
@@ -125,11 +126,11 @@ class LEDModel(LEDPreTrainedModel):
         states_BTD = encoded.last_hidden_state
         if isinstance(states_BTD, np.ndarray):  # from the host, whichever machine computed them
             states_BTD = self.backend.to_device(states_BTD)
-        backend = recording_decoder(self.backend, params, heads, recorder)
-        if plan.folded and recorder is not None:  # keys and values that only the recorder wants
-            source_memory(states_BTD, params, heads, replace(plan, folded=False), backend)
-            backend = self.backend
-        return source_memory(states_BTD, params, heads, plan, backend)
+        if recorder is None:
+            return source_memory(states_BTD, params, heads, plan, self.backend)
+        hooked = recording_decoder(self.backend, params, heads, recorder)
+        memory = source_memory(states_BTD, params, heads, replace(plan, folded=False), hooked)
+        return source_memory(states_BTD, params, heads, plan, self.backend) if plan.folded else memory
 
     def _source(
         self,

@@ -136,26 +136,20 @@ class LEDSeq2SeqSequenceClassifierOutput(Seq2SeqOutput):
 # ---- generate(return_dict_in_generate=True): ids, scores and logits are NumPy arrays, because the search runs on the host ----
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GenerateOutput(ModelOutput):
-    """The fields that the outputs of all searches share.
+    """The fields of the model that the outputs of all searches share.
 
     Args:
-        sequences: (B * num_return_sequences, P + U) ids, prompt first, padded on the right.
-        scores: with output_scores, for each step the processed logits, (N, V) float32.
-        logits: with output_logits, for each step the model's logits, (N, V) float32.
         encoder_attentions: as LEDEncoderBaseModelOutput.attentions.
         encoder_hidden_states: as LEDEncoderBaseModelOutput.hidden_states.
         decoder_attentions: with output_attentions, for each step and layer (N, H, U, U so far); U is 1 but for the first
-            step, which reads the prompt.
+            step, which reads the prompt. Row n is the beam that was number n in that step (see beam_indices).
         cross_attentions: with output_attentions, for each step and layer (N, H, U, T).
         decoder_hidden_states: with output_hidden_states, for each step the embeddings' and each layer's output, (N, U, D).
         past_key_values: the cache after the last step, for all ids but the last. None if use_cache is False.
     """
 
-    sequences: HostArray
-    scores: tuple[HostArray, ...] | None = None
-    logits: tuple[HostArray, ...] | None = None
     encoder_attentions: OfLayers | None = None
     encoder_hidden_states: OfLayers | None = None
     decoder_attentions: OfSteps | None = None
@@ -166,21 +160,34 @@ class GenerateOutput(ModelOutput):
 
 @dataclass(frozen=True)
 class GenerateEncoderDecoderOutput(GenerateOutput):
-    """The output of greedy search and sampling: the fields of GenerateOutput."""
+    """The output of greedy search and sampling; the other fields are GenerateOutput's.
+
+    Args:
+        sequences: (B * num_return_sequences, P + U) ids, prompt first, padded on the right.
+        scores: with output_scores, for each step the processed logits, (N, V) float32.
+        logits: with output_logits, for each step the model's logits, (N, V) float32.
+    """
+
+    sequences: HostArray
+    scores: tuple[HostArray, ...] | None = None
+    logits: tuple[HostArray, ...] | None = None
 
 
 @dataclass(frozen=True)
 class GenerateBeamEncoderDecoderOutput(GenerateOutput):
-    """The output of beam search and beam sampling: the fields of GenerateOutput and two more, best hypothesis first.
-
-    `scores` are the processed log-probabilities here; row n of an attention is the beam that was number n in that step
-    (beam_indices leads from a sequence to its rows), and the cache is that of the beams that ran last.
+    """The output of beam search and beam sampling; the other fields are GenerateOutput's.
 
     Args:
+        sequences: (B * num_return_sequences, P + U) ids, a document's best hypothesis first, padded on the right.
         sequences_scores: (B * num_return_sequences,) float32, sum of log-probabilities / length ** length_penalty. In
             transformers with output_scores only, here always.
+        scores: with output_scores, for each step the processed log-probabilities, (N, V) float32.
+        logits: with output_logits, for each step the model's logits, (N, V) float32.
         beam_indices: (B * num_return_sequences, U) int32: the row that generated each id after the prompt; -1 after its end.
     """
 
+    sequences: HostArray
     sequences_scores: HostArray | None = None
+    scores: tuple[HostArray, ...] | None = None
+    logits: tuple[HostArray, ...] | None = None
     beam_indices: HostArray | None = None

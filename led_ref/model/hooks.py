@@ -34,10 +34,10 @@ def recording_encoder(
     backend: Backend,
     params: EncoderParams,
     heads: int,
-    recorder: Recorder | None,
+    recorder: Recorder,
     masks: Sequence[EncoderMasks],
 ) -> Backend:
-    """A backend that computes the encoder as `backend` does and records it; without a recorder, `backend` itself.
+    """A backend that computes the encoder as `backend` does and records it.
 
     Args:
         backend: where to compute.
@@ -46,8 +46,6 @@ def recording_encoder(
         recorder: at `led.encoder`.
         masks: each layer's (masks.encoder_masks).
     """
-    if recorder is None:
-        return backend
     return cast(Backend, _EncoderHooks(backend, params, heads, recorder, masks))
 
 
@@ -55,7 +53,7 @@ def recording_decoder(
     backend: Backend,
     params: DecoderParams,
     heads: int,
-    recorder: Recorder | None,
+    recorder: Recorder,
     attended: Attended | None = None,
 ) -> Backend:
     """The same for the decoder, and for the keys and values of the document (decoder.source_memory).
@@ -67,8 +65,6 @@ def recording_decoder(
         recorder: at `led.decoder`.
         attended: the cache before this call, and the masks; None in source_memory, where nothing attends yet.
     """
-    if recorder is None:
-        return backend
     return cast(Backend, _DecoderHooks(backend, params, heads, recorder, attended))
 
 

@@ -42,13 +42,8 @@ class Recorder:
         return f"{self._path}.{name}" if self._path else name
 
 
-def keep(suffixes: tuple[str, ...], kept: dict[str, Array], also: Recorder | None) -> Recorder | None:
-    """A recorder that keeps in `kept` what ends in one of the suffixes, by full name, and passes everything on to `also`.
-
-    Without suffixes it is `also` itself; None: nothing is recorded.
-    """
-    if not suffixes:
-        return also
+def keep(suffixes: tuple[str, ...], kept: dict[str, Array], also: Recorder | None) -> Recorder:
+    """A recorder that keeps in `kept` what ends in one of the suffixes, by full name, and passes everything on to `also`."""
 
     def record(name: str, value: Array) -> None:
         if name.endswith(suffixes):

@@ -14,7 +14,6 @@ import led_ref
 from led_ref.classes.conditional_generation import LEDForConditionalGeneration
 from led_ref.cli.steps import all_steps
 from led_ref.errors import CheckpointError, InputError, MissingFileError
-from led_ref.model.hooks import recording_decoder, recording_encoder
 from led_ref.oracle.traces.step_names import STEPS, fold, place
 from led_ref.oracle.traces.trace import Trace, trace
 from led_ref.weights.safetensors_file import read_header
@@ -237,14 +236,17 @@ def test_values_are_copies_that_cannot_be_changed():
     assert not any(np.shares_memory(first[name], shared) for name in first)
 
 
-def test_without_a_recorder_there_are_no_hooks():
-    """The arithmetic names no recorder, and without one it gets the backend itself."""
+def test_without_a_recorder_there_are_no_hooks(monkeypatch):
+    """The arithmetic names no recorder, and without one no backend is wrapped."""
     for name in ("encoder", "decoder", "attention", "sliding_window", "global_attention", "folding", "ops", "kv_cache"):
         text = (ROOT / "led_ref" / "model" / f"{name}.py").read_text(encoding="utf-8")
         assert not re.search("record|intermediates", text), name
-    encoder, decoder = MODEL.params.encoder, MODEL.params.decoder
-    assert recording_encoder(MODEL.backend, encoder, 1, None, ()) is MODEL.backend
-    assert recording_decoder(MODEL.backend, decoder, 1, None) is MODEL.backend
+    used = []
+    for module in ("encoder", "led", "decoding_step"):
+        for name in ("recording_encoder", "recording_decoder"):
+            monkeypatch.setattr(f"led_ref.classes.{module}.{name}", lambda *a: used.append(a), raising=False)
+    MODEL.generate(**document(), max_new_tokens=2)
+    assert used == []
 
 
 def test_a_search_tells_nothing_unless_somebody_listens(monkeypatch):

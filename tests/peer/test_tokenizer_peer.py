@@ -239,7 +239,7 @@ def test_where_we_differ_on_purpose(trio: Trio, tmp_path: Path) -> None:
         ours("Hello world", padding="max_length", max_length=3)
     settings = {"truncation": "only_second", "max_length": 4}
     assert theirs("a", "b", **settings)["input_ids"] == [0, 2, 2, 2]
-    with pytest.raises(InputError, match="the other has 1 and there is room for 0"):
+    with pytest.raises(InputError, match="the other has 1 of the 0 available"):
         ours("a", "b", **settings)
     assert theirs("a", "")["input_ids"] != theirs(["a"], [""])["input_ids"][0] == ours("a", "").input_ids
     assert theirs.tokenize("a <mask>")[-1] == " <mask>"
