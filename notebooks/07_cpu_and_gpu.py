@@ -231,7 +231,7 @@ except led_backends.BackendUnavailableError as error:
 # float32:
 
 # %%
-from led_ref.commands.gpu_page import CARDS, floor_seconds
+from build_gpu_page import CARDS, floor_seconds  # docs/build_gpu_page.py has the makers' figures
 
 config, load = planning.LED_BASE, planning.Workload(tokens=16384)
 load = planning.on_gpu(config, load)

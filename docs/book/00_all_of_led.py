@@ -217,7 +217,7 @@ source("led_ref.oracle.definition.model:_encode_document")
 # %%
 layer = "led.encoder.layers.0"
 middle_TD = definition._layer_norm(weights, f"{layer}.self_attn_layer_norm", x_TD + attended_TD)
-update_TD = definition._feed_forward(weights, layer, middle_TD)
+update_TD = definition._feed_forward(weights, layer, middle_TD, config.activation_function)
 states_TD = definition._layer_norm(weights, f"{layer}.final_layer_norm", middle_TD + update_TD)
 print("chase, embedded             ", x_TD[2])
 print("  what attention adds       ", attended_TD[2])

@@ -136,7 +136,7 @@ norm = layer.final_layer_norm
 by_hand_BTD = centred_BTD / deviation_BT1 * norm.weight + norm.bias
 apart = abs(by_hand_BTD - trace["led.encoder.layers.0.final_layer_norm.output"]).max()
 print(f"at most {apart:.1e} apart")
-assert np.allclose(update_BTD, feed_forward(x_BTD, layer.fc1, layer.fc2, backend), atol=1e-12)
+assert np.allclose(update_BTD, feed_forward(x_BTD, layer, backend), atol=1e-12)
 
 # %% [markdown]
 # ## A picture: how much each half changes

@@ -115,10 +115,10 @@ def show_table(cache):
     """Each beam's own slots, in order."""
     for beam, entries in enumerate(cache.slots_BWS[0].tolist()):
         print(f"  beam {beam}: {entries}")
-    print(f"  {cache.stored} slots of the buffer are in use")
+    print(f"  {cache.used} slots of the buffer are in use")
 
 
-cache = DecoderCache((), None, slots_BWS=np.zeros((1, 3, 0), np.int64), stored=0, source_shape=(1, len(ids)))
+cache = DecoderCache((), slots_BWS=np.zeros((1, 3, 0), np.int64), used=0, source_shape=(1, len(ids)))
 for parents in ([0, 0, 0], [1, 1, 0], [0, 2, 0]):
     cache = cache.reorder(np.array(parents)).grown((), new=1)
     print(f"the beams go on from {parents}, and each writes a word:")

@@ -100,7 +100,7 @@ source("led_ref.costs.operations:step_work")
 # %%
 for beams in (1, 4):
     for tokens in (4096, 16384):
-        works = step_work(LED_BASE, Workload(tokens=tokens, beams=beams), written=64)
+        works = step_work(LED_BASE, Workload(tokens=tokens, beams=beams), prefix=64)
         parts = ", ".join(f"{work.name} {work.bytes / 1e6:.0f}" for work in works)
         print(f"{beams} beams, {tokens:6,} tokens: {total(works).bytes / 1e6:6.0f} MB a word ({parts})")
 
@@ -116,8 +116,8 @@ for beams in (1, 4):
 # %% alt="Operations for a byte: reading far above, writing at about one"
 cases = {
     "read 4,096 tokens": total(encode_work(LED_BASE, Workload(tokens=4096))),
-    "a word, 1 beam": total(step_work(LED_BASE, Workload(tokens=4096), written=64)),
-    "a word, 4 beams": total(step_work(LED_BASE, Workload(tokens=4096, beams=4), written=64)),
+    "a word, 1 beam": total(step_work(LED_BASE, Workload(tokens=4096), prefix=64)),
+    "a word, 4 beams": total(step_work(LED_BASE, Workload(tokens=4096, beams=4), prefix=64)),
 }
 figure, axes = plt.subplots(figsize=(6, 2))
 axes.barh(list(cases), [work.operations / work.bytes for work in cases.values()], color=[BAND, GLOBAL, GLOBAL])
@@ -152,7 +152,7 @@ else:
 beams = [1, 2, 4, 8]
 shared, copied = [], []
 for number in beams:
-    works = {work.name: work.bytes for work in step_work(LED_BASE, Workload(tokens=16384, beams=number), written=64)}
+    works = {work.name: work.bytes for work in step_work(LED_BASE, Workload(tokens=16384, beams=number), prefix=64)}
     shared.append(sum(works.values()) / 1e6)
     copied.append((sum(works.values()) + (number - 1) * works["document"]) / 1e6)
 figure, axes = plt.subplots(figsize=(6, 3))

@@ -91,9 +91,7 @@ for number, text in led.generate_each(["tar packs files.", "", "gzip compresses 
 # What a call works with comes from the call, else from the model's files, else it is a default. It can be printed:
 
 # %%
-from led_ref.classes.generate import effective_settings
-
-settings = effective_settings(led.model, {"num_beams": 2, "max_new_tokens": 12}).to_dict()
+settings = led.model.effective_settings(num_beams=2, max_new_tokens=12).to_dict()
 print(
     {
         name: settings[name]
