@@ -1,16 +1,16 @@
-"""LEDForQuestionAnswering and LEDForSequenceClassification: an LED that does not write, but points or judges.
+"""LEDForQuestionAnswering and LEDForSequenceClassification: an LED that marks an answer or gives labels.
 
-Both let the decoder read the document, one place late, and look at its states: at place t it has read the tokens before t
-and sees, through cross-attention, what the encoder made of all of them.
+In both, the decoder reads the document, one position late: its state at position t depends on the tokens before t and, through
+cross-attention, on the encoder's states of all tokens.
 
-    place            0     1      2      3     4
+    position         0     1      2      3     4
     encoder reads    <s>   Wer    ist    da    </s>        input_ids
     decoder reads    </s>  <s>    Wer    ist   da          decoder_start_token_id, then input_ids but for the last
-    the answer's     start_logits and end_logits of every place: qa_outputs
+    the answer's     start_logits and end_logits of every position: qa_outputs
     the label's                                ^ one state: where input_ids has its last </s>: classification_head
 
-That the decoder's ids are made of the document's is how these two heads are defined (transformers' LEDModel without
-decoder_input_ids; BART's heads before it). Nowhere else does led_ref make up decoder ids. It follows that a document may
+The decoder's ids derive from the document's: so these two heads are defined (transformers' LEDModel without
+decoder_input_ids; BART's heads before it). Nowhere else does led_ref derive decoder ids. So a document may
 be no longer than the decoder's position table: 1,024 tokens for the sizes that Ai2 published, whatever the encoder reads.
 """
 
@@ -44,7 +44,7 @@ from led_ref.model.params import LEDParams
 
 
 class LEDWithHead(LEDPreTrainedModel):
-    """What the two classes share: an LEDModel, `self.led`, whose decoder reads the document too."""
+    """The base class of both: an LEDModel, `self.led`, whose decoder reads the document too."""
 
     def __init__(
         self, config: LEDConfig, params: LEDParams, *, backend: str | Backend | None = None, **kept: Any
@@ -59,7 +59,7 @@ class LEDWithHead(LEDPreTrainedModel):
 
     @property
     def longest_document(self) -> int:
-        """How many tokens can be read: what both the encoder's and the decoder's position table have room for."""
+        """The most tokens of a document: the smaller of the encoder's and the decoder's position tables."""
         return min(self.config.max_encoder_position_embeddings, self.config.max_decoder_position_embeddings)
 
     def _run(
@@ -94,7 +94,7 @@ class LEDWithHead(LEDPreTrainedModel):
 
 
 class LEDForQuestionAnswering(LEDWithHead):
-    """LED that points at the answer in its document: for each position, does the answer start here, does it end here?
+    """LED that marks the answer in its document: for each position the scores of the answer's start and of its end.
 
     Checkpoint keys: the LED's, and `qa_outputs.weight` (2, D) with `qa_outputs.bias`. led_ref.answer works on texts.
     """

@@ -1,8 +1,8 @@
-"""The door: what callers hand to the model is checked here once, so that the model itself can trust it.
+"""Validation: every input of the model is checked here once, so that model/ can trust it.
 
 Every function takes lists or arrays and returns a NumPy array of a known dtype and shape, or raises InputError with the
-value that was found and what to do about it. An index that is out of range would wrap around silently on a GPU and give
-a wrong number anywhere; it never gets that far.
+found value and the remedy. An index out of range would wrap around silently on a GPU and give a wrong number; it is
+refused before it gets there.
 """
 
 from collections.abc import Sequence
@@ -29,14 +29,14 @@ def checked_ids(
     """Token ids as int64 (B, length).
 
     Args:
-        name: what the caller knows them as.
+        name: the argument's name, for messages.
         ids: nested lists or an integer array.
         vocab_size: V; ids lie in 0 ... V - 1.
-        also_allowed: one value outside that range that is allowed too (-100 in labels).
-        remedy: what to say when an id is out of range.
+        also_allowed: one more allowed value outside that range (-100 in labels).
+        remedy: the remedy for an id out of range.
 
     Raises:
-        InputError: for anything else, naming the first offender.
+        InputError: for anything else, naming the first wrong value.
     """
     array = _as_array(name, ids)
     if array.ndim != 2:
@@ -62,10 +62,10 @@ def checked_mask(name: str, mask: Any, shape: tuple[int, int], *, padding: int |
     """A mask of 0 and 1 as int64 of exactly that shape.
 
     Args:
-        name: what the caller knows it as.
+        name: the argument's name, for messages.
         mask: nested lists or an array; booleans and floats count if they are 0 and 1.
-        shape: the shape that it must have.
-        padding: one more value that is allowed (-1 in the global mask: the tokenizer pads with it).
+        shape: the required shape.
+        padding: one more allowed value (-1 in the global mask: the tokenizer pads with it).
     """
     array = _as_array(name, mask)
     if array.shape != shape:
@@ -141,7 +141,7 @@ def check_rows(rows: int, cache: DecoderCache, encoded: LEDEncoderBaseModelOutpu
 
 
 def checked_encoder_outputs(given: Any, config: LEDConfig) -> LEDEncoderBaseModelOutput:
-    """What model.encoder returned, or a tuple or array of the states alone, as the encoder's output."""
+    """The encoder's output, from the output of model.encoder, or from a tuple or array of the states alone."""
     if not isinstance(given, LEDEncoderBaseModelOutput):
         states = given[0] if isinstance(given, tuple | list) else given
         given = LEDEncoderBaseModelOutput(np.asarray(states) if isinstance(states, list) else states)
@@ -163,7 +163,7 @@ def check_labels_shape(labels_NU: HostArray, shape: tuple[int, ...]) -> None:
 
 
 def checked_positions(name: str, positions: Any, rows: int) -> HostArray:
-    """Where answers start or end, one place a row, as int64 (B,). Places behind the end are let through: see span_loss."""
+    """Positions of answers' first or last tokens, one a row, as int64 (B,). One beyond the end is allowed (losses.span_loss)."""
     array = _as_array(name, positions)
     if array.shape == (rows, 1):
         array = array[:, 0]
@@ -181,14 +181,14 @@ def checked_positions(name: str, positions: Any, rows: int) -> HostArray:
 
 
 def checked_class_labels(labels: Any, rows: int, num_labels: int, problem_type: str | None) -> tuple[str, HostArray]:
-    """The kind of problem, and the labels as it wants them: int64 (B,) for a single label, else float64 (B, Y).
+    """The problem type, and the labels in its form: int64 (B,) for a single label, else float64 (B, Y).
 
     Args:
         labels: numbers of labels, (B,) or (B, 1); 0 and 1 for each label, (B, Y); or the values of a regression, (B, Y),
             for Y = 1 also (B,).
         rows: B.
         num_labels: Y.
-        problem_type: one of labels.PROBLEM_TYPES; None: a regression if Y is 1; else a single label if the labels are
+        problem_type: one of config.PROBLEM_TYPES; None: a regression if Y is 1; else a single label if the labels are
             whole numbers, several if they are floats.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What the LED classes share: a configuration, weights and a backend held together, and the ways to get them."""
+"""The base class of the LED classes: a configuration, weights and a backend, from_pretrained and save_pretrained."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -31,7 +31,7 @@ def get_backend(backend: str | Backend | None) -> Backend:
 
 
 class LEDPreTrainedModel:
-    """What the LED classes share: a configuration, weights and a backend, and the ways to get them.
+    """The base class of the LED classes: a configuration, weights and a backend.
 
     Args:
         config: sizes and special ids.
