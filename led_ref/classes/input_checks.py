@@ -163,7 +163,7 @@ def check_labels_shape(labels_NU: HostArray, shape: tuple[int, ...]) -> None:
 
 
 def checked_positions(name: str, positions: Any, rows: int) -> HostArray:
-    """Positions of answers' first or last tokens, one a row, as int64 (B,). One beyond the end is allowed (losses.span_loss)."""
+    """Positions of answers' first or last tokens, int64 (B,). One beyond the end is allowed (losses.span_loss)."""
     array = _as_array(name, positions)
     if array.shape == (rows, 1):
         array = array[:, 0]
