@@ -27,7 +27,7 @@ ONE = ("--max-answer-len", 1)
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_the_best_spans_are_those_of_the_whole_table(seed):
+def test_best_spans_equal_full_table_search(seed):
     rng = np.random.default_rng(seed)
     length, longest, count = (int(rng.integers(1, most)) for most in (23, 30, 12))
     start, end = (rng.integers(-3, 4, length).astype(float) for _ in range(2))  # many are equal
@@ -42,7 +42,7 @@ def test_the_best_spans_are_those_of_the_whole_table(seed):
     assert found == [((i, j), -worth) for worth, i, j in sorted(every)[:count]]
 
 
-def test_no_table_of_tokens_by_tokens_is_made():
+def test_no_quadratic_table():
     start, end = np.random.default_rng(0).normal(size=(2, POSITIONS))
     anywhere = np.ones(POSITIONS, bool)
     tracemalloc.start()
@@ -52,7 +52,7 @@ def test_no_table_of_tokens_by_tokens_is_made():
     assert peak < 100 * POSITIONS  # bytes; the table alone would be 8 * POSITIONS**2
 
 
-def test_scores_that_are_no_numbers_are_refused():
+def test_nan_scores_are_refused():
     anywhere = np.ones(2, bool)
     with pytest.raises(InputError, match=r"NaN or infinity.*float32"):
         best_spans(np.array([0, np.nan]), np.zeros(2), may_begin_T=anywhere, may_end_T=anywhere, longest=1, count=1)
@@ -147,7 +147,7 @@ def test_spans_on_hand_made_logits(bundled, name):
     assert inputs["global_mask"] == [1] * (asked + 1) + [0] * (len(inputs["ids"]) - asked - 1)
 
 
-def test_scores_are_probabilities_and_the_n_best_are_in_order(bundled):
+def test_probabilities_and_n_best_order(bundled):
     def scored(ids, start, end):
         start[:], end[:] = np.random.default_rng(0).normal(size=(2, len(ids)))
 
@@ -189,7 +189,7 @@ def pointer(tokenizer, positions=64, **changes):
     return LEDForQuestionAnswering.from_state_dict(config, {"led.shared.weight": shared, **norms, **tables, **head})
 
 
-def test_a_model_points_to_the_end_of_10000_tokens(bundled):
+def test_span_at_the_end_of_10000_tokens(bundled):
     answerer = QuestionAnswerer(pointer(bundled.tokenizer, POSITIONS), bundled.tokenizer, "pointer")
     context = FILLER + f"It is {MARKER} tar"
     assert POSITIONS - 500 < len(answerer.prepare(QUESTION, context).ids) <= POSITIONS
@@ -226,7 +226,7 @@ def test_one_call_and_the_command(bundled, folder, command, tmp_path, monkeypatc
     assert (code, [line.split()[-1] for line in out.splitlines()]) == (0, ["tar", "gzip"])
 
 
-def test_what_cannot_be_is_refused(bundled, folder, command, tmp_path):
+def test_invalid_arguments_are_refused(bundled, folder, command, tmp_path):
     answerer = QuestionAnswerer.load(folder)
     long = "It packs files. " * 30
     for question, context, options, words in (

@@ -25,14 +25,14 @@ QUICK = {"num_beams": 1, "max_new_tokens": 5}
 PAGES = ["NAME\ntar - an archiving utility", "SYNOPSIS\nls [OPTION]... [FILE]...\nDESCRIPTION\nList information"]
 
 
-def test_one_call_reads_with_the_bundled_model(manual_page):
+def test_one_call_with_the_bundled_model(manual_page):
     line = led_ref.generate(manual_page)
     assert "led-ref" in line
     assert line == line.strip()
     assert "<s>" not in line
 
 
-def test_several_texts_give_a_list_and_each_is_what_it_is_alone(bundled):
+def test_list_of_texts_is_batch_invariant(bundled):
     alone = [bundled.generate(page, **QUICK) for page in PAGES]
     assert bundled.generate(PAGES, **QUICK) == alone
     assert bundled.generate((page for page in PAGES), **QUICK) == alone
@@ -43,7 +43,7 @@ def test_several_texts_give_a_list_and_each_is_what_it_is_alone(bundled):
     assert bundled.generate(PAGES[0], num_beams=3, num_return_sequences=2, max_new_tokens=5) == several[0]
 
 
-def test_text_goes_through_the_tokenizer_and_the_model_as_ids_do(bundled):
+def test_text_and_ids_agree(bundled):
     ids = bundled.tokenizer(PAGES[0])["input_ids"]
     mask = [1] + [0] * (len(ids) - 1)
     written = bundled.model.generate([ids], global_attention_mask=[mask], num_beams=2, max_new_tokens=7)
@@ -86,7 +86,7 @@ def test_load_takes_a_folder_and_a_dtype(bundled):
         bundled.name = "another"
 
 
-def test_progress_is_told_of_every_layer_and_token_of_every_document(bundled):
+def test_progress_covers_layers_and_tokens(bundled):
     calls = []
     bundled.generate(PAGES, progress=lambda *step: calls.append(step), num_beams=1, max_new_tokens=4, min_new_tokens=4)
     assert [stage for stage, _, _ in calls] == (["read"] * 2 + ["write"] * 4) * 2
@@ -137,7 +137,7 @@ def test_forms_of_global_attention(given, mask):
     ],
     ids=str,
 )
-def test_what_is_no_global_attention(given, found, remedy):
+def test_invalid_global_attention(given, found, remedy):
     with pytest.raises(InputError) as refused:
         global_mask(given, 5)
     assert found in str(refused.value)
@@ -184,7 +184,7 @@ def short_sighted(bundled):
     )
 
 
-def test_too_long_is_refused_with_both_lengths_or_cut(short_sighted, bundled):
+def test_too_long_is_refused_or_truncated(short_sighted, bundled):
     document = " ".join("abcdefghijklm")
     ids = bundled.tokenizer(document)["input_ids"]
     assert len(ids) == 15
@@ -195,7 +195,7 @@ def test_too_long_is_refused_with_both_lengths_or_cut(short_sighted, bundled):
     assert len(short_sighted.encode(document[:17])) == 11  # exactly as long as can be
 
 
-def test_nothing_is_read_before_every_document_was_looked_at(short_sighted):
+def test_documents_are_validated_before_encoding(short_sighted):
     calls = []
     with pytest.raises(InputError, match=r"^texts\[2\]: The document has \d+ tokens"):
         short_sighted.generate(["a", "b", "c " * 40], progress=lambda *step: calls.append(step))
@@ -220,7 +220,7 @@ def test_nothing_is_read_before_every_document_was_looked_at(short_sighted):
     ],
     ids=repr,
 )
-def test_what_is_no_document(bundled, documents, found, remedy):
+def test_invalid_documents(bundled, documents, found, remedy):
     with pytest.raises(InputError) as refused:
         bundled.generate(documents, **QUICK)
     assert found.lower() in str(refused.value).lower()
@@ -249,14 +249,14 @@ def test_what_is_no_document(bundled, documents, found, remedy):
     ],
     ids=str,
 )
-def test_a_setting_that_does_not_exist_names_the_nearest(bundled, setting, nearest):
+def test_unknown_setting_gets_a_suggestion(bundled, setting, nearest):
     with pytest.raises(SettingsError) as refused:
         led_ref.generate(PAGES[0], bundled, **setting)
     assert next(iter(setting)) in str(refused.value)
     assert nearest in str(refused.value)
 
 
-def test_a_mistyped_setting_costs_no_loading():
+def test_mistyped_setting_is_refused_before_loading():
     with pytest.raises(SettingsError, match="truncation"):
         led_ref.generate(PAGES[0], "no model of this name", trunkation=True)
     for wrong, found in (
@@ -270,19 +270,19 @@ def test_a_mistyped_setting_costs_no_loading():
     check_settings({"num_return_sequences": 4, "decoder_start_token_id": None})  # the model's files say how many beams
 
 
-def test_the_settings_in_effect_are_those_of_call_files_and_defaults(bundled):
+def test_effective_settings_of_call_files_defaults(bundled):
     found = bundled.model.effective_settings(max_new_tokens=9)
     assert (found.num_beams, found.max_length, found.no_repeat_ngram_size, found.repetition_penalty) == (4, 10, 3, 1.0)
     with pytest.raises(SettingsError, match=r"max_new_tokens is 128 .*Pass max_new_tokens=127 or less"):
         bundled.model.effective_settings(max_new_tokens=128)
 
 
-def test_no_real_setting_is_mistaken_for_an_argument():
+def test_real_settings_are_accepted():
     settings = dataclasses.asdict(GenerationSettings())
     check_settings(settings)
 
 
-def test_public_names_exist_and_an_unknown_one_says_which_do():
+def test_public_names_and_unknown_name_message():
     assert all(getattr(led_ref, name) is not None for name in led_ref.__all__)
     assert led_ref.LEDTokenizer is LEDTokenizer
     assert set(led_ref.__all__) < set(dir(led_ref))
@@ -313,7 +313,7 @@ except AttributeError as error:
     assert done.stdout == "led_ref.model has no 'Encoder'; its public names are DecoderCache\n"
 
 
-def test_a_device_without_memory_is_an_error_of_led_ref(bundled, monkeypatch):
+def test_device_out_of_memory_error(bundled, monkeypatch):
     """Wherever the model computes: while it loads, reads, and writes."""
 
     @contextmanager
@@ -338,7 +338,7 @@ def test_a_device_without_memory_is_an_error_of_led_ref(bundled, monkeypatch):
 
 
 @pytest.mark.parametrize("how", [{}, {"do_sample": True, "seed": 3, "temperature": 1.4}], ids=["greedy", "sampled"])
-def test_streamed_pieces_are_the_text_and_come_one_by_one(bundled, manual_page, how):
+def test_streamed_pieces_form_the_text(bundled, manual_page, how):
     calls = {"num_beams": 1, "early_stopping": False, "max_new_tokens": 9, **how}
     stages = []
     pieces = bundled.stream(manual_page, progress=lambda stage, done, total: stages.append(stage), **calls)
@@ -348,7 +348,7 @@ def test_streamed_pieces_are_the_text_and_come_one_by_one(bundled, manual_page, 
     assert "".join([first, *pieces]) == bundled.generate(manual_page, **calls)
 
 
-def test_a_character_of_several_ids_comes_whole(bundled):
+def test_character_of_several_ids_is_whole(bundled):
     text = " caf\u00e9 \U0001f600\u2615 \u4e2d\u6587 !  \n"
     ids = bundled.tokenizer(text)["input_ids"]
     for end in range(len(ids) + 1):
@@ -365,12 +365,12 @@ def test_a_character_of_several_ids_comes_whole(bundled):
         ({"num_beams": 1, "batch_size": 2}, "batch_size is for generate: stream decodes one document"),
     ],
 )
-def test_what_cannot_be_streamed_is_refused_before_reading(bundled, settings, words):
+def test_streaming_is_validated_before_encoding(bundled, settings, words):
     with pytest.raises(SettingsError, match=words):
         bundled.stream("a page", **settings)
 
 
-def test_a_seed_is_for_all_documents_or_each_has_its_own(bundled):
+def test_seed_for_all_or_each_document(bundled):
     draw = {"num_beams": 1, "do_sample": True, "max_new_tokens": 6, "temperature": 2.0}
     a, b = bundled.generate([PAGES[0], PAGES[0]], seed=[1, 2], **draw)
     assert a != b
@@ -388,7 +388,7 @@ def test_a_stop_string_ends_a_text(bundled, manual_page):
     assert len(cut) < len(whole)
 
 
-def test_between_two_pieces_blas_is_the_callers(bundled):
+def test_blas_threads_between_streamed_pieces(bundled):
     """Who streams may compute with the pieces, or stop asking: BLAS is held to one thread while an id is written, no longer."""
     with threadpool_limits(3, user_api="blas"):
         before = {library["filepath"]: library["num_threads"] for library in threadpool_info()}

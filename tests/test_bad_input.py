@@ -252,7 +252,7 @@ def test_models(scene, command, name):
         assert tree(scene) == before
 
 
-def test_a_hub_model_without_a_connection(scene, tmp_path_factory):
+def test_hub_model_without_connection(scene, tmp_path_factory):
     """In a process of its own, for huggingface_hub reads its environment once."""
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path_factory.mktemp("cache"))}
     before = tree(scene)
@@ -365,7 +365,7 @@ def test_ids_and_masks(scene, model, way, name):
     assert tree(scene) == before
 
 
-def test_minus_one_in_the_global_mask_is_padding(model):
+def test_global_mask_minus_one_is_padding(model):
     """The tokenizer pads the global mask with -1; that is no bad input."""
     padded = {"attention_mask": [[1, 1, 1, 1, 0]], "global_attention_mask": [[1, 0, 0, 0, -1]]}
     written = model.model.generate([[*IDS[0], 1]], **padded)

@@ -96,7 +96,7 @@ class QuickWorker(Worker):
 # ---- the command ----------------------------------------------------------------------------------------------------
 
 
-def test_every_kind_of_work_is_measured_and_reported(command, folder, monkeypatch):
+def test_every_task_is_measured_and_reported(command, folder, monkeypatch):
     monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
     monkeypatch.setattr("led_ref.tools.bench.run.Worker", QuickWorker)
     names = ["start-import", "load", "tokenize-rust", "encode-1k", "decode-4k-4beams", "generate-1k-4beams"]
@@ -122,7 +122,7 @@ def test_every_kind_of_work_is_measured_and_reported(command, folder, monkeypatc
     assert report["cases"][2]["tokens"] > 10_000  # of the text that was tokenized
 
 
-def test_the_table_says_what_steers_the_products(command, folder, monkeypatch):
+def test_table_names_blas_settings(command, folder, monkeypatch):
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
     code, out, err = command("bench", "--model", folder, "--quick", "--quiet", "--only", "start-help")
     assert (code, err) == (0, "")
@@ -132,7 +132,7 @@ def test_the_table_says_what_steers_the_products(command, folder, monkeypatch):
     assert re.search(r"products [1-9]\d* to \d+ billion operations a second, reading memory [1-9]\d* to", out)
 
 
-def test_what_cannot_be_measured_is_refused_before_anything_is_made(command, folder, tmp_path, monkeypatch):
+def test_measurement_is_validated_first(command, folder, tmp_path, monkeypatch):
     monkeypatch.setattr(bench_run, "write_random_checkpoint", lambda *_: pytest.fail("a model was made"))
     (tmp_path / "mine.png").write_text("mine")
     figure = ModuleType("matplotlib.figure")
@@ -160,12 +160,12 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_made(command, fol
     assert (code, "torch is not installed. To compare: pip install 'led-ref[peer]'" in err) == (1, True)
 
 
-def test_a_process_that_fails_is_quoted(tmp_path):
+def test_failed_process_is_quoted(tmp_path):
     with pytest.raises(LEDError, match=r"led_ref did not come through the case 'encode-1k'. MissingFile.*no_model"):
         Worker("led_ref", "encode-1k", tmp_path / "no_model").__enter__()
 
 
-def test_a_process_that_is_killed_is_told_of(folder):
+def test_killed_process_is_reported(folder):
     with Worker("led_ref", "start-help", folder) as worker:
         worker._process.kill()
         with pytest.raises(LEDError, match=r"the case 'start-help': exit code -9, 'it said nothing'. -9 most often"):
@@ -175,7 +175,7 @@ def test_a_process_that_is_killed_is_told_of(folder):
 # ---- what is measured -----------------------------------------------------------------------------------------------
 
 
-def test_a_step_is_the_median_of_the_steps_after_the_first_ones():
+def test_step_time_is_a_median_after_warm_up():
     # The first holds the document's keys and values; the timed ones last 1, 2, ... TIMED_STEPS seconds.
     lengths = [1000] * (UNTIMED_STEPS - 1) + list(range(1, TIMED_STEPS + 1))
     ticks = [float(tick) for tick in np.cumsum([0, *lengths])]
@@ -183,7 +183,7 @@ def test_a_step_is_the_median_of_the_steps_after_the_first_ones():
     assert bench_cases.step_seconds(ticks) == (TIMED_STEPS + 1) / 2
 
 
-def test_memory_above_the_start_is_what_came_after_it():
+def test_memory_above_the_start():
     before = np.ones(40_000_000 // 8)
     watch = bench_machine.MemoryWatch()
     if watch.start is None:  # nobody counts it here (not Linux): then it is not reported
@@ -194,7 +194,7 @@ def test_memory_above_the_start_is_what_came_after_it():
     assert watch.peak() > watch.above() + before.nbytes
 
 
-def test_the_quick_cases_are_short_and_of_every_kind():
+def test_quick_cases_cover_every_task():
     quick = [case for case in CASES.values() if case.is_quick]
     assert {case.work for case in quick} == {case.work for case in CASES.values()}
     assert max(case.tokens for case in quick) == 4096
@@ -204,12 +204,12 @@ def test_the_quick_cases_are_short_and_of_every_kind():
 
 
 @pytest.mark.parametrize(("tokens", "radius"), [(1, 3), (7, 2), (11, 10), (11, 30), (13, 1)])
-def test_the_band_is_counted_pair_by_pair(tokens, radius):
+def test_band_pairs_count(tokens, radius):
     pairs = sum(abs(i - j) <= radius for i, j in product(range(tokens), repeat=2))
     assert bench_limits.band_pairs(tokens, radius) == pairs
 
 
-def test_a_floor_is_a_little_less_than_what_the_plan_counts():
+def test_floor_is_slightly_below_the_plan():
     """costs/operations.py counts what the code does: tiles with their corners, and small arrays that pass through memory."""
     for tokens in (1024, 16384):
         planned = total(encode_work(LED_BASE, Workload(tokens=tokens))).operations
@@ -218,12 +218,12 @@ def test_a_floor_is_a_little_less_than_what_the_plan_counts():
         assert 0.93 * planned < bench_limits.step_bytes(LED_BASE, tokens) < planned
 
 
-def test_a_step_reads_weights_table_keys_and_values_once():
+def test_step_bytes_count_each_array_once():
     d, f = TINY.d_model, TINY.decoder_ffn_dim
     assert bench_limits.step_bytes(TINY, 100) == 4 * (6 * d * d + 2 * d * f + 43 * d + 2 * 100 * d)
 
 
-def test_generate_is_reading_keys_and_values_and_all_steps():
+def test_generate_bytes_are_encoder_and_steps():
     case = CASES["generate-16k-4beams"]
     least = bench_limits.least(case, LED_BASE)
     keys_and_values = 6 * 2 * (2 * 16384 * 768 * 768)
@@ -247,7 +247,7 @@ def test_a_row_holds_both_sides_and_their_ratio():
     assert len(cells) == len(bench_report.columns(report_of({"transformers"})))
 
 
-def test_what_is_not_known_is_not_a_number():
+def test_unknown_value_is_not_a_number():
     report = report_of()
     report["cases"][0]["led_ref"] = {**report["cases"][0]["led_ref"], "above_mb": None}
     report["cases"][0]["limit"]["reached"] = None
@@ -255,14 +255,14 @@ def test_what_is_not_known_is_not_a_number():
     assert line == "| encode-1k | 2.00 s | 1.00 s to 6.00 s | · | 800 | · |"
 
 
-def test_the_picture_has_what_was_measured_and_the_counted_curve():
+def test_plot_has_measured_and_counted_curves():
     curves = bench_plot.curves(report_of({"transformers"}))
     assert curves["led_ref"] == [(1024, 2.0, 50.0), (4096, 2.0, 50.0)]
     assert curves["transformers"] == [(1024, 8.0, 400.0), (4096, 8.0, 400.0)]
     assert curves["full attention at best, counted"] == [(1024, 10.24e3, 1024.0), (4096, 40.96e3, 4096.0)]
 
 
-def test_the_picture_is_drawn_on_logarithmic_axes_and_whole_or_not_at_all(tmp_path, monkeypatch):
+def test_plot_axes_and_completeness(tmp_path, monkeypatch):
     """matplotlib itself is not among what the tests need: a stand-in notes what is drawn."""
     drawn = []
 
@@ -301,7 +301,7 @@ def test_the_picture_is_drawn_on_logarithmic_axes_and_whole_or_not_at_all(tmp_pa
 # ---- the page -------------------------------------------------------------------------------------------------------
 
 
-def test_the_page_says_what_was_measured():
+def test_page_matches_measurements():
     """docs/performance.md is docs/performance.md.in with the figures of the two files of JSON, or they are not there."""
     build, words = page_builder(), (DOCS / "performance.md.in").read_text(encoding="utf-8")
     made_up_batches = {
@@ -324,7 +324,7 @@ def test_the_page_says_what_was_measured():
         )
 
 
-def test_cases_that_were_measured_again_take_the_others_place_and_the_page_says_so():
+def test_remeasured_cases_replace_old_ones():
     build, report = page_builder(), report_of({"transformers"})
     again = copy.deepcopy(report)
     again["runs"], again["cases"] = report["runs"] + 4, again["cases"][1:2]
@@ -350,7 +350,7 @@ def page_builder():
     return module
 
 
-def test_a_folded_case_is_folded_and_the_others_are_not(folder, monkeypatch):
+def test_only_folded_cases_are_folded(folder, monkeypatch):
     folded = []
     memory = LEDModel.source_memory
 
@@ -366,7 +366,7 @@ def test_a_folded_case_is_folded_and_the_others_are_not(folder, monkeypatch):
         assert folded[-1] == name.endswith("folded")
 
 
-def test_the_readme_says_what_was_measured():
+def test_readme_matches_measurements():
     report = json.loads((DOCS / "data" / "performance.json").read_text(encoding="utf-8"))
     cases = {case["case"]: case for case in report["cases"]}
     section = (DOCS.parent / "README.md").read_text(encoding="utf-8").partition("## How fast, how large")[2]

@@ -47,7 +47,7 @@ HIGH = 3 * math.tanh(1)  # the logit of "packs" after `tar`; that of "lists" is 
         ("regression", [HIGH, 0, -HIGH]),
     ],
 )
-def test_scores_are_what_the_model_was_trained_for(bundled, problem_type, expected):
+def test_scores_by_problem_type(bundled, problem_type, expected):
     classifier = Classifier(judge(bundled.tokenizer, problem_type), bundled.tokenizer, "judge")
     found = led_ref.classify("It is tar", classifier)
     assert [label.label for label in found] == ["packs", "neither", "lists"]
@@ -56,14 +56,14 @@ def test_scores_are_what_the_model_was_trained_for(bundled, problem_type, expect
     assert [label.label for label in classifier.classify("It is tar or ls")] == ["lists", "neither", "packs"]
 
 
-def test_a_lone_label_has_a_probability_of_its_own(bundled):
+def test_single_label_sigmoid_probability(bundled):
     (found,) = Classifier(judge(bundled.tokenizer, labels={"0": "packs"}), bundled.tokenizer, "judge").classify(
         "It is tar"
     )
     assert found.score == pytest.approx(1 / (1 + math.exp(-HIGH)), abs=2e-5)
 
 
-def test_the_start_is_global_unless_told_otherwise(bundled):
+def test_start_token_is_global_by_default(bundled):
     masks = []
 
     class Watched(LEDForSequenceClassification):
@@ -100,7 +100,7 @@ def test_the_command(bundled, command, tmp_path, monkeypatch):
     assert (code, len(out.splitlines()), err) == (0, 3, "")
 
 
-def test_what_cannot_be_is_refused(bundled):
+def test_invalid_arguments_are_refused(bundled):
     classifier = Classifier(judge(bundled.tokenizer), bundled.tokenizer, "judge")
     with pytest.raises(InputError, match="The document is empty"):
         classifier.classify(" ")

@@ -61,7 +61,7 @@ def on_a_terminal(arguments, *, stdout_too=False, **options):
 # ---- help, usage, exit codes --------------------------------------------------------------------------------------------
 
 
-def test_help_of_every_command_has_examples_that_parse_and_imports_no_numpy():
+def test_help_examples_parse_without_numpy():
     program = """
 import contextlib, io, json, shlex, sys
 from led_ref.cli.main import COMMANDS, EXAMPLES, build_parser, main
@@ -125,7 +125,7 @@ def test_version(command):
     assert command("--version") == (0, f"led-ref {led_ref.__version__}\n", "")
 
 
-def test_without_a_file_a_terminal_is_told_and_a_pipe_is_read(command, page, line, monkeypatch):
+def test_input_from_terminal_or_pipe(command, page, line, monkeypatch):
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
     for name in ("summarize", "generate", "tokenize"):
         code, out, err = command(name)
@@ -138,7 +138,7 @@ def test_without_a_file_a_terminal_is_told_and_a_pipe_is_read(command, page, lin
 # ---- summarize and generate ---------------------------------------------------------------------------------------------
 
 
-def test_results_on_stdout_notices_on_stderr_and_quiet_silences_those(command, page, line):
+def test_stdout_stderr_and_quiet(command, page, line):
     code, out, err = command("summarize", page, *QUICK)
     assert (code, out) == (0, f"{line}\n")
     assert "loaded the bundled model: 4,187,392 parameters" in err
@@ -152,7 +152,7 @@ def test_results_on_stdout_notices_on_stderr_and_quiet_silences_those(command, p
     assert "manual pages" not in err
 
 
-def test_a_manual_page_is_read_as_the_bundled_model_was_taught(command, tmp_path, monkeypatch, bundled):
+def test_manual_page_summary_of_bundled_model(command, tmp_path, monkeypatch, bundled):
     monkeypatch.chdir(tmp_path)
     text = "LS(1)        User Commands        LS(1)\n\nNAME\n   ls - list\n\nDESCRIPTION\n   List files.\n\nGNU     LS(1)\n"
     (tmp_path / "ls.txt").write_text(text)
@@ -166,7 +166,7 @@ def test_a_manual_page_is_read_as_the_bundled_model_was_taught(command, tmp_path
     assert command("summarize", "ls.txt", *QUICK)[0] == 0
 
 
-def test_what_needs_no_model_is_refused_before_one_is_loaded(command, page, monkeypatch, tmp_path):
+def test_options_are_validated_before_loading(command, page, monkeypatch, tmp_path):
     monkeypatch.setattr("led_ref.api.load", lambda *_, **__: pytest.fail("a model was loaded"))
     for wrong, found in (
         (["generate", page, "--set", "nm_beams=4"], "no generation setting 'nm_beams'"),
@@ -179,7 +179,7 @@ def test_what_needs_no_model_is_refused_before_one_is_loaded(command, page, monk
         assert found in err
 
 
-def test_a_bad_setting_is_said_also_of_a_document_that_is_too_long(command, tmp_path, monkeypatch):
+def test_bad_setting_beats_too_long_document(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "long.txt").write_text("a b " * 8200)
     code, _, err = command("summarize", "long.txt", "--max-new-tokens", "5000", "--quiet")
@@ -201,7 +201,7 @@ def test_every_kind_of_file_is_read(command, page, line, tmp_path):
     assert out.splitlines() == [f"{name}: {line}" for name in (page, "page.md", "page.txt.gz", "rendered.1")]
 
 
-def test_a_document_that_fails_is_named_and_the_others_go_on(command, page, line):
+def test_failed_document_is_named_and_skipped(command, page, line):
     code, out, err = command("summarize", "nowhere.txt", page, *QUICK)
     assert (code, out) == (1, f"page.txt: {line}\n")
     assert "led-ref: There is no file nowhere.txt" in err
@@ -213,7 +213,7 @@ def test_a_document_that_fails_is_named_and_the_others_go_on(command, page, line
     assert (code, out, err.count("num_beams is 0")) == (1, "", 1)
 
 
-def test_json_is_one_object_a_line_with_all_that_was_found(command, page, bundled, tmp_path):
+def test_json_lines_hold_all_results(command, page, bundled, tmp_path):
     (tmp_path / "größe.txt").write_text(PAGE, encoding="utf-8")
     options = ["--json", "--quiet", "--set", "num_beams=3", "--set", "num_return_sequences=2", "--max-new-tokens", "4"]
     code, out, err = command("generate", page, "größe.txt", *options, "--global-attention", "none")
@@ -242,7 +242,7 @@ def test_generate_shows_every_text_with_its_score(command, page, bundled):
     assert (code, len(out.splitlines())) == (0, 1)  # greedy search has no scores
 
 
-def test_drawn_text_comes_again_with_its_seed_and_streams(command, page, bundled):
+def test_seeded_sampling_repeats_and_streams(command, page, bundled):
     draw = ["--sample", "--seed", "5", "--temperature", "1.5", "--top-p", "0.9", "--max-new-tokens", "6"]
     text = bundled.generate(
         PAGE, do_sample=True, num_beams=1, seed=5, temperature=1.5, top_p=0.9, max_new_tokens=6
@@ -265,7 +265,7 @@ def test_drawn_text_comes_again_with_its_seed_and_streams(command, page, bundled
     ],
     ids=str,
 )
-def test_what_cannot_be_streamed_or_drawn_is_refused(command, page, options, words):
+def test_invalid_streaming_or_sampling_options(command, page, options, words):
     code, out, err = command("summarize", page, "--quiet", *options)
     assert (code, out) == (1, "")
     assert re.search(words, err)
@@ -333,7 +333,7 @@ def test_inspect(command):
     assert found["config"] == led_ref.LEDConfig.from_pretrained(led_ref.bundled_model()).to_dict()
 
 
-def test_inspect_describes_what_cannot_be_loaded_and_fails(command, tmp_path):
+def test_inspect_describes_invalid_folders(command, tmp_path):
     model = tmp_path / "model"
     command("convert", led_ref.bundled_model(), model)
     values = json.loads((model / "config.json").read_text())
@@ -345,7 +345,7 @@ def test_inspect_describes_what_cannot_be_loaded_and_fails(command, tmp_path):
         assert "missing: led.decoder.layers.2" in err
 
 
-def test_convert_writes_what_summarize_reads(command, page, line, tmp_path):
+def test_converted_folder_summarizes(command, page, line, tmp_path):
     code, out, err = command("convert", led_ref.bundled_model(), "new", "--dtype", "float32", "--quiet")
     assert (code, err) == (0, "")
     assert "4,187,392" in out
@@ -365,7 +365,7 @@ def test_convert_writes_what_summarize_reads(command, page, line, tmp_path):
 # ---- as a process: terminals, pipes, Ctrl-C -----------------------------------------------------------------------------
 
 
-def test_a_terminal_sees_progress_and_colours_and_a_pipe_does_not(page):
+def test_progress_and_colours_on_terminals_only(page):
     code, shown = on_a_terminal(["summarize", page, *QUICK])
     assert code == 0
     assert "page.txt: read" in shown
@@ -383,7 +383,7 @@ def test_a_terminal_sees_progress_and_colours_and_a_pipe_does_not(page):
     )
 
 
-def test_ctrl_c_is_130_and_every_line_that_was_written_is_whole(page, tmp_path):
+def test_ctrl_c_exit_code_and_whole_lines(page, tmp_path):
     (tmp_path / "long.txt").write_text(
         "the longest page of all " * 2400, encoding="utf-8"
     )  # 14,403 tokens, some seconds
@@ -400,7 +400,7 @@ def test_ctrl_c_is_130_and_every_line_that_was_written_is_whole(page, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["long.txt", page]
 
 
-def test_ctrl_c_while_the_program_is_being_read(page):
+def test_ctrl_c_during_import(page):
     """Wherever it comes between Python's own start and the first result, it is no traceback."""
     module = "import sys; sys.path[:0] = {path!r}; import _thread; real = __import__\n"
     interrupted = """
@@ -430,7 +430,7 @@ def test_a_closed_pipe_is_no_failure(page):
 
 if os.path.exists("/dev/full"):  # Linux has a disk that is always full
 
-    def test_a_full_disk_is_a_failure_with_a_reason(page):
+    def test_full_disk_message(page):
         with open("/dev/full", "w") as full:
             done = subprocess.run(
                 [*COMMAND, "tokenize", page], stdout=full, stderr=subprocess.PIPE, text=True, check=False
@@ -439,7 +439,7 @@ if os.path.exists("/dev/full"):  # Linux has a disk that is always full
         assert re.fullmatch(r"led-ref: .*No space left on device.*disk's space\.\n", done.stderr)
 
 
-def test_letters_that_the_terminal_lacks_are_written_as_escapes(page):
+def test_unencodable_letters_are_escaped(page):
     ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     run = {"capture_output": True, "text": True, "check": True, "env": ascii_only}
     table = subprocess.run([*COMMAND, "tokenize", "--text", "a b"], **run).stdout

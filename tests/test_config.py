@@ -34,7 +34,7 @@ def write(folder, content):
     return folder
 
 
-def test_what_is_saved_is_read_back_equal_and_leaves_no_other_file(tmp_path):
+def test_save_and_load_are_equal(tmp_path):
     extra = {"task_specific_params": {"summarization": {"num_beams": 4}}, "id2label": {"0": "a"}, "later": None}
     config = LEDConfig(**SMALL, attention_window=(4, 10), eos_token_id=(2, 5), pad_token_id=None, extra=extra)
     assert config.save(tmp_path / "new" / "folder") == tmp_path / "new" / "folder" / "config.json"
@@ -46,7 +46,7 @@ def test_what_is_saved_is_read_back_equal_and_leaves_no_other_file(tmp_path):
     assert LEDConfig.from_dict(LEDConfig().to_dict()) == LEDConfig()
 
 
-def test_a_config_can_be_neither_changed_nor_changed_from_outside():
+def test_config_is_immutable():
     extra = {"list": [1]}
     config = LEDConfig(extra=extra)
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -57,7 +57,7 @@ def test_a_config_can_be_neither_changed_nor_changed_from_outside():
     assert hash(config) == hash(LEDConfig(extra={"list": [1]}))
 
 
-def test_window_is_one_number_or_one_for_each_layer_and_the_radius_is_its_half():
+def test_window_per_layer_and_radius():
     assert LEDConfig(**SMALL, attention_window=6).windows == (6, 6)
     config = LEDConfig(**SMALL, attention_window=[2, 10])
     assert (config.windows, config.radii) == ((2, 10), (1, 5))
@@ -65,12 +65,12 @@ def test_window_is_one_number_or_one_for_each_layer_and_the_radius_is_its_half()
     assert [LEDConfig(eos_token_id=eos).eos_token_ids for eos in (None, 2, [2, 7])] == [(), (2,), (2, 7)]
 
 
-def test_second_names_of_transformers_count_in_a_file():
+def test_alias_names_in_config_files():
     config = LEDConfig.from_dict({"hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "d_model": 48})
     assert (config.d_model, config.encoder_layers, config.encoder_attention_heads, config.extra) == (48, 3, 4, {})
 
 
-def test_allenais_window_is_one_sided_and_doubled():
+def test_allenai_window_is_doubled():
     config = LEDConfig.from_dict(ALLENAI)
     assert (config.windows, config.radii) == ((1024, 512), (512, 256))
     assert config.extra == {"normalize_embedding": True, "scale_embedding": False}
@@ -112,7 +112,7 @@ IMPOSSIBLE = [
 
 
 @pytest.mark.parametrize(("changes", "found", "remedy"), IMPOSSIBLE, ids=[str(row[0]) for row in IMPOSSIBLE])
-def test_what_cannot_be_is_refused_by_name(tmp_path, changes, found, remedy):
+def test_invalid_values_are_named(tmp_path, changes, found, remedy):
     with pytest.raises(ConfigError) as refused:
         LEDConfig.from_pretrained(write(tmp_path, {**SMALL, **changes}))
     assert found in str(refused.value)
@@ -131,7 +131,7 @@ def test_what_cannot_be_is_refused_by_name(tmp_path, changes, found, remedy):
         ({"attention_window": "512"}, "attention_window holds '512'"),
     ],
 )
-def test_what_allenais_code_could_do_besides_the_released_led_is_refused(changes, found):
+def test_unsupported_allenai_features(changes, found):
     with pytest.raises(ConfigError, match="allenai's original code") as refused:
         LEDConfig.from_dict({**ALLENAI, **changes})
     assert found in str(refused.value)
@@ -152,7 +152,7 @@ def test_what_allenais_code_could_do_besides_the_released_led_is_refused(changes
         (b'{"of another": -Infinity}', "of another is -inf"),
     ],
 )
-def test_a_file_that_is_no_json_object_is_refused(tmp_path, content, found):
+def test_file_without_json_object_is_refused(tmp_path, content, found):
     with pytest.raises(ConfigError) as refused:
         LEDConfig.from_pretrained(write(tmp_path, content))
     assert found in str(refused.value)
@@ -163,7 +163,7 @@ def test_no_file():
         LEDConfig.from_pretrained("nowhere")
 
 
-def test_what_json_has_no_form_for_is_refused_before_anything_is_written(tmp_path):
+def test_unserializable_values_are_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"cannot be written as JSON.*set"):
         LEDConfig(extra={"later": {1, 2}}).save(tmp_path / "new")
     assert not (tmp_path / "new").exists()

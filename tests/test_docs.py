@@ -75,7 +75,7 @@ def test_relative_links_lead_to_files(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=relative)
-def test_files_and_tests_that_are_named_exist(page):
+def test_named_files_and_tests_exist(page):
     text = page.read_text(encoding="utf-8")
     named = re.findall(r"`((?:led_ref|backends|tests|docs|notebooks)/[\w./-]*)(?:::(\w+))?`", text)
     for path, test in named:
@@ -102,7 +102,7 @@ def test_the_map_names_what_is_there():
     assert sorted((packages - grouped | files) - named) == []
 
 
-def test_a_token_goes_its_way_through_functions_that_exist():
+def test_token_walk_names_existing_functions():
     (way,) = (block.values[0] for block in blocks("text") if block.values[0].startswith("ids_BT"))
     files = [*(ROOT / "led_ref" / "model").glob("*.py"), ROOT / "backends" / "led_backends" / "contract.py"]
     sources = "\n".join(path.read_text(encoding="utf-8") for path in files)
@@ -111,7 +111,7 @@ def test_a_token_goes_its_way_through_functions_that_exist():
     assert [name for name in functions if f"def {name}(" not in sources] == []
 
 
-def test_the_readme_counts_what_is_there():
+def test_readme_counts():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     cases = json.loads((ROOT / "tests" / "vectors" / "v1" / "index.json").read_text(encoding="utf-8"))["cases"]
     chapters, notebooks = (len(list((ROOT / folder).glob("[0-9]*.py"))) for folder in ("docs/book", "notebooks"))
@@ -213,19 +213,19 @@ def test_python_blocks_run(code, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("code", blocks("pycon"))
-def test_pycon_blocks_show_what_happens(code):
+def test_pycon_blocks_output(code):
     runner = doctest.DocTestRunner(verbose=False)
     runner.run(doctest.DocTestParser().get_doctest(code, {}, "block", None, 0))
     assert runner.summarize(verbose=False).failed == 0
 
 
 @pytest.mark.parametrize("code", blocks("python {.notest}"))
-def test_blocks_that_are_not_run_are_python_at_least(code):
+def test_unrun_blocks_are_valid_python(code):
     compile(code, "block", "exec")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=relative)
-def test_fences_are_ones_that_the_site_understands(page):
+def test_known_fence_languages(page):
     """Another word after the language, and MkDocs takes the fence for text, and all behind it for code."""
     for line in page.read_text(encoding="utf-8").splitlines():
         assert re.fullmatch(r"```(\w+( \{[. \w-]+\})?)?|(?!```).*", line), line
@@ -247,14 +247,14 @@ def test_command_lines_are_understood():
 # ---- deviations that no other test holds ---------------------------------------------------------------------------
 
 
-def test_a_global_mask_beside_encoder_outputs_is_refused():
+def test_global_mask_with_encoder_outputs():
     model = led_ref.load().model
     read = model.encoder([[0, 5, 6, 2]])
     with pytest.raises(InputError, match=r"global_attention_mask.*encoder_outputs"):
         model.generate(encoder_outputs=read, global_attention_mask=[[1, 0, 0, 0]], max_new_tokens=2)
 
 
-def test_text_gets_one_global_token_unless_told_otherwise():
+def test_text_gets_one_global_token_by_default():
     led, seen = led_ref.load(), []
 
     class Watched(led_ref.LEDForConditionalGeneration):
@@ -274,7 +274,7 @@ def test_text_gets_one_global_token_unless_told_otherwise():
 # ---- figures come from files that a run wrote ---------------------------------------------------------------------
 
 
-def test_the_worst_differences_from_transformers_are_those_of_a_run():
+def test_worst_differences_from_transformers():
     report = json.loads((DOCS / "data" / "worst_differences.json").read_text(encoding="utf-8"))
     worst = {line: row["difference"] for line, row in report["rows"].items()}
     page, readme = (path.read_text(encoding="utf-8") for path in (DOCS / "accuracy.md", ROOT / "README.md"))
@@ -294,7 +294,7 @@ def test_the_worst_differences_from_transformers_are_those_of_a_run():
     assert report["date"] in page
 
 
-def test_accuracy_tables_are_the_measured_figures():
+def test_accuracy_tables():
     report = json.loads((DOCS / "data" / "error_by_layer.json").read_text(encoding="utf-8"))
     columns = ("transformers float32", "led_ref float32", "led_ref float64")
     rows = [
@@ -315,7 +315,7 @@ def test_accuracy_tables_are_the_measured_figures():
     assert f"at {less} of {len(report['rows'])} places" in " ".join((DOCS / "accuracy.md").read_text("utf-8").split())
 
 
-def test_the_precision_tables_are_the_measured_figures():
+def test_precision_tables():
     measure = runpy.run_path(str(DOCS / "measure_precision.py"))
     report = json.loads(measure["DATA"].read_text(encoding="utf-8"))
     page = (DOCS / "precision.md").read_text(encoding="utf-8")

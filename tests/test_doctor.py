@@ -37,7 +37,7 @@ def stand_in(tmp_path_factory):
     return folder
 
 
-def test_what_it_says_of_this_machine(command):
+def test_report_of_this_machine(command):
     code, out, err = command("doctor", "--json")
     found = json.loads(out)
     assert (code, err) == (0, "")
@@ -50,7 +50,7 @@ def test_what_it_says_of_this_machine(command):
     assert "led-ref" in found["bundled"]["wrote"]
 
 
-def test_a_bundled_model_that_was_changed_or_lost_is_noticed(command, tmp_path, monkeypatch):
+def test_damaged_bundled_model_is_reported(command, tmp_path, monkeypatch):
     model = shutil.copytree(led_ref.bundled_model(), tmp_path / "bundled")
     monkeypatch.setattr("led_ref.api.bundled_model", lambda: model)
     with open(model / "merges.txt", "ab") as file:
@@ -92,7 +92,7 @@ def test_the_tolerance_decides(stand_in, monkeypatch):
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-def test_a_checkpoint_that_cannot_be_asked_fails_with_the_rest_of_the_report(command, tmp_path, as_json):
+def test_invalid_checkpoint_keeps_the_report(command, tmp_path, as_json):
     for folder, found in (
         (led_ref.bundled_model(), "a vocabulary of 8192 and 16384 and 128 positions"),
         (tmp_path / "nowhere", "no folder"),
@@ -114,7 +114,7 @@ def test_a_checkpoint_that_cannot_be_asked_fails_with_the_rest_of_the_report(com
 if LED_BASE_DIRS:  # else nothing is collected, and conftest.py says so at the end of the run
 
     @pytest.mark.parametrize("folder", LED_BASE_DIRS)
-    def test_ai2s_led_base_gives_its_known_numbers(folder):
+    def test_led_base_known_numbers(folder):
         report = doctor.check_checkpoint(folder)
         print(report)
         assert report["ok"], report

@@ -59,7 +59,7 @@ def report(backend):
         return doctor_gpu.collect(backend, SMALL, lambda _: None)
 
 
-def test_the_whole_report_is_made_and_is_json(report):
+def test_full_report_is_json(report):
     assert report["ok"], doctor_gpu.failed(report)
     assert json.loads(json.dumps(report)) == report
     assert len(report["operations"]["rows"]) == 3 * len(gpu_checks.operations())
@@ -69,7 +69,7 @@ def test_the_whole_report_is_made_and_is_json(report):
     assert all(report["speeds"][name] > 0 for name in ("memory", "to the host", "launch"))
 
 
-def test_the_page_has_what_the_report_has(report):
+def test_page_matches_report(report):
     page = doctor_gpu.page(report)
     for row in report["operations"]["rows"]:
         assert re.search(rf"^\| {re.escape(row['operation'])} \|.* {row['eps']:g} \|", page, re.MULTILINE), row
@@ -88,7 +88,7 @@ def test_a_wrong_operation_is_named(backend):
     assert [row["operation"] for row in found["rows"] if not row["ok"]] == ["gelu"]
 
 
-def test_an_operation_that_returns_nothing_is_named(backend):
+def test_operation_without_result_is_named(backend):
     """thinc shipped four such methods, which nothing had ever run."""
     with mock.patch.object(backend, "softmax", return_value=None):
         found = gpu_checks.check_operation(backend, "hide, softmax", "float32")
@@ -110,7 +110,7 @@ def test_one_more_fetch_is_noticed(backend):
     assert (found["ok"], found["while reading"] > 0) == (False, True)
 
 
-def test_a_device_holds_what_was_planned_for_it(backend):
+def test_device_memory_matches_plan(backend):
     """The stand-in knows the most bytes that were there at once; ids and masks are not planned."""
     config, tokens, new = SMALL.config, 599, 8
     model = gpu_checks.make_model(config, random_weights(config), backend)
@@ -121,7 +121,7 @@ def test_a_device_holds_what_was_planned_for_it(backend):
     assert LEDGER.peak_bytes - before == pytest.approx(plan.peak - plan.weights, rel=0.1)
 
 
-def test_the_plan_cuts_a_document_as_the_backend_does(backend):
+def test_plan_blocks_match_backend_blocks(backend):
     from led_backends import cupy_backend
 
     load = planning.on_gpu(SMALL.config, Workload(tokens=599))
@@ -131,14 +131,14 @@ def test_the_plan_cuts_a_document_as_the_backend_does(backend):
 # ---- the command -----------------------------------------------------------------------------------------------------
 
 
-def test_without_a_gpu_it_says_so_and_ends_with_2(command):
+def test_exit_code_2_without_gpu(command):
     code, out, err = command("doctor", "--gpu")
     assert (code, out) == (2, "")
     assert err.startswith("led-ref: no GPU answers. ")
     assert "led-ref[cuda13]" in err
 
 
-def test_a_folder_that_is_not_there_is_named_before_anything_runs(command, tmp_path):
+def test_missing_folder_is_reported_first(command, tmp_path):
     code, _, err = command("doctor", "--gpu", "--out", tmp_path / "nowhere" / "gpu.json")
     assert code == 1
     assert "There is no folder" in err

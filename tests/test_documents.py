@@ -37,7 +37,7 @@ packed = partial(gzip.compress, mtime=0)
         (b"# Markdown\n\n.TH in the middle", "# Markdown\n\n.TH in the middle"),
     ],
 )
-def test_what_is_read(tmp_path, content, text):
+def test_accepted_text_files(tmp_path, content, text):
     path = tmp_path / "document.of-any-name"
     path.write_bytes(content)
     assert read_document(str(path)) == text
@@ -81,7 +81,7 @@ PACKED = packed(b"a document that is long enough to be cut" * 9)
         (b"\xfd7zXZ\x00\x00", "compressed with xz", "xz -dc"),
     ],
 )
-def test_what_is_refused(tmp_path, content, found, remedy):
+def test_refused_text_files(tmp_path, content, found, remedy):
     path = tmp_path / "document"
     path.write_bytes(content)
     with pytest.raises(InputError) as refused:
@@ -98,7 +98,7 @@ def test_weights_are_no_document(tmp_path, monkeypatch, name):
         read_document(str(tmp_path / name))
 
 
-def test_what_is_no_file(tmp_path):
+def test_missing_or_special_files(tmp_path):
     with pytest.raises(MissingFileError, match=r"no file .*nowhere.*write -"):
         read_document(str(tmp_path / "nowhere"))
     with pytest.raises(InputError, match=r"is a folder.*\*\.txt"):
@@ -118,7 +118,7 @@ def test_too_large_also_when_unpacked(monkeypatch):
             decode_document(content, "it")
 
 
-def test_backspaces_take_time_in_proportion_to_their_number():
+def test_backspaces_take_linear_time():
     started = time.process_time()
     assert decode_document(b"a" * 200_000 + b"\b" * 199_999, "many") == "a"
     assert time.process_time() - started < 5  # taken away pair by pair it is a matter of minutes
@@ -174,7 +174,7 @@ def test_the_body_of_a_manual_page():
 
 if shutil.which("man"):
 
-    def test_a_page_reads_the_same_whatever_the_width(tmp_path):
+    def test_page_text_is_width_invariant(tmp_path):
         """What man breaks, at any width, is joined again."""
         words = "The command reads a document and writes what it is about in one line for the person. " * 4
         source = f".TH PACK 1\n.SH NAME\npack \\- make files small\n.SH DESCRIPTION\n{words}\n.TP\n.B \\-d\n{words}\n"

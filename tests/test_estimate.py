@@ -39,7 +39,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(estimate, "measure_speeds", lambda *_: SPEEDS)
 
 
-def test_memory_is_the_plan_and_what_the_process_has(command, quick, tmp_path):
+def test_memory_is_plan_and_process(command, quick, tmp_path):
     SMALL.save(tmp_path)
     code, out, err = command("estimate", tmp_path, "--tokens", 599, "--beams", 3, "--new-tokens", 9, "--json")
     found = json.loads(out)
@@ -55,7 +55,7 @@ def test_memory_is_the_plan_and_what_the_process_has(command, quick, tmp_path):
     assert found["assumes"]
 
 
-def test_folded_there_are_no_keys_and_values(command, quick, tmp_path):
+def test_folded_has_no_keys_and_values(command, quick, tmp_path):
     SMALL.save(tmp_path)
     arguments = ("estimate", tmp_path / "config.json", "--tokens", 500, "--new-tokens", 20, "--json")
     kept = json.loads(command(*arguments)[1])
@@ -105,7 +105,7 @@ def test_a_gpu_gets_memory_and_no_time(command, monkeypatch):
         (("./nowhere", "--tokens", 9), "There is no file nowhere/config.json"),
     ],
 )
-def test_what_cannot_be_is_refused(command, arguments, message):
+def test_invalid_arguments_are_refused(command, arguments, message):
     code, out, err = command("estimate", *arguments)
     assert (code, out) == (1, "")
     assert message in err

@@ -34,7 +34,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("one", ALL, ids=lambda one: one.path.stem)
-def test_solutions_pass_and_what_is_handed_out_fails(one, tmp_path):
+def test_solutions_pass_and_handouts_fail(one, tmp_path):
     solved, given, wrong = tmp_path / "solved.py", tmp_path / "given.py", tmp_path / "wrong.py"
     given.write_text(handout(one.solved))
     solved.write_text(handout(one.solved) + "\n\n" + solutions(one.solved))
@@ -51,7 +51,7 @@ def test_solutions_pass_and_what_is_handed_out_fails(one, tmp_path):
 
 
 @pytest.mark.parametrize("one", ALL, ids=lambda one: one.path.stem)
-def test_what_is_handed_out_shows_the_task_and_not_the_way(one):
+def test_handout_has_task_without_solution(one):
     text = handout(one.solved)
     assert one.title in text
     assert "check_" not in text
@@ -59,7 +59,7 @@ def test_what_is_handed_out_shows_the_task_and_not_the_way(one):
     assert len(re.findall(r"^def ", text, re.MULTILINE)) == text.count(TO_WRITE) >= 1
 
 
-def test_the_command_writes_once_checks_and_keeps_what_the_reader_wrote(tmp_path, monkeypatch, capsys):
+def test_command_keeps_the_readers_work(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["exercise", "1"]) == 1
     (file,) = tmp_path.iterdir()
@@ -77,7 +77,7 @@ def test_the_command_writes_once_checks_and_keeps_what_the_reader_wrote(tmp_path
     assert "solved" in capsys.readouterr().err
 
 
-def test_what_cannot_be_is_refused_by_name(tmp_path, capsys):
+def test_invalid_values_are_named(tmp_path, capsys):
     assert main(["exercise", "99"]) == 1
     assert "no exercise 99. Choose among 1, 2, 3" in capsys.readouterr().err
     assert main(["exercise", "1", "--folder", str(tmp_path / "none")]) == 1
@@ -96,7 +96,7 @@ def test_the_list_names_every_exercise(capsys):
     assert [int(line.split()[0]) for line in listed] == [one.number for one in ALL] == list(range(1, len(ALL) + 1))
 
 
-def test_chapters_name_exercises_and_planted_bugs_that_exist():
+def test_chapters_name_existing_exercises_and_mutants():
     """A chapter's first exercise is the one of its number; a mutant that it shows is in the lists."""
     planted = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests" / "mutants").glob("planted_*.py"))
     chapters = sorted((ROOT / "docs" / "book").glob("[0-9]*.py"))

@@ -55,7 +55,7 @@ def codes(array):
 
 
 @pytest.mark.parametrize("layer", [0, 1])
-def test_queries_keys_and_weights_are_the_traces(run, layer):
+def test_queries_keys_weights_match_trace(run, layer):
     made, traced = run
     mine = {name.split(".")[1]: array for name, array in made.arrays.items() if name.startswith(f"{layer}.")}
     theirs = {
@@ -83,7 +83,7 @@ def test_queries_keys_and_weights_are_the_traces(run, layer):
 
 
 @pytest.mark.parametrize("layer", [0, 1])
-def test_the_kept_weights_are_the_largest_of_each_window(run, layer):
+def test_kept_weights_are_window_maxima(run, layer):
     made, traced = run
     window = traced[ATTENTION.format(layer, "probs")][0][:, :, 2:]
     kept = codes(made.arrays[f"{layer}.topCodes"])
@@ -92,7 +92,7 @@ def test_the_kept_weights_are_the_largest_of_each_window(run, layer):
     np.testing.assert_allclose(kept, np.take_along_axis(window, columns, axis=-1), **ROUNDED)
 
 
-def test_the_search_is_told_as_it_was(run):
+def test_recorded_search_matches_run(run):
     made, traced = run
     steps = made.words["search"]["steps"]
     assert len(steps) > 3
@@ -110,7 +110,7 @@ def test_the_search_is_told_as_it_was(run):
     assert steps[-1]["finished"][0]["text"] == made.words["text"]
 
 
-def test_every_fate_is_what_the_next_state_says():
+def test_hypothesis_fates_match_next_state():
     """Random searches, in which every kind of fate happens."""
     seen = set()
     for seed in range(40):
@@ -173,7 +173,7 @@ def test_more_global_tokens_than_fit_are_refused():
         selection_of(16_384, 4, 32, 64, 2)
 
 
-def test_a_page_of_16384_tokens_is_under_8_megabytes(run):
+def test_page_size_of_16384_tokens(run):
     words = {**run[0].words, "tokens": [" 'a-long\u00e4'"] * 16_384}
     words["search"] = {**words["search"], "steps": words["search"]["steps"][:1] * 64}
     noise = np.random.default_rng(0).integers(0, 65535, BUDGET // 2, dtype=np.uint16)
@@ -196,13 +196,13 @@ def test_the_page_is_whole_and_alone(run):
     assert html.count("<script") == 3
 
 
-def test_the_code_of_the_page_is_small():
+def test_page_code_size():
     files = [path for path in FOLDER.iterdir() if path.suffix in {".html", ".css", ".js"}]
     assert sum(path.stat().st_size for path in files) < 60_000
     assert all(len(path.read_text(encoding="utf-8").splitlines()) <= 400 for path in files)
 
 
-def test_the_command_writes_a_page_and_replaces_none(tmp_path, monkeypatch, capsys):
+def test_command_writes_page_without_overwriting(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("page.txt").write_text("Pack files with tar.", encoding="utf-8")
     assert main(["explore", "page.txt", "--quiet", "--num-beams", "1", "--max-new-tokens", "3"]) == 0

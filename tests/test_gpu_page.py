@@ -16,14 +16,14 @@ DOCS = Path(__file__).parent.parent / "docs"
 REPORT = json.loads((DOCS / "data" / "gpu_report.json").read_text(encoding="utf-8"))
 
 
-def test_the_page_is_what_the_code_makes_of_it():
+def test_page_matches_generator():
     page = (DOCS / "gpu.md").read_text(encoding="utf-8")
     assert all(f"<!-- {name} -->" in page for name in gpu_page.TABLES)
     assert gpu_page.filled(page, REPORT) == page
     assert (DOCS / "gpu_report.md").read_text(encoding="utf-8") == doctor_gpu.page(REPORT)
 
 
-def test_the_top_says_when_it_last_ran():
+def test_page_states_last_run():
     top = (DOCS / "gpu.md").read_text(encoding="utf-8").splitlines()[:6]
     assert gpu_page.last_run(REPORT) in top
     assert "never" in gpu_page.last_run({"date": None})
@@ -33,7 +33,7 @@ def test_the_top_says_when_it_last_ran():
     assert all(word in line for word in ("2030-01-02", "H100", "14.2.0", "driver 13.1", "some checks failed"))
 
 
-def test_floor_and_reached_follow_from_the_card():
+def test_floor_and_share_for_the_card():
     card = gpu_page.Card("any", {"float32": 100.0}, 10.0, 1e9, 1.0, "invented")
     work = [Work("a", 500, 10, 1), Work("b", 0, 80, 1)]  # 5 s of products, 8 s of memory
     assert gpu_page.floor_seconds(planning.total(work), card, "float32") == 9
@@ -43,7 +43,7 @@ def test_floor_and_reached_follow_from_the_card():
 
 @pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_what_the_page_says_of_its_tables(card, dtype):
+def test_page_table_statements(card, dtype):
     blocks = {
         queries: planning.window_work(
             planning.LED_BASE, Workload(tokens=16384, dtype=dtype, queries_per_block=queries), 512
@@ -65,7 +65,7 @@ def test_what_the_page_says_of_its_tables(card, dtype):
             assert least.bytes <= done.bytes
 
 
-def test_the_readme_says_what_was_measured():
+def test_readme_matches_measurements():
     readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
     assert f"on an {REPORT['gpu']['name'].rsplit(' ', 2)[0]} on {REPORT['date']}" in readme
     (ours,) = (row for row in REPORT["times"] if (row["tokens"], row["dtype"]) == (16384, "float32"))

@@ -93,14 +93,14 @@ def test_no_circle_of_imports():
     assert find_circle(import_graph()) == []
 
 
-def test_planted_circle_is_found():
+def test_added_import_circle_is_found():
     graph = import_graph()
     assert "led_ref.model.masks" in graph["led_ref.model.sliding_window"]
     graph["led_ref.model.masks"].add("led_ref.model.encoder")  # which imports the sliding window
     assert {"led_ref.model.masks", "led_ref.model.encoder"} <= set(find_circle(graph))
 
 
-def test_imports_run_one_way():
+def test_import_direction():
     order = list(MAY_IMPORT)
     assert len(order) <= 20
     for part, allowed in MAY_IMPORT.items():
@@ -117,13 +117,13 @@ def test_imports_run_one_way():
 @pytest.mark.parametrize(
     "path", sorted((ROOT / "led_ref" / "oracle" / "definition").glob("*.py")), ids=lambda path: path.name
 )
-def test_a_definition_shares_no_code_with_what_it_judges(path):
+def test_definition_shares_no_code(path):
     found = imported_modules(ast.parse(path.read_text(encoding="utf-8")))
     found = {name for name in found if not name.startswith("led_ref.oracle.definition")}
     assert found <= {"led_ref.config", "led_ref.tokenizer.unicode_ranges"}
 
 
-def test_a_trace_listens_to_the_model_and_touches_nothing_of_it():
+def test_trace_imports_recorder_only():
     hooks = {
         f"led_ref.model.{name}" for name in ("hooks", "intermediates", "attention_maps", "ops")
     }  # for their file names
@@ -133,7 +133,7 @@ def test_a_trace_listens_to_the_model_and_touches_nothing_of_it():
 
 
 @pytest.mark.parametrize("path", LIBRARY, ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_file_above_400_lines_and_no_function_above_60(path):
+def test_file_and_function_length(path):
     text = path.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 400
     for node in ast.walk(ast.parse(text)):
@@ -143,7 +143,7 @@ def test_no_file_above_400_lines_and_no_function_above_60(path):
             assert lines <= 60, f"{path.name}: {node.name} has {lines} lines beside its docstring"
 
 
-def test_the_model_uses_only_the_listed_names_of_the_array_namespace():
+def test_model_array_namespace_is_listed():
     from led_backends.contract import XP_NAMES
 
     used = set()
@@ -157,7 +157,7 @@ def test_the_model_uses_only_the_listed_names_of_the_array_namespace():
     assert used == XP_NAMES
 
 
-def test_led_ref_needs_numpy_and_nothing_else_until_more_is_asked_for():
+def test_import_needs_numpy_only():
     program = (
         "import sys, led_ref; assert 'numpy' not in sys.modules; names = [getattr(led_ref, n) for n in led_ref.__all__];"
         "print(sorted({m.split('.')[0] for m in sys.modules if '__' not in m} - sys.stdlib_module_names))"
@@ -178,7 +178,7 @@ def _numpy_folder() -> list[str]:
     return [str(Path(numpy.__file__).parent.parent)]
 
 
-def test_the_letters_of_array_names_are_in_the_dimension_key():
+def test_array_name_letters_in_dimension_key():
     import led_ref.config
 
     key = set(re.findall(r"(?:^|\s\s)([A-Zh])  \S", led_ref.config.__doc__, flags=re.MULTILINE))

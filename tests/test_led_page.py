@@ -27,7 +27,7 @@ def headings(file):
 
 
 @pytest.mark.parametrize(("there", "here"), rows(), ids=lambda cell: cell[:40])
-def test_what_a_row_names_exists(there, here):
+def test_table_rows_name_existing_code(there, here):
     for name in names(here):
         assert not name.startswith("led_ref") or exists(name), name
     links = re.findall(r"\]\(([^)]+)\)", here)

@@ -87,7 +87,7 @@ def killed_and_resumed(files, out, *more, seed):
     return before
 
 
-def test_a_run_that_is_killed_and_resumed_gives_the_files_of_an_unbroken_one(forty, tmp_path, command):
+def test_resumed_run_equals_unbroken_run(forty, tmp_path, command):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     code, printed, _ = command("summarize", *forty, "--out", whole, *QUICK)
     assert (code, len(printed.splitlines())) == (0, 40)
@@ -96,7 +96,7 @@ def test_a_run_that_is_killed_and_resumed_gives_the_files_of_an_unbroken_one(for
     assert len(contents(whole)) == 41
 
 
-def test_a_file_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
+def test_files_are_written_atomically(tmp_path, monkeypatch):
     path = tmp_path / "a.txt"
     path.write_text("before", encoding="utf-8")
 
@@ -113,7 +113,7 @@ def test_a_file_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
     assert contents(tmp_path) == {"a.txt": b"after\n"}
 
 
-def test_one_bad_document_does_not_stop_the_rest(tmp_path, command):
+def test_bad_document_does_not_stop_the_rest(tmp_path, command):
     files = write_documents(tmp_path / "texts", 3)
     bad, long = tmp_path / "texts" / "bad.txt", tmp_path / "texts" / "long.txt"
     bad.write_bytes(b"\xff\xfe\x00")
@@ -134,7 +134,7 @@ def test_one_bad_document_does_not_stop_the_rest(tmp_path, command):
     assert "2 of 6" in said
 
 
-def test_nothing_is_overwritten_and_what_does_not_fit_is_refused(tmp_path, command):
+def test_no_overwriting_and_invalid_folders(tmp_path, command):
     files = write_documents(tmp_path / "texts", 2)
     out = tmp_path / "out"
     assert command("summarize", *files, "--out", out, *QUICK)[0] == 0
@@ -167,7 +167,7 @@ def test_nothing_is_overwritten_and_what_does_not_fit_is_refused(tmp_path, comma
     assert "no led-ref.json" in refused("summarize", *files, "--out", out, "--resume", *QUICK)
 
 
-def test_names_that_collide_are_refused_before_anything_is_read(tmp_path, command):
+def test_colliding_names_are_refused_first(tmp_path, command):
     code, _, said = command("summarize", "a/page.txt", "b/Page.md.gz", "--out", tmp_path / "out")
     assert code == 1
     assert "a/page.txt and b/Page.md.gz would both be Page.summary.txt" in said
@@ -176,13 +176,13 @@ def test_names_that_collide_are_refused_before_anything_is_read(tmp_path, comman
     assert (code, "Make it first" in said) == (1, True)
 
 
-def test_options_of_many_documents_want_a_folder(command, forty):
+def test_batch_options_require_a_folder(command, forty):
     for option in (("--resume",), ("--batch-size", "2"), ("--batch-memory", "9")):
         code, _, said = command("summarize", forty[0], *option)
         assert (code, f"{option[0]} is for a run" in said) == (2, True)
 
 
-def test_json_files_hold_what_standard_output_has_but_the_time(tmp_path, command):
+def test_json_files_equal_stdout_but_time(tmp_path, command):
     (file,) = write_documents(tmp_path / "texts", 1)
     printed = json.loads(command("generate", file, "--json", *QUICK)[1])
     assert command("generate", file, "--json", "--out", tmp_path / "out", *QUICK)[0] == 0

@@ -18,14 +18,14 @@ def prose(notebook: Path) -> str:
     return re.sub(r"^```.*?^```$", "", "\n".join(lines), flags=re.MULTILINE | re.DOTALL)
 
 
-def test_the_navigation_has_each_of_them_in_order():
+def test_navigation_order():
     named = re.findall(r": notebooks/(\w+)\.md$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
     assert named == [path.stem for path in NOTEBOOKS]
     assert [int(name[:2]) for name in named] == list(range(1, len(named) + 1))
 
 
 @EACH
-def test_it_has_a_title_a_picture_told_in_words_and_something_to_try(notebook):
+def test_title_image_text_and_exercise(notebook):
     text = prose(notebook)
     assert text.lstrip().startswith("# ")
     assert "## To try" in text
@@ -33,7 +33,7 @@ def test_it_has_a_title_a_picture_told_in_words_and_something_to_try(notebook):
 
 
 @EACH
-def test_what_it_names_and_links_to_exists(notebook):
+def test_names_and_links_exist(notebook):
     text = prose(notebook)
     for path in re.findall(r"`((?:led_ref|backends|tests|docs|notebooks)/[\w./-]*)`", text):
         assert (ROOT / path).exists(), f"{notebook.name} names {path}"

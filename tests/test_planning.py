@@ -75,7 +75,7 @@ def by_hand(config):
 
 
 @pytest.mark.parametrize("kind", [None, *planning.KEPT])
-def test_compact_weights_are_counted_to_the_byte(kind):
+def test_compact_weight_bytes(kind):
     rng, config = np.random.default_rng(0), replace(CONFIG, max_encoder_position_embeddings=83)
     drawn = {entry.key: 0.02 * rng.standard_normal(entry.shape) for entry in entries(config) if entry.key != LM_HEAD}
     stored = {"float16": "F16", "bfloat16": "BF16"}.get(kind, "F32")
@@ -99,14 +99,14 @@ def bytes_of(weight):
 
 
 @pytest.mark.parametrize("queries", [7, 128, 512])
-def test_the_tiles_are_those_of_the_model(queries):
+def test_tiles_match_model(queries):
     (mask,) = document_masks(np.ones((1, TOKENS), int), None)
     for radius in CONFIG.radii:
         blocks = window_blocks(mask, radius, NumpyBackend(), queries=queries)
         assert list(planning.tiles(TOKENS, radius, queries)) == [(b.stop - b.start, b.high - b.low) for b in blocks]
 
 
-def test_the_window_costs_one_product_for_the_scores_and_one_for_the_sum():
+def test_window_operation_count():
     load = Workload(tokens=TOKENS, globals_=2)
     pairs = sum(queries * (keys + 2) for queries, keys in planning.tiles(TOKENS, 16, 128))
     multiplications = 2 * pairs * CONFIG.d_model  # for all heads: H times K is D
@@ -141,7 +141,7 @@ def planned(folded=False, **numbers):
     return memory_plan.plan(CONFIG, load)
 
 
-def test_the_encoder_holds_what_was_planned():
+def test_encoder_memory_matches_plan():
     """In attention, or, where the feed-forward is wide, there."""
     ids = np.full((1, TOKENS), 5)
     mask = np.zeros_like(ids)
@@ -156,7 +156,7 @@ def test_the_encoder_holds_what_was_planned():
 @pytest.mark.parametrize("folded", [False, True])
 @pytest.mark.parametrize(("beams", "new_tokens"), [(1, 5), (3, 23)])
 @pytest.mark.parametrize("cache", planning.CACHES)
-def test_the_decoder_holds_what_was_planned(model, beams, new_tokens, folded, cache):
+def test_decoder_memory_matches_plan(model, beams, new_tokens, folded, cache):
     states = np.random.default_rng(0).standard_normal((1, TOKENS, CONFIG.d_model), np.float32)
     read = LEDEncoderBaseModelOutput(last_hidden_state=states)
 
@@ -183,6 +183,6 @@ def test_the_decoder_holds_what_was_planned(model, beams, new_tokens, folded, ca
         ({"tokens": 5, "weights": "int4"}, "weights is 'int4'; choose among float16"),
     ],
 )
-def test_what_cannot_be_is_refused(numbers, message):
+def test_invalid_arguments_are_refused(numbers, message):
     with pytest.raises(InputError, match=message):
         memory_plan.plan(CONFIG, Workload(**numbers))

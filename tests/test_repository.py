@@ -23,7 +23,7 @@ def test_no_file_over_10_megabytes():
     assert [path.name for path in tracked_files() if path.stat().st_size > 10_000_000] == []
 
 
-def test_no_path_of_one_machine_and_no_registry():
+def test_no_machine_paths_or_registries():
     odd = re.compile(
         rf"(?<![\w.])/({'|'.join(FOLDERS_OF_ONE_MACHINE)})/|pypi\.org|files\.pythonhosted|registry\.npmjs|deb\.debian"
     )
@@ -37,5 +37,5 @@ def test_no_path_of_one_machine_and_no_registry():
     assert found == []
 
 
-def test_notebooks_are_kept_as_python_without_outputs():
+def test_notebooks_are_python_without_outputs():
     assert [path.name for path in tracked_files() if path.suffix == ".ipynb"] == []

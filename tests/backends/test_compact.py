@@ -29,7 +29,7 @@ def compact(matrix, kind, dtype="float32"):
     return HalfWeight(matrix.shape, np.dtype(dtype), bits, kind)
 
 
-def test_every_float16_is_widened_to_itself():
+def test_float16_widening_is_exact():
     bits = np.arange(1 << 16, dtype=np.uint16)
     numbers = bits.view(np.float16)
     finite = np.isfinite(numbers)
@@ -38,21 +38,21 @@ def test_every_float16_is_widened_to_itself():
     np.testing.assert_array_equal(widened.view(np.uint32), numbers[finite].astype(np.float32).view(np.uint32))
 
 
-def test_a_gpu_widens_the_smallest_float16_too():
+def test_gpu_widens_subnormal_float16():
     """On the way that a CPU takes they would be float32 below the normal numbers, which CuPy's kernels take for 0."""
     with installed() as cupy:
         widened = widen(cupy.asarray(np.array([0x0001, 0x83FF, 0x3E00], np.uint16)), "float16")
     assert widened.get().tolist() == [2.0**-24, -1023 * 2.0**-24, 1.5]
 
 
-def test_every_bfloat16_is_widened_to_itself():
+def test_bfloat16_widening_is_exact():
     bits = np.arange(1 << 16, dtype=np.uint16)
     np.testing.assert_array_equal(widen(bits, "bfloat16").view(np.uint32), bits.astype(np.uint32) << 16)
 
 
 @pytest.mark.parametrize("kind", ALL_KINDS)
 @given(shape=st.tuples(st.integers(1, 300), st.integers(1, 70)), data=st.data())
-def test_any_rows_are_rows_of_the_whole(kind, shape, data):
+def test_row_selection(kind, shape, data):
     start = data.draw(st.integers(0, shape[0]))
     stop = data.draw(st.integers(start, shape[0]))
     weight = compact(np.random.default_rng(shape[0]).standard_normal(shape).astype(np.float32), kind)
@@ -63,7 +63,7 @@ def test_any_rows_are_rows_of_the_whole(kind, shape, data):
 @pytest.mark.parametrize("kind", ALL_KINDS)
 @pytest.mark.parametrize("rows", [1, 4, FEW_ROWS + 61])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_a_product_is_that_with_the_dense_matrix(kind, rows, dtype):
+def test_product_equals_dense_product(kind, rows, dtype):
     rng = np.random.default_rng(rows)
     dense = rng.standard_normal((1103, 389)).astype(np.float32)
     weight = compact(dense, kind, dtype)
@@ -87,7 +87,7 @@ def test_a_product_is_that_with_the_dense_matrix(kind, rows, dtype):
 
 @pytest.mark.parametrize("kind", ALL_KINDS)
 @pytest.mark.parametrize("rows", [2, 64])
-def test_no_large_matrix_is_dense_as_a_whole(kind, rows):
+def test_large_matrix_is_never_dense_as_a_whole(kind, rows):
     weight = compact(np.ones((8192, 1024), np.float32), kind)
     x, bias = np.ones((rows, 1024), np.float32), np.zeros(8192, np.float32)
     backend = NumpyBackend(threads=1)

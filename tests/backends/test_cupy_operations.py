@@ -97,7 +97,7 @@ def rng():
     return np.random.default_rng(11)
 
 
-def test_every_operation_has_the_contracts_arguments(backend):
+def test_operation_signatures_match_contract(backend):
     for name, method in inspect.getmembers(Backend, inspect.isfunction):
         if not name.startswith("_"):
             wanted = list(inspect.signature(method).parameters)[1:]
@@ -162,7 +162,7 @@ def test_band_softmax(check, rng, globals_, all_local):
 
 @pytest.mark.parametrize("room", [0, 11])
 @pytest.mark.parametrize("mask", [None, (1, 1), (2, 1), (1, 3), (2, 3)])
-def test_attend_with_few_queries_is_split_over_positions(check, rng, room, mask):
+def test_attend_of_few_queries_splits_over_positions(check, rng, room, mask):
     q, k, v = (rng.normal(size=(2, 5, n, 13)) / 2 for n in (QUERIES, 300 + room, 300 + room))
     may_look = None if mask is None else rng.random((*mask, 300)) < 0.5
     if mask is not None:
@@ -172,7 +172,7 @@ def test_attend_with_few_queries_is_split_over_positions(check, rng, room, mask)
 
 
 @pytest.mark.parametrize(("queries", "width"), [(17, 7), (3, 131)])
-def test_attend_with_many_queries_or_wide_heads_is_products(check, monkeypatch, rng, queries, width):
+def test_attend_of_many_queries_uses_matrix_products(check, monkeypatch, rng, queries, width):
     monkeypatch.setattr("led_backends.cupy_plain.SCORES_AT_A_TIME", 2 * 5 * 19 * 4)  # four queries at a time
     q, k, v = (rng.normal(size=(2, 5, n, width)) / 4 for n in (queries, 19, 19))
     for mask in ((2, queries), (2, 1)):
@@ -185,14 +185,14 @@ def test_what_lies_on_the_host_already_is_returned_as_it_is(backend):
     assert NumpyBackend().to_host(host) is host
 
 
-def test_tiles_take_all_heads_and_blocks_cover_the_rows(backend):
+def test_tiles_cover_all_heads_and_rows(backend):
     seen = []
     assert backend.for_each_tile(seen.append, 13) is None
     assert backend.for_each_block(seen.append, BLOCK_ROWS + 3) is None
     assert seen == [slice(0, 13), slice(0, BLOCK_ROWS), slice(BLOCK_ROWS, BLOCK_ROWS + 3)]
 
 
-def test_out_of_memory_says_what_was_asked_and_what_to_lower(backend):
+def test_out_of_memory_message(backend):
     pool = cupy.get_default_memory_pool()
     pool.set_limit(1000)
     try:

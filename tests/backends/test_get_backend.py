@@ -36,7 +36,7 @@ def failing(error):
     return fail
 
 
-def test_where_cupy_is_not_installed_nothing_of_it_is_imported():
+def test_no_cupy_import_without_cupy():
     program = (
         "import sys, importlib.util; importlib.util.find_spec = lambda name: None; import led_backends;"
         " print(led_backends.get('numpy').name, led_backends.get('auto').name,"
@@ -51,7 +51,7 @@ def test_an_unknown_name():
         led_backends.get("torch")
 
 
-def test_without_cupy_it_is_said_what_to_install_for_which_driver(monkeypatch):
+def test_install_hint_for_each_driver(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)  # as if it were not installed
     with pytest.raises(led_backends.BackendUnavailableError) as caught:
         led_backends.get("cupy")
@@ -72,7 +72,7 @@ def test_without_cupy_it_is_said_what_to_install_for_which_driver(monkeypatch):
         (lambda: 0, "counts no device"),
     ],
 )
-def test_cupy_without_a_gpu_gives_cupys_own_reason(monkeypatch, devices, reason):
+def test_no_gpu_message_quotes_cupy(monkeypatch, devices, reason):
     monkeypatch.setitem(sys.modules, "cupy", a_cupy(devices))
     with pytest.raises(
         led_backends.BackendUnavailableError, match=rf"CuPy 14\.2\.0.*no GPU.*{reason}.*nvidia-smi.*numpy"
@@ -81,7 +81,7 @@ def test_cupy_without_a_gpu_gives_cupys_own_reason(monkeypatch, devices, reason)
     assert isinstance(led_backends.get("auto"), NumpyBackend)
 
 
-def test_a_gpu_without_cublas_is_noticed_at_the_door(monkeypatch):
+def test_missing_cublas_is_detected(monkeypatch):
     cupy = a_cupy(lambda: 1)
     cupy.ones = failing(ImportError("Failure finding libcublasLt.so"))
     monkeypatch.setitem(sys.modules, "cupy", cupy)
@@ -89,13 +89,13 @@ def test_a_gpu_without_cublas_is_noticed_at_the_door(monkeypatch):
         led_backends.get("cupy")
 
 
-def test_the_extras_bring_cudas_libraries_too():
+def test_extras_include_cuda_libraries():
     """As of CuPy 14, its wheels alone have neither cuBLAS nor the headers that kernels.cu includes."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
     assert [extras[name] for name in ("cuda12", "cuda13")] == [["cupy-cuda12x[ctk]>=14"], ["cupy-cuda13x[ctk]>=14"]]
 
 
-def test_what_a_user_reads_first_says_on_which_gpu_it_ran():
+def test_source_files_name_the_test_gpu():
     for name in ("cupy_backend.py", "kernels.cu", "__init__.py"):
         text = (BACKENDS / name).read_text(encoding="utf-8").lower()
         assert "kind" in text

@@ -32,7 +32,7 @@ def exact_gelu(x):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_gelu_is_within_its_stated_error_of_erfc(dtype):
+def test_gelu_error_bound(dtype):
     x = np.concatenate([np.linspace(-8, 8, 4801), np.linspace(8, 12, 601), [0.0, -0.0, 4.7, 1e-30, -1e-30]]).astype(
         dtype
     )
@@ -45,7 +45,7 @@ def test_gelu_is_within_its_stated_error_of_erfc(dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_gelu_far_out_is_the_identity_or_zero(dtype):
+def test_gelu_tails(dtype):
     x = np.array([40, 1e3, 1e18, -40, -1e3, -1e18], dtype)
     np.testing.assert_array_equal(NumpyBackend().gelu(x.copy()), np.maximum(x, 0))
 
@@ -104,7 +104,7 @@ def test_no_clamp_where_float16_is_not_computed_in(dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_layer_norm_is_its_definition_and_leaves_its_argument_alone(rng, dtype):
+def test_layer_norm_definition_and_unchanged_argument(rng, dtype):
     x = (rng.normal(size=(2, 3, 7)) * 5 + 100).astype(dtype)  # far from zero: variance by E[x^2] - mean^2 would be off
     weight, bias = rng.normal(size=(2, 7)).astype(dtype)
     before = x.copy()
@@ -119,7 +119,7 @@ def test_layer_norm_is_its_definition_and_leaves_its_argument_alone(rng, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_softmax_over_what_is_not_hidden(rng, dtype):
+def test_softmax_over_unmasked_positions(rng, dtype):
     backend = NumpyBackend()
     scores = (rng.normal(size=(2, 3, 5, 7)) * 300).astype(dtype)  # exp of these would overflow
     may_look = rng.random((2, 1, 5, 7)) < 0.5
@@ -140,7 +140,7 @@ def test_softmax_over_what_is_not_hidden(rng, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_linear_takes_all_leading_axes_as_rows(rng, dtype):
+def test_linear_flattens_leading_axes(rng, dtype):
     x = rng.normal(size=(3, 5, 2, 7)).astype(dtype).swapaxes(1, 2)  # not contiguous
     weight, bias = rng.normal(size=(11, 7)).astype(dtype), rng.normal(size=11).astype(dtype)
     expected = np.einsum("abcd,ed->abce", x.astype(np.float64), weight.astype(np.float64)) + bias
@@ -148,7 +148,7 @@ def test_linear_takes_all_leading_axes_as_rows(rng, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_dtype_is_kept_and_the_number_of_threads_changes_no_bit(rng, dtype):
+def test_dtype_and_thread_count_invariance(rng, dtype):
     width = 97
     x = rng.normal(size=(3, CHUNK // width, width)).astype(dtype)  # several pieces, the last one short
     weight, bias = rng.normal(size=(2, width)).astype(dtype)
@@ -183,7 +183,7 @@ def blas_threads():
 
 
 @pytest.mark.parametrize("threads", THREADS)
-def test_what_a_thread_raises_is_raised_and_blas_has_its_threads_back(threads):
+def test_thread_exception_restores_blas_threads(threads):
     before, inside = blas_threads(), set()
     caller = threading.get_ident()
 
@@ -216,7 +216,7 @@ def test_backends_by_name():
         NumpyBackend(0)
 
 
-def test_overlapping_askers_leave_blas_as_it_was():
+def test_overlapping_holders_restore_blas_threads():
     from threadpoolctl import ThreadpoolController
 
     blas = ThreadpoolController().select(user_api="blas")
@@ -243,7 +243,7 @@ def test_overlapping_askers_leave_blas_as_it_was():
     assert [library["num_threads"] for library in blas.info()] == before
 
 
-def test_spreading_inside_a_tile_does_not_wait_for_itself():
+def test_nested_parallel_for_has_no_deadlock():
     backend, seen = NumpyBackend(threads=2), []
     backend.for_each_tile(lambda outer: backend.for_each_tile(lambda inner: seen.append(inner), 3), 5)
     assert len(seen) == 15
@@ -265,7 +265,7 @@ def test_layer_norm_of_a_sum_rounds_the_sum_once(dtype):
     )
 
 
-def test_a_tile_is_deaf_to_what_blas_throws_away():
+def test_tile_suppresses_invalid_value_warnings():
     """OpenBLAS may raise the flag of an invalid operation for numbers that are no part of the result."""
     seen = []
 

@@ -61,7 +61,7 @@ def test_attention_over_any_number_of_keys(rng, queries, keys):
 
 
 @pytest.mark.parametrize("rows", [1, 4])
-def test_several_maps_of_the_same_rows_are_what_each_is_alone(rng, rows):
+def test_several_linear_maps_equal_single_ones(rng, rows):
     """Dealt to threads together, with heights that are no whole tiles: each row of each map once, and no bit differs."""
     x = rng.standard_normal((rows, 1361)).astype(np.float32)
     maps = [(rng.standard_normal((height, 1361)).astype(np.float32), np.zeros(height, np.float32))
@@ -73,7 +73,7 @@ def test_several_maps_of_the_same_rows_are_what_each_is_alone(rng, rows):
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 7])
-def test_shares_are_whole_tiles_and_cover_each_row_once(threads):
+def test_shares_are_whole_tiles_covering_rows(threads):
     lengths = (0, WEIGHT_ROWS + 3, 1, 5 * WEIGHT_ROWS, 197)
     dealt = shares(lengths, threads)
     assert 1 <= len(dealt) <= threads
@@ -87,7 +87,7 @@ def test_shares_are_whole_tiles_and_cover_each_row_once(threads):
 
 @pytest.mark.parametrize("queries", [0, 1, 4])
 @pytest.mark.parametrize("length", [1, 7, 2 * CHUNK // 15])
-def test_heads_are_shares_of_the_columns(rng, queries, length):
+def test_heads_are_column_slices(rng, queries, length):
     x = rng.standard_normal((2, length, 15)).astype(np.float32)
     for threads in (1, 3):
         found = NumpyBackend(threads).split_heads(x, 3, queries)
@@ -99,7 +99,7 @@ def test_heads_are_shares_of_the_columns(rng, queries, length):
 
 @pytest.mark.parametrize("radius", [0, 2, 5, 40])
 @pytest.mark.parametrize("globals_", [0, 3])
-def test_the_softmax_of_a_band_is_the_plain_one(rng, radius, globals_):
+def test_banded_softmax_equals_plain_softmax(rng, radius, globals_):
     """For every place of the band in the tile, also where it ends before the tile does, or never."""
     backend = NumpyBackend(1)
     for queries, keys in ((1, 1), (7, 13), (13, 7), (5, 30)):
@@ -116,7 +116,7 @@ def test_the_softmax_of_a_band_is_the_plain_one(rng, radius, globals_):
 
 
 @pytest.mark.parametrize("height", [1, 29, 31, 700])
-def test_attention_in_a_band_is_its_softmax_times_the_values(rng, height):
+def test_banded_attention_definition(rng, height):
     """Also where the highest scores are too high, or too low, for exp to bear them as they are."""
     backend, band = NumpyBackend(1), Band(3, 4, np.arange(17) != 6)
     values = rng.standard_normal((2, 2 + 17, 5))

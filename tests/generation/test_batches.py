@@ -17,7 +17,7 @@ def documents(bundled, manual_page):
 
 
 @given(lengths=st.lists(st.integers(1, 1000), max_size=30), most=st.integers(1, 5), room=st.integers(1, 2000))
-def test_a_plan_has_every_document_once_and_keeps_to_its_limits(lengths, most, room):
+def test_plan_covers_documents_within_limits(lengths, most, room):
     batches = plan_batches(lengths, most=most, fits=lambda longest, count: longest * count <= room)
     assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
     assert all(len(batch) <= most for batch in batches)
@@ -42,7 +42,7 @@ def test_a_plan_has_every_document_once_and_keeps_to_its_limits(lengths, most, r
         {"num_beams": 2, "encoder_no_repeat_ngram_size": 2, "encoder_repetition_penalty": 1.4, "max_new_tokens": 8},
     ],
 )
-def test_the_ids_do_not_depend_on_the_batch(bundled, documents, settings):
+def test_ids_are_batch_invariant(bundled, documents, settings):
     alone = dict(write_each(bundled.model, documents, settings))
     together = list(write_each(bundled.model, documents, settings, batch_size=4))
     assert sorted(i for i, _ in together) == list(range(len(PIECES)))
@@ -51,7 +51,7 @@ def test_the_ids_do_not_depend_on_the_batch(bundled, documents, settings):
         assert written.scores == (None if alone[i].scores is None else pytest.approx(alone[i].scores, abs=1e-4))
 
 
-def test_documents_that_are_skipped_change_no_batch(bundled, documents, monkeypatch):
+def test_skipped_documents_change_no_batch(bundled, documents, monkeypatch):
     seen = []
     encoder = type(bundled.model.encoder)
     read = encoder.__call__
@@ -69,7 +69,7 @@ def test_documents_that_are_skipped_change_no_batch(bundled, documents, monkeypa
     assert seen == [lengths[i] for i in order[3:]]  # the first batch is all there; the second is made again as it was
 
 
-def test_batches_keep_to_a_budget_of_memory(bundled, documents, monkeypatch):
+def test_batches_stay_within_memory_budget(bundled, documents, monkeypatch):
     loads = []
     plan = memory_plan.plan
     monkeypatch.setattr(memory_plan, "plan", lambda config, load: (loads.append(load), plan(config, load))[1])
@@ -81,7 +81,7 @@ def test_batches_keep_to_a_budget_of_memory(bundled, documents, monkeypatch):
     assert longest in {load.tokens for load in loads}
 
 
-def test_one_that_fails_leaves_the_others_of_its_batch(bundled, documents, monkeypatch):
+def test_failed_document_leaves_batch_intact(bundled, documents, monkeypatch):
     model = type(bundled.model)
     write = model.generate
 
@@ -96,7 +96,7 @@ def test_one_that_fails_leaves_the_others_of_its_batch(bundled, documents, monke
     assert len(found) == len(PIECES)
 
 
-def test_lists_come_back_in_their_order_and_each_as_it_is_done(bundled, manual_page):
+def test_results_in_order_and_streamed(bundled, manual_page):
     texts = [manual_page[start:stop] for start, stop in PIECES]
     alone = [bundled.generate(text, max_new_tokens=6) for text in texts]
     assert bundled.generate(texts, max_new_tokens=6, batch_size=4) == alone
@@ -108,7 +108,7 @@ def test_lists_come_back_in_their_order_and_each_as_it_is_done(bundled, manual_p
 
 
 @pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"batch_size": 2.0}, {"batch_memory": -1}])
-def test_sizes_that_cannot_be_are_refused(bundled, wrong):
+def test_invalid_batch_sizes_are_refused(bundled, wrong):
     (name,) = wrong
     with pytest.raises(SettingsError, match=rf"{name} is .*at least 1"):
         list(write_each(bundled.model, [Document([0, 2], [1, 0])], {}, **wrong))

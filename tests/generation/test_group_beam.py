@@ -37,7 +37,7 @@ def found(case, record=None):
 
 
 @pytest.mark.parametrize("first", range(0, 100, 25))
-def test_transformers_ids_and_scores_on_a_hundred_random_settings(first):
+def test_random_settings_against_transformers(first):
     for number, case in enumerate(GOLDEN["cases"][first : first + 25], first):
         result, _ = found(case)
         assert result.sequences.tolist() == case["sequences"], f"case {number}: {case['settings']}"
@@ -46,7 +46,7 @@ def test_transformers_ids_and_scores_on_a_hundred_random_settings(first):
         )
 
 
-def test_the_place_of_the_penalty_matters_only_beside_rules_that_scale_or_replace_scores():
+def test_diversity_penalty_order_among_processors():
     differing = [case["settings"] for case in GOLDEN["cases"] if not case["as_in_4.56"]]
     assert len(differing) == 28  # docs/deviations.md
     for settings in differing:
@@ -57,7 +57,7 @@ def test_the_place_of_the_penalty_matters_only_beside_rules_that_scale_or_replac
         )
 
 
-def test_rows_are_those_that_wrote_the_text_and_their_scores_add_up():
+def test_beam_indices_and_scores_add_up():
     """transformers gives for later groups the rows of the first; here a text's score can be summed up from its rows."""
     for number, case in enumerate(GOLDEN["cases"][:40]):
         result, settings = found(case)
@@ -89,7 +89,7 @@ def test_a_batch_is_its_parts():
             assert (rows[:, part.shape[1] :] == PAD).all()
 
 
-def test_of_equal_texts_that_of_the_later_group_goes_first():
+def test_ties_between_groups():
     """As there; in plain beam search the lower index does."""
     logits = np.full((5, 5), -30.0)
     logits[START, [3, 4]] = logits[[3, 4], EOS] = 0.0
@@ -99,7 +99,7 @@ def test_of_equal_texts_that_of_the_later_group_goes_first():
     assert result.sequences_scores[0] == result.sequences_scores[1]
 
 
-def test_never_hopes_for_length_only_where_length_pays():
+def test_early_stopping_never_with_length_penalty():
     finished = (Hypothesis((START, EOS), (0,), -8.0),)
     hopeless = {
         penalty: cannot_improve(
@@ -112,7 +112,7 @@ def test_never_hopes_for_length_only_where_length_pays():
     assert not cannot_improve(finished, -9.0, 1, GenerationConfig(early_stopping="never", max_length=12))
 
 
-def test_a_step_tells_the_beams_that_go_on():
+def test_step_reports_surviving_beams():
     recorded = {}
     result, _ = found(GOLDEN["cases"][0], record=lambda name, value: recorded.setdefault(name, np.array(value)))
     steps = len(result.scores)
@@ -134,6 +134,6 @@ def test_a_step_tells_the_beams_that_go_on():
         ({"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": -1.0}, r"diversity_penalty is -1.0 .*above 0"),
     ],
 )  # fmt: skip
-def test_groups_that_cannot_be_are_refused(settings, message):
+def test_invalid_groups_are_refused(settings, message):
     with pytest.raises(SettingsError, match=message):
         resolved(settings)

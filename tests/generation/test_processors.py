@@ -32,14 +32,14 @@ def ids(*rows):
     return np.array(rows, dtype=np.int64)
 
 
-def test_repetition_penalty_lowers_what_was_written_once_each():
+def test_repetition_penalty_once_per_id():
     given = scores([4, 1, -3, 0, -INF], [4, 1, -3, 0, 2])
     result = penalise_repetition(ids([0, 2, 2], [3, 4, 1]), given, penalty=2.0)
     assert result.tolist() == [[2, 1, -6, 0, -INF], [4, 0.5, -3, 0, 1]]
     assert result.dtype == np.float32
 
 
-def test_encoder_repetition_penalty_raises_the_ids_of_each_rows_own_document():
+def test_encoder_repetition_penalty_per_document():
     given = scores(*[[4, 1, -3, 0, 2]] * 4)
     result = favour_source_ids(ids([1], [1], [1], [1]), given, source_ids=[ids(0, 2), ids(4)], penalty=2.0)
     assert result.tolist() == [[8, 1, -1.5, 0, 2]] * 2 + [[4, 1, -3, 0, 4]] * 2
@@ -59,7 +59,7 @@ def test_encoder_repetition_penalty_raises_the_ids_of_each_rows_own_document():
         (4, [1], set()),
     ],
 )
-def test_no_ngram_comes_twice(size, written, forbidden):
+def test_no_repeated_ngram(size, written, forbidden):
     result = forbid_repeated_ngrams(ids(written), scores([0] * VOCABULARY), size=size)
     assert set(np.flatnonzero(result[0] == -INF)) == forbidden
 
@@ -71,7 +71,7 @@ def test_no_ngram_comes_twice(size, written, forbidden):
     size=st.integers(1, 4),
 )
 @example(source=[0, 3], written=[0], size=2)  # just enough is written to begin one
-def test_the_ngram_rules_are_their_definitions(source, written, size):
+def test_ngram_rules_match_definitions(source, written, size):
     def ends(text):
         """Every id that, written next, would complete n ids that stand in `text`."""
         begun = written[len(written) - size + 1 :] if size > 1 else []
@@ -88,14 +88,14 @@ def test_the_ngram_rules_are_their_definitions(source, written, size):
     assert [set(np.flatnonzero(row == -INF)) for row in copied] == [*[ends(source)] * 2, *[ends(source[::-1])] * 2]
 
 
-def test_the_end_is_held_back_until_the_least_length():
+def test_min_length_suppresses_eos():
     given = scores([0, 1, 2, 3, 4])
     held = forbid_early_end(ids([2, 3]), given, eos_token_ids=(2, 4), least_length=3)
     assert held.tolist() == [[0, 1, -INF, 3, -INF]]
     assert forbid_early_end(ids([2, 3, 3]), given, eos_token_ids=(2, 4), least_length=3).tolist() == given.tolist()
 
 
-def test_forced_ids_are_forced_at_one_length_only():
+def test_forced_ids_at_one_length_only():
     given = scores([0, 1, 2, 3, 4])
     assert force_ids(ids([2]), given, token_ids=(3,), at_length=1).tolist() == [[-INF, -INF, -INF, 0, -INF]]
     assert force_ids(ids([2]), given, token_ids=(3, 0), at_length=1).tolist() == [[0, -INF, -INF, 0, -INF]]
@@ -108,7 +108,7 @@ def names(**given):
     return [processor.func.__name__ for processor in chosen]
 
 
-def test_processors_come_in_transformers_order_and_only_when_asked_for():
+def test_processor_order_and_selection():
     assert names() == names(min_length=3) == []  # without an end there is nothing to hold back
     assert names(
         forced_eos_token_id=2,
@@ -131,7 +131,7 @@ def test_processors_come_in_transformers_order_and_only_when_asked_for():
     ]
 
 
-def test_lengths_count_the_prompt_and_new_tokens_do_not():
+def test_lengths_with_and_without_prompt():
     rule = GenerationConfig(min_new_tokens=2, max_length=6, eos_token_id=2, forced_eos_token_id=2)
     early_end, forced_end = build_processors(rule, prompt_length=3)
     given = scores([0] * VOCABULARY)

@@ -21,7 +21,7 @@ def rules(**given) -> GenerationConfig:
     return GenerationConfig(**{"eos_token_id": EOS, "pad_token_id": PAD, **given})
 
 
-def test_a_bias_falls_on_the_last_id_of_a_run_that_was_begun():
+def test_sequence_bias_on_last_id():
     table = bias_table([((4,), 1.0), ((5, 4), 2.0), ((3, 5, 4), 0.5), ((5, 6), -INF)])
     scores = np.zeros((3, 7), np.float32)
     scores.flags.writeable = False
@@ -32,13 +32,13 @@ def test_a_bias_falls_on_the_last_id_of_a_run_that_was_begun():
     assert add_biases(np.array([[5]]), scores[:1], biases=bias_table([((5, 5, 5), 9.0)])).tolist() == [[0] * 7]
 
 
-def test_an_end_among_the_bad_words_stays_allowed():
+def test_eos_in_bad_words_stays_allowed():
     (rule,) = build_processors(rules(bad_words_ids=((EOS,), (3,))), prompt_length=1)
     assert rule(ONE, np.zeros((1, 5))).tolist() == [[0, 0, 0, -INF, 0]]
     assert build_processors(rules(bad_words_ids=((EOS,),)), prompt_length=1) == ()
 
 
-def test_suppressed_ids_and_those_suppressed_at_the_beginning():
+def test_suppressed_ids_everywhere_and_at_start():
     scores = np.zeros((1, 4))
     assert suppress(ONE, scores, token_ids=(1, 3)).tolist() == [[0, -INF, 0, -INF]]
     for forced, prompt, at in ((None, 1, 1), (0, 1, 2), (0, 3, 3)):
@@ -48,7 +48,7 @@ def test_suppressed_ids_and_those_suppressed_at_the_beginning():
         assert hidden == [at]
 
 
-def test_what_is_forbidden_is_not_favoured():
+def test_forbidden_id_is_not_biased():
     late = {"eos_token_ids": (0, 1), "after_length": 0, "factor": 2.0}
     assert favour_the_end(ONE, np.array([[-INF, -3.0, 1.0]]), **late).tolist() == [[-INF, 0.0, 1.0]]
 
@@ -69,7 +69,7 @@ def test_prefixes_are_of_documents():
     assert seen[-1] == (1, [2, 4])
 
 
-def test_ones_own_processor_comes_before_the_filters_and_does_not_share_our_arrays():
+def test_custom_processor_order_and_array_copies():
     def only_five(ids, scores):
         scores[:] = -INF
         scores[:, 5] = 0
@@ -84,7 +84,7 @@ def test_ones_own_processor_comes_before_the_filters_and_does_not_share_our_arra
 @pytest.mark.parametrize(
     "more", [{}, {"do_sample": True, "seed": 1}, {"num_beams": 2}], ids=["greedy", "sampled", "beams"]
 )
-def test_a_row_that_a_criterion_stopped_gets_pad(more):
+def test_row_stopped_by_criterion_is_padded(more):
     """Every text ends after three new ids, or after two where the second of them is 4 or more; no eos is needed."""
     told = []
 
@@ -116,7 +116,7 @@ def test_stop_strings_need_a_tokenizer():
         search(MarkovModel(1), ONE, rules(stop_strings=("x",)))
 
 
-def test_invalid_logits_are_removed_if_that_is_asked_for():
+def test_remove_invalid_values():
     def step(token_ids, parents):
         return np.array([[np.nan, -1.0, 1.0, np.inf, -np.inf]], np.float32)
 

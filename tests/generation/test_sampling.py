@@ -44,7 +44,7 @@ def filtered(logits_NV, settings):
 @pytest.mark.parametrize(
     "more", [{"top_k": 0}, {"top_p": 0.9, "temperature": 1.7}, {"min_p": 0.06, "top_k": 7}], ids=str
 )
-def test_ten_thousand_texts_come_as_often_as_they_should(more):
+def test_sample_frequencies(more):
     """Two ids each, of one document: the streams of different texts, and the numbers of one stream, are independent."""
     settings = rules(num_return_sequences=DRAWS, max_length=3, eos_token_id=None, **more)
     model = MarkovModel(5)
@@ -65,7 +65,7 @@ def test_ten_thousand_texts_come_as_often_as_they_should(more):
     assert chance_of_more(counts, expected) > LEAST_CHANCE
 
 
-def test_one_stream_and_streams_of_many_seeds_are_even():
+def test_random_streams_are_uniform():
     scores = np.log(np.array([[0.4, 0.25, 0.2, 0.1, 0.05]], np.float32))
     one = Stream(7, 0)
     in_turn = np.array([draw_ids(scores, [one])[0] for _ in range(DRAWS)])
@@ -74,7 +74,7 @@ def test_one_stream_and_streams_of_many_seeds_are_even():
         assert chance_of_more(np.bincount(drawn, minlength=5), probabilities(scores)[0] * DRAWS) > LEAST_CHANCE
 
 
-def test_draws_without_replacement_have_the_chances_of_an_urn():
+def test_draws_without_replacement_match_urn():
     """P(i, then j) = p_i p_j / (1 - p_i), for all 7 * 6 pairs and one more class."""
     scores = np.log(np.array([0.3, 0.2, 0.15, 0.12, 0.1, 0.08, 0.05], np.float32))
     p = probabilities(scores)
@@ -88,7 +88,7 @@ def test_draws_without_replacement_have_the_chances_of_an_urn():
 
 
 @pytest.mark.parametrize("beams", [1, 3])
-def test_a_seed_gives_a_document_its_text_in_any_company(beams):
+def test_seeded_sample_is_batch_invariant(beams):
     """Alone, twice, with neighbours before and behind, with a seed of its own for each: always the same ids."""
     settings = rules(num_beams=beams, num_return_sequences=beams, max_length=11, seed=4, top_k=5)
     prompts = np.array([[START, 3], [START, 4], [START, 3], [START, 6]])
@@ -108,7 +108,7 @@ def test_a_seed_gives_a_document_its_text_in_any_company(beams):
     assert own[2 * beams : 3 * beams] != alone[0]
 
 
-def test_the_first_of_several_texts_is_the_one_drawn_alone():
+def test_first_of_several_samples_equals_single():
     of_five = search(
         MarkovModel(2), np.array([[START]]), rules(num_return_sequences=5, max_length=9, eos_token_id=None)
     )
@@ -124,7 +124,7 @@ def test_without_a_seed_texts_differ():
     assert texts[0].sequences.tolist() != texts[1].sequences.tolist()
 
 
-def test_beam_sampling_returns_texts_and_scores_that_fit():
+def test_beam_sampling_texts_match_scores():
     from led_ref.generation.transition_scores import compute_transition_scores
 
     settings = rules(num_beams=4, num_return_sequences=4, max_length=9, output_scores=True, length_penalty=1.5, top_k=5)
@@ -143,12 +143,12 @@ def test_beam_sampling_returns_texts_and_scores_that_fit():
 
 
 @pytest.mark.parametrize("beams", [1, 2])
-def test_nothing_left_to_draw_is_an_error(beams):
+def test_empty_distribution_is_an_error(beams):
     with pytest.raises(InputError, match=r"Row 0 has no id left to draw: all scores are -inf.*loosen"):
         search(MarkovModel(1), np.array([[START]]), rules(num_beams=beams, suppress_tokens=tuple(range(7))))
 
 
-def test_seeds_are_as_many_as_documents():
+def test_one_seed_per_document():
     with pytest.raises(SettingsError, match=r"seed holds 3 numbers, but there are 2 documents. Give one seed for all"):
         search(MarkovModel(1), np.array([[START], [START]]), rules(seed=(1, 2, 3)))
 
@@ -172,6 +172,6 @@ def test_seeds_are_as_many_as_documents():
         ({"prefix_allowed_tokens_fn": lambda document, ids: [7]}, r"returned \[7\] .*ids from 0 to 6"),
     ],
 )
-def test_rules_of_ones_own_are_looked_at(own, words):
+def test_custom_processors_are_validated(own, words):
     with pytest.raises(InputError, match=words):
         search(MarkovModel(1), np.array([[START]]), rules(max_length=5), own=OwnRules(**own))

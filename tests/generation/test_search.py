@@ -33,7 +33,7 @@ def trimmed(row: np.ndarray) -> list[int]:
 
 @pytest.mark.parametrize("length_penalty", [-1.0, 0.0, 1.0, 2.0])
 @pytest.mark.parametrize("ends", [(EOS,), (EOS, 0)])
-def test_with_enough_beams_the_best_of_all_texts_are_found(length_penalty, ends):
+def test_enough_beams_find_the_best_sequence(length_penalty, ends):
     model = MarkovModel(seed=17, vocabulary=4)
     max_length, beams, returned = 5, 27, 5
     values = {}
@@ -53,7 +53,7 @@ def test_with_enough_beams_the_best_of_all_texts_are_found(length_penalty, ends)
 
 @QUICK
 @given(seed=SEEDS, documents=st.integers(1, 3))
-def test_greedy_search_takes_the_likeliest_id_each_time_and_then_pad(seed, documents):
+def test_greedy_argmax_and_padding(seed, documents):
     model = MarkovModel(seed, eos_bias=1.0)
     prompt = np.array([[START], [3], [4]])[:documents]
     result = greedy_search(model, prompt, rules(max_length=9))
@@ -66,7 +66,7 @@ def test_greedy_search_takes_the_likeliest_id_each_time_and_then_pad(seed, docum
 
 @QUICK
 @given(seed=SEEDS, bias=st.sampled_from([0.0, 2.0]))
-def test_one_beam_that_stops_at_its_first_end_is_greedy_search(seed, bias):
+def test_one_beam_with_early_stopping_is_greedy(seed, bias):
     prompt = np.array([[START, 3], [START, 4]])
     rule = rules(max_length=11, early_stopping=True, no_repeat_ngram_size=0)
     by_greedy = greedy_search(MarkovModel(seed, eos_bias=bias), prompt, rule)
@@ -76,7 +76,7 @@ def test_one_beam_that_stops_at_its_first_end_is_greedy_search(seed, bias):
 
 @QUICK
 @given(seed=SEEDS, beams=st.integers(2, 5), prompt_length=st.integers(1, 3), penalty=st.sampled_from([0.0, 1.0, 2.0]))
-def test_scores_are_those_of_the_texts_read_anew_and_rows_those_that_wrote_them(seed, beams, prompt_length, penalty):
+def test_beam_scores_match_teacher_forcing(seed, beams, prompt_length, penalty):
     model = MarkovModel(seed, eos_bias=1.0)
     prompt = np.full((2, prompt_length), 3)
     rule = rules(num_beams=beams, num_return_sequences=beams, max_length=9, length_penalty=penalty, output_scores=True)
@@ -106,7 +106,7 @@ def test_a_batch_is_its_parts(seed, beams, early):
         assert [trimmed(row) for row in rows] == [trimmed(row) for row in part.sequences]
 
 
-def test_a_beam_that_ends_leaves_its_place_to_the_next_best():
+def test_finished_beam_frees_its_slot():
     chances = np.full((5, 5), 1e-9)
     chances[START, [EOS, 3, 4]] = 0.5, 0.3, 0.2  # the best two begin with an end; both 3 and 4 must go on all the same
     chances[3, [EOS, 0, 1]] = 0.4, 0.3, 0.3
@@ -130,13 +130,13 @@ def steps_and_score(seed, early, penalty=1.0):
 
 @QUICK
 @given(seed=SEEDS, penalty=st.sampled_from([0.5, 1.0, 2.0]))
-def test_more_patience_takes_no_fewer_steps_and_finds_no_worse_text(seed, penalty):
+def test_patience_steps_and_score_are_monotonic(seed, penalty):
     hasty, usual, patient = (steps_and_score(seed, early, penalty) for early in (True, False, "never"))
     assert hasty[0] <= usual[0] <= patient[0]
     assert hasty[1] <= usual[1] <= patient[1]
 
 
-def test_the_three_kinds_of_early_stopping_stop_at_three_places():
+def test_three_early_stopping_variants():
     places = {early: {steps_and_score(seed, early)[0] for seed in range(30)} for early in (True, False, "never")}
     differing = [
         seed for seed in range(30) if len({steps_and_score(seed, early)[0] for early in (True, False, "never")}) == 3
@@ -145,12 +145,12 @@ def test_the_three_kinds_of_early_stopping_stop_at_three_places():
 
 
 @pytest.mark.parametrize("penalty", [0.0, -1.0])
-def test_never_hopes_for_length_only_where_length_pays(penalty):
+def test_early_stopping_never_with_length_penalty(penalty):
     for seed in range(20):
         assert steps_and_score(seed, "never", penalty) == steps_and_score(seed, False, penalty)
 
 
-def test_max_length_ends_a_text_without_an_end():
+def test_max_length_without_eos():
     model = MarkovModel(seed=3, eos_bias=-50.0)
     assert beam_search(model, START_ONLY, rules(num_beams=3, max_length=6)).sequences.shape == (1, 6)
     assert len(model.calls) == 5
@@ -163,7 +163,7 @@ def indifferent(token_ids, parents):
     return np.zeros((len(token_ids), 5))
 
 
-def test_of_equal_scores_the_lower_id_and_the_lower_beam_win():
+def test_ties_prefer_lower_id_and_beam():
     rule = GenerationConfig(num_beams=2, num_return_sequences=2, max_length=4)
     assert greedy_search(indifferent, START_ONLY, GenerationConfig(max_length=4)).sequences.tolist() == [[2, 0, 0, 0]]
     assert beam_search(indifferent, START_ONLY, rule).sequences.tolist() == [[2, 0, 0, 0], [2, 0, 0, 1]]
@@ -174,7 +174,7 @@ def test_of_equal_scores_the_lower_id_and_the_lower_beam_win():
     scores=arrays(np.float32, st.integers(8, 60), elements=st.sampled_from([-np.inf, -1e9, -2.0, -1.5, 0.0, 3.0])),
     count=st.integers(1, 8),
 )
-def test_best_of_many_is_a_stable_sort_cut_short(scores, count):
+def test_best_of_many_is_a_truncated_stable_sort(scores, count):
     expected = np.argsort(-scores, kind="stable")[:count]
     assert best_of_many(scores, count).tolist() == expected.tolist()
 
@@ -182,7 +182,7 @@ def test_best_of_many_is_a_stable_sort_cut_short(scores, count):
 # ---- what passes between search and model ---------------------------------------------------------------------------
 
 
-def test_the_model_gets_the_prompt_once_and_then_one_id_a_row():
+def test_step_inputs_are_prompt_then_one_id():
     model, told = MarkovModel(seed=5, eos_bias=-50.0), []
     prompt = np.array([[START, 3, 4], [START, 5, 6]])
     search(model, prompt, rules(num_beams=2, max_length=6), progress=lambda *at: told.append(at))
@@ -195,7 +195,7 @@ def test_the_model_gets_the_prompt_once_and_then_one_id_a_row():
 
 
 @pytest.mark.parametrize("beams", [1, 3])
-def test_scores_are_kept_when_asked_for_as_float32(beams):
+def test_output_scores_are_float32(beams):
     model = MarkovModel(seed=5, eos_bias=-50.0)
     result = search(model, START_ONLY, rules(num_beams=beams, max_length=5, output_scores=True))
     assert [scores.shape for scores in result.scores] == [(beams, 7)] * 4
@@ -203,7 +203,7 @@ def test_scores_are_kept_when_asked_for_as_float32(beams):
     assert search(model, START_ONLY, rules(num_beams=beams, max_length=5)).scores is None
 
 
-def test_the_search_is_float32_whatever_the_model_computes_in():
+def test_search_is_float32_for_any_model_dtype():
     def step(token_ids, parents):
         return np.array([[0.0, 1.0, 1.0 + 1e-12]] * len(token_ids))  # apart in float64, equal in float32
 
@@ -213,7 +213,7 @@ def test_the_search_is_float32_whatever_the_model_computes_in():
     assert result.sequences_scores.dtype == np.float32
 
 
-def test_greedy_scores_are_logits_and_beam_scores_are_log_probabilities():
+def test_scores_are_logits_or_log_probabilities():
     logits = np.log(np.array([[1.0, 2.0, 3.0, 4.0]]))
 
     def step(token_ids, parents):
@@ -240,7 +240,7 @@ def test_pad_0_pads_with_0():
 
 @pytest.mark.parametrize("beams", [1, 2])
 @pytest.mark.parametrize("poison", [np.nan, np.inf])
-def test_logits_without_a_best_id_are_refused(beams, poison):
+def test_non_finite_logits_are_refused(beams, poison):
     def step(token_ids, parents):
         logits = np.zeros((len(token_ids), 5))
         logits[-1, 3] = poison
@@ -255,7 +255,7 @@ def test_greedy_search_finds_one_text():
         search(indifferent, START_ONLY, rules(num_return_sequences=3))
 
 
-def test_a_prompt_begins_with_the_start_id():
+def test_prompt_starts_with_start_id():
     def made(rows):
         return make_prompt(None if rows is None else np.array(rows), documents=2, start_token_id=2).tolist()
 

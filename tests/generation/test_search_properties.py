@@ -92,7 +92,7 @@ def test_search_is_its_definition(drawn: tuple[int, dict[str, Any], list[list[in
 
 
 @given(seed=st.integers(0, 10_000), beams=st.integers(1, 4), ends=st.booleans())
-def test_of_equal_scores_the_lower_index_wins(seed: int, beams: int, ends: bool) -> None:
+def test_ties_prefer_lower_index(seed: int, beams: int, ends: bool) -> None:
     """Every row has the same logits in another order, each of them twice: sums are equal to the bit, again and again."""
     rng = np.random.default_rng(seed)
     table = np.stack([rng.permutation(np.float32([3, 3, 2, 2, 0, 0])) for _ in range(6)])
@@ -122,9 +122,7 @@ def rules(**given: Any) -> GenerationConfig:
 
 @settings(max_examples=max(1, settings().max_examples // 4))
 @given(seed=st.integers(0, 10_000), penalty=st.sampled_from([-1.0, 0.0, 1.0, 2.0]), steps=st.sampled_from([2, 3]))
-def test_no_number_of_beams_beats_enough_of_them_which_find_the_best_of_all_texts(
-    seed: int, penalty: float, steps: int
-) -> None:
+def test_exhaustive_beams_find_the_optimum(seed: int, penalty: float, steps: int) -> None:
     """Two theorems on early_stopping="never", whose hope for a running text is an upper bound of all it can become.
 
     1. With a beam for every text that a step before the last can come to, ended or not, nothing is ever dropped. (A beam for
@@ -168,7 +166,7 @@ def test_one_beam_is_greedy_search(seed: int, bias: float, length: int) -> None:
 
 
 @given(seed=st.integers(0, 10_000), beams=st.integers(1, 4), data=st.data())
-def test_the_order_of_the_documents_is_the_order_of_the_texts(seed: int, beams: int, data: st.DataObject) -> None:
+def test_document_order_is_output_order(seed: int, beams: int, data: st.DataObject) -> None:
     order = data.draw(st.permutations(range(3)))
     prompt = np.array([[START, 3], [START, 5], [START, 6]])
     rule = dataclasses.replace(rules(num_beams=beams, max_length=8), num_return_sequences=beams)

@@ -25,7 +25,7 @@ def resolved(call=None, file=None, config=None, *, prompt_length=1, max_position
 # ---- which value counts ---------------------------------------------------------------------------------------------
 
 
-def test_the_call_goes_before_generation_config_and_that_before_config():
+def test_precedence_call_generation_config_config():
     config, file = {"num_beams": 3, "no_repeat_ngram_size": 3}, {"num_beams": 2, "min_length": 4}
     assert resolved().num_beams == 1
     assert resolved(config=config).num_beams == 3
@@ -76,7 +76,7 @@ def test_min_length(call, file, min_length, min_new_tokens):
     assert (settings.min_length, settings.min_new_tokens) == (min_length, min_new_tokens)
 
 
-def test_special_ids_that_are_missing_are_made_up_as_in_transformers():
+def test_missing_special_ids_as_in_transformers():
     bare = {"eos_token_id": [7, 8], "pad_token_id": None, "decoder_start_token_id": None}
     settings = resolved(config=bare)
     assert (settings.pad_token_id, settings.decoder_start_token_id) == (7, 0)
@@ -88,7 +88,7 @@ def test_special_ids_that_are_missing_are_made_up_as_in_transformers():
         decoder_start_id({}, None, {})
 
 
-def test_the_settings_in_effect_can_be_printed():
+def test_effective_settings_repr():
     call = {"num_beams": np.int64(4), "length_penalty": 2, "eos_token_id": [2, 5], "early_stopping": "never"}
     echo = json.loads(json.dumps(resolved(call).to_dict()))
     assert {name: echo[name] for name in (*call, "max_length", "pad_token_id")} == {
@@ -104,7 +104,7 @@ def test_the_settings_in_effect_can_be_printed():
 # ---- what files may say ---------------------------------------------------------------------------------------------
 
 
-def test_files_of_transformers_are_read_past_what_changes_nothing():
+def test_ineffective_settings_in_files_are_accepted():
     file = {
         "transformers_version": "5.23.0",
         "_from_model_config": True,
@@ -127,7 +127,7 @@ FEATURES = {"penalty_alpha": 0.6, "guidance_scale": 1.5, "force_words_ids": [[5]
 
 
 @pytest.mark.parametrize(("name", "value"), FEATURES.items())
-def test_what_would_change_the_result_and_is_not_here_is_refused_wherever_it_is(name, value):
+def test_unsupported_settings_are_refused_everywhere(name, value):
     with pytest.raises(SettingsError, match=rf"{name} is .*the call.*not part of this version.*Leave {name} out"):
         resolved({name: value})
     for place, given in (
@@ -140,7 +140,7 @@ def test_what_would_change_the_result_and_is_not_here_is_refused_wherever_it_is(
 
 
 @pytest.mark.parametrize(("name", "value"), {"compile_config": {"mode": "fast"}, "prefill_chunk_size": 5}.items())
-def test_a_call_may_not_wish_for_what_is_not_here(name, value):
+def test_unsupported_settings_in_a_call(name, value):
     with pytest.raises(SettingsError, match=f"{name} is .*from the call., which is not part of this version"):
         resolved({name: value})
 
@@ -156,7 +156,7 @@ IDLE = [
 
 
 @pytest.mark.parametrize(("call", "with_effect", "words"), IDLE, ids=[next(iter(call)) for call, *_ in IDLE])
-def test_a_call_may_not_set_what_has_no_effect(call, with_effect, words):
+def test_ineffective_settings_in_a_call(call, with_effect, words):
     name, value = next(iter(call.items()))
     with pytest.raises(SettingsError, match=rf"{name} is .* \(from the call\), but .*{words}"):
         resolved(call)
@@ -178,7 +178,7 @@ def test_a_call_may_not_set_what_has_no_effect(call, with_effect, words):
         ("eos_token", "eos_token_id"),
     ],
 )
-def test_a_name_that_does_not_exist_gets_the_nearest_one(wrong, nearest):
+def test_unknown_name_gets_a_suggestion(wrong, nearest):
     with pytest.raises(
         SettingsError, match=f"no generation setting '{wrong}' .it was set to 4.*nearest one is '{nearest}'"
     ):
@@ -273,13 +273,13 @@ BAD_VALUES = [
 
 
 @pytest.mark.parametrize(("call", "words"), BAD_VALUES, ids=[str(call)[:40] for call, _ in BAD_VALUES])
-def test_values_that_cannot_be_are_refused(call, words):
+def test_invalid_values_are_refused(call, words):
     with pytest.raises(SettingsError) as refusal:
         resolved(call)
     assert words in str(refusal.value)
 
 
-def test_the_message_names_the_file_that_said_so():
+def test_message_names_the_source_file():
     with pytest.raises(
         SettingsError, match=r"min_length is 30 \(from generation_config.json\).*max_new_tokens is 8 \(from the call\)"
     ):

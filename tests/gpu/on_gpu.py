@@ -34,22 +34,22 @@ def test_all_dtypes_are_checked(backend):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("operation", gpu_checks.operations())
-def test_an_operation_gives_what_the_cpu_gives(backend, operation, dtype):
+def test_operation_matches_cpu(backend, operation, dtype):
     found = gpu_checks.check_operation(backend, operation, dtype)
     assert found["ok"], found
 
 
-def test_a_model_gives_what_it_gives_on_the_cpu(models):
+def test_model_matches_cpu(models):
     found = gpu_checks.check_model(*models, FULL.tokens, FULL.new_tokens)
     assert found["ok"], found
 
 
-def test_it_waits_once_a_step_and_never_while_reading(models):
+def test_one_synchronization_per_step(models):
     found = gpu_checks.check_waits(models[0], FULL.tokens, FULL.new_tokens)
     assert found["ok"], found
 
 
 @pytest.mark.parametrize("tokens", FULL.lengths)
-def test_memory_is_what_was_planned(models, tokens):
+def test_memory_matches_plan(models, tokens):
     found = gpu_measures.check_memory(models[0], tokens, FULL.new_tokens)
     assert found["ok"], found

@@ -71,7 +71,7 @@ def budget_of(name: str) -> tuple[Budget, int]:
     return BUDGETS["attend_chunk, Q > 8" if kernel == "attend_chunk" and queries > 8 else kernel], queries
 
 
-def test_every_kernel_has_a_budget_and_fits_it(taken):
+def test_kernel_budgets(taken):
     assert {name.split("<")[0] for name in taken} == {name.split(",")[0] for name in BUDGETS}
     for name, found in taken.items():
         budget, queries = budget_of(name)
@@ -82,7 +82,7 @@ def test_every_kernel_has_a_budget_and_fits_it(taken):
         assert found.shared <= min(budget.shared * queries, SHARED), f"{name}: {found}; {budget}"
 
 
-def test_shared_memory_does_not_keep_those_threads_out(taken):
+def test_shared_memory_allows_resident_threads(taken):
     of_block = launch_bounds(KERNELS_CU.read_text("utf-8"))
     for name, found in taken.items():
         budget, _ = budget_of(name)
@@ -92,16 +92,16 @@ def test_shared_memory_does_not_keep_those_threads_out(taken):
         )  # what 7.5 has
 
 
-def test_the_compiler_is_the_pinned_one():
+def test_compiler_version_is_pinned():
     assert nvrtc.version() == "13.0", "registers are handed out otherwise by another one: look at the budgets again"
 
 
-def test_what_does_not_compile_is_told():
+def test_compile_errors_are_reported():
     with pytest.raises(nvrtc.CompilerError, match="INFINITY"):
         nvrtc.compile_kernels("__global__ void k(float* x) { *x = INFINITY; }", ["k"], 80)
 
 
-def test_spills_and_stacks_are_seen_in_the_report():
+def test_spills_and_stack_in_the_report():
     source = """
     template <int n> __global__ void __launch_bounds__(1024, 2) k(float* x) {  // 32 registers a thread
         float y[n];

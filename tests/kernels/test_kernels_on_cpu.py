@@ -23,6 +23,6 @@ def test_every_kernel_is_drawn(kernels):
 
 @pytest.mark.parametrize("stored", TYPES)
 @pytest.mark.parametrize("kernel", DRAW)
-def test_within_its_bound_in_every_schedule(kernels, kernel, stored):
+def test_error_bound_in_every_schedule(kernels, kernel, stored):
     worst = max(judge(kernels, case, seed) for seed, case in enumerate(cases(kernel, stored, SHAPES)))
     assert worst > 0.01, "a bound that is never neared is no bound"

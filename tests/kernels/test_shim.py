@@ -138,7 +138,7 @@ def test_grids_and_blocks_have_three_dimensions():
     np.testing.assert_array_equal(out.reshape(42, 30), 100 * np.arange(42)[:, None] + np.arange(30))
 
 
-def test_dynamic_shared_memory_is_as_large_as_asked_for():
+def test_dynamic_shared_memory_size():
     fill = load_kernels(RIGHT).get_function("dynamic")
     out = np.zeros(100, np.float32)
     fill((1,), (64,), (out, np.int32(100)), shared_mem=400)
@@ -163,7 +163,7 @@ def test_dynamic_shared_memory_is_as_large_as_asked_for():
         ("beyond_registers", r"undefined behaviour"),
     ],
 )
-def test_what_a_gpu_would_not_tell_is_told(wrong, name, said):
+def test_silent_gpu_errors_are_reported(wrong, name, said):
     out = np.zeros(64, np.float32)
     for order in SCHEDULES:
         with (
@@ -173,7 +173,7 @@ def test_what_a_gpu_would_not_tell_is_told(wrong, name, said):
             wrong.get_function(name)((1,), (64,), (out,))
 
 
-def test_reads_on_either_side_are_told(wrong):
+def test_out_of_bounds_reads_are_reported(wrong):
     x, out = np.zeros(64, np.float32), np.zeros(64, np.float32)
     with pytest.raises(KernelError, match="element 64 of argument 0"):
         wrong.get_function("reads_behind")((1,), (1,), (x, out))
@@ -189,7 +189,7 @@ def test_shared_memory_is_poisoned_before_each_block(wrong):
     assert np.isnan(out).all()
 
 
-def test_arguments_must_have_the_size_and_kind_of_the_parameters():
+def test_argument_size_and_type_checks():
     reverse = load_kernels(RIGHT).get_function("reverse")
     x = np.zeros(64, np.float32)
     for args, said in [
@@ -217,13 +217,13 @@ def test_launch_bounds_hold():
         load_kernels(RIGHT).get_function("add_one")((1,), (64,), (out, out))
 
 
-def test_arrays_that_overlap_stay_together_and_views_keep_their_place():
+def test_overlapping_arrays_and_views():
     both = np.arange(10, dtype=np.float32)
     load_kernels(RIGHT).get_function("add_one")((1,), (4,), (both[3:7], both[5:9]))
     np.testing.assert_array_equal(both, [0, 1, 2, 3, 4, 4, 5, 5, 6, 9])
 
 
-def test_what_the_shim_does_not_know_does_not_compile():
+def test_unknown_cuda_does_not_compile():
     with pytest.raises(KernelError, match="INFINITY"):
         load_kernels("__global__ void k(float *out) { out[0] = INFINITY; }")  # NVRTC knows it no more than we do
     with pytest.raises(ValueError, match="cannot read '__shared__ float a, b;'"):

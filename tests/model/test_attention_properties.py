@@ -43,7 +43,7 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
 
 @SOME
 @given(documents())
-def test_an_encoder_row_sees_its_band_and_the_globals_a_global_row_sees_all(document: dict[str, Any]) -> None:
+def test_encoder_attention_mask_of_band_and_globals(document: dict[str, Any]) -> None:
     """Another embedding at one place changes the rows that see it, and no other: those are stated here in one line."""
     kinds, window, place = document["kinds"], document["window"], document["place"]
     rng = np.random.default_rng(document["seed"])
@@ -66,7 +66,7 @@ def test_an_encoder_row_sees_its_band_and_the_globals_a_global_row_sees_all(docu
 
 @SOME
 @given(st.data())
-def test_a_decoder_row_sees_itself_what_came_before_and_the_unmasked_source(data: st.DataObject) -> None:
+def test_causal_and_padding_mask_of_decoder(data: st.DataObject) -> None:
     source, written = data.draw(st.sampled_from([2, 7, 13])), data.draw(st.sampled_from([1, 2, 5, 11]))
     seen_source = np.array(data.draw(st.lists(st.booleans(), min_size=source, max_size=source)))
     seen_target = np.array(data.draw(st.lists(st.booleans(), min_size=written, max_size=written)))
@@ -101,7 +101,7 @@ def test_a_decoder_row_sees_itself_what_came_before_and_the_unmasked_source(data
 # ---- heads ----------------------------------------------------------------------------------------------------------
 
 
-def test_exchanged_heads_change_nothing_but_their_order() -> None:
+def test_permuted_heads_permute_results_only() -> None:
     """Rows of the projections into heads, and columns of the one out of them, exchanged head by head."""
     shuffled = {}
     orders = {"encoder": [2, 0, 1], "decoder": [3, 1, 4, 0, 2]}
@@ -139,7 +139,7 @@ def read() -> tuple[Any, np.ndarray]:
     return led().encoder(ids, mask, global_attention_mask=np.eye(1, 13, dtype=int).repeat(2, axis=0)), mask
 
 
-def test_rows_of_one_document_are_each_what_they_are_alone() -> None:
+def test_beams_of_one_document_are_independent() -> None:
     """Three rows for each of two documents, five ids in a row: what beams with a prompt give the model."""
     encoded, mask = read()
     ids = np.random.default_rng(2).integers(0, CONFIG.vocab_size, (6, 5))
@@ -157,7 +157,7 @@ def test_rows_of_one_document_are_each_what_they_are_alone() -> None:
             np.testing.assert_allclose(a[n], b[0], rtol=0, atol=ROUNDING)
 
 
-def test_what_is_written_with_a_cache_has_the_score_that_the_model_gives_it_without_one() -> None:
+def test_cached_decoding_matches_teacher_forcing() -> None:
     """Beams change places all the time; the text that comes out is read anew, whole, without cache or search."""
     encoded, mask = read()
     for beams, prompt in ((1, [[2]] * 2), (3, [[2]] * 2), (3, [[2, 7, 11], [2, 5, 3]])):

@@ -35,7 +35,7 @@ def search(**settings: Any) -> Any:
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", SEARCHES)
-def test_however_the_past_is_kept_the_text_is_the_same(name: str, way: str) -> None:
+def test_cache_variants_give_the_same_text(name: str, way: str) -> None:
     kept, other = search(**SEARCHES[name]), search(**SEARCHES[name], **WAYS[way])
     np.testing.assert_array_equal(other.sequences, kept.sequences)
     for a, b in zip(other.scores, kept.scores, strict=True):
@@ -44,7 +44,7 @@ def test_however_the_past_is_kept_the_text_is_the_same(name: str, way: str) -> N
 
 
 @pytest.mark.parametrize("name", SEARCHES)
-def test_a_static_store_is_taken_once_and_filled_to_its_end(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_static_cache_allocated_once_and_filled(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     real, rooms = GrowingBuffer.append, {}
 
     def append(self: GrowingBuffer, new_BHUK: Any, backend: Any) -> GrowingBuffer:
@@ -60,7 +60,7 @@ def test_a_static_store_is_taken_once_and_filled_to_its_end(name: str, monkeypat
     assert {(store.length, store.buffer_BHCK.shape[2]) for store in rooms.values()} == {(entries, entries)}
 
 
-def test_without_a_cache_every_step_reads_all_that_is_written() -> None:
+def test_no_cache_recomputes_the_prefix() -> None:
     lengths: dict[str, Any] = {}
     tap = Recorder(
         lambda name, ids_NU: lengths.update({name: ids_NU.shape}), lambda name: name.endswith("decoder.input_ids")
@@ -71,7 +71,7 @@ def test_without_a_cache_every_step_reads_all_that_is_written() -> None:
         assert list(lengths.values()) == expected
 
 
-def test_forward_returns_the_cache_that_was_asked_for() -> None:
+def test_forward_returns_the_requested_cache() -> None:
     call = {**DOCUMENTS, "decoder_input_ids": [[2, 5], [2, 8]]}
     assert MODEL(**call).past_key_values is not None
     assert MODEL(**call, use_cache=False).past_key_values is None
@@ -84,7 +84,7 @@ def test_forward_returns_the_cache_that_was_asked_for() -> None:
     assert without.led(**call, use_cache=True).past_key_values.length == 2
 
 
-def test_what_contradicts_itself_or_does_not_exist_is_refused() -> None:
+def test_invalid_or_conflicting_cache_options() -> None:
     with pytest.raises(SettingsError, match=r"'static' \(from the call\), but use_cache is False .*Leave one"):
         search(cache_implementation="static", use_cache=False)
     with pytest.raises(SettingsError, match=r"cache_implementation is 'offloaded' .*'dynamic' or 'static'"):

@@ -32,7 +32,7 @@ def run(model, **options):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("cross_attention", ["cached", "folded"])
-def test_quantized_is_what_was_made_dense_beforehand(weights, kind, cross_attention):
+def test_quantized_equals_dequantized(weights, kind, cross_attention):
     dense = {key: array.astype(np.float64) for key, array in weights.items()}
     for entry in entries(CONFIG):
         if entry.key != LM_HEAD and is_matrix(entry):
@@ -47,7 +47,7 @@ def test_quantized_is_what_was_made_dense_beforehand(weights, kind, cross_attent
     np.testing.assert_array_equal(one[1], two[1])
 
 
-def test_half_precision_as_stored_is_what_was_widened_beforehand(weights):
+def test_stored_float16_equals_widened(weights):
     half = {key: array.astype(np.float16) for key, array in weights.items()}
     of = LEDForConditionalGeneration.from_state_dict
     one, two = run(of(CONFIG, half, dtype="float64", keep_stored=True)), run(of(CONFIG, half, dtype="float64"))

@@ -114,7 +114,7 @@ class Heard:
         return self.check_sum_and_norm(x, f"{layer}.fc2.output", f"{layer}.final_layer_norm")
 
 
-def test_every_step_in_float32_is_within_the_bound_that_its_rounding_has() -> None:
+def test_float32_rounding_bound_of_every_step() -> None:
     heard = Heard()
     norm = "led.encoder.layernorm_embedding"
     heard.check(f"{norm}.output", layer_norm(heard[f"{norm}.input"], norm))

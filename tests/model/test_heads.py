@@ -55,7 +55,7 @@ def build(draw, seed=0, **changes):
 
 
 @pytest.mark.parametrize("draw", [draw_question, draw_classification])
-def test_every_field_is_filled_and_encoder_outputs_can_be_handed_in(draw):
+def test_output_fields_and_given_encoder_outputs(draw):
     model, _ = build(draw)
     ids = [[0, 5, 6, 2], [0, 7, 8, 2]]
     whole = on_host(
@@ -71,7 +71,7 @@ def test_every_field_is_filled_and_encoder_outputs_can_be_handed_in(draw):
         np.testing.assert_allclose(getattr(derived, name), getattr(whole, name), rtol=0, atol=1e-12)
 
 
-def test_a_head_is_of_one_class_alone_and_of_one_shape():
+def test_head_class_and_shape():
     case = draw_question(0)
     without = {key: value for key, value in case.weights.items() if "qa_outputs" not in key}
     half = {key: value for key, value in case.weights.items() if key != "qa_outputs.bias"}
@@ -99,7 +99,7 @@ def test_a_head_is_of_one_class_alone_and_of_one_shape():
 
 
 @pytest.mark.parametrize("draw", [draw_question, draw_classification])
-def test_what_was_saved_is_read_again_to_the_bit(draw, tmp_path):
+def test_save_and_load_bit_equal(draw, tmp_path):
     model, case = build(draw)
     model.save_pretrained(tmp_path / "saved")
     again = type(model).from_pretrained(tmp_path / "saved", dtype="float64")
@@ -148,7 +148,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_refused_with_the_found_value_and_the_remedy(name):
+def test_refusals_name_value_and_remedy(name):
     draw, call, words = REFUSED[name]
     model, _ = build(draw)
     own_source = {"no ids", "nothing to derive from", "embeddings"}
@@ -157,7 +157,7 @@ def test_refused_with_the_found_value_and_the_remedy(name):
     assert all(word in str(refusal.value) for word in words), refusal.value
 
 
-def test_several_labels_are_between_0_and_1():
+def test_multi_label_targets_are_between_0_and_1():
     model, _ = build(
         draw_classification, extra={**draw_classification(0).config.extra, "problem_type": "multi_label_classification"}
     )
@@ -165,7 +165,7 @@ def test_several_labels_are_between_0_and_1():
         model(DOCUMENTS, labels=[[0, 1, 0], [0, 1, 2.0]])
 
 
-def test_labels_that_do_not_count_and_large_logits():
+def test_ignored_labels_and_large_logits():
     model, case = build(draw_classification, seed=1)
     weights = {**case.weights, "classification_head.out_proj.bias": np.array([2000.0, -2000.0])}
     model = LEDForSequenceClassification.from_state_dict(case.config, weights, dtype="float64")
@@ -188,7 +188,7 @@ def test_the_first_row_of_qa_outputs_is_the_start():
     np.testing.assert_allclose(out.end_logits, logits[..., 1], rtol=0, atol=1e-12)
 
 
-def test_a_position_behind_the_end_does_not_count():
+def test_position_behind_the_end_is_ignored():
     model, _ = build(draw_question)
     out = on_host(model(DOCUMENTS, start_positions=[1, 4], end_positions=[[2], [99]]))
     terms = [
@@ -199,7 +199,7 @@ def test_a_position_behind_the_end_does_not_count():
     assert out.past_key_values is None
 
 
-def test_each_call_is_judged_by_its_own_labels():
+def test_loss_uses_the_labels_of_the_call():
     model, case = build(draw_classification)
     assert case.config.problem_type is None
     logits = on_host(model(DOCUMENTS)).logits

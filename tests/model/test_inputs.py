@@ -109,7 +109,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_refused_with_the_found_value_and_the_remedy(name: str) -> None:
+def test_refusals_name_value_and_remedy(name: str) -> None:
     call, words = REFUSED[name]
     with pytest.raises(InputError) as caught:
         MODEL(**call)
@@ -117,7 +117,7 @@ def test_refused_with_the_found_value_and_the_remedy(name: str) -> None:
     assert not missing, f"{missing} not in: {caught.value}"
 
 
-def test_a_cache_is_not_written_past_the_position_table() -> None:
+def test_cache_limited_by_position_table() -> None:
     encoded = MODEL.encoder([[0, 5, 2]])
     past = MODEL(encoder_outputs=encoded, decoder_input_ids=[[2] * (U_MOST - 1)], use_cache=True).past_key_values
     MODEL(encoder_outputs=encoded, decoder_input_ids=[[7]], past_key_values=past)  # the last place
@@ -125,7 +125,7 @@ def test_a_cache_is_not_written_past_the_position_table() -> None:
         MODEL(encoder_outputs=encoded, decoder_input_ids=[[7, 8]], past_key_values=past)
 
 
-def test_the_encoder_alone_checks_the_same() -> None:
+def test_encoder_validation() -> None:
     with pytest.raises(InputError, match="outside the vocabulary"):
         MODEL.encoder([[0, V]])
     with pytest.raises(InputError, match=r"attention_mask has shape \(1, 2\)"):

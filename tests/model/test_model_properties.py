@@ -163,7 +163,7 @@ def blocks_of(queries: int) -> Iterator[None]:
         yield
 
 
-def test_neither_blocks_nor_threads_change_the_result() -> None:
+def test_blocks_and_threads_invariance() -> None:
     call = {**source(2, 263), "decoder_input_ids": target(2, 7)}
     plain = led()(**call, **SHOW)  # 263 tokens are three blocks of 128, the last one short
     for threads in (1, 3):
@@ -174,7 +174,7 @@ def test_neither_blocks_nor_threads_change_the_result() -> None:
             assert_same(model(**call, **SHOW), plain)
 
 
-def test_a_batch_is_its_documents_and_padding_changes_nothing() -> None:
+def test_batch_and_padding_invariance() -> None:
     call, lengths, ids = source(3, 41), (41, 13, 23), target(3, 5)
     # What stands in the padding must not matter: other ids, and global marks among them.
     mask = (np.arange(41) < np.array(lengths)[:, None]).astype(int)
@@ -190,7 +190,7 @@ def test_a_batch_is_its_documents_and_padding_changes_nothing() -> None:
             assert not a[b, ..., length:].any()
 
 
-def test_a_masked_token_is_masked_whatever_the_global_mask_says() -> None:
+def test_padding_mask_beats_global_mask() -> None:
     ids, holes = source(1, 23)["input_ids"], np.ones((1, 23), int)
     holes[0, [0, 5, 6, 22]] = 0
     marks = np.zeros((1, 23), int)
@@ -218,7 +218,7 @@ def swapped_weights() -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("window", [46, 9000])
-def test_all_tokens_global_is_full_attention_with_the_global_weights(window: int) -> None:
+def test_all_global_tokens_is_full_attention(window: int) -> None:
     ids = source(2, 23)["input_ids"]
     everywhere = led().encoder(ids, global_attention_mask=np.ones_like(ids)).to_numpy().last_hidden_state
     wide = small_config(attention_window=window)  # R >= T: everybody sees everybody
@@ -226,7 +226,7 @@ def test_all_tokens_global_is_full_attention_with_the_global_weights(window: int
     np.testing.assert_allclose(full.encoder(ids).to_numpy().last_hidden_state, everywhere, rtol=0, atol=ROUNDING)
 
 
-def test_without_a_global_token_the_global_step_does_not_exist() -> None:
+def test_no_global_token_skips_global_attention() -> None:
     ids, other = source(2, 23)["input_ids"], draw_weights(CONFIG, seed=1)
     weights = {k: other[k] if any(part in k for part in GLOBAL_KEYS) else v for k, v in WEIGHTS.items()}
     model = LEDForConditionalGeneration.from_state_dict(CONFIG, weights, dtype="float64")
@@ -241,7 +241,7 @@ def test_without_a_global_token_the_global_step_does_not_exist() -> None:
 
 
 @pytest.mark.parametrize("cuts", [(1, 2, 3, 4, 5, 6, 7, 8), (5, 6, 8), (3,)])
-def test_cached_decoding_is_uncached_decoding(cuts: tuple[int, ...]) -> None:
+def test_cached_equals_uncached_decoding(cuts: tuple[int, ...]) -> None:
     call, ids = source(2, 13), target(2, 11)
     mask = np.ones((2, 11), int)
     mask[1, [0, 4]] = 0
@@ -285,7 +285,7 @@ class DtypeWatch(NumpyBackend):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("mask_dtype", [np.int64, np.float64, bool])
-def test_the_model_computes_in_its_own_dtype(dtype: str, mask_dtype: type) -> None:
+def test_model_computes_in_its_dtype(dtype: str, mask_dtype: type) -> None:
     backend = DtypeWatch(threads=1)
     backend.expected = dtype
     call, ids = source(2, 13), target(2, 5)
@@ -307,7 +307,7 @@ def test_float32_is_float64_rounded() -> None:
     np.testing.assert_allclose(led("float32")(**call).logits, led()(**call).logits, rtol=0, atol=5e-5)
 
 
-def test_the_ways_in_are_one() -> None:
+def test_input_variants_are_equivalent() -> None:
     """Lists or arrays; ids or their embeddings; all at once, or the encoder first; the model bare or with its head."""
     call, ids = source(2, 13), target(2, 5)
     call["attention_mask"] = (np.arange(13) < [[13], [7]]).astype(int)
@@ -332,7 +332,7 @@ def test_the_ways_in_are_one() -> None:
     np.testing.assert_array_equal(taught.logits, led()(**call, decoder_input_ids=shifted).logits)
 
 
-def test_a_past_can_be_continued_twice_and_reordered() -> None:
+def test_cache_can_be_reused_and_reordered() -> None:
     """Texts that go on from one past do not disturb each other, however often, and in whatever order."""
     model, ids = led(), target(4, 7)  # two documents of two texts each
     encoded = model.encoder(**source(2, 13))
@@ -354,7 +354,7 @@ def test_a_past_can_be_continued_twice_and_reordered() -> None:
         second.past_key_values.reorder(np.array([2, 0, 3, 3]))
 
 
-def test_folded_cross_attention_is_cross_attention() -> None:
+def test_folded_equals_cached_cross_attention() -> None:
     """The same logits without keys and values, for several texts of a document, and with padding in a document."""
     model, ids = led(), target(4, 5)
     encoded, mask = model.encoder(**source(2, 13)), (np.arange(13) < [[13], [7]]).astype(int)
@@ -369,7 +369,7 @@ def test_folded_cross_attention_is_cross_attention() -> None:
         np.testing.assert_allclose(np.concatenate(logits, 1), plain.logits, rtol=0, atol=ROUNDING)
 
 
-def test_texts_of_several_documents_are_what_each_is_alone() -> None:
+def test_generated_texts_are_batch_invariant() -> None:
     """Two texts to each of two documents, in one call and one step at a time, against one text with one document."""
     model, ids = led(), target(4, 5)
     read = source(2, 13)

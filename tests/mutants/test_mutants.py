@@ -10,26 +10,26 @@ from verdict import is_about_a_value
 MUTANTS = all_mutants()
 
 
-def test_there_are_enough_and_each_has_a_name_of_its_own() -> None:
+def test_mutant_count_and_unique_names() -> None:
     assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS) >= 40
     assert all(mutant.what.endswith(".") for mutant in MUTANTS)
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_every_planted_bug_fits_the_source_and_compiles(mutant) -> None:
+def test_every_mutant_applies_and_compiles(mutant) -> None:
     text = (ROOT / mutant.file).read_text(encoding="utf-8")
     planted = mutant.apply(text)
     assert planted != text
     compile(planted, mutant.file, "exec")
 
 
-def test_a_list_that_is_out_of_date_says_so() -> None:
+def test_outdated_list_is_reported() -> None:
     with pytest.raises(ValueError, match=r"occurs 0 times in backends/.*up to date"):
         MUTANTS[0].apply("nothing of the kind")
 
 
 @pytest.mark.parametrize("name", ["global-query-local-weights", "forced-eos-one-late", "one-separator"])
-def test_one_of_each_area_is_killed_by_a_wrong_value(name) -> None:
+def test_one_mutant_per_area_is_killed(name) -> None:
     (mutant,) = [mutant for mutant in MUTANTS if mutant.name == name]
     found = run.try_mutant(mutant, ["properties"])["properties"]
     assert found["verdict"] == "killed", found

@@ -42,7 +42,7 @@ def test_errors_are_counted_and_placed():
     assert found.dtypes == ("float32", "float64")
 
 
-def test_the_tolerance_is_atol_plus_rtol_b():
+def test_tolerance_is_atol_plus_rtol_b():
     a, b = np.array([1.0, 100.0]), np.array([1.1, 110.0])
     assert compare("x", a, b, rtol=0, atol=10).equal
     assert compare("x", a, b, rtol=0, atol=9.9).worst == (1,)
@@ -83,7 +83,7 @@ def test_nan_and_infinity():
     assert not compare("x", np.array([np.inf]), np.array([-np.inf])).equal
 
 
-def test_a_large_negative_score_hides_as_well():
+def test_large_negative_score_masks_too():
     ours, theirs = np.array([0.5, -np.inf], np.float32), np.array([0.5, np.finfo(np.float32).min], np.float32)
     for name in (f"{ATTENTION}.scores", "led.encoder.layers.0.self_attn.longformer_self_attn.global_scores"):
         assert compare(name, ours, theirs).equal
@@ -108,7 +108,7 @@ def small_trace() -> dict[str, np.ndarray]:
     }
 
 
-def test_the_first_place_is_the_first_in_the_order_of_work():
+def test_first_difference_in_computing_order():
     a = small_trace()
     b = {name: value + (0.1 if "fc1" in name else 0) for name, value in reversed(a.items())}
     del b["logits"]
@@ -130,7 +130,7 @@ def test_the_first_place_is_the_first_in_the_order_of_work():
     assert "only in b       1 steps: extra" in text
 
 
-def test_what_only_one_has_is_no_difference():
+def test_names_of_one_side_are_no_difference():
     a = small_trace()
     found = diff(a, {"logits": a["logits"]})
     assert (found.equal, found.first, len(found.only_in_a)) == (True, None, 3)
@@ -142,7 +142,7 @@ def test_what_only_one_has_is_no_difference():
     assert not str(diff(a, a)).startswith("compared")
 
 
-def test_what_cannot_be_compared():
+def test_incomparable_traces():
     with pytest.raises(
         InputError, match=r"no name in common: a has 1 names \(x\), b has 4 names .*\.\.\.\).*led-ref steps"
     ):
@@ -243,7 +243,7 @@ def test_led_ref_diff(command, files):
     assert found["equal_before"] == ["led.encoder.embed_tokens.output", "led.encoder.layers.0.fc1.output"]
 
 
-def test_names_that_do_not_match_are_not_called_equal(command, files, tmp_path):
+def test_unmatched_names_are_not_equal(command, files, tmp_path):
     a, theirs = small_trace(), tmp_path / "theirs.safetensors"
     ours = files[0]
     save_file({name.removeprefix("led."): value for name, value in a.items()}, theirs)
@@ -262,7 +262,7 @@ def test_names_that_do_not_match_are_not_called_equal(command, files, tmp_path):
     assert command("diff", ours, theirs)[0] == 1  # a difference is one, however little was compared
 
 
-def test_files_that_cannot_be_compared_end_with_2(command, files, tmp_path):
+def test_exit_code_2_for_incomparable_files(command, files, tmp_path):
     a = files[0]
     (tmp_path / "torn.safetensors").write_bytes(Path(a).read_bytes()[:-5])
     save_file({"x": numbers(1)}, tmp_path / "other.safetensors")
@@ -271,7 +271,7 @@ def test_files_that_cannot_be_compared_end_with_2(command, files, tmp_path):
         assert (code, out, found in err) == (2, "", True), err
 
 
-def test_a_picture_needs_matplotlib_and_replaces_nothing(command, files, tmp_path, monkeypatch):
+def test_plot_needs_matplotlib_and_keeps_files(command, files, tmp_path, monkeypatch):
     a, _, c = files
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     code, _, err = command("diff", a, c, "--plot", tmp_path / "e.png")
@@ -281,7 +281,7 @@ def test_a_picture_needs_matplotlib_and_replaces_nothing(command, files, tmp_pat
     assert (code, "is there already" in err, (tmp_path / "mine.png").read_text()) == (2, True, "mine")
 
 
-def test_a_picture_shows_every_step(command, files, tmp_path, monkeypatch):
+def test_plot_shows_every_step(command, files, tmp_path, monkeypatch):
     """matplotlib itself is not among what the tests need: a stand-in notes what is drawn."""
     drawn = {}
 
@@ -401,7 +401,7 @@ def traces(tmp_path_factory):
 
 
 @pytest.mark.parametrize("number", range(len(PLANTED)), ids=[row[0] for row in PLANTED])
-def test_a_planted_bug_is_found_where_it_was_planted(command, traces, number):
+def test_mutant_is_located(command, traces, number):
     *_, expected = PLANTED[number]
     code, out, _ = command("diff", traces[0], traces[1 + number], "--json")
     found = json.loads(out)
@@ -411,6 +411,6 @@ def test_a_planted_bug_is_found_where_it_was_planted(command, traces, number):
     assert (first.startswith(before) and first.endswith(after)) if star else first == expected
 
 
-def test_the_same_run_is_found_equal_to_the_bit(command, traces):
+def test_same_run_is_bit_equal(command, traces):
     assert command("diff", traces[0], traces[0], "--rtol", "0", "--atol", "0")[0] == 0
     assert len(Trace.load(traces[0])) > 500

@@ -58,13 +58,13 @@ RUNS["sample"] = writing(1, do_sample=True, seed=5)
 # ---- the table ------------------------------------------------------------------------------------------------------
 
 
-def test_every_step_is_in_the_table_and_every_row_of_the_table_occurs():
+def test_steps_match_the_table():
     assert list(all_steps(MODEL)) == list(STEPS)
     assert {fold(name) for run in RUNS.values() for name in run} == set(STEPS)
 
 
 @pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
-def test_the_table_has_the_order_of_work(run):
+def test_step_table_in_computing_order(run):
     assert sorted(run, key=place) == list(run)
 
 
@@ -130,7 +130,7 @@ def same(a: np.ndarray, b: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("run", ["forward", "projected"])
-def test_the_encoders_equations_hold_among_the_values_that_were_told(run):
+def test_encoder_equations_of_recorded_values(run):
     t, H = RUNS[run], CONFIG.encoder_attention_heads
     assert (len(t[f"{SELF}.global_q"][0, 0]) < 10) == (run == "forward")  # both ways of global_attention.py
     same(t[f"{SELF}.q"], heads(t[f"{SELF}.query.output"], H) / math.sqrt(10))  # told before it is overwritten
@@ -157,7 +157,7 @@ def test_the_encoders_equations_hold_among_the_values_that_were_told(run):
     same(t[f"{i}.final_layer_norm.input"], t[f"{i}.self_attn_layer_norm.output"] + t[f"{i}.fc2.output"])
 
 
-def test_local_probabilities_give_the_local_rows():
+def test_local_probabilities_reproduce_local_rows():
     """Column g < G is global token g; column G + R + (j - i) is key j of query i."""
     t, R = FORWARD, CONFIG.radii[1]
     probs, v, b, i = t[f"{SELF}.probs"], t[f"{SELF}.v"], 0, 11
@@ -167,7 +167,7 @@ def test_local_probabilities_give_the_local_rows():
 
 
 @pytest.mark.parametrize("module", ["self_attn", "encoder_attn"])
-def test_the_decoders_equations_hold_among_the_values_that_were_told(module):
+def test_decoder_equations_of_recorded_values(module):
     a = f"led.decoder.layers.1.{module}"
     for t, at in ((FORWARD, ""), (RUNS["beams"], "step.3.")):
         same(t[f"{at}{a}.q"], heads(t[f"{at}{a}.q_proj.output"], 5) / math.sqrt(6))
@@ -181,13 +181,13 @@ def test_the_decoders_equations_hold_among_the_values_that_were_told(module):
     assert np.isinf(FORWARD[f"{a}.scores"]).any()
 
 
-def test_the_cache_is_what_the_steps_before_made():
+def test_cache_equals_previous_steps():
     t, a = RUNS["greedy"], "led.decoder.layers.0.self_attn"
     made = [heads(t[f"step.{n}.{a}.k_proj.output"], 5) for n in range(4)]
     same(t[f"step.3.{a}.k"], np.concatenate(made, axis=2))
 
 
-def test_the_tree_of_beams_leads_to_what_was_returned():
+def test_beam_tree_leads_to_the_result():
     t = RUNS["beams"]
     steps = 1 + max(int(name.split(".")[2]) for name in t if name.startswith("beam.step"))
     for document_ in range(2):
@@ -217,7 +217,7 @@ def test_the_tree_of_beams_leads_to_what_was_returned():
 # ---- tracing changes nothing, and costs nothing where nobody listens ------------------------------------------------
 
 
-def test_what_is_traced_is_what_runs_untraced():
+def test_traced_run_equals_untraced():
     labels = np.random.default_rng(8).integers(3, CONFIG.vocab_size, (2, 7))
     t = trace(MODEL, **document(), labels=labels, only=["logits", "loss"])
     out = MODEL(**document(), labels=labels).to_numpy()
@@ -227,7 +227,7 @@ def test_what_is_traced_is_what_runs_untraced():
     assert np.array_equal(RUNS["beams"]["beam.sequences"], found)
 
 
-def test_values_are_copies_that_cannot_be_changed():
+def test_values_are_read_only_copies():
     first, second = forward(), forward()
     assert all(np.array_equal(first[name], second[name], equal_nan=True) for name in first)
     with pytest.raises(ValueError, match="read-only"):
@@ -249,7 +249,7 @@ def test_without_a_recorder_there_are_no_hooks(monkeypatch):
     assert used == []
 
 
-def test_a_search_tells_nothing_unless_somebody_listens(monkeypatch):
+def test_search_without_recorder_records_nothing(monkeypatch):
     recorded = []
     monkeypatch.setattr("led_ref.classes.generate.search", lambda *a, record, **k: recorded.append(record) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -276,7 +276,7 @@ def test_only_and_layer_choose():
         assert list(in_layer) == [n for n in kept if ".layers.1." in n]
 
 
-def test_text_is_traced_as_it_is_generated(bundled):
+def test_trace_of_text_generation(bundled):
     t = trace(bundled, "Pack files with tar.", num_beams=2, max_new_tokens=4, global_attention=[0, 2], only="*s")
     assert bundled.tokenizer.decode(t["beam.sequences"][0], skip_special_tokens=True).strip() == bundled.generate(
         "Pack files with tar.", num_beams=2, max_new_tokens=4, global_attention=[0, 2]
@@ -284,7 +284,7 @@ def test_text_is_traced_as_it_is_generated(bundled):
     assert led_ref.trace is trace
 
 
-def test_what_cannot_be_traced(bundled):
+def test_untraceable_inputs(bundled):
     with pytest.raises(InputError, match=r"one document.*list was given.*model.generate"):
         trace(bundled, ["a", "b"])
     with pytest.raises(
@@ -313,7 +313,7 @@ def test_a_file_gives_back_the_trace(tmp_path):
     assert [step["name"] for step in json.loads(metadata["steps"])] == list(run)
 
 
-def test_other_programs_files_are_put_in_the_order_of_work(tmp_path):
+def test_foreign_traces_in_computing_order(tmp_path):
     mixed = [
         "logits",
         "unknown",
@@ -328,7 +328,7 @@ def test_other_programs_files_are_put_in_the_order_of_work(tmp_path):
     assert read["logits"].dtype == np.float32
 
 
-def test_nothing_is_overwritten_unasked(tmp_path):
+def test_no_overwriting_by_default(tmp_path):
     path = tmp_path / "t.safetensors"
     path.write_text("mine")
     with pytest.raises(InputError, match=r"t.safetensors is there already.*--overwrite"):
@@ -352,7 +352,7 @@ def test_nothing_is_overwritten_unasked(tmp_path):
         ({"led_ref.trace": "1", "steps": '[{"name": "logits", "equation": 3, "letters": "", "source": ""}]'}, "does not list"),
     ],
 )  # fmt: skip
-def test_a_file_that_claims_to_be_a_trace_and_is_not(tmp_path, metadata, found):
+def test_invalid_trace_files(tmp_path, metadata, found):
     save_file({"logits": np.zeros(3, np.float32)}, tmp_path / "t.safetensors", metadata)
     with pytest.raises(CheckpointError, match=found):
         Trace.load(tmp_path / "t.safetensors")

@@ -41,7 +41,7 @@ def suite():
 # ---- what they hold ------------------------------------------------------------------------------------------------
 
 
-def test_the_index_is_what_its_schema_says(suite):
+def test_index_matches_schema(suite):
     schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
     assert list(violations(suite.index, schema, schema)) == []
     broken = {**suite.index, "cases": [{**suite.index["cases"][0], "result": "perhaps"}], "extra": 1}
@@ -82,7 +82,7 @@ def violations(value, schema, root, where=""):
                 yield from violations(entry, rest, root, place)
 
 
-def test_they_are_small_and_every_level_result_and_flag_is_there(suite):
+def test_vectors_cover_levels_results_and_flags(suite):
     assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 5_000_000
     assert {path.name for path in FOLDER.iterdir()} == {"index.json", *suite.index["files"]}
     assert {case.level for case in suite.cases} == set(LEVELS)
@@ -94,7 +94,7 @@ def test_they_are_small_and_every_level_result_and_flag_is_there(suite):
         assert len(case.answers) < 2 or case.result == "acceptable", case.id
 
 
-def test_the_page_on_the_format_names_every_operation_and_counts_right(suite):
+def test_format_page_operations_and_counts(suite):
     page = (SCHEMA.parent / "README.md").read_text(encoding="utf-8")
     table = page.partition("## Operations")[2].partition("## Testing")[0]
     named = {name for row in re.findall(r"^\| ([a-z_, ]+) \|", table, re.MULTILINE) for name in row.split(", ")}
@@ -114,7 +114,7 @@ def test_inputs_are_exact_in_every_type(suite):
         assert np.array_equal(array.astype(np.float16), array)
 
 
-def test_written_anew_they_are_the_same_bytes(tmp_path):
+def test_rewritten_vectors_are_byte_equal(tmp_path):
     """What `make check` does by the command line. The definition, the numbers drawn and the rounding all stand still."""
     vectors_write.write_suite(tmp_path, BUNDLED)
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in FOLDER.iterdir()}
@@ -122,7 +122,7 @@ def test_written_anew_they_are_the_same_bytes(tmp_path):
         assert path.read_bytes() == (FOLDER / path.name).read_bytes(), path.name
 
 
-def test_an_answer_near_the_middle_between_two_roundings_is_refused():
+def test_rounding_tie_is_refused():
     near = np.array([1.0, (7 + 0.5 + 1e-5) * STEP])
     with pytest.raises(ValueError, match=r"L2-x: .*Draw it again"):
         rounded("L2-x", near)
@@ -130,7 +130,7 @@ def test_an_answer_near_the_middle_between_two_roundings_is_refused():
     assert not np.array_equal(numbers("a", (3,), spread=1.0), numbers("b", (3,), spread=1.0))
 
 
-def test_every_setting_of_the_search_counts_in_a_case(suite):
+def test_every_search_setting_matters_in_a_case(suite):
     """Without it the same search comes to something else; otherwise the case would not test it."""
     neutral = {"num_beams", "num_return_sequences", "eos_token_id", "pad_token_id", "max_length"}
     # "never" is False where the length penalty is not above 0; a prompt is there, so that no id is the first.
@@ -178,7 +178,7 @@ def test_led_ref_passes(dtype):
             assert 0.01 < max(v.used for v in found if v.case.level == level) < 0.25
 
 
-def test_what_is_not_stated_for_a_type_is_skipped(suite):
+def test_unstated_dtype_is_skipped(suite):
     """In half precision: ids that a model writes, and where roundings would be as large as the answer."""
     answers = {case.id: Answer(outputs=case.answers[0]) for case in suite.cases if case.answers}
     for dtype, least in (("float16", 4), ("bfloat16", 30)):
@@ -242,7 +242,7 @@ def checker(request, suite, compiled, capsys):
     return by_program
 
 
-def test_checkers_pass_what_is_right(checker, results):
+def test_checkers_accept_correct_answers(checker, results):
     if checker is None:
         return
     code, said = checker(results)
@@ -262,7 +262,7 @@ CORRUPTIONS = {
 
 
 @pytest.mark.parametrize("corruption", CORRUPTIONS)
-def test_checkers_fail_what_is_wrong(checker, results, tmp_path, corruption):
+def test_checkers_reject_wrong_answers(checker, results, tmp_path, corruption):
     if checker is None:
         return
     case, named = CORRUPTIONS[corruption]
@@ -294,7 +294,7 @@ def corrupt(path, how):
     path.write_bytes(safetensors_bytes(tensors))
 
 
-def test_refusing_and_answering_are_not_interchangeable(checker, results, tmp_path):
+def test_refusal_and_answer_are_distinct(checker, results, tmp_path):
     """An invalid case that is answered fails, a valid one that is refused too; either answer of an open one passes."""
     if checker is None:
         return
@@ -316,7 +316,7 @@ def test_refusing_and_answering_are_not_interchangeable(checker, results, tmp_pa
     assert (code, sorted(failed)) == (1, ["L1-gelu-far", "L4-refused-id-too-large"])
 
 
-def test_checkers_compute_the_first_levels_themselves(checker, request):
+def test_checkers_recompute_first_levels(checker, request):
     if checker is None or checker.__name__ == "by_led_ref":
         return
     code, said = checker()
@@ -324,7 +324,7 @@ def test_checkers_compute_the_first_levels_themselves(checker, request):
     assert re.findall(r"^L\d: (\d+) passed, 0 failed", said, re.MULTILINE) == ["19", "18"]
 
 
-def test_checkers_refuse_bad_vectors_and_command_lines(checker, tmp_path, compiled):
+def test_checkers_reject_bad_input(checker, tmp_path, compiled):
     if checker is None or checker.__name__ == "by_led_ref":
         return
     assert checker("results", "float", "more")[0] == 2

@@ -23,7 +23,7 @@ def check_program(command, *words, more=()):
     return code, {case["id"]: case for case in report["cases"]}, report
 
 
-def test_a_program_is_asked_what_it_can_do(command):
+def test_program_capabilities(command):
     code, cases, report = check_program(command)
     assert code == 0
     passed = {name for name, case in cases.items() if case["status"] == PASSED}
@@ -44,7 +44,7 @@ def test_a_program_is_asked_what_it_can_do(command):
     ("what", "reason"),
     [("crash", "code 1.*no such luck"), ("hang", r"did not end within 1\.5 s"), ("nonsense", "cannot be read")],
 )
-def test_a_bad_program_fails_one_case_and_no_other(command, what, reason):
+def test_bad_program_fails_one_case_only(command, what, reason):
     code, cases, _ = check_program(command, what, "L1-linear-batch", more=("--timeout", "1.5"))
     assert code == 1
     assert [name for name, case in cases.items() if case["status"] == FAILED] == ["L1-linear-batch"]
@@ -52,7 +52,7 @@ def test_a_bad_program_fails_one_case_and_no_other(command, what, reason):
     assert cases["L1-shift-2-1"]["status"] == PASSED
 
 
-def test_a_program_that_never_answers_is_not_asked_for_ever(command, tmp_path):
+def test_hanging_program_times_out(command, tmp_path):
     marks = tmp_path / "calls"
     program = f"import sys; open({str(marks)!r}, 'a').write('x'); sys.exit(3)"
     line = shlex.join([sys.executable, "-c", program, "{in}", "{out}"])

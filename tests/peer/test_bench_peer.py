@@ -43,7 +43,7 @@ def _one_thread_afterwards():
     torch.set_num_threads(1)
 
 
-def test_both_sides_are_measured_and_compared(command, folder):
+def test_both_libraries_are_measured(command, folder):
     names = ["start-help", "decode-16k-4beams", "decode-16k-4beams-folded"]
     arguments = ["--model", folder, "--runs", 1, "--json", "--quiet", "--against", "transformers", "--only", *names]
     code, out, err = command("bench", *arguments)
@@ -62,7 +62,7 @@ def test_both_sides_are_measured_and_compared(command, folder):
 
 
 @pytest.mark.parametrize("name", ["load", "tokenize-rust", "encode-1k", "generate-1k-4beams", "decode-4k-1beam"])
-def test_transformers_runs_every_kind_of_work(folder, monkeypatch, name):
+def test_transformers_runs_every_task(folder, monkeypatch, name):
     monkeypatch.setattr(bench_cases, "TEXT_LENGTH", 2000)
     prepared = bench_transformers.prepare(CASES[name], folder)
     assert prepared.run()["seconds"] > 0

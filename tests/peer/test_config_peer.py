@@ -25,7 +25,7 @@ def plain(value):
     return list(value) if isinstance(value, tuple) else value
 
 
-def test_the_fields_and_defaults_are_theirs():
+def test_fields_and_defaults_match_transformers():
     ours = LEDConfig()
     assert {name: plain(getattr(ours, name)) for name in NAMES} == {
         name: getattr(TheirConfig(), name) for name in NAMES
@@ -35,7 +35,7 @@ def test_the_fields_and_defaults_are_theirs():
 
 
 @pytest.mark.parametrize("changes", CHANGES, ids=str)
-def test_what_they_save_we_read(tmp_path, changes):
+def test_load_config_of_transformers(tmp_path, changes):
     theirs = TheirConfig(**changes)
     theirs.save_pretrained(tmp_path)
     ours = LEDConfig.from_pretrained(tmp_path)
@@ -45,7 +45,7 @@ def test_what_they_save_we_read(tmp_path, changes):
 
 
 @pytest.mark.parametrize("changes", CHANGES, ids=str)
-def test_what_we_save_they_read(tmp_path, changes):
+def test_transformers_loads_our_config(tmp_path, changes):
     ours = LEDConfig.from_dict(changes)
     ours.save(tmp_path)
     theirs = TheirConfig.from_pretrained(tmp_path)

@@ -45,7 +45,7 @@ def model():
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "legacy"])
-def test_what_torch_saved(tmp_path, model, dtype, is_zip):
+def test_load_files_of_torch(tmp_path, model, dtype, is_zip):
     """state_dict() is an OrderedDict with _metadata, whose tied names share one storage."""
     import torch
 
@@ -94,7 +94,7 @@ def test_without_checksums(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_what_safetensors_saved(tmp_path, model, dtype):
+def test_load_files_of_safetensors(tmp_path, model, dtype):
     import torch
     from safetensors.torch import save_file
 
@@ -108,7 +108,7 @@ def test_what_safetensors_saved(tmp_path, model, dtype):
 
 
 @pytest.mark.parametrize("size", ["50GB", "20KB"], ids=["one file", "shards"])
-def test_what_transformers_saved(tmp_path, model, size):
+def test_load_files_of_transformers(tmp_path, model, size):
     model.float().save_pretrained(tmp_path, max_shard_size=size)
     files = sorted(tmp_path.glob("*.safetensors"))
     assert (len(files) > 1) == (size == "20KB")
@@ -119,7 +119,7 @@ def test_what_transformers_saved(tmp_path, model, size):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_what_is_written_here_is_what_torch_would_have_rounded(tmp_path, dtype):
+def test_rounding_matches_torch(tmp_path, dtype):
     import torch
     from safetensors.torch import load_file
 

@@ -67,7 +67,7 @@ def logits_of(peer, **call):
 
 
 @pytest.mark.parametrize("length", [7, POSITIONS])
-def test_on_what_bart_can_read_the_led_is_that_bart(bart, led_folder, worst, length):
+def test_short_inputs_match_bart(bart, led_folder, worst, length):
     ids, mask, target = batch(length)
     led = led_ref.LEDForConditionalGeneration.from_pretrained(led_folder, dtype="float64", backend="numpy")
     ours = led(ids, mask, target).logits
@@ -76,7 +76,7 @@ def test_on_what_bart_can_read_the_led_is_that_bart(bart, led_folder, worst, len
     worst.compare("LED made of a BART: logits of that BART", ours, theirs, TOLERANCE)
 
 
-def test_transformers_loads_it_and_computes_the_same_on_what_is_longer(led_folder, worst):
+def test_transformers_matches_on_longer_inputs(led_folder, worst):
     from transformers import LEDForConditionalGeneration
 
     peer, told = LEDForConditionalGeneration.from_pretrained(led_folder, dtype="float64", output_loading_info=True)

@@ -58,7 +58,7 @@ def models():
 
 @pytest.mark.filterwarnings("ignore:Using the model-agnostic default `max_length`:UserWarning")
 @pytest.mark.parametrize("first_seed", range(1000, 1300, 50))
-def test_fifty_random_calls_give_transformers_ids(models, first_seed, record_property):
+def test_random_calls_against_transformers(models, first_seed, record_property):
     theirs, ours = models
     worst = 0.0
     for seed in range(first_seed, first_seed + 50):
@@ -95,7 +95,7 @@ def test_fifty_random_calls_give_transformers_ids(models, first_seed, record_pro
     record_property("worst_difference_of_sequences_scores", worst)
 
 
-def test_encoder_outputs_in_place_of_input_ids_write_the_same(models):
+def test_encoder_outputs_in_place_of_input_ids(models):
     _, ours = models
     source, mask, _, _ = random_call(random.Random(7))
     expected = ours.generate(source, attention_mask=mask, num_beams=3, max_length=12)
@@ -105,14 +105,14 @@ def test_encoder_outputs_in_place_of_input_ids_write_the_same(models):
 
 
 @pytest.mark.parametrize("name", ["LEDModel", "LEDForConditionalGeneration"])
-def test_forward_takes_transformers_arguments_in_its_order(name):
+def test_forward_argument_order(name):
     ours = list(inspect.signature(getattr(led_ref, name).forward).parameters)
     theirs = [p for p in inspect.signature(getattr(transformers, name).forward).parameters if p != "kwargs"]
     assert [p for p in ours if p in theirs] == [p for p in theirs if p in ours]
     assert set(theirs) - set(ours) == {"return_dict"}
 
 
-def test_without_generation_config_json_config_json_says_how(tmp_path):
+def test_generation_settings_from_config_json(tmp_path):
     """Older checkpoints have their settings there, Ai2's among them."""
     from test_load_peer import make_peer
 

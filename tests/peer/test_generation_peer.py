@@ -137,7 +137,7 @@ def ours(model, source, mask, prompt, settings):
 
 @pytest.mark.filterwarnings("ignore:Using the model-agnostic default `max_length`:UserWarning")
 @pytest.mark.parametrize("first_seed", SEEDS[::50])
-def test_fifty_random_settings_give_transformers_ids_and_scores(model, first_seed, record_property):
+def test_random_settings_against_transformers(model, first_seed, record_property):
     worst = 0.0
     for seed in range(first_seed, first_seed + 50):
         call = random_call(random.Random(seed))
@@ -155,7 +155,7 @@ def test_fifty_random_settings_give_transformers_ids_and_scores(model, first_see
     record_property("worst_difference_of_sequences_scores", worst)
 
 
-def test_several_forced_ends_are_worth_the_same_with_beams(model):
+def test_tied_forced_ends_with_beams(model):
     source, mask, _, _ = random_call(random.Random(3))
     settings = {"num_beams": 4, "num_return_sequences": 4, "max_length": 6, "forced_eos_token_id": [2, 5]}
     settings["eos_token_id"] = 7

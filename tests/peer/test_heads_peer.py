@@ -51,7 +51,7 @@ def test_question_answering_equals_transformers(worst, seed):
         compare(worst, "softmax lifted", ours, model(**call), case, FLOAT64_ROUNDING)
 
 
-def test_files_go_both_ways(tmp_path):
+def test_files_load_in_both_directions(tmp_path):
     """What transformers saves we load, convert and save; what we write transformers loads whole."""
     import transformers
 

@@ -138,7 +138,7 @@ def logits_of_ours(folder):
     return outputs.logits
 
 
-def test_the_table_has_transformers_keys_and_shapes(peer):
+def test_table_matches_transformers_keys_and_shapes(peer):
     config = LEDConfig.from_dict(SIZES)
     ours = {entry.key: entry.shape for entry in checkpoint_entries(config)}
     assert ours == {key: tuple(tensor.shape) for key, tensor in peer.state_dict().items()}
@@ -152,7 +152,7 @@ def reference_logits(peer, tmp_path_factory):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_every_form_that_is_met_loads_bit_for_bit(peer, reference_logits, tmp_path, form):
+def test_every_file_form_loads_bit_equal(peer, reference_logits, tmp_path, form):
     FORMS[form](peer, tmp_path)
     config = LEDConfig.from_pretrained(tmp_path)
     assert_same_bits(load_params(tmp_path, config, backend=get("numpy")), peer, config, form)
@@ -161,7 +161,7 @@ def test_every_form_that_is_met_loads_bit_for_bit(peer, reference_logits, tmp_pa
 
 
 @pytest.mark.parametrize("form", ["zip .bin", "pre-1.6 .bin", "sharded safetensors", "zip .bin, float64"])
-def test_what_we_convert_transformers_loads_without_a_complaint(peer, tmp_path, form):
+def test_transformers_loads_converted_files(peer, tmp_path, form):
     from transformers import LEDForConditionalGeneration
 
     FORMS[form](peer, tmp_path / "source")
@@ -173,7 +173,7 @@ def test_what_we_convert_transformers_loads_without_a_complaint(peer, tmp_path, 
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_half_precision_is_rounded_as_torch_rounds(tmp_path, dtype):
+def test_half_precision_rounding_matches_torch(tmp_path, dtype):
     import torch
 
     peer = make_peer()
@@ -188,7 +188,7 @@ def test_half_precision_is_rounded_as_torch_rounds(tmp_path, dtype):
 
 
 @pytest.mark.parametrize("tie_word_embeddings", [True, False])
-def test_an_untied_lm_head_survives_there_and_back(tmp_path, tie_word_embeddings):
+def test_untied_lm_head_round_trip(tmp_path, tie_word_embeddings):
     import torch
     from transformers import LEDForConditionalGeneration
 

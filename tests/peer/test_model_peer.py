@@ -310,7 +310,7 @@ def test_model_equals_transformers(seed: int, worst: Any) -> None:
 
 
 @pytest.mark.parametrize("seed", range(0, CASES, 8))
-def test_all_that_is_left_is_the_float32_softmax(seed: int, worst: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_float32_softmax_differs(seed: int, worst: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tolerance above hides nothing else: with that softmax lifted to float64, the three agree to rounding."""
     import torch
 
@@ -360,7 +360,7 @@ def test_decoding_with_a_cache(seed: int, worst: Any) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3, CASES, 20))
-def test_encoder_alone_and_its_output_handed_in(seed: int, worst: Any) -> None:
+def test_encoder_and_given_encoder_outputs(seed: int, worst: Any) -> None:
     case, weights, theirs = transformers_on(seed)
     model = load_model(case.config, weights, "float64")
     source = {k: v for k, v in case.call.items() if k in SOURCE}
@@ -378,7 +378,7 @@ def test_encoder_alone_and_its_output_handed_in(seed: int, worst: Any) -> None:
         assert np.array_equal(a, b)
 
 
-def test_bare_model_gives_the_decoders_last_states(worst: Any) -> None:
+def test_bare_model_last_hidden_state(worst: Any) -> None:
     from led_ref.classes.led import LEDModel
 
     case, weights, theirs = transformers_on(2)

@@ -160,7 +160,7 @@ def same_scores(found: np.ndarray, expected: np.ndarray, where: str, *, filters:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_is_transformers_on_random_inputs(model, name):
+def test_processors_on_random_inputs(model, name):
     compared = 0
     for seed in itertools.count():
         if compared >= INPUTS:
@@ -182,7 +182,7 @@ class Halved(there.LogitsProcessor):
         return scores / 2
 
 
-def test_all_together_come_in_transformers_order(model):
+def test_processor_order_of_transformers(model):
     compared = 0
     for seed in itertools.count():
         if compared >= INPUTS:
@@ -203,7 +203,7 @@ def test_all_together_come_in_transformers_order(model):
         compared += compare(model, rng, settings, own, f"{seed}: {settings}", filters=True, invalid=False)
 
 
-def test_stop_strings_stop_where_transformers_does(bundled_both):
+def test_stop_strings_against_transformers(bundled_both):
     ours_tokenizer, theirs_tokenizer = bundled_both
     texts = ["a file in the standard output", "print – files — to stdout", "naïve café ☕☕ options", "the the theatre"]
     stops = ["the", "é", "–", "ile", "out", "☕ o", " to s", "zq"]
@@ -247,7 +247,7 @@ def models():
 
 
 @pytest.mark.parametrize("beams", [1, 3])
-def test_outputs_have_transformers_names_shapes_and_values(models, beams):
+def test_output_names_shapes_and_values(models, beams):
     there_model, here_model = models
     source = np.random.default_rng(4).integers(3, VOCABULARY, (2, 16))
     asked = {"output_scores": True, "output_logits": True, "output_attentions": True, "output_hidden_states": True}

@@ -17,7 +17,7 @@ CLASSES = ("LEDForConditionalGeneration", "LEDModel", "LEDForQuestionAnswering")
 @pytest.mark.parametrize("size", ["1GB", "20KB"])
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("name", CLASSES)
-def test_transformers_reads_every_class_back(tmp_path, name, tied, size):
+def test_transformers_loads_every_class(tmp_path, name, tied, size):
     import torch
     import transformers
 
@@ -46,7 +46,7 @@ def test_transformers_reads_every_class_back(tmp_path, name, tied, size):
     }
 
 
-def test_resized_embeddings_are_transformers_but_for_its_draw(tmp_path):
+def test_resized_embeddings_against_transformers(tmp_path):
     import torch
     from transformers import LEDForConditionalGeneration
 

@@ -210,7 +210,7 @@ def test_pad_and_small_things(trio: Trio) -> None:
 
 
 @pytest.mark.parametrize("engine", ["python", "rust"])
-def test_each_reads_what_the_other_saved(trio: Trio, engine: str, tmp_path: Path) -> None:
+def test_saved_files_load_in_both_directions(trio: Trio, engine: str, tmp_path: Path) -> None:
     from transformers import LEDTokenizer as Theirs
 
     text = "".join(FRAGMENTS)

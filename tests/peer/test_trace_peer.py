@@ -30,7 +30,7 @@ def recipe():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_all_names_that_the_recipe_records_agree(recipe, tmp_path, seed):
+def test_recipe_names_agree(recipe, tmp_path, seed):
     import torch
     from transformers import LEDConfig as TheirConfig
     from transformers import LEDForConditionalGeneration as TheirLED

@@ -65,7 +65,7 @@ def statuses(suite, answers, dtype):
 
 
 @pytest.mark.parametrize(("dtype", "how"), [("float32", ()), ("float64", ("lift",))])
-def test_transformers_passes_but_for_what_is_known(suite, dtype, how):
+def test_transformers_passes_but_known_deviations(suite, dtype, how):
     found = statuses(suite, asked(suite, dtype, *how), dtype)
     assert found[FAILED].keys() == KNOWN.keys(), found[FAILED]
     assert set(found[SKIPPED]) == {"L7-led-base"}
@@ -73,7 +73,7 @@ def test_transformers_passes_but_for_what_is_known(suite, dtype, how):
         assert ("refused, though" in reason) == (name in CRASHES), (name, reason)
 
 
-def test_in_float64_only_its_float32_softmax_differs(suite):
+def test_only_float32_softmax_differs_in_float64(suite):
     """As it is: what passed with that softmax lifted fails behind it, and only by what float32 may differ."""
     answers = asked(suite, "float64")
     found, as_float32 = (statuses(suite, answers, dtype) for dtype in ("float64", "float32"))
@@ -86,7 +86,7 @@ def test_in_float64_only_its_float32_softmax_differs(suite):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_the_tolerances_for_half_precision_hold(suite, dtype):
+def test_half_precision_tolerances(suite, dtype):
     """Nothing here computes in half precision, so the tolerances for it are tried on torch."""
     found = statuses(suite, asked(suite, dtype), dtype)
     assert found[FAILED].keys() == KNOWN.keys(), found[FAILED]

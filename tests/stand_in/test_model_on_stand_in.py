@@ -61,7 +61,7 @@ def outputs(output: Any) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("dtype", CLOSE)
 @pytest.mark.parametrize("globals_of_first", [0, 2, 13])  # none; folded; projected (more than a head is wide)
-def test_a_forward_pass_is_that_of_the_cpu(dtype, globals_of_first):
+def test_forward_matches_cpu(dtype, globals_of_first):
     given = {**call(globals_of_first=globals_of_first), "labels": np.random.default_rng(1).integers(0, 37, (2, 7))}
     given["labels"][1, 4:] = -100
     given["decoder_attention_mask"] = np.array([[1] * 7, [1, 0, 1, 1, 1, 0, 1]])
@@ -87,7 +87,7 @@ def test_each_activation_is_that_of_the_cpu(dtype, activation):
 
 @pytest.mark.parametrize("changes", [{}, {"encoder_attention_heads": 5, "attention_window": 94}], ids=["band", "wide"])
 @pytest.mark.parametrize("documents", [1, 3])
-def test_the_encoder_waits_for_nothing(documents, changes):
+def test_encoder_never_synchronizes(documents, changes):
     reader = model("float32", device=True, **changes)
     with no_sync(), counting() as counts:
         out = reader.encoder(**call(documents, 1100))
@@ -116,7 +116,7 @@ def test_float16_states_that_overflow_are_clamped_on_the_device():
 
 @pytest.mark.parametrize(("beams", "prompt"), [(1, 1), (3, 1), (3, 4)])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_a_written_word_costs_one_wait_and_is_the_cpus(beams, prompt, dtype):
+def test_one_synchronization_per_token_and_cpu_ids(beams, prompt, dtype):
     settings = {"num_beams": beams, "max_new_tokens": 6, "eos_token_id": None, "pad_token_id": None}
     settings["decoder_input_ids"] = np.full((2, prompt), 2)
     writer = model(dtype, device=True)
@@ -127,7 +127,7 @@ def test_a_written_word_costs_one_wait_and_is_the_cpus(beams, prompt, dtype):
     assert ids.tolist() == model(dtype, device=False).generate(**call(), **settings).tolist()
 
 
-def test_what_was_read_can_be_handed_in_from_the_host():
+def test_encoder_outputs_from_the_host():
     writer, settings = model("float32", device=True), {"num_beams": 2, "max_new_tokens": 4}
     mask = call()["attention_mask"]
     encoded = writer.encoder(**call())
@@ -137,13 +137,13 @@ def test_what_was_read_can_be_handed_in_from_the_host():
 
 
 @pytest.mark.parametrize("way", ["cached", "folded"])
-def test_both_ways_of_cross_attention_write_the_same(way):
+def test_cross_attention_variants_agree(way):
     settings = {"num_beams": 3, "max_new_tokens": 6}
     found = model("float32", device=True).generate(**call(), **settings, cross_attention=way)
     assert found.tolist() == model("float32", device=False).generate(**call(), **settings).tolist()
 
 
-def test_products_of_a_tile_copy_two_operands_and_no_more():
+def test_tile_products_copy_two_operands():
     """CuPy copies what is not dense for a product of more than two axes (docs/gpu.md).
 
     For each tile these are its queries, cut out of the document's, and the keys, which lie the other way round; the
@@ -159,7 +159,7 @@ def test_products_of_a_tile_copy_two_operands_and_no_more():
     assert scores == tiles + LAYERS  # and one row of the whole document in each layer
 
 
-def test_a_trace_is_the_same_step_for_step():
+def test_trace_matches_cpu():
     heard: list[dict[str, np.ndarray]] = []
     for device in (True, False):
         found: dict[str, np.ndarray] = {}

@@ -47,7 +47,7 @@ def arguments(cp, **changes):
     return tuple({**given, **changes}.values())
 
 
-def test_a_launch_that_fits_runs_its_twin(cp, scale):
+def test_valid_launch_runs_the_twin(cp, scale):
     with counting() as counts:
         scale((1,), (256,), arguments(cp, m=15))  # Python's int is 8 bytes, and so is m
     assert counts.launches == ["scale<float>"]
@@ -70,7 +70,7 @@ BAD_ARGUMENTS = {
 
 
 @pytest.mark.parametrize(("kind", "words", "change"), BAD_ARGUMENTS.values(), ids=BAD_ARGUMENTS)
-def test_arguments_that_would_be_misread_are_refused(cp, scale, kind, words, change):
+def test_misread_arguments_are_refused(cp, scale, kind, words, change):
     with pytest.raises(kind, match=words):
         scale((1,), (256,), arguments(cp, **change(cp)))
     assert not scale.got
@@ -83,12 +83,12 @@ def test_arguments_that_would_be_misread_are_refused(cp, scale, kind, words, cha
         ((1,), (257,), raw.CUDADriverError), ((2**31,), (256,), raw.CUDADriverError), ((1, 65536), (1,), raw.CUDADriverError),
     ],
 )  # fmt: skip
-def test_sizes_that_do_not_start_or_start_as_another_are_refused(cp, scale, grid, block, kind):
+def test_invalid_launch_sizes_are_refused(cp, scale, grid, block, kind):
     with pytest.raises(kind, match="scale"):
         scale(grid, block, arguments(cp))
 
 
-def test_kernels_are_looked_up_in_their_source(cp, scale):
+def test_kernel_lookup_in_source(cp, scale):
     module = cp.RawModule(code=SOURCE, name_expressions=("scale<float>",))
     for name in ("absent", "commented_out", "scale<__half>", "scale"):
         with pytest.raises(raw.CUDADriverError):
@@ -100,7 +100,7 @@ def test_kernels_are_looked_up_in_their_source(cp, scale):
         module.get_function("plain")((1,), (64,), (cp.ones(3, bool),))
 
 
-def test_every_kernel_of_the_backend_has_a_twin_with_its_parameters():
+def test_every_kernel_has_a_matching_twin():
     source = Path(led_backends.__file__).with_name("kernels.cu").read_text(encoding="utf-8")
     from stand_in import kernel_twins
 
@@ -122,7 +122,7 @@ def _after_bounds(text):
     return text.partition(")")[2].lstrip()
 
 
-def test_a_twin_refuses_a_launch_that_is_too_small_or_too_large():
+def test_wrong_launch_size_is_refused():
     x = np.ones(300, np.float32)
     gelu(raw.Launch("gelu", ("float",), (2,), (256,)), x, np.int64(300))
     assert x[0] == pytest.approx(0.8413447)
@@ -132,7 +132,7 @@ def test_a_twin_refuses_a_launch_that_is_too_small_or_too_large():
     enough(raw.Launch("any", (), (3,), (1,)), 3, 3, "blocks")
 
 
-def test_a_stride_that_leads_out_of_the_memory_is_refused():
+def test_out_of_bounds_stride_is_refused():
     q, store = np.ones((2, 1, 4), np.float32), np.ones((2, 9, 4), np.float32)
     parts = [np.empty(2, np.float32), np.empty(2, np.float32), np.empty(8, np.float32)]
     launch = raw.Launch("attend_chunk", ("float", "1"), (2,), (256,))

@@ -31,7 +31,7 @@ def leave(size):
     pool.set_limit(pool.used_bytes() + size)
 
 
-def test_reading_and_writing_ask_the_plan_first(model, monkeypatch):
+def test_memory_plan_precedes_encoding_and_decoding(model, monkeypatch):
     calls = []
     monkeypatch.setattr("led_ref.classes.encoder.encode", lambda *a, **k: calls.append(a) or 1 / 0)
     leave(100_000)
@@ -47,7 +47,7 @@ def test_reading_and_writing_ask_the_plan_first(model, monkeypatch):
         model.generate(IDS, num_beams=3, max_new_tokens=7)
 
 
-def test_what_is_read_already_needs_only_room_to_write_and_folded_less_of_it(model):
+def test_free_memory_for_decoding_folded_and_not(model):
     read = model.encoder(IDS)
     call = {"encoder_outputs": read, "max_new_tokens": 4, "num_beams": 2}
     written = model.generate(**call)

@@ -45,13 +45,13 @@ MIXED = {
 
 
 @pytest.mark.parametrize("mix", MIXED.values(), ids=MIXED)
-def test_what_lives_on_the_host_does_not_meet_what_lives_on_the_device(cp, x, mix):
+def test_host_and_device_arrays_do_not_mix(cp, x, mix):
     with pytest.raises(TypeError, match=r"Unsupported type|lives on the host"):
         mix(cp, x)
 
 
 @pytest.mark.parametrize("convert", [np.asarray, np.array, np.float32, np.testing.assert_array_equal, memoryview])
-def test_nothing_becomes_a_numpy_array_unasked(x, convert):
+def test_no_implicit_numpy_conversion(x, convert):
     with pytest.raises((TypeError, AssertionError)) as error:
         convert(x, HOST) if convert is np.testing.assert_array_equal else convert(x)
     assert "Implicit conversion" in str(error.value) or convert is memoryview
@@ -82,18 +82,18 @@ BAD_CALLS = {
 
 
 @pytest.mark.parametrize("use", UNKNOWN.values(), ids=UNKNOWN)
-def test_a_name_that_cupy_has_not_is_refused(cp, x, use):
+def test_name_missing_in_cupy_is_refused(cp, x, use):
     with pytest.raises(AttributeError, match="has no attribute"):
         use(cp, x)
 
 
 @pytest.mark.parametrize("call", BAD_CALLS.values(), ids=BAD_CALLS)
-def test_a_call_that_does_not_fit_the_recorded_signature_is_refused(cp, x, call):
+def test_call_must_match_recorded_signature(cp, x, call):
     with pytest.raises(TypeError, match=r"cupy's|not supported"):
         call(cp, x)
 
 
-def test_scattering_two_values_to_one_place_is_refused(cp, x):
+def test_scatter_to_duplicate_index_is_refused(cp, x):
     twice = cp.asarray(np.array([1, 3, 1]))
     with pytest.raises(RuntimeError, match="duplicate"):
         x[twice] = x[:3]
@@ -103,7 +103,7 @@ def test_scattering_two_values_to_one_place_is_refused(cp, x):
     x[cp.asarray(np.array([1, 3])), twice[:2]] = x[0, :2]
 
 
-def test_kinds_of_numbers_and_sorts_that_cupy_lacks_are_refused(cp, x):
+def test_unsupported_dtypes_and_sorts_are_refused(cp, x):
     with pytest.raises(ValueError, match="Unsupported dtype"):
         cp.asarray(np.array(["a"]))
     with pytest.raises(ValueError, match="stable"):
@@ -112,7 +112,7 @@ def test_kinds_of_numbers_and_sorts_that_cupy_lacks_are_refused(cp, x):
         x[x[:, 0]]
 
 
-def test_what_is_not_modelled_says_so(cp, x):
+def test_unmodelled_calls_are_refused(cp, x):
     for use in (lambda: x.toDlpack(), lambda: cp.fuse, lambda: cp.cuda.runtime.malloc, lambda: cp.cuda.Stream().record):
         with pytest.raises(NotModelledError):
             use()
@@ -121,7 +121,7 @@ def test_what_is_not_modelled_says_so(cp, x):
 # ---- where it is as lax as CuPy ----------------------------------------------------------------------------------------
 
 
-def test_an_index_out_of_range_wraps_around_without_a_word(cp, x):
+def test_out_of_range_index_wraps_silently(cp, x):
     far = cp.asarray(np.array([6, -6, 4]))
     np.testing.assert_array_equal(x[far].get(), HOST[:3] * 0 + np.arange(15).reshape(5, 3)[[1, 4, 4]])
     np.testing.assert_array_equal(cp.take(x, far, 0).get(), x[far].get())
@@ -139,7 +139,7 @@ def test_new_memory_is_dirty(cp, dtype):
         assert host.dtype == dtype
 
 
-def test_results_stay_on_the_device_even_single_numbers(cp, x):
+def test_scalars_stay_on_the_device(cp, x):
     for single in (x.sum(), x.max(), x[2, 1], x[2][1], cp.argmax(x), cp.any(x > 3), cp.linalg.norm(x)):
         assert type(single) is cp.ndarray
         assert single.shape == ()
@@ -147,7 +147,7 @@ def test_results_stay_on_the_device_even_single_numbers(cp, x):
     assert x[2].tolist() == [6, 100, 8]
 
 
-def test_types_are_promoted_as_in_numpy_2(cp, x):
+def test_numpy_2_type_promotion(cp, x):
     assert (x * 2.5).dtype == (2.5 * x).dtype == "float32"
     assert (x * np.float64(2.5)).dtype == (np.float64(2.5) * x).dtype == "float64"
     half = x.astype("float16")
@@ -156,13 +156,13 @@ def test_types_are_promoted_as_in_numpy_2(cp, x):
     assert (cp.arange(3, dtype="int32") == cp.arange(3, dtype="int16")).dtype == bool  # by CuPy's one loop, of int64
 
 
-def test_numpys_functions_find_the_devices(cp, x):
+def test_numpy_functions_dispatch_to_device(cp, x):
     for made in (np.exp(x), np.concatenate([x, x]), np.linalg.norm(x)):
         assert type(made) is cp.ndarray
     assert cp.float32 is np.float32
 
 
-def test_no_warning_is_given_on_a_device(cp, x):
+def test_no_warnings_on_device(cp, x):
     assert np.isinf((x / 0).get()[0, 1])
     assert np.isnan(cp.log(-x - 1).get()).all()
 
@@ -190,7 +190,7 @@ FREE = {
 
 
 @pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS)
-def test_each_wait_for_the_device_is_counted_and_can_be_forbidden(cp, x, wait):
+def test_synchronizations_are_counted_or_forbidden(cp, x, wait):
     with counting() as counts:
         wait(cp, x)
     assert counts.syncs
@@ -199,7 +199,7 @@ def test_each_wait_for_the_device_is_counted_and_can_be_forbidden(cp, x, wait):
 
 
 @pytest.mark.parametrize("work", FREE.values(), ids=FREE)
-def test_what_does_not_wait_is_not_counted(cp, x, work):
+def test_asynchronous_calls_are_not_counted(cp, x, work):
     with no_sync(), counting() as counts:
         work(cp, x)
     assert counts.syncs == []
@@ -223,7 +223,7 @@ def test_copies_before_a_product_are_counted(cp):
     assert counts.uploads == 1
 
 
-def test_memory_is_counted_and_its_limit_held(cp):
+def test_memory_count_and_limit(cp):
     pool = cp.get_default_memory_pool()
     gc.collect()
     before = pool.used_bytes()
@@ -246,7 +246,7 @@ def test_memory_is_counted_and_its_limit_held(cp):
 # ---- the record ------------------------------------------------------------------------------------------------------
 
 
-def test_the_record_is_of_cupy_14_and_whole():
+def test_cupy_14_record_is_complete():
     assert RECORDED["cupy"].split(".")[0] == "14"
     for name, entry in FUNCTIONS.items():
         assert entry.get("ufunc") or entry.get("params") is not None, name

@@ -56,7 +56,7 @@ class OnDevice(LedRef):
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_the_stand_in_passes_the_vectors(dtype):
+def test_stand_in_passes_vectors(dtype):
     register()
     with installed():
         suite = read_suite(FOLDER, levels=LEVELS)

@@ -31,7 +31,7 @@ def test_merges_are_the_library_s(merges: list[tuple[str, str]], word: str) -> N
     assert [token.value for token in models.BPE(vocab=vocab, merges=merges).tokenize(word)] == pieces
 
 
-def test_bytes_are_written_as_the_library_writes_them() -> None:
+def test_byte_alphabet_matches_library() -> None:
     assert set(bpe.BYTE_TO_CHARACTER.values()) == set(pre_tokenizers.ByteLevel.alphabet())
     assert len(bpe.CHARACTER_TO_BYTE) == 256
     # UTF8_BYTES are the bytes that occur in any text at all.
@@ -44,7 +44,7 @@ def test_printable_and_back(text: str) -> None:
     assert from_printable(to_printable(text)).decode("utf-8") == text
 
 
-def test_what_is_remembered_is_bounded_and_changes_nothing(monkeypatch) -> None:
+def test_merge_cache_is_bounded_and_transparent(monkeypatch) -> None:
     monkeypatch.setattr(bpe, "_MOST_REMEMBERED", 3)
     vocab = {character: byte for byte, character in bpe.BYTE_TO_CHARACTER.items()} | {"ab": 256}
     words = WordPieces(vocab, {("a", "b"): 0})
@@ -54,7 +54,7 @@ def test_what_is_remembered_is_bounded_and_changes_nothing(monkeypatch) -> None:
         assert "x" * 300 not in words
 
 
-def test_a_long_word_takes_no_quadratic_time() -> None:
+def test_long_word_time_is_not_quadratic() -> None:
     """200,000 bytes of one word: a second, where every pair before every merge would be hours."""
     vocab = {character: byte for byte, character in bpe.BYTE_TO_CHARACTER.items()} | {"ab": 256, "abab": 257}
     ids = WordPieces(vocab, {("a", "b"): 0, ("ab", "ab"): 1})["ab" * 100_000]

@@ -63,7 +63,7 @@ def test_engines_decode_any_ids_alike(folder: Path, data: st.DataObject) -> None
         assert python.decode(ids, skip) == rust.decode(ids, skip)
 
 
-def test_engines_agree_on_added_tokens_of_every_kind() -> None:
+def test_engines_agree_on_added_tokens() -> None:
     """Matched before or after others, taking space on either side, special or not, one within another."""
     flags = [
         dict(zip(("lstrip", "rstrip", "normalized", "special"), bits, strict=True))
@@ -94,7 +94,7 @@ def test_python_engine_needs_no_library(monkeypatch: pytest.MonkeyPatch) -> None
         LEDTokenizer(tiny_vocab(), TINY_MERGES, engine="rust")
 
 
-def test_white_space_that_two_added_tokens_claim_is_refused() -> None:
+def test_contested_white_space_is_refused() -> None:
     added = {264: AddedToken("<r>", rstrip=True), 265: AddedToken(" x")}
     with pytest.raises(InputError, match=r"'<r>' takes .* but ' x' begins with white space. Set rstrip false"):
         LEDTokenizer(tiny_vocab(), TINY_MERGES, added_tokens=added)

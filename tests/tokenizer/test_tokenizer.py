@@ -111,7 +111,7 @@ def test_truncation(tiny: LEDTokenizer, lengths, truncation, max_length, kept) -
     assert len(encoding.offset_mapping) == len(encoding.attention_mask) == len(expected) <= max_length
 
 
-def test_truncation_uses_the_model_s_length_and_side(tiny: LEDTokenizer) -> None:
+def test_truncation_length_and_side_of_model(tiny: LEDTokenizer) -> None:
     assert tiny.decode(tiny.encode("x" * 40, truncation=True)) == "<s>" + "x" * 10 + "</s>"
     left = LEDTokenizer(tiny_vocab(), TINY_MERGES, truncation_side="left", engine=tiny.engine)
     encoding = left("abcdef", truncation=True, max_length=5, return_offsets_mapping=True)
@@ -197,7 +197,7 @@ def test_conversions(tiny: LEDTokenizer) -> None:
     assert tiny.get_vocab() == tiny_vocab()
 
 
-def test_added_tokens_are_numbered_on_and_kept(engine: str, tmp_path) -> None:
+def test_added_token_ids(engine: str, tmp_path) -> None:
     tokenizer = LEDTokenizer(
         tiny_vocab(), TINY_MERGES, engine=engine, mask_token="<mask>", extra_special_tokens=["<q>", "<z>"],
         added_tokens={264: AddedToken("→", rstrip=True)},
@@ -219,7 +219,7 @@ def test_added_tokens_are_numbered_on_and_kept(engine: str, tmp_path) -> None:
     assert again.all_special_tokens == tokenizer.all_special_tokens
 
 
-def test_encoding_is_a_read_only_dictionary_of_lists(engine: str) -> None:
+def test_encoding_is_a_read_only_mapping(engine: str) -> None:
     encoding = LEDTokenizer.from_pretrained(BUNDLED, engine=engine)(["a"], return_attention_mask=False)
     assert {**encoding} == {"input_ids": encoding.input_ids} == encoding
     assert type(encoding.input_ids[0]) is list

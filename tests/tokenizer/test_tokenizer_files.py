@@ -78,7 +78,7 @@ def _write_tokenizer_json(folder: Path) -> None:
     rust.save(str(folder / "tokenizer.json"))
 
 
-def test_legacy_added_tokens_give_ids_and_no_flags(tmp_path: Path) -> None:
+def test_legacy_added_tokens_file(tmp_path: Path) -> None:
     write_tiny(tmp_path)
     (tmp_path / "added_tokens.json").write_text('{"<mask>": 263, "<new>": 264}')
     tokenizer = LEDTokenizer.from_pretrained(tmp_path)
@@ -86,7 +86,7 @@ def test_legacy_added_tokens_give_ids_and_no_flags(tmp_path: Path) -> None:
     assert tokenizer.convert_tokens_to_ids("<new>") == 264
 
 
-def test_a_huge_model_max_length_is_none(tmp_path: Path) -> None:
+def test_huge_model_max_length_is_none(tmp_path: Path) -> None:
     (write_tiny(tmp_path) / "tokenizer_config.json").write_text('{"model_max_length": 1000000000000000019884624838656}')
     assert LEDTokenizer.from_pretrained(tmp_path).model_max_length is None
 
@@ -157,7 +157,7 @@ def test_damage_is_named(tmp_path: Path, name: str, content: str | bytes, said: 
     assert len(list(tmp_path.iterdir())) == 4 + (name in ("added_tokens.json", "tokenizer.json"))
 
 
-def test_a_failed_save_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_save_leaves_no_partial_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer = LEDTokenizer(tiny_vocab(), TINY_MERGES)
     tokenizer.save_pretrained(tmp_path)
     before = (tmp_path / "vocab.json").read_bytes()

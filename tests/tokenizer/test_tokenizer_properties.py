@@ -35,7 +35,7 @@ def both() -> tuple[LEDTokenizer, Vocabulary]:
 @given(TEXTS, st.one_of(st.none(), TEXTS))
 @example("It's  3 o'clock, you'd say; they'll'\n\n go \t", None)
 @example("the rest of the chapter, " * 3, "a </s> b  <mask> c")
-def test_the_tokenizer_is_its_definition(text: str, pair: str | None) -> None:
+def test_tokenizer_definition(text: str, pair: str | None) -> None:
     tokenizer, vocabulary = both()
     encoding = tokenizer(text, pair)
     expected = dense_tokenizer.encode(text, vocabulary, pair)
@@ -49,17 +49,17 @@ def test_the_tokenizer_is_its_definition(text: str, pair: str | None) -> None:
 
 @MANY
 @given(st.text("ab \n'st3½.<>\u00a0\x1c寿", max_size=20))
-def test_words_are_split_by_definition(text: str) -> None:
+def test_word_split_definition(text: str) -> None:
     assert split(text) == dense_tokenizer.split_words(text)
 
 
-def test_bytes_are_written_by_definition() -> None:
+def test_byte_alphabet_definition() -> None:
     assert tuple(BYTE_TO_CHARACTER.values()) == dense_tokenizer.byte_characters()
 
 
 @MANY
 @given(st.lists(st.integers(0, 300), max_size=12), st.booleans())
-def test_any_ids_become_the_text_of_all_their_bytes(ids: list[int], skip: bool) -> None:
+def test_decode_any_ids_to_their_bytes(ids: list[int], skip: bool) -> None:
     """Most of these bytes are no UTF-8."""
     tokenizer, vocabulary = both()
     assert tokenizer.decode(ids, skip) == dense_tokenizer.decode(ids, vocabulary, skip_specials=skip)
@@ -67,7 +67,7 @@ def test_any_ids_become_the_text_of_all_their_bytes(ids: list[int], skip: bool) 
 
 @MANY
 @given(st.lists(st.sampled_from(["<q>", "<q>>", "→", "lower", " ", "low", "er", "<mask>", "</s>", ">"])).map("".join))
-def test_the_longest_added_token_wins_and_nothing_is_lost(text: str) -> None:
+def test_longest_added_token_wins(text: str) -> None:
     added = {264: AddedToken("<q>"), 265: AddedToken("<q>>"), 266: AddedToken("→", normalized=False)}
     tokenizer = LEDTokenizer(tiny_vocab(), TINY_MERGES, added_tokens=added, mask_token="<mask>")
     ids = tokenizer.encode(text, add_special_tokens=False)
@@ -82,9 +82,7 @@ def test_the_longest_added_token_wins_and_nothing_is_lost(text: str) -> None:
 
 @MANY
 @given(first=st.integers(0, 30), second=st.integers(0, 30), room=st.integers(0, 40), added=st.integers(0, 4))
-def test_longest_first_takes_one_id_at_a_time_from_the_longer_text(
-    first: int, second: int, room: int, added: int
-) -> None:
+def test_longest_first_truncation(first: int, second: int, room: int, added: int) -> None:
     """Of two that are equally long, which one loses the next id is settled by which was shorter to begin with."""
     kept = length_rules(truncation=True, max_length=max(1, room + added)).kept(first, second, added)
     room = max(1, room + added) - added
@@ -101,9 +99,7 @@ def test_longest_first_takes_one_id_at_a_time_from_the_longer_text(
 
 @MANY
 @given(text=TEXTS, pair=st.one_of(st.none(), TEXTS), length=st.integers(4, 30), side=st.sampled_from(["right", "left"]))
-def test_what_is_cut_off_is_the_end_of_each_text_or_its_beginning(
-    text: str, pair: str | None, length: int, side: str
-) -> None:
+def test_truncation_side(text: str, pair: str | None, length: int, side: str) -> None:
     tokenizer = LEDTokenizer(tiny_vocab(), TINY_MERGES, truncation_side=side)
     whole = [tokenizer.encode(part, add_special_tokens=False) for part in (text, pair or "")]
     kept = length_rules(truncation=True, max_length=length).kept(
@@ -116,7 +112,7 @@ def test_what_is_cut_off_is_the_end_of_each_text_or_its_beginning(
 
 @MANY
 @given(texts=st.lists(TEXTS, min_size=1, max_size=4), multiple=st.sampled_from([1, 4, 7]), side=st.booleans())
-def test_what_is_filled_up_is_what_was_there_and_says_what_it_is(texts: list[str], multiple: int, side: bool) -> None:
+def test_padding_fields(texts: list[str], multiple: int, side: bool) -> None:
     tokenizer, _ = both()
     rows = [tokenizer.encode(text) for text in texts]
     marked = [{"input_ids": row, "global_attention_mask": [1] + [0] * (len(row) - 1)} for row in rows]
@@ -143,7 +139,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> LEDTokenizer:
 
 
 @given(text=TEXTS)
-def test_saved_and_loaded_it_is_the_same(saved: LEDTokenizer, text: str) -> None:
+def test_save_and_load_round_trip(saved: LEDTokenizer, text: str) -> None:
     tokenizer, _ = both()
     ids = tokenizer.encode(text)
     assert saved.encode(text) == ids

@@ -16,7 +16,7 @@ def _members(ranges: str) -> set[int]:
     return {c for pair in ends for c in range(pair[0], pair[-1] + 1)}
 
 
-def test_table_is_the_library_s_on_every_code_point() -> None:
+def test_table_matches_library_on_every_code_point() -> None:
     found = make_unicode_ranges.classes()
     for name in ("LETTERS", "NUMBERS", "WHITE_SPACE"):
         assert _members(getattr(unicode_ranges, name)) == found[name], name

@@ -42,7 +42,7 @@ def tree(folder):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_every_form_becomes_transformers_layout(make_folder, tensors, config, tmp_path, form):
+def test_every_form_to_transformers_layout(make_folder, tensors, config, tmp_path, form):
     source = make_folder(FORMS[form](tensors), shards=2)
     report = convert(source, tmp_path / "new", dtype="float32")
     if form == "LEDModel":
@@ -61,7 +61,7 @@ def test_every_form_becomes_transformers_layout(make_folder, tensors, config, tm
     assert written_config.items() >= json.loads((source / "config.json").read_text()).items()
 
 
-def test_other_files_come_along_and_the_report_says_so(source, tmp_path):
+def test_other_files_and_report(source, tmp_path):
     report = convert(source, tmp_path / "new")
     files = tree(tmp_path / "new")
     assert {name: files[name] for name in TOKENIZER} == TOKENIZER
@@ -72,7 +72,7 @@ def test_other_files_come_along_and_the_report_says_so(source, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_half_precision_rounds_once_and_says_so(source, config, tensors, tmp_path, dtype):
+def test_half_precision_rounding_and_report(source, config, tensors, tmp_path, dtype):
     edit_config(source, torch_dtype="float32", architectures=["LEDModel"], unknown=[1])
     before = load(source, config)
     assert convert(source, tmp_path / "new", dtype=dtype).dtypes == (dtype,)
@@ -108,7 +108,7 @@ def test_an_untied_lm_head_is_written(make_folder, tensors, tmp_path, tie_word_e
         np.testing.assert_array_equal(written[key], tensors[SHARED])
 
 
-def test_the_head_of_another_class_comes_along(make_folder, tensors, tmp_path):
+def test_head_of_another_class_is_kept(make_folder, tensors, tmp_path):
     shapes = {"dense.weight": (14, 14), "dense.bias": (14,), "out_proj.weight": (3, 14), "out_proj.bias": (3,)}
     tensors |= {f"classification_head.{name}": np.ones(shape, np.float32) for name, shape in shapes.items()}
     del tensors["final_logits_bias"]
@@ -174,7 +174,7 @@ def full_disk(monkeypatch):
 
 
 @pytest.mark.parametrize("breakage", [interrupt_renames, fail_verification, full_disk])
-def test_whatever_goes_wrong_nothing_has_changed(source, destination, tmp_path, monkeypatch, breakage):
+def test_failure_changes_nothing(source, destination, tmp_path, monkeypatch, breakage):
     before = tree(tmp_path)
     with monkeypatch.context() as patch, pytest.raises(breakage(patch)):
         convert(source, destination, overwrite=True)
@@ -216,7 +216,7 @@ def test_a_bad_source_leaves_no_trace(source, tmp_path, spoil):
     assert not (tmp_path / "new").exists()
 
 
-def test_a_number_too_large_for_float16_is_named(make_folder, tensors, tmp_path):
+def test_float16_overflow_is_named(make_folder, tensors, tmp_path):
     tensors[FC1] = tensors[FC1] + np.float32(70000)
     source = make_folder(tensors)
     with pytest.raises(InputError, match=rf"{FC1} holds .*too large for F16"):
@@ -225,7 +225,7 @@ def test_a_number_too_large_for_float16_is_named(make_folder, tensors, tmp_path)
     convert(source, tmp_path / "new", dtype="bfloat16")
 
 
-def test_the_destination_and_the_dtype_are_looked_at_first(source, tmp_path):
+def test_destination_and_dtype_checked_first(source, tmp_path):
     with pytest.raises(InputError, match=r"model\.safetensors already.*overwrite"):
         convert(source, source)
     with pytest.raises(InputError, match="is a file"):

@@ -45,7 +45,7 @@ def make_bart(folder, tensors, **changes):
 
 
 @pytest.mark.parametrize("prefix", ["model.", ""])  # BartForConditionalGeneration's names, BartModel's
-def test_every_number_is_taken_over_or_copied(tmp_path, prefix):
+def test_every_weight_is_kept_or_copied(tmp_path, prefix):
     bart = bart_tensors()
     named = {name.replace("model.", prefix): array for name, array in bart.items()} | {"encoder.version": np.ones(1)}
     source = make_bart(tmp_path / "bart", named)
@@ -112,7 +112,7 @@ def test_a_head_of_barts_is_the_leds(tmp_path):
         ({"encoder_ffn_dim": 4}, {}, CheckpointError, r"fc1.weight is \(5, 6\) in the file, \(4, 6\) by config.json"),
     ],
 )  # fmt: skip
-def test_what_cannot_become_an_led_is_refused_and_nothing_is_written(tmp_path, changes, settings, kind, message):
+def test_unsuitable_bart_writes_nothing(tmp_path, changes, settings, kind, message):
     source = make_bart(tmp_path / "bart", bart_tensors(), **changes)
     with pytest.raises(kind, match=message):
         convert_bart(source, tmp_path / "led", **{"max_positions": LONG, **settings})

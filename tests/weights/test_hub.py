@@ -70,7 +70,7 @@ OTHERS = ("README.md", "tf_model.h5", "flax_model.msgpack", "training_args.bin",
         ({"pytorch_model.bin": ""}, ["pytorch_model.bin"], 1),
     ],
 )
-def test_fetches_the_best_weights_and_nothing_useless_from_one_commit(make_hub, weights, fetched, says):
+def test_download_selection_from_one_commit(make_hub, weights, fetched, says):
     hub = make_hub("config.json", *OTHERS, **weights)
     notices = []
     assert resolve(NAME, revision="refs/pr/4", notice=notices.append) == hub.snapshot
@@ -94,7 +94,7 @@ def test_fetches_the_best_weights_and_nothing_useless_from_one_commit(make_hub, 
         ),
     ],
 )
-def test_a_repository_that_will_not_do_says_why(make_hub, files, kind, message):
+def test_unusable_repository_messages(make_hub, files, kind, message):
     make_hub(**files)
     with pytest.raises(kind, match=message):
         resolve(NAME)
@@ -117,13 +117,13 @@ def failure(kind):
         ),
     ],
 )
-def test_what_the_hub_answers_is_told_in_plain_words(make_hub, kind, message):
+def test_hub_error_messages(make_hub, kind, message):
     make_hub(failure=failure(kind))
     with pytest.raises(MissingFileError, match=message):
         resolve(NAME, revision="v7")
 
 
-def test_a_folder_is_itself_and_has_no_revisions(tmp_path, monkeypatch):
+def test_folder_has_no_revisions(tmp_path, monkeypatch):
     folder = tmp_path / "some-org" / "model"
     folder.mkdir(parents=True)
     assert resolve(folder) == folder
@@ -134,7 +134,7 @@ def test_a_folder_is_itself_and_has_no_revisions(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["./model", "/no/such/model", "a/b/c", "led-base", "", "~/no-such-model", "a/../b"])
-def test_what_looks_like_a_folder_and_is_none_never_reaches_the_hub(make_hub, name):
+def test_folder_like_names_stay_local(make_hub, name):
     make_hub(failure=AssertionError("the Hub was asked"))
     with pytest.raises(MissingFileError, match=r"(?s)no folder .*no Hub name .*allenai/led-base-16384.*config\.json"):
         resolve(name)
@@ -160,7 +160,7 @@ def resolve_offline(cache: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
 
 
-def test_offline_takes_what_is_in_the_cache_and_else_says_which_files_to_put_where(tmp_path):
+def test_offline_cache_and_missing_files(tmp_path):
     empty = resolve_offline(tmp_path)
     assert empty.returncode == 1
     last = empty.stderr.rsplit("MissingFileError: ", 1)[1]

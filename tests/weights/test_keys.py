@@ -25,7 +25,7 @@ LED_LARGE = LEDConfig(attention_window=1024)
 @pytest.mark.parametrize(
     ("config", "keys", "parameters"), [(LED_BASE, 299, 161_844_480), (LED_LARGE, 587, 459_801_600)]
 )
-def test_the_released_sizes_have_the_known_counts(config, keys, parameters):
+def test_released_parameter_counts(config, keys, parameters):
     assert len({entry.key for entry in checkpoint_entries(config)}) == len(checkpoint_entries(config)) == keys
     assert parameter_count(config) == parameters
     assert parameter_count(config, untied_lm_head=True) == parameters + config.vocab_size * config.d_model
@@ -43,7 +43,7 @@ def leaves(node, path=""):
 
 
 @pytest.mark.parametrize("heads", [(), ("qa_outputs",), tuple(HEADS)])
-def test_every_field_of_the_parameters_stands_in_the_table_once(config, heads):
+def test_table_lists_every_field_once(config, heads):
     arrays = {entry.field: np.zeros(entry.shape) for entry in entries(config, heads)}
     assembled = dict(leaves(assemble(arrays, config)))
     assert (
@@ -66,7 +66,7 @@ def test_every_field_of_the_parameters_stands_in_the_table_once(config, heads):
         ("qa_outputs.weight", "qa_outputs.weight"),
     ],
 )
-def test_names_of_other_classes_and_of_allenai_become_the_tables(name, key):
+def test_key_names_of_other_classes_and_allenai(name, key):
     assert canonical_key(name) == key
 
 
@@ -89,7 +89,7 @@ def test_shapes_follow_the_configuration(config, key, shape):
     assert {entry.key: entry.shape for entry in entries(config)}[key] == shape
 
 
-def test_no_two_rows_of_the_table_are_crossed(config):
+def test_table_rows_are_not_swapped(config):
     """A field and its key end alike: `...query_global.weight` is never filled from `...key_global.weight`."""
     for entry in entries(config):
         if ".layers." in entry.key:

@@ -40,7 +40,7 @@ def replace(config, **values):
 # ---- what loads ------------------------------------------------------------------------------------------------------
 
 
-def test_plain_file_is_a_view_of_the_mapped_file(make_folder, tensors, config):
+def test_plain_file_is_memory_mapped(make_folder, tensors, config):
     params = load(make_folder(tensors), config)
     assert_holds(params, tensors, config)
     assert params.lm_head is params.shared
@@ -79,7 +79,7 @@ FORMS = {
 
 @pytest.mark.parametrize("shards", [1, 3])
 @pytest.mark.parametrize("form", FORMS)
-def test_every_form_of_the_same_weights_loads_alike(make_folder, tensors, config, form, shards):
+def test_every_file_form_loads_alike(make_folder, tensors, config, form, shards):
     params = load(make_folder(FORMS[form](tensors), shards=shards), config)
     if form == "LEDModel":
         tensors["final_logits_bias"] = np.zeros((1, config.vocab_size))  # not in its file, so zeros
@@ -87,19 +87,19 @@ def test_every_form_of_the_same_weights_loads_alike(make_folder, tensors, config
     assert params.lm_head is params.shared
 
 
-def test_float64_is_computed_in_if_asked_for(make_folder, tensors, config):
+def test_float64_on_request(make_folder, tensors, config):
     assert_holds(load(make_folder(tensors), config, dtype="float64"), tensors, config, np.float64)
 
 
 @pytest.mark.parametrize("tie_word_embeddings", [True, False])
-def test_an_lm_head_of_its_own_is_kept(make_folder, tensors, config, tie_word_embeddings):
+def test_untied_lm_head_is_kept(make_folder, tensors, config, tie_word_embeddings):
     tensors[LM_HEAD] = tensors[SHARED] + np.float32(1)
     params = load(make_folder(tensors), replace(config, tie_word_embeddings=tie_word_embeddings))
     assert_holds(params, tensors, config)
     assert params.lm_head is not params.shared
 
 
-def test_a_head_is_loaded_if_asked_for(make_folder, tensors, config):
+def test_head_on_request(make_folder, tensors, config):
     tensors["qa_outputs.weight"] = np.ones((2, config.d_model), np.float32)
     tensors["qa_outputs.bias"] = np.ones(2, np.float32)
     folder = make_folder(tensors)
@@ -111,7 +111,7 @@ def test_a_head_is_loaded_if_asked_for(make_folder, tensors, config):
     assert_holds(params, {**tensors, "final_logits_bias": np.zeros((1, config.vocab_size), np.float32)}, config)
 
 
-def test_large_finite_weights_are_no_infinity(make_folder, tensors, config):
+def test_large_finite_weights_stay_finite(make_folder, tensors, config):
     tensors[FC1] = np.full_like(tensors[FC1], 3e38)  # their sum overflows; they do not
     assert_holds(load(make_folder(tensors), config), tensors, config)
 
@@ -129,7 +129,7 @@ def test_a_bin_is_read_with_a_notice(make_folder, tensors, config, monkeypatch):
     assert "led-ref convert" in said[0]
 
 
-def test_safetensors_come_before_bin_and_one_file_before_shards(tmp_path):
+def test_file_format_precedence(tmp_path):
     for name in reversed(folder_module.WEIGHT_FILES):
         suffix = ".bin" if ".bin" in name else ".safetensors"
         index = json.dumps({"weight_map": {"led.shared.weight": f"x{suffix}"}})
@@ -176,7 +176,7 @@ def spoil_rows(tensors, config):
 
 
 @pytest.mark.parametrize("spoil", [spoil_all_at_once, spoil_many, spoil_embedding, spoil_rows])
-def test_what_does_not_fit_is_listed_in_one_error(make_folder, tensors, config, spoil):
+def test_mismatches_in_one_error(make_folder, tensors, config, spoil):
     expected = spoil(tensors, config)
     with pytest.raises(CheckpointError) as caught:
         load(make_folder(tensors), config)
@@ -184,7 +184,7 @@ def test_what_does_not_fit_is_listed_in_one_error(make_folder, tensors, config, 
         assert part in str(caught.value)
 
 
-def test_untied_says_config_then_the_lm_head_must_be_there(make_folder, tensors, config):
+def test_untied_config_needs_lm_head(make_folder, tensors, config):
     untied = replace(config, tie_word_embeddings=False)
     with pytest.raises(CheckpointError, match=r"1 missing: lm_head\.weight \(tie_word_embeddings is false"):
         load(make_folder(tensors), untied)
@@ -193,7 +193,7 @@ def test_untied_says_config_then_the_lm_head_must_be_there(make_folder, tensors,
 
 
 @pytest.mark.parametrize("name", [ENCODER_TOKENS, DECODER_TOKENS])
-def test_an_embedding_unlike_the_shared_one_is_refused_by_name(make_folder, tensors, config, name):
+def test_unequal_embedding_copy_is_named(make_folder, tensors, config, name):
     other = tensors[SHARED].copy()
     other[0, 0] = -0.0
     tensors[SHARED] = other.copy()
@@ -214,21 +214,21 @@ def test_an_embedding_unlike_the_shared_one_is_refused_by_name(make_folder, tens
         ("model.layers.0.self_attn.q_proj.weight", "decoder-only"),
     ],
 )
-def test_another_models_checkpoint_is_named(make_folder, config, name, model):
+def test_foreign_checkpoint_is_named(make_folder, config, name, model):
     folder = make_folder({name: np.zeros((3, 5), np.float32), "model.shared.weight": np.zeros((53, 14), np.float32)})
     with pytest.raises(CheckpointError, match=f"(?s){model}.*not of LED.*{re.escape(name)}.*led-base"):
         load(folder, config)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_numbers_that_are_not_finite_are_refused_by_name(make_folder, tensors, config, value):
+def test_non_finite_numbers_are_named(make_folder, tensors, config, value):
     tensors[FC1] = tensors[FC1].copy()
     tensors[FC1][3, 5] = value
     with pytest.raises(CheckpointError, match=rf"{re.escape(FC1)} holds {value} at \(3, 5\) .*in all: 1"):
         load(make_folder(tensors), config)
 
 
-def test_a_float64_too_large_for_float32_is_refused_by_name(make_folder, tensors, config):
+def test_float64_overflow_is_named(make_folder, tensors, config):
     tensors[FC1] = tensors[FC1].astype(np.float64)
     tensors[FC1][2, 3] = 1e300
     folder = make_folder(tensors)
@@ -237,7 +237,7 @@ def test_a_float64_too_large_for_float32_is_refused_by_name(make_folder, tensors
     assert_holds(load(folder, config, dtype="float64"), tensors, config, np.float64)
 
 
-def test_half_precision_is_not_computed_in(make_folder, tensors, config):
+def test_no_half_precision_arithmetic(make_folder, tensors, config):
     with pytest.raises(InputError, match=r"'float16'.*float32 or float64"):
         load(make_folder(tensors), config, dtype="float16")
 
@@ -245,7 +245,7 @@ def test_half_precision_is_not_computed_in(make_folder, tensors, config):
 # ---- folders and indexes ---------------------------------------------------------------------------------------------
 
 
-def test_a_folder_without_what_it_needs_says_what_to_put_there(tmp_path):
+def test_incomplete_folder_message(tmp_path):
     (tmp_path / "tf_model.h5").touch()
     with pytest.raises(MissingFileError, match=r"(?s)it holds tf_model\.h5.*config\.json.*model\.safetensors"):
         find_weights(tmp_path)
@@ -271,7 +271,7 @@ def test_a_folder_without_what_it_needs_says_what_to_put_there(tmp_path):
         None,
     ],
 )
-def test_a_shard_must_be_a_plain_name_in_the_folder(tmp_path, shard):
+def test_shard_names_are_plain_file_names(tmp_path, shard):
     index = tmp_path / "model" / "model.safetensors.index.json"
     index.parent.mkdir()
     index.write_text(json.dumps({"weight_map": {"led.shared.weight": shard}}), encoding="utf-8")

@@ -29,7 +29,7 @@ ROUNDING = 1 + 2.0**-20  # a bound that was derived for exact arithmetic, comput
 
 
 @given(MATRICES)
-def test_int8_is_half_a_step_off_at_most(matrix):
+def test_int8_error_bound(matrix):
     weight = int8_of(matrix)
     step = np.abs(matrix).max(axis=1, keepdims=True) / 127
     assert (np.abs(weight[:] - matrix) <= step / 2 * ROUNDING + 1e-38).all()
@@ -45,7 +45,7 @@ def largest_in_block(matrix):
 
 
 @given(MATRICES)
-def test_nf4_is_half_a_gap_off_at_most(matrix):
+def test_nf4_error_bound(matrix):
     half_gap = np.diff(CODE_BOOK).max() / 2
     absmax = largest_in_block(matrix)
     assert (np.abs(nf4_of(matrix)[:] - matrix) <= half_gap * absmax * ROUNDING + 1e-37).all()
@@ -57,7 +57,7 @@ def test_nf4_is_half_a_gap_off_at_most(matrix):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_a_code_already_stays_as_it_is(kind):
+def test_codes_are_kept(kind):
     rng = np.random.default_rng(0)
     once = quantized(rng.standard_normal((6, 640)).astype(np.float32), kind)[:]
     again = quantized(once, kind)[:]
@@ -65,7 +65,7 @@ def test_what_is_a_code_already_stays_as_it_is(kind):
     np.testing.assert_allclose(again, once, rtol=2e-7 if kind != "nf4-double" else 0.01)
 
 
-def test_two_codes_share_a_byte_the_first_in_its_upper_half():
+def test_two_codes_per_byte_order():
     assert pack(np.array([1, 2, 15, 0], np.uint8)).tolist() == [0x12, 0xF0]
     assert nf4_of(np.array([[1, 0, -1, 0.0796]], np.float32)).packed[:2].tolist() == [0xF7, 0x08]
 
@@ -73,7 +73,7 @@ def test_two_codes_share_a_byte_the_first_in_its_upper_half():
 # ---- bitsandbytes --------------------------------------------------------------------------------------------------------
 
 
-def test_the_code_books_are_those_of_bitsandbytes_to_the_bit():
+def test_code_books_match_bitsandbytes():
     np.testing.assert_array_equal(np.array(CODE_BOOK, np.float32), GOLDEN["nf4_book"], strict=True)
     np.testing.assert_array_equal(dynamic_map(), GOLDEN["dynamic_map"], strict=True)
 
@@ -82,7 +82,7 @@ NAMES = pytest.mark.parametrize("name", ["even", "odd", "many"])
 
 
 @NAMES
-def test_codes_and_scales_are_those_of_bitsandbytes(name):
+def test_codes_and_scales_match_bitsandbytes(name):
     matrix = GOLDEN[f"{name}.matrix"].astype(np.float32)
     weight = int8_of(matrix)
     np.testing.assert_array_equal(weight.codes, GOLDEN[f"{name}.int8"], strict=True)
@@ -93,7 +93,7 @@ def test_codes_and_scales_are_those_of_bitsandbytes(name):
 
 
 @NAMES
-def test_doubly_quantized_scales_are_those_of_bitsandbytes(name):
+def test_double_quantized_scales_match_bitsandbytes(name):
     matrix = GOLDEN[f"{name}.matrix"].astype(np.float32)
     weight = nf4_of(matrix, double=True)
     scales, theirs = weight.absmax, GOLDEN[f"{name}.nf4_double_absmax"]
@@ -109,7 +109,7 @@ def test_doubly_quantized_scales_are_those_of_bitsandbytes(name):
 
 
 @NAMES
-def test_codes_of_bitsandbytes_become_its_numbers(name):
+def test_bitsandbytes_codes_dequantize(name):
     int8, nf4 = GOLDEN[f"{name}.int8"], nf4_of(GOLDEN[f"{name}.matrix"].astype(np.float32), double=True)
     double = replace(nf4, absmax=replace(nf4.absmax, codes=GOLDEN[f"{name}.nf4_double_absmax"]))
     np.testing.assert_array_equal(double[:], GOLDEN[f"{name}.nf4_double_numbers"], strict=True)
@@ -125,7 +125,7 @@ def test_codes_of_bitsandbytes_become_its_numbers(name):
 
 @pytest.mark.parametrize(("kind", "most"), [("int8", 0.30), ("nf4", 0.20), ("nf4-double", 0.20)])
 @pytest.mark.parametrize("shape", [(768, 768), (3072, 768), (768, 3072)])
-def test_memory_is_what_was_promised_and_what_is_planned(kind, most, shape):
+def test_memory_matches_promise_and_plan(kind, most, shape):
     weight = quantized(np.ones(shape, np.float32), kind)
     taken = sum(array.nbytes for array in arrays_of(weight))
     assert taken == stored_bytes(shape, kind)

@@ -56,7 +56,7 @@ def numbers(params):
     return {name: (type(weight), np.asarray(weight[:])) for name, weight in leaves(params)}
 
 
-def test_saved_and_loaded_again_it_is_what_loading_quantized(make_folder, tensors, config, saved, kind):
+def test_save_and_load_keep_the_codes(make_folder, tensors, config, saved, kind):
     folder = saved(kind)
     again = numbers(load(folder, LEDConfig.from_pretrained(folder)))
     at_once = numbers(load(make_folder(tensors), config, quantize=kind))
@@ -68,7 +68,7 @@ def test_saved_and_loaded_again_it_is_what_loading_quantized(make_folder, tensor
     np.testing.assert_array_equal(again["encoder.layers.1.fc1.weight"][1], fc1, strict=True)
 
 
-def test_a_quantized_checkpoint_says_so_and_can_be_converted_again(saved, tmp_path, kind, tensors):
+def test_quantized_checkpoint_message_and_conversion(saved, tmp_path, kind, tensors):
     folder = saved(kind)
     assert kind_of(LEDConfig.from_pretrained(folder)) == kind
     assert summarize_checkpoint(folder).problem is None
@@ -88,7 +88,7 @@ def test_embeddings_and_norms_stay(saved, tensors):
             np.testing.assert_array_equal(parts[key], array, strict=True)
 
 
-def test_what_is_quantized_is_not_rounded_again(saved, config, tmp_path):
+def test_quantized_weights_are_not_rounded_again(saved, config, tmp_path):
     folder = saved("int8")
     with pytest.raises(InputError, match=r"quantize is 'nf4', but this checkpoint's matrices are int8 already"):
         load(folder, LEDConfig.from_pretrained(folder), quantize="nf4")
@@ -97,7 +97,7 @@ def test_what_is_quantized_is_not_rounded_again(saved, config, tmp_path):
     assert not (tmp_path / "twice").exists()
 
 
-def test_a_quantized_model_is_saved_as_it_is(make_folder, tensors, saved, tmp_path, kind):
+def test_quantized_model_is_saved_unchanged(make_folder, tensors, saved, tmp_path, kind):
     """Whether it was rounded when it was loaded, or before."""
     for name, folder, options in (("now", make_folder(tensors), {"quantize": kind}), ("before", saved(kind), {})):
         model = LEDForConditionalGeneration.from_pretrained(folder, backend="numpy", **options)
@@ -135,7 +135,7 @@ def test_half_precision_stays_in_the_file(make_folder, tensors, tmp_path, config
     assert found["led.shared.weight"] == found[FC1] == {"float16": "F16", "bfloat16": "BF16"}[dtype]
 
 
-def test_quantized_matrices_and_half_tables_go_together(make_folder, tensors, tmp_path, config):
+def test_quantized_matrices_with_half_tables(make_folder, tensors, tmp_path, config):
     convert(make_folder(tensors), tmp_path / "half", dtype="float16")
     kinds = {
         name: type(weight) for name, weight in leaves(load(tmp_path / "half", config, quantize="nf4", keep_stored=True))
@@ -228,7 +228,7 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("what", DAMAGED)
-def test_a_damaged_matrix_is_refused_by_name(saved, what):
+def test_damaged_matrix_is_named(saved, what):
     kind, damage, message = DAMAGED[what]
     folder = saved(kind)
     parts = {key: array.copy() for key, array in load_file(folder / "model.safetensors").items()}
@@ -252,7 +252,7 @@ def test_a_damaged_matrix_is_refused_by_name(saved, what):
         ({"quant_method": "bitsandbytes", "load_in_8bit": True}, "config.json says is int8: weight is U8"),
     ],
 )
-def test_config_json_and_the_file_have_to_agree(saved, values, message):
+def test_config_json_must_match_the_file(saved, values, message):
     folder = saved("nf4")
     config = LEDConfig.from_pretrained(folder)
     extra = {key: value for key, value in config.extra.items() if key != CONFIG_KEY}

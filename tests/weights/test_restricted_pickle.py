@@ -25,7 +25,7 @@ values = st.recursive(
 
 @settings(max_examples=200, deadline=None)
 @given(values, st.integers(2, 5))
-def test_the_machine_reads_plain_values_as_python_does(value, protocol):
+def test_plain_values_match_pickle(value, protocol):
     code = b"before" + pickle.dumps(value, protocol) + b"after"
     result = run_pickle(code, 6, len(code), ValueError)
     assert result.value == value
@@ -49,7 +49,7 @@ PIECES = st.sampled_from(
 
 @settings(max_examples=800, deadline=None)
 @given(st.lists(INSTRUCTIONS | PIECES | st.binary(max_size=2), max_size=40))
-def test_the_machine_survives_any_program(pieces):
+def test_random_pickles_never_crash(pieces):
     program = b"".join(pieces)
     try:
         result = run_pickle(program, 0, len(program), CheckpointError)
@@ -70,7 +70,7 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("bomb", BOMBS)
-def test_a_small_program_takes_little_memory(bomb):
+def test_small_pickle_memory(bomb):
     """64 bytes for an empty dictionary, 8 for its place on a stack, and that stack's room for growth, per instruction."""
     tracemalloc.start()
     try:
@@ -82,7 +82,7 @@ def test_a_small_program_takes_little_memory(bomb):
     assert peak < 120 * LENGTH
 
 
-def test_the_length_of_a_program_is_limited():
+def test_pickle_length_limit():
     program = b"N" * MAX_PICKLE_BYTES + b"."
     with pytest.raises(CheckpointError, match=f"longer than the {MAX_PICKLE_BYTES} bytes"):
         run_pickle(program, 0, len(program), CheckpointError)

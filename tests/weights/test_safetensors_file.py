@@ -44,7 +44,7 @@ def path(tmp_path):
     return tmp_path / "model.safetensors"
 
 
-def test_reads_what_the_library_wrote(path):
+def test_read_files_of_the_library(path):
     rng = np.random.default_rng(0)
     kinds = {
         "F64": "f8",
@@ -72,7 +72,7 @@ def test_reads_what_the_library_wrote(path):
     assert read_header(path).tensors["F16"].shape == (3, 5, 7)
 
 
-def test_nothing_is_copied_that_need_not_be(path):
+def test_no_needless_copies(path):
     safetensors.numpy.save_file({"w": np.arange(6, dtype="<f4").reshape(2, 3)}, path)
     tensor = read_safetensors(path)["w"]
     assert tensor.data.base is not None
@@ -143,14 +143,14 @@ def test_refuses_by_name(path, case):
         assert len(message) < 2500
 
 
-def test_refuses_more_tensors_than_any_model_has(path, monkeypatch):
+def test_too_many_tensors_are_refused(path, monkeypatch):
     monkeypatch.setattr("led_ref.weights.safetensors_file.MAX_TENSORS", 1)
     path.write_bytes(built({name: SOUND[name] for name in "wb"}))
     with pytest.raises(CheckpointError, match="2 tensors, more than the limit 1"):
         read_safetensors(path)
 
 
-def test_what_is_not_a_file(tmp_path, path):
+def test_invalid_files(tmp_path, path):
     with pytest.raises(MissingFileError, match=r"no file .*model\.safetensors"):
         read_safetensors(path)
     with pytest.raises(CheckpointError, match="not a plain file"):
@@ -165,7 +165,7 @@ SOUND_FILE = built(SOUND)
 
 @settings(max_examples=600, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, len(SOUND_FILE) - 1), st.integers(0, 255)), min_size=1, max_size=3), st.data())
-def test_a_damaged_file_is_refused_or_read_as_the_library_reads_it(tmp_path_factory, changes, data):
+def test_damaged_file_is_refused_or_read_alike(tmp_path_factory, changes, data):
     """Any other exception, or a tensor that the library would not have read from these bytes, fails."""
     content = bytearray(SOUND_FILE)
     for place, value in changes:
@@ -188,7 +188,7 @@ def test_a_damaged_file_is_refused_or_read_as_the_library_reads_it(tmp_path_fact
 # ---- writing
 
 
-def test_writes_what_the_library_reads_back(path):
+def test_library_reads_our_files(path):
     rng = np.random.default_rng(1)
     wide = rng.standard_normal((7, 11))
     tensors = {
@@ -233,7 +233,7 @@ def other_than_asked(specs, filename, metadata=None):
         ("os.replace", KeyboardInterrupt, KeyboardInterrupt, "Ctrl-C"),
     ],
 )
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(path, monkeypatch, target, replacement, error, found):
+def test_failed_write_keeps_the_old_file(path, monkeypatch, target, replacement, error, found):
     path.write_bytes(b"the old file")
 
     def fail(*args, **kwargs):
@@ -255,7 +255,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(path, monkeypatch, 
         (("F31", (3,), bytes(12)), "F31"),
     ],
 )
-def test_what_cannot_be_written_is_refused_before_anything_is(path, entry, found):
+def test_unwritable_tensors_are_refused_first(path, entry, found):
     with pytest.raises(InputError, match=found):
         write_safetensors(path, {"w": entry})
     assert list(path.parent.iterdir()) == []
@@ -269,7 +269,7 @@ def test_writing_into_no_folder(tmp_path):
 # ---- from bytes to numbers and back
 
 
-def test_bfloat16_widens_exactly_and_narrows_to_the_nearest():
+def test_bfloat16_widening_and_narrowing():
     bits = np.arange(2**16, dtype=np.uint32).astype("<u2")  # every bfloat16 there is
     wide = StoredTensor("BF16", bits).to_numpy()
     assert (wide.view(np.uint32) == bits.astype(np.uint32) << 16).all()
@@ -294,7 +294,7 @@ def test_bfloat16_widens_exactly_and_narrows_to_the_nearest():
 @pytest.mark.parametrize(
     ("dtype", "largest"), [("F16", 65504.0), ("BF16", 3.3895313892515355e38), ("F32", 3.4028234663852886e38)]
 )
-def test_narrow_names_what_is_too_large(dtype, largest):
+def test_narrowing_overflow_is_named(dtype, largest):
     kept = np.array([largest, -largest, np.inf, np.nan])
     widened = StoredTensor(dtype, narrow(kept, dtype)).to_numpy("float64")
     np.testing.assert_array_equal(widened, kept, strict=True)
@@ -302,7 +302,7 @@ def test_narrow_names_what_is_too_large(dtype, largest):
         narrow(np.array([1.0, largest * 1.01]), dtype, name="fc1")
 
 
-def test_to_numpy_refuses_integers_and_strange_dtypes():
+def test_to_numpy_refuses_unsupported_dtypes():
     whole = StoredTensor("I64", np.arange(3))
     assert whole.to_numpy("int64").tolist() == [0, 1, 2]
     with pytest.raises(CheckpointError, match=r"int64.*\.float\(\)"):
@@ -311,7 +311,7 @@ def test_to_numpy_refuses_integers_and_strange_dtypes():
         StoredTensor("F32", np.ones(3, "<f4")).to_numpy("bfloat16")
 
 
-def test_float16_is_kept_or_rounded_to_or_refused():
+def test_float16_conversion():
     """What a GPU computes in. A file's own float16 is not copied; a number that is too large is named."""
     kept = np.array([1.5, 65504], "<f2")
     assert np.shares_memory(StoredTensor("F16", kept).to_numpy("float16"), kept)
@@ -323,7 +323,7 @@ def test_float16_is_kept_or_rounded_to_or_refused():
         StoredTensor("F32", np.array([7e4], "<f4")).to_numpy("float16")
 
 
-def test_a_scalar_stays_an_array_of_no_dimensions():
+def test_scalar_stays_zero_dimensional():
     for dtype in ("F64", "F32", "F16", "BF16"):
         array = StoredTensor(dtype, narrow(np.array(1.5), dtype)).to_numpy()
         assert (type(array), array.shape, array.dtype) == (np.ndarray, (), np.float32)

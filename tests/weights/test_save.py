@@ -41,7 +41,7 @@ def assert_same_bits(ours, theirs):
 @pytest.mark.parametrize("size", ["1GB", 700])
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
-def test_what_was_saved_is_read_again_to_the_bit(config, tensors, tmp_path, kind, tied, size):
+def test_save_and_load_bit_equal(config, tensors, tmp_path, kind, tied, size):
     if not tied:
         config, tensors[LM_HEAD] = replace(config, tie_word_embeddings=False), tensors["led.shared.weight"] + 1
     model = make(kind, config, tensors, num_beams=3)
@@ -77,7 +77,7 @@ def test_what_was_saved_is_read_again_to_the_bit(config, tensors, tmp_path, kind
         assert sum(array.nbytes for array in arrays.values()) <= 700 or len(arrays) == 1
 
 
-def test_text_in_text_out_is_saved_whole(bundled, tmp_path, manual_page):
+def test_save_pretrained_of_text_model(bundled, tmp_path, manual_page):
     bundled.save_pretrained(tmp_path / "copy")
     again = led_ref.load(tmp_path / "copy")
     assert again.tokenizer(manual_page) == bundled.tokenizer(manual_page)
@@ -85,7 +85,7 @@ def test_text_in_text_out_is_saved_whole(bundled, tmp_path, manual_page):
     assert again.generate(short, max_new_tokens=4) == bundled.generate(short, max_new_tokens=4)
 
 
-def test_nothing_is_overwritten_unless_it_may_be(config, tensors, tmp_path, monkeypatch):
+def test_no_overwriting_without_permission(config, tensors, tmp_path, monkeypatch):
     model = make(LEDForConditionalGeneration, config, tensors)
     model.save_pretrained(tmp_path / "saved")
     with pytest.raises(InputError, match=r"holds model.safetensors already.*overwrite=True"):
@@ -129,7 +129,7 @@ def test_a_size_is_bytes_or_a_text(size):
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_new_ids_begin_as_the_mean_and_old_ones_stay(config, tensors, tied):
+def test_resized_embeddings_start_at_the_mean(config, tensors, tied):
     if not tied:
         config, tensors[LM_HEAD] = replace(config, tie_word_embeddings=False), tensors["led.shared.weight"] * 2 + 1
     model = make(LEDForConditionalGeneration, config, tensors, num_beams=3)
@@ -154,7 +154,7 @@ def test_new_ids_begin_as_the_mean_and_old_ones_stay(config, tensors, tied):
         model.resize_token_embeddings(0)
 
 
-def test_where_no_generation_config_was_saved_config_json_says_how(config, tensors, tmp_path):
+def test_generation_config_from_config_json(config, tensors, tmp_path):
     says_three = replace(config, extra={"num_beams": 3})
     LEDForConditionalGeneration.from_state_dict(says_three, tensors, backend="numpy").save_pretrained(tmp_path / "old")
     make(LEDForConditionalGeneration, says_three, tensors).save_pretrained(tmp_path / "new")  # its file says nothing

@@ -12,7 +12,7 @@ from led_ref.weights.summary import summarize_checkpoint
 
 
 @pytest.mark.parametrize("form", ["LEDModel", "allenai", "all tied names", "float16", f"only {LM_HEAD}"])
-def test_says_what_is_in_the_files(make_folder, tensors, config, form):
+def test_summary_describes_the_files(make_folder, tensors, config, form):
     stored = FORMS[form](tensors)
     summary = summarize_checkpoint(make_folder(stored, shards=2))
     assert summary.problem is None
@@ -26,13 +26,13 @@ def test_says_what_is_in_the_files(make_folder, tensors, config, form):
     assert json.loads(json.dumps(summary.to_dict()))["config"]["d_model"] == 14
 
 
-def test_the_numbers_are_not_looked_at(make_folder, tensors, config, monkeypatch):
+def test_summary_reads_no_tensor_data(make_folder, tensors, config, monkeypatch):
     monkeypatch.setattr("led_ref.weights.stored_tensor.StoredTensor.to_numpy", None)
     tensors = {key: np.full_like(array, np.nan) for key, array in tensors.items()}
     assert summarize_checkpoint(make_folder(tensors)).parameters == parameter_count(config)
 
 
-def test_a_misfit_is_described_with_its_problem(make_folder, tensors, config):
+def test_mismatch_is_described(make_folder, tensors, config):
     tensors["left.over"] = np.zeros(3, np.float32)
     summary = summarize_checkpoint(make_folder(tensors))
     assert "1 left over: left.over" in summary.problem

@@ -111,7 +111,7 @@ def test_reads_every_container(path, case):
     assert tensors["scalar"].dtype == "I64"
 
 
-def test_the_archive_that_the_tests_lie_with_is_sound():
+def test_archive_helper_is_valid():
     with zipfile.ZipFile(io.BytesIO(SOUND["zip"])) as archive_of_ours:
         assert archive_of_ours.testzip() is None
         assert archive_of_ours.read("archive/data/0") == FLOATS.tobytes()
@@ -161,7 +161,7 @@ def test_a_program_is_not_run(path, tmp_path, how):
     assert not trace.exists()
 
 
-def test_a_forbidden_global_is_named_and_not_even_imported(path, tmp_path, monkeypatch):
+def test_forbidden_global_is_named_not_imported(path, tmp_path, monkeypatch):
     (tmp_path / "stranger.py").write_text("open('it-was-imported', 'w').close()")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
@@ -176,7 +176,7 @@ def test_a_forbidden_global_is_named_and_not_even_imported(path, tmp_path, monke
 
 
 @pytest.mark.parametrize("name", ["torch.nn.modules.linear.Linear", "torch._utils._rebuild_tensor_v3", "torch.load"])
-def test_what_torch_could_rebuild_and_this_cannot_is_named(path, name):
+def test_unsupported_torch_object_is_named(path, name):
     module, _, attribute = name.rpartition(".")
     path.write_bytes(zipped(pickle=b"\x80\x02c" + f"{module}\n{attribute}\n".encode() + b"."))
     with pytest.raises(CheckpointError, match=f"'{name}'.*save its state_dict as safetensors"):
@@ -329,14 +329,14 @@ def test_refuses_by_name(path, case):
         ("torch_bin.MAX_TENSORS", "8 tensors, more than the limit 4"),
     ],
 )
-def test_refuses_more_than_any_model_has(path, monkeypatch, limit, found):
+def test_oversized_files_are_refused(path, monkeypatch, limit, found):
     monkeypatch.setattr(f"led_ref.weights.torch_files.{limit}", 4)
     path.write_bytes(SOUND["zip"])
     with pytest.raises(CheckpointError, match=found):
         read_torch_bin(path)
 
 
-def test_what_is_not_a_file(tmp_path, path):
+def test_invalid_files(tmp_path, path):
     with pytest.raises(MissingFileError, match=r"no file .*pytorch_model\.bin"):
         read_torch_bin(path)
     with pytest.raises(CheckpointError, match="not a plain file"):
@@ -360,7 +360,7 @@ def damaged(content, changes):
 
 @settings(max_examples=400, deadline=None)
 @given(changed, st.sampled_from(["zip", "zip64 streamed", "zip by Python"]))
-def test_a_damaged_zip_is_refused_or_not_damaged_where_it_matters(tmp_path_factory, changes, case):
+def test_damaged_zip(tmp_path_factory, changes, case):
     path = tmp_path_factory.getbasetemp() / "damaged.bin"
     path.write_bytes(damaged(SOUND[case], changes))
     try:
@@ -374,7 +374,7 @@ def test_a_damaged_zip_is_refused_or_not_damaged_where_it_matters(tmp_path_facto
 
 @settings(max_examples=300, deadline=None)
 @given(changed)
-def test_a_damaged_legacy_file_is_refused_or_gives_tensors_within_it(tmp_path_factory, changes):
+def test_damaged_legacy_file(tmp_path_factory, changes):
     """There are no checksums in it: other numbers cannot be noticed, but anything that is no LEDError fails here."""
     path = tmp_path_factory.getbasetemp() / "damaged-legacy.bin"
     path.write_bytes(damaged(SOUND["legacy"], changes))
