@@ -79,7 +79,7 @@ def test_gelu_new_is_the_formula_with_tanh():
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", ["gelu", "relu", "silu", "gelu_new"])
-def test_an_activation_far_out_is_the_identity_or_zero_and_nan_stays(name, dtype):
+def test_activation_far_out_and_nan(name, dtype):
     x = np.array([1e3, 1e18, np.finfo(dtype).max, -1e3, -1e18, np.finfo(dtype).min], dtype)
     x = x[[0, 1, 3, 4]] if name == "gelu" else x  # |x| + x would overflow at the largest number
     with np.errstate(over="raise", invalid="raise"):
