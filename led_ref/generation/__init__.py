@@ -7,7 +7,7 @@ search.py (all of it in one call; import its `search` and `stream` from there), 
 """
 
 from led_ref.generation.search import make_prompt
-from led_ref.generation.settings.resolve import GivenSettings, decoder_start_id, look_up, resolve_settings
+from led_ref.generation.settings.resolve import GivenSettings, look_up, resolve_settings
 from led_ref.generation.settings.settings import GenerationConfig, GenerationSettings
 from led_ref.generation.step import OwnRules, SearchResult, StepFunction
 
@@ -18,7 +18,6 @@ __all__ = [
     "OwnRules",
     "SearchResult",
     "StepFunction",
-    "decoder_start_id",
     "look_up",
     "make_prompt",
     "resolve_settings",
