@@ -1,4 +1,4 @@
-"""What a run costs, computed before it: operations.py (operations, bytes, launches), memory.py, device_memory.py."""
+"""What a run costs, computed before it: operations.py (operations, bytes, launches), memory.py."""
 
 from typing import TYPE_CHECKING
 

@@ -2,7 +2,7 @@
 
 In reading order: step.py (the step function and the search's result), greedy_search.py, beam_search.py,
 group_beam_search.py (diverse beam search), processors.py and processors_by_id.py (logits processors: rules about the next
-id), warpers.py and sampling.py (logits warpers, drawing the next id), stopping_criteria.py, settings/ (what may be set),
+id), warpers.py and sampling.py (logits warpers, drawing the next id), settings/ (what may be set),
 search.py (all of it in one call; import its `search` and `stream` from there), transition_scores.py (the score of each id).
 """
 

@@ -38,7 +38,7 @@ Scores: TypeAlias = npt.NDArray[np.floating[Any]]
 # (prompt and generated prefix (N, U), scores (N, V)) -> scores (N, V), the given arrays untouched: see processors.py.
 Processor: TypeAlias = Callable[[Ids, Scores], Scores]
 
-# (ids so far (N, U), the scores of each step or None) -> which rows stop here (N,): see stopping_criteria.py.
+# (ids so far (N, U), the scores of each step or None) -> which rows stop here (N,): see search.py.
 StoppingCriterion: TypeAlias = Callable[[Ids, tuple[Scores, ...] | None], Any]
 
 # (which document, ids so far (U,)) -> the ids that may come next.

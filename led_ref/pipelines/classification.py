@@ -21,8 +21,7 @@ from led_ref.classes.encoder import Progress
 from led_ref.classes.heads import LEDForSequenceClassification
 from led_ref.config import MULTI_LABEL, REGRESSION
 from led_ref.generation.step import log_softmax
-from led_ref.pipelines.global_attention import GlobalAttention, global_mask
-from led_ref.pipelines.loading import TextPipeline, encode_document
+from led_ref.pipelines.loading import GlobalAttention, TextPipeline, encode_document, global_mask
 
 
 @dataclass(frozen=True)

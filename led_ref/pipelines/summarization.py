@@ -17,8 +17,7 @@ from led_ref.classes.conditional_generation import LEDForConditionalGeneration
 from led_ref.classes.encoder import Progress
 from led_ref.errors import LEDError, SettingsError
 from led_ref.pipelines.batching import BATCH_MEMORY, Document, check_document_list, write_each
-from led_ref.pipelines.global_attention import GlobalAttention, global_mask
-from led_ref.pipelines.loading import TextPipeline, encode_document
+from led_ref.pipelines.loading import GlobalAttention, TextPipeline, encode_document, global_mask
 from led_ref.tokenizer.pieces import text_pieces
 
 # Arguments of model.generate that LED.generate refuses, and what to do instead.

@@ -22,8 +22,8 @@ import led_ref
 from led_ref import LEDConfig, LEDForConditionalGeneration
 from led_ref.generation import resolve_settings
 from led_ref.generation.processors import build_processors
+from led_ref.generation.search import holds_a_stop_string
 from led_ref.generation.step import OwnRules
-from led_ref.generation.stopping_criteria import holds_a_stop_string
 from led_ref.generation.warpers import probabilities
 from led_ref.tokenizer.pieces import token_bytes
 
