@@ -80,7 +80,12 @@ def plan(config: LEDConfig, load: Workload) -> Plan:
     Raises:
         InputError: for more tokens than the model has positions.
     """
-    check(config, load)
+    for name, asked, limit in (
+        ("tokens", load.tokens, config.max_encoder_position_embeddings),
+        ("new tokens", load.new_tokens, config.max_decoder_position_embeddings),
+    ):
+        if asked > limit:
+            raise InputError(f"{asked} {name} are too many: the model has {limit} positions. Ask for at most {limit}.")
     d, item = config.d_model, load.item
     states = load.batch * load.tokens * d * item
     parts = {
@@ -179,20 +184,6 @@ def _step_scratch(config: LEDConfig, load: Workload) -> int:
     else:
         scores = min(load.tiles_at_once, heads) * min(queries, load.queries_per_block) * load.tokens
     return (scores + UNCACHED_ARRAYS * load.batch * queries * d) * load.item + load.batch * queries * queries
-
-
-def check(config: LEDConfig, load: Workload) -> None:
-    """Refuse a workload that the model has no positions for.
-
-    Raises:
-        InputError: naming the limit.
-    """
-    for name, asked, limit in (
-        ("tokens", load.tokens, config.max_encoder_position_embeddings),
-        ("new tokens", load.new_tokens, config.max_decoder_position_embeddings),
-    ):
-        if asked > limit:
-            raise InputError(f"{asked} {name} are too many: the model has {limit} positions. Ask for at most {limit}.")
 
 
 # ---- the memory of the device ----------------------------------------------------------------------------------------

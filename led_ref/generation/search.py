@@ -176,11 +176,7 @@ def is_late(ids_NU: Ids, scores: Sequence[Scores] | None, *, ends_at: float) -> 
 
 
 def holds_a_stop_string(
-    ids_NU: Ids,
-    scores: Sequence[Scores] | None,
-    *,
-    stop_strings: Sequence[bytes],
-    token_bytes: Callable[[int], bytes],
+    ids_NU: Ids, scores: Sequence[Scores] | None, *, stop_strings: Sequence[bytes], token_bytes: Callable[[int], bytes]
 ) -> npt.NDArray[np.bool_]:
     """The rows in which the last id completed a stop string. The rest of that id is kept.
 

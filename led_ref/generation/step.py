@@ -24,7 +24,7 @@ This file holds what all searches share; the searches are in `greedy_search.py`,
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,9 @@ from led_ref.generation.settings.settings import GenerationConfig
 
 Ids: TypeAlias = npt.NDArray[np.int64]
 Scores: TypeAlias = npt.NDArray[np.floating[Any]]
+
+# One step of the model: new ids (N, U), the rows that they continue (N,) or None -> logits (N, V) of the next id.
+StepFunction: TypeAlias = Callable[[Ids, Ids | None], Scores]
 
 # (prompt and generated prefix (N, U), scores (N, V)) -> scores (N, V), the given arrays untouched: see processors.py.
 Processor: TypeAlias = Callable[[Ids, Scores], Scores]
@@ -49,14 +52,6 @@ SearchProgress: TypeAlias = Callable[[int, int], None]
 
 # (name, array): receives what a search decides. The array may be overwritten later: copy what you keep.
 Recorder: TypeAlias = Callable[[str, npt.NDArray[Any]], None]
-
-
-class StepFunction(Protocol):
-    """One step of the model: new ids (N, U), the rows that they continue (N,) or None -> logits (N, V) of the next id."""
-
-    def __call__(self, token_ids: Ids, parents: Ids | None, /) -> Scores:
-        """The logits of the id that follows."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,32 @@ class TextPipeline(Generic[Model]):
         loaded: Any = cls.model_class.from_pretrained(folder, notice=notice, **options)
         return cls(loaded, tokenizer, "the bundled model" if model is None else str(model))
 
+    def encode(self, text: str, *, truncation: bool = False) -> list[int]:
+        """The ids of a document, with `<s>` and `</s>`.
+
+        Raises:
+            InputError: if it is empty, or longer than the model's input and `truncation` is False; the message gives both
+                lengths.
+        """
+        if not isinstance(text, str):
+            raise InputError(
+                f"A document is {type(text).__name__}, not str. Give text, or ids to model.generate or model.forward."
+            )
+        if not text.strip():
+            raise InputError(f"The document is empty ({text[:20]!r}): there is nothing to read. Give it some text.")
+        # The models that classify and answer say it themselves: their decoders read the document, too.
+        limit = getattr(self.model, "longest_document", self.model.config.max_encoder_position_embeddings)
+        ids: list[int] = self.tokenizer(text)["input_ids"]
+        if len(ids) <= limit:
+            return ids
+        if not truncation:
+            raise InputError(
+                f"The document has {len(ids)} tokens, but {self.name} reads at most {limit}. "
+                "Shorten or split it, or pass truncation=True (--truncate) to read its beginning only."
+            )
+        ids = self.tokenizer(text, truncation=True, max_length=limit)["input_ids"]
+        return ids
+
 
 def notice_missing_fine_tuning(model: str | Path | None, notice: Callable[[str], None] | None) -> None:
     """Say that a checkpoint does not summarize yet: to `notice`, or as a warning at the caller of led_ref.load."""
@@ -76,30 +102,6 @@ def notice_missing_fine_tuning(model: str | Path | None, notice: Callable[[str],
             f"{model} was pretrained but not fine-tuned: it fills in masked text and does not summarize. "
             "For summaries of papers take allenai/led-large-16384-arxiv."
         )
-
-
-def encode_document(text: str, tokenizer: LEDTokenizer, limit: int, name: str, *, truncation: bool) -> list[int]:
-    """The ids of a document, with `<s>` and `</s>`: at most `limit`, the longest input of the model of that name.
-
-    Raises:
-        InputError: if it is empty, or longer and `truncation` is False; the message gives both lengths.
-    """
-    if not isinstance(text, str):
-        raise InputError(
-            f"A document is {type(text).__name__}, not str. Give text, or ids to model.generate or model.forward."
-        )
-    if not text.strip():
-        raise InputError(f"The document is empty ({text[:20]!r}): there is nothing to read. Give it some text.")
-    ids: list[int] = tokenizer(text)["input_ids"]
-    if len(ids) <= limit:
-        return ids
-    if not truncation:
-        raise InputError(
-            f"The document has {len(ids)} tokens, but {name} reads at most {limit}. "
-            "Shorten or split it, or pass truncation=True (--truncate) to read its beginning only."
-        )
-    ids = tokenizer(text, truncation=True, max_length=limit)["input_ids"]
-    return ids
 
 
 # ---- global attention ------------------------------------------------------------------------------------------------

@@ -67,13 +67,7 @@ class PreparedQuestion:
 
 @dataclass(frozen=True)
 class QuestionAnswerer(TextPipeline[LEDForQuestionAnswering]):
-    """A model that answers questions and its tokenizer, loaded once for many questions.
-
-    Args:
-        model: scores each token as the start and as the end of the answer.
-        tokenizer: turns text into ids.
-        name: the Hub name or folder that they were loaded from.
-    """
+    """A model that scores each token as the start and end of an answer, and its tokenizer; arguments as in TextPipeline."""
 
     model_class = LEDForQuestionAnswering
 
@@ -180,13 +174,7 @@ def _best_answers(
 
 
 def best_spans(
-    start_T: HostArray,
-    end_T: HostArray,
-    *,
-    may_begin_T: HostArray,
-    may_end_T: HostArray,
-    longest: int,
-    count: int,
+    start_T: HostArray, end_T: HostArray, *, may_begin_T: HostArray, may_end_T: HostArray, longest: int, count: int
 ) -> list[tuple[Span, float]]:
     """The `count` best spans (i, j), i <= j < i + longest, best first, each with start_i + end_j.
 
