@@ -60,7 +60,7 @@ def search(
     Args:
         step: the model; see step.py. It gets B * settings.rows_per_document rows.
         prompt_ids: (B, P) int64, from `make_prompt`.
-        settings: from `resolve_settings`.
+        settings: from `GivenSettings.resolve`.
         source_ids: (B, T) int64, the ids that the encoder read; only the two encoder settings need them.
         own: the caller's own rules.
         progress: called once a step with (length so far, max_length).

@@ -6,16 +6,13 @@ import numpy as np
 import pytest
 
 from led_ref.errors import SettingsError
-from led_ref.generation import GenerationConfig, look_up, resolve_settings
+from led_ref.generation import GenerationConfig, look_up
 
 CONFIG = {"decoder_start_token_id": 2, "bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2, "d_model": 64}
 
 
 def resolved(call=None, file=None, config=None, *, prompt_length=1, max_positions=64):
-    return resolve_settings(
-        call or {},
-        file,
-        {**CONFIG, **(config or {})},
+    return look_up(call or {}, file, {**CONFIG, **(config or {})}).resolve(
         prompt_length=prompt_length,
         max_positions=max_positions,
         vocab_size=99,

@@ -181,20 +181,6 @@ def look_up(
     return GivenSettings(found)
 
 
-def resolve_settings(
-    call: Mapping[str, Any],
-    generation_config: Mapping[str, Any] | None,
-    config_values: Mapping[str, Any],
-    *,
-    prompt_length: int,
-    max_positions: int,
-    vocab_size: int,
-) -> GenerationConfig:
-    """`look_up`, then `GivenSettings.resolve`: arguments and errors as there."""
-    given = look_up(call, generation_config, config_values)
-    return given.resolve(prompt_length=prompt_length, max_positions=max_positions, vocab_size=vocab_size)
-
-
 def _refuse_unknown(call: Mapping[str, Any]) -> None:
     for name in call:
         if name not in SETTINGS and name not in _CHANGES_THE_IDS and name not in _CHANGES_NOTHING_IN_A_FILE:

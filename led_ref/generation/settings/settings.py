@@ -203,7 +203,7 @@ _OUTPUT = Setting(YES_OR_NO, "return_dict_in_generate")
 class GenerationConfig:
     """The settings that a search works with. Names and meanings are those of transformers' GenerationConfig.
 
-    Made by `resolve_settings`, which checks them. "Length" counts all ids of a target, the start id and the prompt
+    `GivenSettings.resolve` makes and checks them. "Length" counts all ids of a target, the start id and the prompt
     included; "new tokens" are those that the model generates.
 
     Args:
