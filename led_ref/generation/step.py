@@ -54,7 +54,9 @@ Recorder: TypeAlias = Callable[[str, npt.NDArray[Any]], None]
 class StepFunction(Protocol):
     """One step of the model: new ids (N, U), the rows that they continue (N,) or None -> logits (N, V) of the next id."""
 
-    def __call__(self, token_ids: Ids, parents: Ids | None, /) -> Scores: ...
+    def __call__(self, token_ids: Ids, parents: Ids | None, /) -> Scores:
+        """The logits of the id that follows."""
+        ...
 
 
 @dataclass(frozen=True)
