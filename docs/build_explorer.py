@@ -13,7 +13,7 @@ from pathlib import Path
 
 import led_ref
 from led_ref.cli.main import build_parser
-from led_ref.pipelines.global_attention import global_mask
+from led_ref.pipelines.loading import global_mask
 from led_ref.tools.explorer.page import page
 from led_ref.tools.explorer.record import record
 

@@ -15,8 +15,7 @@ from typing import Any
 from led_backends.contract import Backend
 from led_ref.errors import InputError
 from led_ref.pipelines.classification import Classifier, Label
-from led_ref.pipelines.global_attention import GlobalAttention
-from led_ref.pipelines.loading import bundled_model, notice_missing_fine_tuning
+from led_ref.pipelines.loading import GlobalAttention, bundled_model, notice_missing_fine_tuning
 from led_ref.pipelines.question_answering import Answer, QuestionAnswerer
 from led_ref.pipelines.summarization import LED, TextOptions, check_settings
 

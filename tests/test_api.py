@@ -17,7 +17,7 @@ from led_ref.api import check_settings
 from led_ref.classes.led import LEDModel
 from led_ref.errors import BackendError, InputError, MissingFileError, SettingsError
 from led_ref.generation.settings.settings import GenerationSettings
-from led_ref.pipelines.global_attention import global_mask
+from led_ref.pipelines.loading import global_mask
 from led_ref.tokenizer import LEDTokenizer
 from led_ref.tokenizer.pieces import text_pieces
 

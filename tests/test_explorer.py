@@ -17,7 +17,7 @@ from led_ref.errors import InputError
 from led_ref.generation.beam_search import beam_search
 from led_ref.generation.settings.settings import GenerationSettings
 from led_ref.generation.step import Hooks
-from led_ref.pipelines.global_attention import global_mask
+from led_ref.pipelines.loading import global_mask
 from led_ref.tools.explorer.fates import search_record
 from led_ref.tools.explorer.page import FOLDER, page
 from led_ref.tools.explorer.record import BUDGET, Record, Recorder, Selection, record, selection_of

@@ -20,7 +20,7 @@ from led_ref.config import LEDConfig
 from led_ref.errors import InputError
 from led_ref.generation.settings.resolve import look_up
 from led_ref.generation.settings.settings import GenerationConfig
-from led_ref.generation.transition_scores import compute_transition_scores
+from led_ref.generation.step import compute_transition_scores
 from led_ref.model.heads import lm_logits
 from led_ref.model.intermediates import Recorder
 from led_ref.model.kv_cache import DecoderCache

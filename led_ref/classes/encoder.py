@@ -10,7 +10,7 @@ from led_backends.contract import Array, Backend
 from led_ref.classes import input_checks as inputs
 from led_ref.classes.outputs import LEDEncoderBaseModelOutput
 from led_ref.config import LEDConfig
-from led_ref.costs.device_memory import check_free_memory, device_errors
+from led_ref.costs.memory import check_free_memory, device_errors
 from led_ref.costs.operations import Workload
 from led_ref.model.encoder import encode
 from led_ref.model.hooks import recording_encoder

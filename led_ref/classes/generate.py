@@ -19,7 +19,7 @@ from led_ref.classes.outputs import (
     GenerateOutput,
     LEDEncoderBaseModelOutput,
 )
-from led_ref.costs.device_memory import check_free_memory, device_errors
+from led_ref.costs.memory import check_free_memory, device_errors
 from led_ref.costs.operations import Workload
 from led_ref.errors import InputError, SettingsError
 from led_ref.generation.search import make_prompt, search, stream

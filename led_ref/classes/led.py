@@ -14,7 +14,7 @@ from led_ref.classes import input_checks as inputs
 from led_ref.classes.encoder import STATES, LEDEncoder, of_layers, wanted_outputs
 from led_ref.classes.outputs import LEDEncoderBaseModelOutput, LEDSeq2SeqModelOutput
 from led_ref.classes.pretrained import LEDPreTrainedModel
-from led_ref.costs.device_memory import device_errors
+from led_ref.costs.memory import device_errors
 from led_ref.errors import InputError
 from led_ref.model.decoder import decode, decoder_masks, source_memory
 from led_ref.model.hooks import recording_decoder

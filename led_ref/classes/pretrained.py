@@ -10,7 +10,7 @@ import numpy as np
 import led_backends
 from led_backends.contract import Array, Backend, HostArray, Weight
 from led_ref.config import LEDConfig
-from led_ref.costs.device_memory import device_errors
+from led_ref.costs.memory import device_errors
 from led_ref.errors import BackendError, InputError
 from led_ref.json_file import read_json_object
 from led_ref.model.params import LEDParams

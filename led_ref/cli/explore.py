@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
     from led_ref.api import check_settings
     from led_ref.bundled.manual_pages import is_manual_page, manual_page_body
     from led_ref.oracle.traces.trace import check_target
-    from led_ref.pipelines.global_attention import global_mask
+    from led_ref.pipelines.loading import global_mask
     from led_ref.pipelines.text_files import read_document
     from led_ref.tools.explorer.page import page
     from led_ref.tools.explorer.record import record

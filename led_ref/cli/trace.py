@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
         return misused(options, "--num-beams and --max-new-tokens are for a generation; add --generate")
     from led_ref.api import check_settings
     from led_ref.oracle.traces.trace import check_target, trace
-    from led_ref.pipelines.global_attention import global_mask
+    from led_ref.pipelines.loading import global_mask
     from led_ref.pipelines.text_files import read_document
     from led_ref.tools.terminal import megabytes, print_json
 

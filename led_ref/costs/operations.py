@@ -36,15 +36,9 @@ KEPT = ("float16", "bfloat16", "int8", "nf4", "nf4-double")
 
 # The sizes of Ai2's two models (allenai/led-base-16384, allenai/led-large-16384).
 LED_BASE = LEDConfig(
-    encoder_layers=6,
-    decoder_layers=6,
-    encoder_attention_heads=12,
-    decoder_attention_heads=12,
-    encoder_ffn_dim=3072,
-    decoder_ffn_dim=3072,
-    d_model=768,
-    attention_window=(1024,) * 6,
-)
+    encoder_layers=6, encoder_attention_heads=12, encoder_ffn_dim=3072, attention_window=(1024,) * 6,
+    decoder_layers=6, decoder_attention_heads=12, decoder_ffn_dim=3072, d_model=768,
+)  # fmt: skip
 LED_LARGE = LEDConfig(attention_window=(1024,) * 12)
 
 # Kernels of one operation on a GPU: a linear map is a product and a bias, for a step's few rows one kernel; attention of few
@@ -103,12 +97,10 @@ class Workload:
             raise InputError(
                 f"There are {self.globals_} global tokens among {self.tokens}; give at most {self.tokens}."
             )
-        if self.cache not in CACHES:
-            raise InputError(f"cache is {self.cache!r}; choose among {', '.join(CACHES)}.")
-        if self.dtype not in ITEM_SIZES:
-            raise InputError(f"dtype is {self.dtype!r}; choose among {', '.join(ITEM_SIZES)}.")
-        if self.weights is not None and self.weights not in KEPT:
-            raise InputError(f"weights is {self.weights!r}; choose among {', '.join(KEPT)}.")
+        for name, known in (("cache", CACHES), ("dtype", ITEM_SIZES), ("weights", KEPT)):
+            chosen = getattr(self, name)
+            if chosen not in known and not (name == "weights" and chosen is None):
+                raise InputError(f"{name} is {chosen!r}; choose among {', '.join(known)}.")
 
     @property
     def rows(self) -> int:
@@ -242,13 +234,7 @@ def feed_forward_work(rows: int, width: int, inner: int, load: Workload) -> Work
 def products(name: str, rows: int, shapes: list[tuple[int, int]], item: int, *, launches: int, passes: int) -> Work:
     """Linear maps of `rows` rows: each reads its weights and input and writes its output; its bias is one more pass.
 
-    Args:
-        name: of the work.
-        rows: rows of the input.
-        shapes: (in, out) of each map.
-        item: bytes of a number.
-        launches: of all maps together.
-        passes: bytes of other passes over the results.
+    `shapes` holds (in, out) of each map; `passes` are the bytes of other passes over the results.
     """
     operations = sum(2 * rows * wide * out for wide, out in shapes)
     moved = sum(wide * out + rows * (wide + 3 * out) for wide, out in shapes)

@@ -1,4 +1,4 @@
-"""The step function: one autoregressive step of the model, as a search calls it; and the result that a search returns.
+"""The step function: one autoregressive step of the model, as a search calls it; and the result of a search, with its scores.
 
 The searches of this package know no model. They are handed a *step function* and call it once for each new id of a row:
 
@@ -38,7 +38,7 @@ Scores: TypeAlias = npt.NDArray[np.floating[Any]]
 # (prompt and generated prefix (N, U), scores (N, V)) -> scores (N, V), the given arrays untouched: see processors.py.
 Processor: TypeAlias = Callable[[Ids, Scores], Scores]
 
-# (ids so far (N, U), the scores of each step or None) -> which rows stop here (N,): see stopping_criteria.py.
+# (ids so far (N, U), the scores of each step or None) -> which rows stop here (N,): see search.py.
 StoppingCriterion: TypeAlias = Callable[[Ids, tuple[Scores, ...] | None], Any]
 
 # (which document, ids so far (U,)) -> the ids that may come next.
@@ -196,3 +196,49 @@ def log_softmax(logits_NV: Scores) -> Scores:
     shifted_NV: Scores = logits_NV - logits_NV.max(axis=-1, keepdims=True)
     shifted_NV -= np.log(np.exp(shifted_NV).sum(axis=-1, keepdims=True))
     return shifted_NV
+
+
+def compute_transition_scores(
+    sequences: Ids, scores: tuple[Scores, ...], beam_indices: npt.NDArray[np.integer] | None = None, *, normalize: bool
+) -> npt.NDArray[np.float32]:
+    """For each id of each text, its score in the step that chose it: `scores[step][row, id]`.
+
+    `row` is the same in every step without beams. With beams a hypothesis changes rows, and beam_indices has its row.
+    Source: transformers 5.23, GenerationMixin.compute_transition_scores.
+
+    Args:
+        sequences: (N, P + U) ids, prompt first, as a search returned them.
+        scores: its scores, (rows, V) for each step.
+        beam_indices: (N, U), with beams; None: without.
+        normalize: take the log-softmax of the scores first. Without beams they are logits, which are no measure by themselves.
+
+    Returns:
+        (N, U) float32; 0 where beam_indices is -1, after a text's end.
+
+    Raises:
+        InputError: if the scores are of fewer steps than ids, or of other rows.
+
+    Example:
+        >>> steps = (np.log([[0.5, 0.3, 0.2]]), np.log([[0.1, 0.1, 0.8]]))
+        >>> np.exp(compute_transition_scores(np.array([[2, 0, 2]]), steps, normalize=False)).round(2).tolist()
+        [[0.5, 0.800000011920929]]
+    """
+    if beam_indices is None:
+        generated = len(scores)
+        rows_NU = np.repeat(np.arange(len(sequences))[:, None], generated, axis=1)
+    else:
+        generated = int((beam_indices >= 0).sum(axis=1).max())
+        rows_NU = np.asarray(beam_indices)[:, :generated]
+    if generated > len(scores) or generated >= sequences.shape[1] or rows_NU.shape != (len(sequences), generated):
+        shape = None if beam_indices is None else beam_indices.shape
+        raise InputError(
+            f"sequences has shape {sequences.shape}, there are scores of {len(scores)} steps, and beam_indices is of shape "
+            f"{shape}: these are not of one search. Pass result.sequences, result.scores and result.beam_indices together."
+        )
+    ids_NU = sequences[:, sequences.shape[1] - generated :]
+    result_NU = np.zeros(ids_NU.shape, dtype=np.float32)
+    for step in range(generated):
+        step_scores = log_softmax(scores[step]) if normalize else scores[step]
+        real_N = rows_NU[:, step] >= 0
+        result_NU[real_N, step] = step_scores[rows_NU[real_N, step], ids_NU[real_N, step]]
+    return result_NU

@@ -30,7 +30,6 @@ from led_ref.classes.outputs import (
     LEDEncoderBaseModelOutput,
 )
 from led_ref.costs import memory
-from led_ref.costs.device_memory import device_errors
 from led_ref.costs.operations import Workload
 from led_ref.errors import InputError, LEDError, SettingsError
 from led_ref.generation.settings.settings import GenerationSettings
@@ -183,7 +182,7 @@ def _generate_batch(
             progress=None if progress is None else _progress_of_batch(progress, b, B),
         ).last_hidden_state
         if states_BTD is None:
-            with device_errors(model.backend):
+            with memory.device_errors(model.backend):
                 states_BTD = model.backend.xp.zeros((B, T, read.shape[-1]), dtype=read.dtype)
         states_BTD[b, :length] = read[0]
     assert states_BTD is not None

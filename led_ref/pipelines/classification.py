@@ -21,8 +21,7 @@ from led_ref.classes.encoder import Progress
 from led_ref.classes.heads import LEDForSequenceClassification
 from led_ref.config import MULTI_LABEL, REGRESSION
 from led_ref.generation.step import log_softmax
-from led_ref.pipelines.global_attention import GlobalAttention, global_mask
-from led_ref.pipelines.loading import TextPipeline, encode_document
+from led_ref.pipelines.loading import GlobalAttention, TextPipeline, global_mask
 
 
 @dataclass(frozen=True)
@@ -35,13 +34,7 @@ class Label:
 
 @dataclass(frozen=True)
 class Classifier(TextPipeline[LEDForSequenceClassification]):
-    """A model that classifies and its tokenizer, loaded once for many texts.
-
-    Args:
-        model: gives each label a logit.
-        tokenizer: turns text into ids.
-        name: the Hub name or folder that they were loaded from.
-    """
+    """A model that classifies (it gives each label a logit) and its tokenizer; arguments as in TextPipeline."""
 
     model_class = LEDForSequenceClassification
 
@@ -73,14 +66,6 @@ class Classifier(TextPipeline[LEDForSequenceClassification]):
         names = self.model.config.id2label
         order = np.argsort(-scores_Y, kind="stable")
         return [Label(names[int(i)], float(scores_Y[i])) for i in order]
-
-    def encode(self, text: str, *, truncation: bool = False) -> list[int]:
-        """The ids of a document, with `<s>` and `</s>`.
-
-        Raises:
-            InputError: if it is empty, or longer than the model's input and `truncation` is False.
-        """
-        return encode_document(text, self.tokenizer, self.model.longest_document, self.name, truncation=truncation)
 
 
 def _scores(logits_Y: HostArray, problem_type: str | None) -> HostArray:

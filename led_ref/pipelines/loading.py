@@ -1,12 +1,15 @@
-"""Load a model and its tokenizer together: what LED, QuestionAnswerer and Classifier share."""
+"""What LED, QuestionAnswerer and Classifier share: load a model and its tokenizer, the ids and global tokens of a document."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
+import numpy as np
+
+from led_backends.contract import HostArray
 from led_ref.classes.pretrained import LEDPreTrainedModel
 from led_ref.errors import InputError
 from led_ref.tokenizer.tokenizer import LEDTokenizer
@@ -64,6 +67,32 @@ class TextPipeline(Generic[Model]):
         loaded: Any = cls.model_class.from_pretrained(folder, notice=notice, **options)
         return cls(loaded, tokenizer, "the bundled model" if model is None else str(model))
 
+    def encode(self, text: str, *, truncation: bool = False) -> list[int]:
+        """The ids of a document, with `<s>` and `</s>`.
+
+        Raises:
+            InputError: if it is empty, or longer than the model's input and `truncation` is False; the message gives both
+                lengths.
+        """
+        if not isinstance(text, str):
+            raise InputError(
+                f"A document is {type(text).__name__}, not str. Give text, or ids to model.generate or model.forward."
+            )
+        if not text.strip():
+            raise InputError(f"The document is empty ({text[:20]!r}): there is nothing to read. Give it some text.")
+        # The models that classify and answer say it themselves: their decoders read the document, too.
+        limit = getattr(self.model, "longest_document", self.model.config.max_encoder_position_embeddings)
+        ids: list[int] = self.tokenizer(text)["input_ids"]
+        if len(ids) <= limit:
+            return ids
+        if not truncation:
+            raise InputError(
+                f"The document has {len(ids)} tokens, but {self.name} reads at most {limit}. "
+                "Shorten or split it, or pass truncation=True (--truncate) to read its beginning only."
+            )
+        ids = self.tokenizer(text, truncation=True, max_length=limit)["input_ids"]
+        return ids
+
 
 def notice_missing_fine_tuning(model: str | Path | None, notice: Callable[[str], None] | None) -> None:
     """Say that a checkpoint does not summarize yet: to `notice`, or as a warning at the caller of led_ref.load."""
@@ -75,25 +104,53 @@ def notice_missing_fine_tuning(model: str | Path | None, notice: Callable[[str],
         )
 
 
-def encode_document(text: str, tokenizer: LEDTokenizer, limit: int, name: str, *, truncation: bool) -> list[int]:
-    """The ids of a document, with `<s>` and `</s>`: at most `limit`, the longest input of the model of that name.
+# ---- global attention ------------------------------------------------------------------------------------------------
+
+# Which tokens see all and are seen by all: a name, a 0/1 array (a mask), or a list of positions.
+GlobalAttention = str | HostArray | Sequence[int]
+_GLOBAL_FORMS = "give 'first', 'none', 'all', a list of positions, or a 0/1 array"
+
+
+def global_mask(global_attention: GlobalAttention, length: int) -> list[int]:
+    """The global mask of one document of `length` tokens.
+
+    Args:
+        global_attention: "first", "none", "all", positions (a list of ints), or a mask (an array of 0 and 1).
+        length: T.
 
     Raises:
-        InputError: if it is empty, or longer and `truncation` is False; the message gives both lengths.
+        InputError: for another name, a position outside the document or given twice, or a mask of another length.
+
+    Example:
+        >>> global_mask("first", 4), global_mask([0, 3], 4)
+        ([1, 0, 0, 0], [1, 0, 0, 1])
     """
-    if not isinstance(text, str):
-        raise InputError(
-            f"A document is {type(text).__name__}, not str. Give text, or ids to model.generate or model.forward."
-        )
-    if not text.strip():
-        raise InputError(f"The document is empty ({text[:20]!r}): there is nothing to read. Give it some text.")
-    ids: list[int] = tokenizer(text)["input_ids"]
-    if len(ids) <= limit:
-        return ids
-    if not truncation:
-        raise InputError(
-            f"The document has {len(ids)} tokens, but {name} reads at most {limit}. "
-            "Shorten or split it, or pass truncation=True (--truncate) to read its beginning only."
-        )
-    ids = tokenizer(text, truncation=True, max_length=limit)["input_ids"]
-    return ids
+    seen: set[int] = set()
+    if isinstance(global_attention, str):
+        named = {"first": [0], "none": [], "all": range(length)}
+        if global_attention not in named:
+            raise InputError(f"global_attention is {global_attention!r}; {_GLOBAL_FORMS}.")
+        seen.update(named[global_attention])
+    elif isinstance(global_attention, np.ndarray):
+        if global_attention.shape != (length,) or not np.isin(global_attention, (0, 1)).all():
+            raise InputError(
+                f"global_attention is an array of shape {global_attention.shape}; as a mask it must hold {length} values "
+                "of 0 and 1, one for each token. (A list is taken as positions.)"
+            )
+        seen.update(np.flatnonzero(global_attention).tolist())
+    elif not isinstance(global_attention, Iterable):
+        raise InputError(f"global_attention is {global_attention!r}; {_GLOBAL_FORMS}.")
+    else:
+        for position in global_attention:
+            if isinstance(position, bool) or not isinstance(position, int | np.integer) or not 0 <= position < length:
+                raise InputError(
+                    f"global_attention holds the position {position!r}; positions are whole numbers from 0 to {length - 1} "
+                    "(the document's last token)."
+                )
+            if position in seen:
+                raise InputError(
+                    f"global_attention holds the position {position} twice. A list is taken as positions; "
+                    "if a mask is meant, give it as an array: numpy.array([1, 0, 0, ...])."
+                )
+            seen.add(position)
+    return [int(i in seen) for i in range(length)]

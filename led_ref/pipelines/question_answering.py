@@ -67,13 +67,7 @@ class PreparedQuestion:
 
 @dataclass(frozen=True)
 class QuestionAnswerer(TextPipeline[LEDForQuestionAnswering]):
-    """A model that answers questions and its tokenizer, loaded once for many questions.
-
-    Args:
-        model: scores each token as the start and as the end of the answer.
-        tokenizer: turns text into ids.
-        name: the Hub name or folder that they were loaded from.
-    """
+    """A model that scores each token as the start and end of an answer, and its tokenizer; arguments as in TextPipeline."""
 
     model_class = LEDForQuestionAnswering
 
@@ -109,9 +103,24 @@ class QuestionAnswerer(TextPipeline[LEDForQuestionAnswering]):
         ids, mask = [prepared.ids], [[1] * len(prepared.ids)]
         read = self.model.encoder(ids, mask, [prepared.global_mask], progress=progress)
         out = self.model(ids, mask, encoder_outputs=read, use_cache=False).to_numpy()
-        return _best_answers(
-            out.start_logits[0], out.end_logits[0], prepared, context, top_k, max_answer_len, handle_impossible_answer
+        # <s>, where "no answer" points, and then the context; no other token can be an answer.
+        positions = np.array([0, *range(prepared.first, prepared.first + len(prepared.offsets))])
+        start_X, end_X = (
+            log_softmax(logits_U[positions].astype(np.float64)) for logits_U in (out.start_logits[0], out.end_logits[0])
         )
+        may_begin_T, may_end_T = answer_boundaries(context, prepared.offsets)
+        spans = best_spans(
+            start_X[1:], end_X[1:], may_begin_T=may_begin_T, may_end_T=may_end_T, longest=max_answer_len, count=top_k
+        )
+        found = []
+        for (i, j), worth in spans:
+            start, end = prepared.offsets[i][0], prepared.offsets[j][1]
+            found.append((worth, Answer(context[start:end], math.exp(worth), start, end)))
+        if handle_impossible_answer:
+            worth = float(start_X[0] + end_X[0])
+            found.append((worth, Answer("", math.exp(worth), 0, 0)))
+            found.sort(key=lambda scored: -scored[0])  # stable: among equals the span of text stays first
+        return [answer for _, answer in found[:top_k]]
 
     def prepare(self, question: str, context: str, *, truncation: bool = False) -> PreparedQuestion:
         """The ids, the global attention mask, and the characters of each token of the context.
@@ -148,45 +157,11 @@ class QuestionAnswerer(TextPipeline[LEDForQuestionAnswering]):
         )
 
 
-def _best_answers(
-    start_U: HostArray,
-    end_U: HostArray,
-    prepared: PreparedQuestion,
-    context: str,
-    top_k: int,
-    max_answer_len: int,
-    handle_impossible_answer: bool,
-) -> list[Answer]:
-    """Convert a model's logits of starts and ends to answers."""
-    # <s>, where "no answer" points, and then the context; no other token can be an answer.
-    positions = np.array([0, *range(prepared.first, prepared.first + len(prepared.offsets))])
-    start_X, end_X = (log_softmax(logits_U[positions].astype(np.float64)) for logits_U in (start_U, end_U))
-    may_begin_T, may_end_T = answer_boundaries(context, prepared.offsets)
-    spans = best_spans(
-        start_X[1:], end_X[1:], may_begin_T=may_begin_T, may_end_T=may_end_T, longest=max_answer_len, count=top_k
-    )
-    found = []
-    for (i, j), worth in spans:
-        start, end = prepared.offsets[i][0], prepared.offsets[j][1]
-        found.append((worth, Answer(context[start:end], math.exp(worth), start, end)))
-    if handle_impossible_answer:
-        worth = float(start_X[0] + end_X[0])
-        found.append((worth, Answer("", math.exp(worth), 0, 0)))
-        found.sort(key=lambda scored: -scored[0])  # stable: among equals the span of text stays first
-    return [answer for _, answer in found[:top_k]]
-
-
 # ---- spans ----------------------------------------------------------------------------------------------------------------
 
 
 def best_spans(
-    start_T: HostArray,
-    end_T: HostArray,
-    *,
-    may_begin_T: HostArray,
-    may_end_T: HostArray,
-    longest: int,
-    count: int,
+    start_T: HostArray, end_T: HostArray, *, may_begin_T: HostArray, may_end_T: HostArray, longest: int, count: int
 ) -> list[tuple[Span, float]]:
     """The `count` best spans (i, j), i <= j < i + longest, best first, each with start_i + end_j.
 

@@ -17,8 +17,7 @@ from led_ref.classes.conditional_generation import LEDForConditionalGeneration
 from led_ref.classes.encoder import Progress
 from led_ref.errors import LEDError, SettingsError
 from led_ref.pipelines.batching import BATCH_MEMORY, Document, check_document_list, write_each
-from led_ref.pipelines.global_attention import GlobalAttention, global_mask
-from led_ref.pipelines.loading import TextPipeline, encode_document
+from led_ref.pipelines.loading import GlobalAttention, TextPipeline, global_mask
 from led_ref.tokenizer.pieces import text_pieces
 
 # Arguments of model.generate that LED.generate refuses, and what to do instead.
@@ -75,13 +74,7 @@ class TextOptions:
 
 @dataclass(frozen=True)
 class LED(TextPipeline[LEDForConditionalGeneration]):
-    """A model that generates and its tokenizer, loaded once: text in, text out.
-
-    Args:
-        model: reads and generates ids.
-        tokenizer: turns text into ids, and ids into text.
-        name: the Hub name or folder that they were loaded from.
-    """
+    """A model that generates and its tokenizer, loaded once: text in, text out. Arguments as in TextPipeline."""
 
     model_class = LEDForConditionalGeneration
 
@@ -163,9 +156,8 @@ class LED(TextPipeline[LEDForConditionalGeneration]):
             if name in options:
                 raise SettingsError(f"{name} is for generate: stream decodes one document. Leave it out.")
         document = self._prepare(text, chosen)
-        return self.stream_prepared(
-            document, cross_attention=chosen.cross_attention, progress=chosen.progress, **settings
-        )
+        settings.update(cross_attention=chosen.cross_attention, progress=chosen.progress)
+        return self.stream_prepared(document, **settings)
 
     def stream_prepared(self, document: Document, **options: Any) -> Iterator[str]:
         """As `stream`, for a document that `prepare` returned."""
@@ -191,16 +183,6 @@ class LED(TextPipeline[LEDForConditionalGeneration]):
         ids = self.encode(text, truncation=truncation)
         return Document(ids, global_mask(global_attention, len(ids)))
 
-    def encode(self, text: str, *, truncation: bool = False) -> list[int]:
-        """The ids of a document, with `<s>` and `</s>`.
-
-        Raises:
-            InputError: if it is empty, or longer than the model's input and `truncation` is False; the message gives both
-                lengths.
-        """
-        limit = self.model.config.max_encoder_position_embeddings
-        return encode_document(text, self.tokenizer, limit, self.name, truncation=truncation)
-
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> tuple[Path, ...]:
         """Write model and tokenizer into one folder, which `load` and transformers read; all of it, or nothing.
 
@@ -216,16 +198,8 @@ class LED(TextPipeline[LEDForConditionalGeneration]):
         self, documents: Sequence[Document], options: TextOptions, settings: Mapping[str, Any]
     ) -> Iterator[tuple[int, str | list[str] | LEDError]]:
         """The number of each document and its text (with num_return_sequences > 1 its texts), or its error."""
-        for i, written in write_each(
-            self.model,
-            documents,
-            settings,
-            batch_size=options.batch_size,
-            batch_memory=options.batch_memory,
-            cross_attention=options.cross_attention,
-            progress=options.progress,
-            tokenizer=self.tokenizer,
-        ):
+        given = {name: getattr(options, name) for name in ("batch_size", "batch_memory", "cross_attention", "progress")}
+        for i, written in write_each(self.model, documents, settings, tokenizer=self.tokenizer, **given):
             if isinstance(written, LEDError):
                 yield i, written
                 continue

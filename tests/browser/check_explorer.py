@@ -21,7 +21,7 @@ from chromium import launch
 import led_ref
 from led_ref.model.masks import document_masks, window_blocks
 from led_ref.oracle.definition.model import who_sees_whom
-from led_ref.pipelines.global_attention import global_mask
+from led_ref.pipelines.loading import global_mask
 from led_ref.tools.explorer.page import page
 from led_ref.tools.explorer.record import record
 

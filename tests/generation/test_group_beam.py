@@ -8,7 +8,7 @@ import pytest
 from toy_model import EOS, PAD, START, MarkovModel
 
 from led_ref.errors import SettingsError
-from led_ref.generation import GenerationConfig, make_prompt, resolve_settings
+from led_ref.generation import GenerationConfig, look_up, make_prompt
 from led_ref.generation.group_beam_search import Hypothesis, cannot_improve
 from led_ref.generation.search import search
 
@@ -19,10 +19,7 @@ CONFIG = {"decoder_start_token_id": 2, "eos_token_id": 2, "pad_token_id": 1}
 
 
 def resolved(settings, prompt_length=1, vocabulary=GOLDEN["made_with"]["vocabulary"]):
-    return resolve_settings(
-        settings,
-        None,
-        CONFIG,
+    return look_up(settings, None, CONFIG).resolve(
         prompt_length=prompt_length,
         max_positions=GOLDEN["made_with"]["positions"],
         vocab_size=vocabulary,

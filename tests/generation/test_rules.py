@@ -8,8 +8,7 @@ from toy_model import EOS, PAD, START, MarkovModel
 
 from led_ref.errors import SettingsError
 from led_ref.generation import GenerationConfig
-from led_ref.generation.processors import build_processors
-from led_ref.generation.processors_by_id import add_biases, bias_table, favour_the_end, suppress
+from led_ref.generation.processors import add_biases, bias_table, build_processors, favour_the_end, suppress
 from led_ref.generation.search import search
 from led_ref.generation.step import OwnRules
 

@@ -125,7 +125,7 @@ def test_without_a_seed_texts_differ():
 
 
 def test_beam_sampling_texts_match_scores():
-    from led_ref.generation.transition_scores import compute_transition_scores
+    from led_ref.generation.step import compute_transition_scores
 
     settings = rules(num_beams=4, num_return_sequences=4, max_length=9, output_scores=True, length_penalty=1.5, top_k=5)
     found = search(MarkovModel(3, eos_bias=-1.0), np.array([[START], [START]]), settings)

@@ -6,16 +6,13 @@ import numpy as np
 import pytest
 
 from led_ref.errors import SettingsError
-from led_ref.generation import GenerationConfig, decoder_start_id, resolve_settings
+from led_ref.generation import GenerationConfig, look_up
 
 CONFIG = {"decoder_start_token_id": 2, "bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2, "d_model": 64}
 
 
 def resolved(call=None, file=None, config=None, *, prompt_length=1, max_positions=64):
-    return resolve_settings(
-        call or {},
-        file,
-        {**CONFIG, **(config or {})},
+    return look_up(call or {}, file, {**CONFIG, **(config or {})}).resolve(
         prompt_length=prompt_length,
         max_positions=max_positions,
         vocab_size=99,
@@ -80,12 +77,12 @@ def test_missing_special_ids_as_in_transformers():
     bare = {"eos_token_id": [7, 8], "pad_token_id": None, "decoder_start_token_id": None}
     settings = resolved(config=bare)
     assert (settings.pad_token_id, settings.decoder_start_token_id) == (7, 0)
-    assert decoder_start_id({}, None, {**CONFIG, **bare}) == 0
-    assert decoder_start_id({}, None, CONFIG) == 2
-    assert decoder_start_id({"decoder_start_token_id": 9}, {"decoder_start_token_id": 8}, CONFIG) == 9
+    assert look_up({}, None, {**CONFIG, **bare}).decoder_start_id() == 0
+    assert look_up({}, None, CONFIG).decoder_start_id() == 2
+    assert look_up({"decoder_start_token_id": 9}, {"decoder_start_token_id": 8}, CONFIG).decoder_start_id() == 9
     assert resolved(config={"force_bos_token_to_be_generated": True}).forced_bos_token_id == 0
     with pytest.raises(SettingsError, match=r"decoder_start_token_id is None and so is bos_token_id.*config.json"):
-        decoder_start_id({}, None, {})
+        look_up({}, None, {}).decoder_start_id()
 
 
 def test_effective_settings_repr():

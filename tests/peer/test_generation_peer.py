@@ -14,7 +14,7 @@ import pytest
 import torch
 from transformers import LEDConfig, LEDForConditionalGeneration
 
-from led_ref.generation import make_prompt, resolve_settings
+from led_ref.generation import look_up, make_prompt
 from led_ref.generation.search import search
 
 pytestmark = pytest.mark.peer
@@ -124,10 +124,7 @@ def ours(model, source, mask, prompt, settings):
     with torch.no_grad():
         states = model.get_encoder()(torch.tensor(source), attention_mask=mask)[0]
     prompt = make_prompt(prompt, documents=len(source), start_token_id=2)
-    resolved = resolve_settings(
-        {**settings, "output_scores": True},
-        None,
-        model.config.to_dict(),
+    resolved = look_up({**settings, "output_scores": True}, None, model.config.to_dict()).resolve(
         prompt_length=prompt.shape[1],
         max_positions=POSITIONS,
         vocab_size=VOCABULARY,

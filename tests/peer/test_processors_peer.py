@@ -21,10 +21,10 @@ from transformers.generation.stopping_criteria import StopStringCriteria
 
 import led_ref
 from led_ref import LEDConfig, LEDForConditionalGeneration
-from led_ref.generation import resolve_settings
+from led_ref.generation import look_up
 from led_ref.generation.processors import build_processors
+from led_ref.generation.search import holds_a_stop_string
 from led_ref.generation.step import OwnRules
-from led_ref.generation.stopping_criteria import holds_a_stop_string
 from led_ref.generation.warpers import probabilities
 from led_ref.tokenizer.pieces import token_bytes
 
@@ -99,10 +99,7 @@ def theirs(model, settings, prompt_length, source, own):
 
 
 def ours(settings, prompt_length, source, own):
-    resolved = resolve_settings(
-        {"max_length": 9, "eos_token_id": EOS, **settings},
-        None,
-        {"decoder_start_token_id": 2},
+    resolved = look_up({"max_length": 9, "eos_token_id": EOS, **settings}, None, {"decoder_start_token_id": 2}).resolve(
         prompt_length=prompt_length,
         max_positions=POSITIONS,
         vocab_size=VOCABULARY,

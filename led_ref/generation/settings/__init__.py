@@ -1,1 +1,1 @@
-"""Generation settings: settings.py (the schema), resolve.py (where a value comes from), checks.py, value_forms.py."""
+"""The settings of a search: settings.py states each once, with its form; resolve.py finds their values and checks them."""

@@ -13,7 +13,8 @@ generation keys altogether. Only the special ids are looked up in config.json on
     (2, 64, (2,))
 
 `look_up` checks names, and each value by itself; it needs no model. `resolve` needs the prompt's length and the model's
-sizes; it completes the settings and checks them together. `checks.py` holds the checks.
+sizes; it completes the settings and checks them together. Every message gives the value, the place it came from (the call, a
+file, or the default) and what to do.
 
 A name that does not exist is refused, and so is one that exists in transformers but is not part of this version, if its
 value would change the result: nothing is dropped silently. Nor may a call set what has no effect beside its other
@@ -21,12 +22,12 @@ settings, such as a temperature without do_sample; in a file, such values are ig
 """
 
 import difflib
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from led_ref.errors import SettingsError
-from led_ref.generation.settings.checks import Found, check_against_model, check_together, check_value
 from led_ref.generation.settings.settings import DEFAULT_NEW_TOKENS, SAMPLING_ONLY, SETTINGS, GenerationConfig, as_tuple
 
 # Settings of transformers that this version does not have, and that change which ids come out wherever they are set.
@@ -43,8 +44,27 @@ _CHANGES_NOTHING_IN_A_FILE = frozenset({
     "num_assistant_tokens_schedule", "prefill_chunk_size", "target_lookbehind", "use_mtp",
 })  # fmt: skip
 
-# The values with which they change nothing (besides None, False, 0 and empty lists).
+# The value with which one changes nothing (besides None, False, 0 and empty lists).
 _NEUTRAL = {"guidance_scale": 1}
+
+
+# length ** length_penalty must stay far inside float32, so that scores divided by it do as well.
+_LARGEST_DIVISOR = 1e30
+
+# Why a setting has no effect without the one that it needs, and what to pass. (`generate` itself checks what needs
+# return_dict_in_generate: a search can keep scores without it.)
+_NO_EFFECT = {
+    "do_sample": ("do_sample is False: nothing is drawn", "do_sample=True"),
+    "num_beams": ("num_beams is 1: there are no beams", "num_beams=4, for one"),
+    "eos_token_id": ("eos_token_id is None: there is no end to favour", "eos_token_id"),
+}
+
+
+class Found(NamedTuple):
+    """A value, and where it was found: "the call", or the name of a file."""
+
+    value: Any
+    place: str
 
 
 @dataclass(frozen=True)
@@ -97,18 +117,18 @@ class GivenSettings:
         values.setdefault("max_length", min(prompt_length + DEFAULT_NEW_TOKENS, max_positions))
         settings = GenerationConfig(**values)
         sizes = {"prompt_length": prompt_length, "max_positions": max_positions, "vocab_size": vocab_size}
-        check_against_model(settings, self.found, **sizes)
-        check_together(settings, self.found, prompt_length=prompt_length)
+        check_against_model(settings, self.where, **sizes)
+        check_together(settings, self.where, prompt_length=prompt_length)
         return settings
+
+    def where(self, name: str) -> str:
+        """The place that a setting's value is from, in words."""
+        return f"from {self.found[name].place}" if name in self.found else "the default"
 
     def _counts(self, new_tokens: str, length: str) -> bool:
         """Whether the setting that counts new tokens is given, and not overruled by a length in the call."""
-        if new_tokens not in self.found:
-            return False
-        is_in_call = {
-            name: name in self.found and self.found[name].place == "the call" for name in (new_tokens, length)
-        }
-        return is_in_call[new_tokens] or not is_in_call[length]
+        place, overruling = (self.found[name].place if name in self.found else "" for name in (new_tokens, length))
+        return place == "the call" or (place != "" and overruling != "the call")
 
 
 def look_up(
@@ -131,9 +151,8 @@ def look_up(
     """
     config_values = config_values or {}
     _refuse_unknown(call)
-    if generation_config is not None:
-        file, place = generation_config, "generation_config.json"
-    else:
+    file, place = generation_config, "generation_config.json"
+    if file is None:
         file, place = config_values, "config.json"
     _refuse_missing_features(call, "the call", _CHANGES_THE_IDS | _CHANGES_NOTHING_IN_A_FILE)
     _refuse_missing_features({k: v for k, v in file.items() if k not in call}, place, _CHANGES_THE_IDS)
@@ -154,28 +173,12 @@ def look_up(
     if "do_sample" not in found or found["do_sample"].value is False:
         # A file may keep a temperature, any temperature, for the day when somebody samples.
         found = {name: f for name, f in found.items() if name not in SAMPLING_ONLY or f.place == "the call"}
-    return GivenSettings({name: Found(check_value(name, f), f.place) for name, f in found.items()})
-
-
-def resolve_settings(
-    call: Mapping[str, Any],
-    generation_config: Mapping[str, Any] | None,
-    config_values: Mapping[str, Any],
-    *,
-    prompt_length: int,
-    max_positions: int,
-    vocab_size: int,
-) -> GenerationConfig:
-    """`look_up`, then `GivenSettings.resolve`: arguments and errors as there."""
-    given = look_up(call, generation_config, config_values)
-    return given.resolve(prompt_length=prompt_length, max_positions=max_positions, vocab_size=vocab_size)
-
-
-def decoder_start_id(
-    call: Mapping[str, Any], generation_config: Mapping[str, Any] | None, config_values: Mapping[str, Any]
-) -> int:
-    """The id that every target begins with; arguments as in `look_up`, errors as in both."""
-    return look_up(call, generation_config, config_values).decoder_start_id()
+    for name, (value, place) in found.items():
+        form = SETTINGS[name].form
+        if not form.fits(value):
+            raise SettingsError(f"{name} is {value!r} (from {place}); it must be {form.wanted}.")
+        found[name] = Found(form.convert(value), place)
+    return GivenSettings(found)
 
 
 def _refuse_unknown(call: Mapping[str, Any]) -> None:
@@ -191,14 +194,152 @@ def _refuse_unknown(call: Mapping[str, Any]) -> None:
 def _refuse_missing_features(values: Mapping[str, Any], place: str, names: frozenset[str]) -> None:
     for name in sorted(names & values.keys()):
         value = values[name]
-        if isinstance(value, (list, tuple, dict, str)) or value is None or isinstance(value, bool):
-            is_neutral = not value
-        else:
-            is_neutral = value in (0, _NEUTRAL.get(name, 0))
-        if is_neutral:
-            continue
-        remedy = f"Leave {name} out" if place == "the call" else f"Pass {name}=None to generate without it"
+        is_number = not (isinstance(value, list | tuple | dict | str | bool) or value is None)
+        if value not in (0, _NEUTRAL.get(name, 0)) if is_number else value:
+            remedy = f"Leave {name} out" if place == "the call" else f"Pass {name}=None to generate without it"
+            raise SettingsError(
+                f"{name} is {value!r} (from {place}), which is not part of this version: it generates by greedy "
+                f"search, beam search and sampling. {remedy}."
+            )
+
+
+# ---- all settings together, and against the model; the errors name values, places and remedies ----------------------
+
+
+def check_together(settings: GenerationConfig, where: Callable[[str], str], *, prompt_length: int) -> None:
+    """Refuse settings that contradict each other."""
+    beams, returned = settings.num_beams, settings.num_return_sequences
+    if returned > beams and not (settings.do_sample and beams == 1):
         raise SettingsError(
-            f"{name} is {value!r} (from {place}), which is not part of this version: it generates by greedy "
-            f"search, beam search and sampling. {remedy}."
+            f"num_return_sequences is {returned} ({where('num_return_sequences')}), but num_beams is {beams} "
+            f"({where('num_beams')}), and a search returns at most one text for each beam"
+            f"{' (1 beam is greedy search)' if beams == 1 else ''}. "
+            f"Pass num_beams={returned} or more, or ask for fewer texts"
+            f"{'; or draw them: do_sample=True' if beams == 1 else ''}."
         )
+    _check_groups(settings, where)
+    most_name, most = _as_given(settings, "max")
+    least_name, least = _as_given(settings, "min")
+    prompt = "1 id" if prompt_length == 1 else f"{prompt_length} ids"
+    if settings.max_length <= prompt_length:
+        raise SettingsError(
+            f"max_length is {settings.max_length} ({where(most_name)}), but the prompt "
+            f"(the start id and decoder_input_ids) has {prompt}. Pass max_new_tokens, which does not count them, or "
+            f"max_length of at least {prompt_length + 1}."
+        )
+    if settings.min_length > settings.max_length:
+        both_new = least_name == "min_new_tokens" and most_name == "max_new_tokens"
+        raise SettingsError(
+            f"{least_name} is {least} ({where(least_name)}), but {most_name} is {most} ({where(most_name)})"
+            f"{'' if both_new else f'; a length also counts the prompt ({prompt})'}. "
+            f"Lower {least_name} (0 switches it off) or raise {most_name}."
+        )
+    if settings.cache_implementation == "static" and not settings.use_cache:
+        raise SettingsError(
+            f"cache_implementation is 'static' ({where('cache_implementation')}), but use_cache is False "
+            f"({where('use_cache')}): there is no cache to keep. Leave one of the two out."
+        )
+    if abs(settings.length_penalty) * math.log10(settings.max_length) > math.log10(_LARGEST_DIVISOR):
+        limit = math.log10(_LARGEST_DIVISOR) / math.log10(settings.max_length)
+        raise SettingsError(
+            f"length_penalty is {settings.length_penalty} ({where('length_penalty')}); {settings.max_length} ids to "
+            f"that power do not fit into float32. Keep it between {-limit:.1f} and {limit:.1f}; usual values are 0 to 2."
+        )
+    check_effect(settings, where)
+
+
+def check_effect(settings: GenerationConfig, where: Callable[[str], str]) -> None:
+    """Refuse a setting of the call that has no effect beside its other settings."""
+    defaults = type(settings)()
+    lacking = {
+        "do_sample": not settings.do_sample,
+        "num_beams": settings.num_beams == 1,
+        "eos_token_id": not settings.eos_token_ids,
+    }
+    for name, setting in SETTINGS.items():
+        value = getattr(settings, name)
+        is_set = where(name) == "from the call" and value != getattr(defaults, name)
+        if is_set and lacking.get(setting.needs):
+            why, remedy = _NO_EFFECT[setting.needs]
+            raise SettingsError(
+                f"{name} is {value!r} ({where(name)}), but {why} ({where(setting.needs)}). "
+                f"Pass {remedy}, or leave {name} out."
+            )
+    for name in ("stop_strings", "max_time"):
+        if getattr(settings, name) and settings.fill_token_id < 0:
+            raise SettingsError(
+                f"{name} is {getattr(settings, name)!r} ({where(name)}), so texts differ in length, but there is no "
+                "pad_token_id and no eos_token_id to fill up the short ones with. Pass pad_token_id."
+            )
+
+
+def _check_groups(settings: GenerationConfig, where: Callable[[str], str]) -> None:
+    """Refuse groups of unequal size, and groups without the penalty that makes them differ, or the penalty alone."""
+    beams, groups, penalty = settings.num_beams, settings.num_beam_groups, settings.diversity_penalty
+    if beams % groups:
+        raise SettingsError(
+            f"num_beam_groups is {groups} ({where('num_beam_groups')}), but num_beams is {beams} ({where('num_beams')}), "
+            f"which cannot be cut into {groups} groups of one size. Pass num_beams={groups * max(1, beams // groups)}."
+        )
+    if groups > 1 and settings.do_sample:
+        raise SettingsError(
+            f"do_sample is True ({where('do_sample')}) and num_beam_groups is {groups} ({where('num_beam_groups')}): groups "
+            "differ by their penalty, not by chance. Pass do_sample=False or num_beam_groups=1."
+        )
+    if (groups > 1) != (penalty > 0):
+        remedy = "num_beam_groups=2 or more" if groups == 1 else "a diversity_penalty above 0, such as 1.0"
+        raise SettingsError(
+            f"diversity_penalty is {penalty} ({where('diversity_penalty')}) and num_beam_groups is {groups} "
+            f"({where('num_beam_groups')}): groups differ by the penalty, and without groups it does nothing. Pass {remedy}."
+        )
+
+
+def check_against_model(
+    settings: GenerationConfig, where: Callable[[str], str], *, prompt_length: int, max_positions: int, vocab_size: int
+) -> None:
+    """Refuse settings that this model cannot follow: too long for its positions, ids that it does not have."""
+    if prompt_length >= max_positions:
+        raise SettingsError(
+            f"The prompt has {prompt_length} ids (the start id and decoder_input_ids), but the decoder has {max_positions} "
+            f"positions, and at least one id is to be generated. Shorten decoder_input_ids to {max_positions - 2} ids after "
+            "the start id, or fewer."
+        )
+    if settings.max_length > max_positions:
+        name, given = _as_given(settings, "max")
+        takes = "start id takes one" if prompt_length == 1 else f"start id and decoder_input_ids take {prompt_length}"
+        why, most = "", max_positions
+        if name == "max_new_tokens":
+            why, most = f", of which the {takes}", max_positions - prompt_length
+        raise SettingsError(
+            f"{name} is {given} ({where(name)}), but the decoder has {max_positions} positions{why}. "
+            f"Pass {name}={most} or less."
+        )
+    for name, setting in SETTINGS.items():
+        value = getattr(settings, name)
+        if setting.form.holds_ids and any(token >= vocab_size for token in _ids_in(value)):
+            raise SettingsError(
+                f"{name} is {value!r} ({where(name)}), but ids lie in 0 ... {vocab_size - 1}. "
+                "Name an id of this model's vocabulary."
+            )
+    if settings.num_beams > 1 and settings.candidates_per_beam > vocab_size:
+        raise SettingsError(
+            f"eos_token_id is {settings.eos_token_id!r} ({where('eos_token_id')}) and the vocabulary has {vocab_size} "
+            "ids: no id is left to continue a beam with. Name fewer ends."
+        )
+
+
+def _ids_in(value: Any) -> Iterator[int]:
+    """All ids in an id, a tuple of ids, of runs of ids, or of runs with a bias."""
+    if isinstance(value, tuple):
+        for part in value:
+            yield from _ids_in(part)
+    elif isinstance(value, int):
+        yield value
+
+
+def _as_given(settings: GenerationConfig, bound: str) -> tuple[str, int | None]:
+    """The setting that bounds the length ("max" or "min") under the name that it was given by, and its value."""
+    new_tokens: int | None = getattr(settings, f"{bound}_new_tokens")
+    if new_tokens is not None:
+        return f"{bound}_new_tokens", new_tokens
+    return f"{bound}_length", getattr(settings, f"{bound}_length")

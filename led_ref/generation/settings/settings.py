@@ -1,21 +1,183 @@
-"""Generation config: the 45 settings of a generation, each stated once, with its type, allowed form and default.
+"""Generation config: the 45 settings of a generation, each stated once, with its type, form and default.
 
     >>> GenerationConfig(num_beams=4).num_beams
     4
     >>> SETTINGS["num_beams"].form.wanted, SETTINGS["top_k"].needs
     ('a whole number of at least 1', 'do_sample')
 
-`resolve.py` makes one from a call and a model's files; `checks.py` says which values are refused, `value_forms.py` what the
-forms mean.
+A form says what a value may look like, in words and as a test, and converts it to the few types that the searches work with:
+Python's numbers, and tuples.
+
+    >>> SETTINGS["bad_words_ids"].form.convert([[5], [np.int64(6), 7]])
+    ((5,), (6, 7))
+    >>> SETTINGS["sequence_bias"].form.convert({(5, 6): -1})
+    (((5, 6), -1.0),)
+
+`resolve.py` makes a GenerationConfig from a call and a model's files, and refuses what does not fit.
 """
 
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Annotated, Any, get_type_hints
 
-from led_ref.generation.settings import value_forms as forms
+import numpy as np
 
 DEFAULT_NEW_TOKENS = 20
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a value must look like.
+
+    Args:
+        wanted: the form in words: "it must be ...".
+        fits: whether a value has this form.
+        convert: a value that fits, as Python's int, float, bool, str or tuples of them.
+        holds_ids: whether it consists of token ids, all of which must lie in the model's vocabulary.
+    """
+
+    wanted: str
+    fits: Callable[[Any], bool]
+    convert: Callable[[Any], Any]
+    holds_ids: bool = False
+
+
+def is_integer(value: object) -> bool:
+    """Whether it is a whole number, Python's or NumPy's; True and False are not."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def is_number(value: object) -> bool:
+    """Whether it is a finite number, Python's or NumPy's; True and False are not."""
+    is_one = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    return is_one and math.isfinite(value)  # type: ignore[arg-type]
+
+
+# ---- numbers, True and False, words ---------------------------------------------------------------------------------
+
+
+def integer(least: int) -> Form:
+    """A whole number of at least `least`."""
+    return Form(f"a whole number of at least {least}", lambda value: is_integer(value) and value >= least, int)
+
+
+def number(wanted: str, fits: Callable[[float], bool]) -> Form:
+    """A finite number for which `fits` is True."""
+    return Form(wanted, lambda value: is_number(value) and fits(value), float)
+
+
+def one_of(*words: str) -> Form:
+    """One of several words."""
+    return Form(" or ".join(map(repr, words)), lambda value: isinstance(value, str) and value in words, str)
+
+
+def _is_flag(value: object) -> bool:
+    return isinstance(value, (bool, np.bool_))
+
+
+FINITE = number("a finite number; 0 switches it off", lambda value: True)
+PENALTY_FACTOR = number("a number above 0; 1 switches it off", lambda value: value > 0)
+GROUP_PENALTY = number("a number above 0 where there are groups, else 0", lambda value: value >= 0)
+TEMPERATURE = number(
+    "a number above 0; 1 switches it off, and do_sample=False is what 0 would be", lambda value: value > 0
+)
+SECONDS = number("a number of seconds above 0; None switches it off", lambda value: value > 0)
+# Parts of a probability; they differ in which of the two ends they include.
+PART_OFF_AT_1 = number("a number from 0 to 1; 1 switches it off", lambda value: 0 <= value <= 1)
+PART_OFF_AT_0 = number("a number from 0 to 1; 0 switches it off", lambda value: 0 <= value <= 1)
+PART_OFF_AT_NONE = number("a number above 0 and at most 1; None switches it off", lambda value: 0 < value <= 1)
+PART_ABOVE_0 = number("a number above 0 and at most 1; 1 switches it off", lambda value: 0 < value <= 1)
+CUTOFF = number("a number from 0 to below 1; 0 switches it off", lambda value: 0 <= value < 1)
+YES_OR_NO = Form("True or False", _is_flag, bool)
+EARLY_STOPPING = Form(
+    'True, False or "never"',
+    lambda value: _is_flag(value) or (isinstance(value, str) and value == "never"),
+    lambda value: value if isinstance(value, str) else bool(value),
+)
+
+
+# ---- token ids, lists of them, texts --------------------------------------------------------------------------------
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, (list, tuple, np.ndarray))
+
+
+def _is_id(value: Any) -> bool:
+    return is_integer(value) and value >= 0
+
+
+def _is_ids(value: Any) -> bool:
+    return _is_list(value) and all(map(_is_id, value))
+
+
+def _is_run(value: Any) -> bool:
+    return _is_ids(value) and len(value) > 0
+
+
+def _to_ids(value: Any) -> tuple[int, ...]:
+    return tuple(map(int, value))
+
+
+def _pairs(value: Any) -> Any:
+    return list(value.items()) if isinstance(value, Mapping) else value
+
+
+def _is_biases(value: Any) -> bool:
+    pairs = _pairs(value)
+    if not (_is_list(pairs) and all(_is_list(pair) and len(pair) == 2 for pair in pairs)):
+        return False
+    return all(_is_run(run) and (is_number(bias) or bias == -math.inf) for run, bias in pairs)
+
+
+def _is_decay(value: Any) -> bool:
+    return _is_list(value) and len(value) == 2 and _is_id(value[0]) and PENALTY_FACTOR.fits(value[1])
+
+
+def _is_texts(value: Any) -> bool:
+    texts = (value,) if isinstance(value, str) else value
+    return isinstance(texts, (list, tuple)) and all(isinstance(text, str) and text for text in texts)
+
+
+ONE_ID = Form("an id of the vocabulary", _is_id, int, holds_ids=True)
+ID_OR_IDS = Form(
+    "an id of the vocabulary, or a list of ids; None switches it off",
+    lambda value: _is_id(value) or _is_ids(value),
+    lambda value: (_to_ids(value) or None) if _is_list(value) else int(value),
+    holds_ids=True,
+)
+IDS = Form("a list of ids; [] switches it off", _is_ids, _to_ids, holds_ids=True)
+RUNS_OF_IDS = Form(
+    "a list of lists of ids, such as [[47], [9, 12]]; [] switches it off",
+    lambda value: _is_list(value) and all(map(_is_run, value)),
+    lambda value: tuple(map(_to_ids, value)),
+    holds_ids=True,
+)
+BIASES = Form(
+    "a dict such as {(9, 12): -2.5}, or a list such as [[[9, 12], -2.5]]",
+    _is_biases,
+    # Of two biases for one run the last counts, as in a dict.
+    lambda value: tuple({_to_ids(run): float(bias) for run, bias in _pairs(value)}.items()),
+    holds_ids=True,
+)
+DECAY = Form(
+    "(new tokens after which it begins, factor above 0)", _is_decay, lambda value: (int(value[0]), float(value[1]))
+)
+SEED = Form(
+    "a whole number of at least 0, or one for each document",
+    lambda value: _is_id(value) or _is_run(value),
+    lambda value: _to_ids(value) if _is_list(value) else int(value),
+)
+TEXTS = Form(
+    "a text, or a list of texts, none of them empty",
+    _is_texts,
+    lambda value: (value,) if isinstance(value, str) else tuple(value),
+)
+
+
+# ---- the settings ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -28,20 +190,20 @@ class Setting:
         is_special_id: it is looked up in config.json too where a generation_config.json leaves it out.
     """
 
-    form: forms.Form
+    form: Form
     needs: str = ""
     is_special_id: bool = False
 
 
-_FLAG = Setting(forms.YES_OR_NO)
-_OUTPUT = Setting(forms.YES_OR_NO, "return_dict_in_generate")
+_FLAG = Setting(YES_OR_NO)
+_OUTPUT = Setting(YES_OR_NO, "return_dict_in_generate")
 
 
 @dataclass(frozen=True)
 class GenerationConfig:
     """The settings that a search works with. Names and meanings are those of transformers' GenerationConfig.
 
-    Made by `resolve_settings`, which checks them. "Length" counts all ids of a target, the start id and the prompt
+    `GivenSettings.resolve` makes and checks them. "Length" counts all ids of a target, the start id and the prompt
     included; "new tokens" are those that the model generates.
 
     Args:
@@ -99,47 +261,47 @@ class GenerationConfig:
         output_hidden_states: whether generate returns all hidden states.
     """
 
-    num_beams: Annotated[int, Setting(forms.integer(1))] = 1
-    num_beam_groups: Annotated[int, Setting(forms.integer(1))] = 1
-    diversity_penalty: Annotated[float, Setting(forms.GROUP_PENALTY)] = 0.0
-    num_return_sequences: Annotated[int, Setting(forms.integer(1))] = 1
-    length_penalty: Annotated[float, Setting(forms.FINITE, "num_beams")] = 1.0
-    early_stopping: Annotated[bool | str, Setting(forms.EARLY_STOPPING, "num_beams")] = False
-    max_length: Annotated[int, Setting(forms.integer(1))] = 1 + DEFAULT_NEW_TOKENS
-    max_new_tokens: Annotated[int | None, Setting(forms.integer(1))] = None
-    min_length: Annotated[int, Setting(forms.integer(0))] = 0
-    min_new_tokens: Annotated[int | None, Setting(forms.integer(0))] = None
-    no_repeat_ngram_size: Annotated[int, Setting(forms.integer(0))] = 0
-    encoder_no_repeat_ngram_size: Annotated[int, Setting(forms.integer(0))] = 0
-    repetition_penalty: Annotated[float, Setting(forms.PENALTY_FACTOR)] = 1.0
-    encoder_repetition_penalty: Annotated[float, Setting(forms.PENALTY_FACTOR)] = 1.0
-    forced_bos_token_id: Annotated[int | None, Setting(forms.ONE_ID)] = None
-    forced_eos_token_id: Annotated[int | tuple[int, ...] | None, Setting(forms.ID_OR_IDS)] = None
-    eos_token_id: Annotated[int | tuple[int, ...] | None, Setting(forms.ID_OR_IDS, is_special_id=True)] = None
-    pad_token_id: Annotated[int | None, Setting(forms.ONE_ID, is_special_id=True)] = None
-    bos_token_id: Annotated[int | None, Setting(forms.ONE_ID, is_special_id=True)] = None
-    decoder_start_token_id: Annotated[int | None, Setting(forms.ONE_ID, is_special_id=True)] = None
+    num_beams: Annotated[int, Setting(integer(1))] = 1
+    num_beam_groups: Annotated[int, Setting(integer(1))] = 1
+    diversity_penalty: Annotated[float, Setting(GROUP_PENALTY)] = 0.0
+    num_return_sequences: Annotated[int, Setting(integer(1))] = 1
+    length_penalty: Annotated[float, Setting(FINITE, "num_beams")] = 1.0
+    early_stopping: Annotated[bool | str, Setting(EARLY_STOPPING, "num_beams")] = False
+    max_length: Annotated[int, Setting(integer(1))] = 1 + DEFAULT_NEW_TOKENS
+    max_new_tokens: Annotated[int | None, Setting(integer(1))] = None
+    min_length: Annotated[int, Setting(integer(0))] = 0
+    min_new_tokens: Annotated[int | None, Setting(integer(0))] = None
+    no_repeat_ngram_size: Annotated[int, Setting(integer(0))] = 0
+    encoder_no_repeat_ngram_size: Annotated[int, Setting(integer(0))] = 0
+    repetition_penalty: Annotated[float, Setting(PENALTY_FACTOR)] = 1.0
+    encoder_repetition_penalty: Annotated[float, Setting(PENALTY_FACTOR)] = 1.0
+    forced_bos_token_id: Annotated[int | None, Setting(ONE_ID)] = None
+    forced_eos_token_id: Annotated[int | tuple[int, ...] | None, Setting(ID_OR_IDS)] = None
+    eos_token_id: Annotated[int | tuple[int, ...] | None, Setting(ID_OR_IDS, is_special_id=True)] = None
+    pad_token_id: Annotated[int | None, Setting(ONE_ID, is_special_id=True)] = None
+    bos_token_id: Annotated[int | None, Setting(ONE_ID, is_special_id=True)] = None
+    decoder_start_token_id: Annotated[int | None, Setting(ONE_ID, is_special_id=True)] = None
     do_sample: Annotated[bool, _FLAG] = False
-    seed: Annotated[int | tuple[int, ...] | None, Setting(forms.SEED, "do_sample")] = None
-    temperature: Annotated[float, Setting(forms.TEMPERATURE, "do_sample")] = 1.0
-    top_h: Annotated[float | None, Setting(forms.PART_OFF_AT_NONE, "do_sample")] = None
-    top_k: Annotated[int, Setting(forms.integer(0), "do_sample")] = 50
-    top_p: Annotated[float, Setting(forms.PART_OFF_AT_1, "do_sample")] = 1.0
-    min_p: Annotated[float, Setting(forms.PART_OFF_AT_0, "do_sample")] = 0.0
-    typical_p: Annotated[float, Setting(forms.PART_ABOVE_0, "do_sample")] = 1.0
-    epsilon_cutoff: Annotated[float, Setting(forms.CUTOFF, "do_sample")] = 0.0
-    eta_cutoff: Annotated[float, Setting(forms.CUTOFF, "do_sample")] = 0.0
-    sequence_bias: Annotated[tuple[tuple[tuple[int, ...], float], ...], Setting(forms.BIASES)] = ()
-    bad_words_ids: Annotated[tuple[tuple[int, ...], ...], Setting(forms.RUNS_OF_IDS)] = ()
-    suppress_tokens: Annotated[tuple[int, ...], Setting(forms.IDS)] = ()
-    begin_suppress_tokens: Annotated[tuple[int, ...], Setting(forms.IDS)] = ()
-    exponential_decay_length_penalty: Annotated[tuple[int, float] | None, Setting(forms.DECAY, "eos_token_id")] = None
+    seed: Annotated[int | tuple[int, ...] | None, Setting(SEED, "do_sample")] = None
+    temperature: Annotated[float, Setting(TEMPERATURE, "do_sample")] = 1.0
+    top_h: Annotated[float | None, Setting(PART_OFF_AT_NONE, "do_sample")] = None
+    top_k: Annotated[int, Setting(integer(0), "do_sample")] = 50
+    top_p: Annotated[float, Setting(PART_OFF_AT_1, "do_sample")] = 1.0
+    min_p: Annotated[float, Setting(PART_OFF_AT_0, "do_sample")] = 0.0
+    typical_p: Annotated[float, Setting(PART_ABOVE_0, "do_sample")] = 1.0
+    epsilon_cutoff: Annotated[float, Setting(CUTOFF, "do_sample")] = 0.0
+    eta_cutoff: Annotated[float, Setting(CUTOFF, "do_sample")] = 0.0
+    sequence_bias: Annotated[tuple[tuple[tuple[int, ...], float], ...], Setting(BIASES)] = ()
+    bad_words_ids: Annotated[tuple[tuple[int, ...], ...], Setting(RUNS_OF_IDS)] = ()
+    suppress_tokens: Annotated[tuple[int, ...], Setting(IDS)] = ()
+    begin_suppress_tokens: Annotated[tuple[int, ...], Setting(IDS)] = ()
+    exponential_decay_length_penalty: Annotated[tuple[int, float] | None, Setting(DECAY, "eos_token_id")] = None
     remove_invalid_values: Annotated[bool, _FLAG] = False
     renormalize_logits: Annotated[bool, _FLAG] = False
-    stop_strings: Annotated[tuple[str, ...], Setting(forms.TEXTS)] = ()
-    max_time: Annotated[float | None, Setting(forms.SECONDS)] = None
+    stop_strings: Annotated[tuple[str, ...], Setting(TEXTS)] = ()
+    max_time: Annotated[float | None, Setting(SECONDS)] = None
     use_cache: Annotated[bool, _FLAG] = True
-    cache_implementation: Annotated[str, Setting(forms.one_of("dynamic", "static"))] = "dynamic"
+    cache_implementation: Annotated[str, Setting(one_of("dynamic", "static"))] = "dynamic"
     return_dict_in_generate: Annotated[bool, _FLAG] = False
     output_scores: Annotated[bool, _OUTPUT] = False
     output_logits: Annotated[bool, _OUTPUT] = False

@@ -16,7 +16,7 @@ from led_ref.classes.conditional_generation import LEDForConditionalGeneration
 from led_ref.config import LEDConfig
 from led_ref.errors import InputError, LEDError
 from led_ref.generation.search import search
-from led_ref.generation.settings.resolve import resolve_settings
+from led_ref.generation.settings.resolve import look_up
 from led_ref.model.decoder import (
     cross_attention,
     decoder_layer,
@@ -269,10 +269,9 @@ class LedRef:
 
     def _search(self, case: Case) -> Tensors:
         table_BVV, prompt_BP = self._floats(case, "table"), case.inputs["prompt_ids"]
-        settings = resolve_settings(
-            case.arguments["settings"], None, {"decoder_start_token_id": 2},
-            prompt_length=prompt_BP.shape[1], max_positions=MOST_POSITIONS, vocab_size=table_BVV.shape[-1],
-        )  # fmt: skip
+        settings = look_up(case.arguments["settings"], None, {"decoder_start_token_id": 2}).resolve(
+            prompt_length=prompt_BP.shape[1], max_positions=MOST_POSITIONS, vocab_size=table_BVV.shape[-1]
+        )
 
         def step(token_ids: Array, parents: Array | None) -> Array:
             documents = np.arange(len(token_ids)) // settings.num_beams
