@@ -1,7 +1,7 @@
 """What only a GPU can show. `make gpu` runs this file; its name keeps it out of `make test`, and nothing in it is skipped.
 
-Where no GPU answers, every test here fails with the reason. The checks are those of `led-ref doctor --gpu`, which also
-measures and writes the report.
+Where no GPU answers, every test here fails with the reason. The checks are those of `led-ref doctor --gpu`;
+measure.py also measures, and writes the report.
 """
 
 import pytest
@@ -9,7 +9,6 @@ import pytest
 import led_backends
 from led_backends.numpy_backend import NumpyBackend
 from led_ref.tools.gpu import checks as gpu_checks
-from led_ref.tools.gpu import measures as gpu_measures
 from led_ref.tools.gpu.report import FULL
 from led_ref.tools.random_weights import random_weights
 
@@ -51,5 +50,5 @@ def test_it_waits_once_a_step_and_never_while_reading(models):
 
 @pytest.mark.parametrize("tokens", FULL.lengths)
 def test_memory_is_what_was_planned(models, tokens):
-    found = gpu_measures.check_memory(models[0], tokens, FULL.new_tokens)
+    found = gpu_checks.check_memory(models[0], tokens, FULL.new_tokens)
     assert found["ok"], found
