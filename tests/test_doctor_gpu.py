@@ -1,4 +1,6 @@
-"""The GPU checks (`led-ref doctor --gpu`) and measures (tests/gpu/measure.py) on the stand-in for CuPy: each finds what is wrong.
+"""The GPU checks (`led-ref doctor --gpu`) and measures (tests/gpu/measure.py) on the stand-in for CuPy.
+
+Their code runs, and each check fails where something is wrong.
 
 What a GPU says is for tests/gpu, on the day there is one.
 """
