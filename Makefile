@@ -46,6 +46,7 @@ peer: $(VENV)/peer.done
 gpu: $(VENV)/dev.done
 	$(BIN)/pytest tests/gpu/on_gpu.py
 	LED_REF_HYPOTHESIS=few $(BIN)/pytest --backend cupy tests/model tests/generation tests/oracle
+	$(BIN)/python tests/gpu/measure.py --out $(VENV)/gpu_report.json --page $(VENV)/gpu_report.md
 
 docs: $(VENV)/docs.done
 	$(BIN)/python docs/fetch_katex.py

@@ -4,15 +4,16 @@
 
 The page is prose with places for tables, `<!-- NAME -->` ... `<!-- end -->`; what stands in them is computed here from
 costs/operations.py, two cards' published figures and one measured number, LAUNCH. No GPU is asked. tests/test_gpu_page.py holds
-that the committed page is what this file makes of it. What was measured is in the report (led_ref/tools/gpu/report.py).
+that the committed page is what this file makes of it. What was measured is
+in the report, whose page is made here, too: `report_page`, for tests/gpu/measure.py.
 """
 
 import json
 import math
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,38 @@ from led_ref.config import LEDConfig
 from led_ref.costs import memory as memory_plan
 from led_ref.costs import operations as planning
 from led_ref.costs.operations import Work, Workload
-from led_ref.tools.gpu.cards import Card, design_seconds, floor_seconds, table
+from led_ref.tools.gpu.report import failed
 
 MODELS = {"base": planning.LED_BASE, "large": planning.LED_LARGE}
 LENGTHS = (1024, 2048, 4096, 8192, 16384)
 DTYPES = ("float32", "float16")
 BEAMS = 4
+
+# The time of one launch from Python through CuPy, with what the program does around it, in seconds. Measured on 2026-11-22
+# on an H100's machine: a decoding step of 141 launches took 5.1 to 7.9 ms there from one moment to the next, of which the
+# search on the host is 1.4 ms. The shortest possible launch took 8.4 microseconds.
+LAUNCH = 30e-6
+
+
+@dataclass(frozen=True)
+class Card:
+    """A GPU by its maker's figures.
+
+    Args:
+        name: of the card.
+        peak: operations a second, by dtype: float32 without TF32, float16 by tensor cores, adding up in float32, dense.
+        bandwidth: bytes a second from its memory.
+        memory: its bytes.
+        link: bytes a second to the host, one way.
+        source: where the figures stand.
+    """
+
+    name: str
+    peak: dict[str, float]
+    bandwidth: float
+    memory: float
+    link: float
+    source: str
 
 
 CARDS = (
@@ -40,6 +67,25 @@ CARDS = (
 )  # fmt: skip
 
 
+def floor_seconds(work: Work, card: Card, dtype: str) -> float:
+    """A lower bound for any program on this card: its operations at peak speed or its bytes, whichever takes longer."""
+    return max(work.operations / card.peak[dtype], work.bytes / card.bandwidth)
+
+
+def design_seconds(works: Iterable[Work], card: Card, dtype: str, launch: float = LAUNCH) -> tuple[float, str]:
+    """The time that the cost model predicts for this design, and what bounds it.
+
+    Kinds of work follow each other, each at its lower bound; meanwhile Python launches. The slower of the two decides.
+    """
+    works = list(works)
+    products = sum(work.operations for work in works) / card.peak[dtype]
+    busy = sum(floor_seconds(work, card, dtype) for work in works)
+    launching = sum(work.launches for work in works) * launch
+    if launching > busy:
+        return launching, "launches"
+    return busy, "products" if products > busy / 2 else "memory"
+
+
 def least_encoder_work(config: LEDConfig, load: Workload) -> Work:
     """What the encoder cannot do without: the band and nothing beside it, weights read once, states in and out of a layer."""
     pairs = sum(sum(keys for _, keys in planning.tiles(load.tokens, radius, 1)) for radius in config.radii)
@@ -51,6 +97,13 @@ def least_encoder_work(config: LEDConfig, load: Workload) -> Work:
 
 
 # ---- tables -------------------------------------------------------------------------------------------------------------
+
+
+def table(head: str, rows: Iterable[Iterable[Any]]) -> str:
+    """A Markdown table; the first column is text, the others are numbers."""
+    columns = head.split(" | ")
+    lines = [f"| {head} |", "|---" + "|---:" * (len(columns) - 1) + "|"]
+    return "\n".join([*lines, *(f"| {' | '.join(map(str, row))} |" for row in rows)])
 
 
 def card_table(report: dict[str, Any]) -> str:
@@ -210,6 +263,74 @@ def best_block(card: Card, dtype: str) -> int:
         return design_seconds([work], card, dtype)[0]
 
     return min((1 << int(math.log2(64)) + n for n in range(6)), key=seconds)
+
+
+# ---- the report -----------------------------------------------------------------------------------------------------------
+
+
+def report_page(report: Mapping[str, Any]) -> str:
+    """docs/gpu_report.md, made from the report; one sentence if there has been no run."""
+    head = "# Report of a run on a GPU\n\nMade by `tests/gpu/measure.py`; [On a GPU](gpu.md) says what it checks.\n\n"
+    if not report.get("date"):
+        return head + "There has been no run on a GPU yet.\n"
+    gpu, speeds = report["gpu"], report["speeds"]
+    parts = [
+        f"{report['date']}: {gpu['name']}, {gpu['memory'] / 1e9:.1f} GB, CuPy {gpu['cupy']}, CUDA {gpu['runtime']}, "
+        f"driver {gpu['driver']}. {'Every check passed.' if report['ok'] else 'Failed: ' + ', '.join(failed(report)) + '.'}",
+        "## Every operation against float64",
+        f"Largest error in units of the dtype's eps, relative to the largest number; allowed are "
+        f"{report['operations']['allowed eps']:g}.",
+        _operations_table(report["operations"]["rows"]),
+        "## A whole model against the CPU",
+        _values(report["model"]),
+        *(_values(report[name]) for name in ("model in float16",) if name in report),
+        "## Waits for the device",
+        _values(report["waits"]),
+        "## Memory beside the weights, 4 beams",
+        table(
+            "tokens | planned, MB | in use at the peak, MB | in use / planned | CuPy's pool grew by, MB",
+            (
+                (f"{r['tokens']:,}", _mb(r["planned"]), _mb(r["in use"]), r["in use / planned"], _mb(r["pool"]))
+                for r in report["memory"]["rows"]
+            ),
+        ),
+        "## Speeds",
+        _values(
+            {f"products in {dtype}, TFLOP/s": f"{peak / 1e12:.1f}" for dtype, peak in speeds["products"].items()}
+            | {
+                "memory, GB/s": f"{speeds['memory'] / 1e9:.0f}",
+                "to the host, GB/s": f"{speeds['to the host'] / 1e9:.1f}",
+            }
+            | {"the shortest launch, µs": f"{1e6 * speeds['launch']:.1f}"}
+        ),
+        "## Times, and what the sizes and these speeds predict",
+        _rows_table(report["times"]),
+        "## transformers on the same device",
+        report["transformers"].get("missing") or _rows_table(report["transformers"]["rows"]),
+    ]
+    return head + "\n\n".join(parts) + "\n"
+
+
+def _operations_table(rows: list[dict[str, Any]]) -> str:
+    dtypes = list(dict.fromkeys(row["dtype"] for row in rows))
+    cells = {(row["operation"], row["dtype"]): row.get("error") or f"{row['eps']:g}" for row in rows}
+    names = dict.fromkeys(row["operation"] for row in rows)
+    return table(
+        f"operation | {' | '.join(dtypes)}", ((name, *(cells[name, dtype] for dtype in dtypes)) for name in names)
+    )
+
+
+def _rows_table(rows: list[dict[str, Any]]) -> str:
+    return table(" | ".join(rows[0]), (row.values() for row in rows))
+
+
+def _values(values: Mapping[str, Any]) -> str:
+    shown = ((name, "yes" if value is True else "no" if value is False else value) for name, value in values.items())
+    return table("what | found", shown)
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:,.1f}"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""`led-ref doctor --gpu` on the stand-in for CuPy: its code runs, and each check fails where something is wrong.
+"""The GPU checks (`led-ref doctor --gpu`) and measures (tests/gpu/measure.py) on the stand-in for CuPy.
+
+Their code runs, and each check fails where something is wrong.
 
 What a GPU says is for tests/gpu, on the day there is one.
 """
@@ -8,8 +10,10 @@ import re
 from pathlib import Path
 from unittest import mock
 
+import measure
 import numpy as np
 import pytest
+from build_gpu_page import report_page
 from stand_in.cupy_stand_in import LEDGER, installed
 from stand_in.kernel_twins import register
 
@@ -18,7 +22,6 @@ from led_ref.costs import memory as memory_plan
 from led_ref.costs import operations as planning
 from led_ref.costs.operations import Workload
 from led_ref.tools.gpu import checks as gpu_checks
-from led_ref.tools.gpu import measures as gpu_measures
 from led_ref.tools.gpu import report as doctor_gpu
 from led_ref.tools.random_weights import random_weights
 
@@ -55,8 +58,8 @@ def backend():
 
 @pytest.fixture(scope="module")
 def report(backend):
-    with mock.patch.object(gpu_measures, "measure_transformers", return_value={"missing": "not asked"}):
-        return doctor_gpu.collect(backend, SMALL, lambda _: None)
+    with mock.patch.object(measure, "measure_transformers", return_value={"missing": "not asked"}):
+        return measure.collect(backend, SMALL, lambda _: None)
 
 
 def test_full_report_is_json(report):
@@ -69,13 +72,13 @@ def test_full_report_is_json(report):
     assert all(report["speeds"][name] > 0 for name in ("memory", "to the host", "launch"))
 
 
-def test_page_matches_report(report):
-    page = doctor_gpu.page(report)
+def test_the_page_has_what_the_report_has(report):
+    page = report_page(report)
     for row in report["operations"]["rows"]:
         assert re.search(rf"^\| {re.escape(row['operation'])} \|.* {row['eps']:g} \|", page, re.MULTILINE), row
     assert "Every check passed." in page
     spoilt = {**report, "ok": False, "waits": {**report["waits"], "ok": False}}
-    assert "Failed: waits." in doctor_gpu.page(spoilt)
+    assert "Failed: waits." in report_page(spoilt)
 
 
 def test_a_wrong_operation_is_named(backend):
@@ -115,7 +118,7 @@ def test_device_memory_matches_plan(backend):
     config, tokens, new = SMALL.config, 599, 8
     model = gpu_checks.make_model(config, random_weights(config), backend)
     before, LEDGER.peak_bytes = LEDGER.held_bytes, 0
-    model.generate(**gpu_measures.random_ids(config, tokens), num_beams=4, max_new_tokens=new, min_new_tokens=new)
+    model.generate(**gpu_checks.random_ids(config, tokens), num_beams=4, max_new_tokens=new, min_new_tokens=new)
     load = planning.on_gpu(config, Workload(tokens=tokens, beams=4, new_tokens=new))
     plan = memory_plan.plan(config, load)
     assert LEDGER.peak_bytes - before == pytest.approx(plan.peak - plan.weights, rel=0.1)
@@ -145,18 +148,35 @@ def test_missing_folder_is_reported_first(command, tmp_path):
 
 
 def test_out_and_page_belong_to_gpu(command, tmp_path):
-    assert command("doctor", "--page", tmp_path / "gpu.md")[0] == 2
+    code, _, err = command("doctor", "--out", tmp_path / "gpu.json")
+    assert (code, "add --gpu" in err) == (2, True)
+    code, _, err = command("doctor", "--gpu", "--page", tmp_path / "gpu.md")  # moved to tests/gpu/measure.py
+    assert (code, "unrecognized arguments: --page" in err) == (2, True)
+
+
+def test_doctor_makes_the_checks_of_the_whole_report(command, backend, report, monkeypatch):
+    monkeypatch.setattr(doctor_gpu, "get_backend", lambda _: backend)
+    monkeypatch.setattr(doctor_gpu, "FULL", SMALL)
+    code, out, _ = command("doctor", "--gpu")
+    assert code == 0
+    assert list(json.loads(out)) == list(report)[: -len(("speeds", "times", "transformers"))]
+
+
+def test_measuring_ends_as_doctor_does(capsys, tmp_path):
+    assert measure.main([]) == 2
+    assert "no GPU answers" in capsys.readouterr().err
+    assert measure.main(["--page", str(tmp_path / "nowhere" / "gpu.md")]) == 1
+    assert "There is no folder" in capsys.readouterr().err
 
 
 def test_the_report_is_written_as_json_and_as_a_page(command, backend, report, tmp_path, monkeypatch):
     monkeypatch.setattr(doctor_gpu, "get_backend", lambda _: backend)
-    monkeypatch.setattr(doctor_gpu, "collect", lambda *_: report)
+    monkeypatch.setattr(measure, "collect", lambda *_: report)
     files = tmp_path / "gpu.json", tmp_path / "gpu.md"
-    code, out, _ = command("doctor", "--gpu", "--out", files[0], "--page", files[1])
-    assert (code, out) == (0, "")
+    assert measure.main(["--out", str(files[0]), "--page", str(files[1])]) == 0
     assert json.loads(files[0].read_text()) == report
-    assert files[1].read_text() == doctor_gpu.page(report)
-    monkeypatch.setattr(doctor_gpu, "collect", lambda *_: {**report, "ok": False, "model": {"ok": False}})
+    assert files[1].read_text() == report_page(report)
+    monkeypatch.setattr(doctor_gpu, "check", lambda *_: {**report, "ok": False, "model": {"ok": False}})
     code, out, err = command("doctor", "--gpu")
     assert (code, json.loads(out)["ok"]) == (1, False)
     assert "the model check failed" in err

@@ -10,7 +10,6 @@ from build_gpu_page import BEAMS, CARDS, DTYPES, LENGTHS, MODELS, design_seconds
 from led_ref.costs import memory as memory_plan
 from led_ref.costs import operations as planning
 from led_ref.costs.operations import Work, Workload
-from led_ref.tools.gpu import report as doctor_gpu
 
 DOCS = Path(__file__).parent.parent / "docs"
 REPORT = json.loads((DOCS / "data" / "gpu_report.json").read_text(encoding="utf-8"))
@@ -20,7 +19,7 @@ def test_page_matches_generator():
     page = (DOCS / "gpu.md").read_text(encoding="utf-8")
     assert all(f"<!-- {name} -->" in page for name in gpu_page.TABLES)
     assert gpu_page.filled(page, REPORT) == page
-    assert (DOCS / "gpu_report.md").read_text(encoding="utf-8") == doctor_gpu.page(REPORT)
+    assert (DOCS / "gpu_report.md").read_text(encoding="utf-8") == gpu_page.report_page(REPORT)
 
 
 def test_page_states_last_run():

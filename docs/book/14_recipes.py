@@ -282,7 +282,7 @@ print(len(recorded), "arrays; one of them:", step.name, step.value.shape, "=", s
 # %% [markdown]
 # ## On a GPU
 #
-# `led_ref.load(backend="cupy")`, or `--backend cupy`. `led-ref doctor --gpu` checks and measures it on your machine.
+# `led_ref.load(backend="cupy")`, or `--backend cupy`. `led-ref doctor --gpu` checks it on your machine.
 # [On a GPU](../gpu.md) says on which one it last ran, and what was found.
 #
 # ## What goes wrong when one thing is changed

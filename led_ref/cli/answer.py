@@ -15,14 +15,13 @@ EXAMPLES = """
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `led-ref answer`."""
-    parser.add_argument("question", metavar="QUESTION", help="the question, in quotes")
-    parser.add_argument("files", nargs="*", metavar="FILE", help=FILES)
+    add = parser.add_argument
+    add("question", metavar="QUESTION", help="the question, in quotes")
+    add("files", nargs="*", metavar="FILE", help=FILES)
     add_fine_tuned_options(parser, "LEDForQuestionAnswering")
-    parser.add_argument("--top-k", type=int, default=1, metavar="N", help="how many answers (default: 1)")
-    parser.add_argument(
-        "--max-answer-len", type=int, default=15, metavar="N", help="most tokens of an answer (default: 15)"
-    )
-    parser.add_argument(
+    add("--top-k", type=int, default=1, metavar="N", help="how many answers (default: 1)")
+    add("--max-answer-len", type=int, default=15, metavar="N", help="most tokens of an answer (default: 15)")
+    add(
         "--handle-impossible-answer", action="store_true",
         help="there may be no answer: an empty one, if that is likelier",
     )  # fmt: skip

@@ -14,16 +14,13 @@ EXAMPLES = """
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `led-ref bench`."""
+    add = parser.add_argument
     add_shared(parser, "--model", help="default: random weights of led-base's size (needs 650 MB of disk)")
-    parser.add_argument("--quick", action="store_true", help="shorter documents and one run: under 90 seconds")
-    parser.add_argument(
-        "--only", nargs="+", metavar="CASE", help="load, encode-1k, decode-4k-1beam, generate-16k-4beams, ..."
-    )
-    parser.add_argument(
-        "--against", choices=("transformers",), help="the same cases there as well, taking turns (extra `peer`)"
-    )
-    parser.add_argument("--runs", type=int, metavar="N", help="how often each case is measured (default: 3; quick: 1)")
-    parser.add_argument("--plot", metavar="FILE", help="draw time and memory against length (extra `plot`)")
+    add("--quick", action="store_true", help="shorter documents and one run: under 90 seconds")
+    add("--only", nargs="+", metavar="CASE", help="load, encode-1k, decode-4k-1beam, generate-16k-4beams, ...")
+    add("--against", choices=("transformers",), help="the same cases there as well, taking turns (extra `peer`)")
+    add("--runs", type=int, metavar="N", help="how often each case is measured (default: 3; quick: 1)")
+    add("--plot", metavar="FILE", help="draw time and memory against length (extra `plot`)")
     add_shared(parser, "--json")
     add_shared(parser, "--quiet", help="no progress on standard error")
 

@@ -8,7 +8,7 @@ SUMMARY = "say what works on this machine"
 EXAMPLES = """
   led-ref doctor
   led-ref doctor --checkpoint ./led-base-16384      do Ai2's weights give the numbers that they must?
-  led-ref doctor --gpu --out gpu.json --page gpu.md    check a GPU, and measure it
+  led-ref doctor --gpu --out gpu.json               does a GPU give the numbers that the CPU gives?
 """
 
 
@@ -16,9 +16,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `led-ref doctor`."""
     parser.add_argument("--checkpoint", metavar="DIR", help="check led-base-16384's weights against known numbers")
     add_shared(parser, "--json")
-    parser.add_argument("--gpu", action="store_true", help="check and measure the GPU instead; takes minutes")
+    parser.add_argument("--gpu", action="store_true", help="check the GPU instead; takes minutes")
     parser.add_argument("--out", metavar="JSON", help="with --gpu: write the report there, not to standard output")
-    parser.add_argument("--page", metavar="MD", help="with --gpu: write the report as a page, too")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -27,8 +26,8 @@ def run(options: argparse.Namespace) -> int:
         from led_ref.tools.gpu.report import examine_gpu
 
         return examine_gpu(options)
-    if options.out or options.page:
-        return misused(options, "--out and --page are for the report of --gpu; add --gpu")
+    if options.out:
+        return misused(options, "--out is for the report of --gpu; add --gpu")
     from led_ref.tools.doctor import examine
 
     return examine(options)

@@ -97,13 +97,7 @@ def report_on_files(
     find: Callable[[Any, str, ProgressBars], dict[str, Any]],
     lines: Callable[[dict[str, Any]], list[str]],
 ) -> int:
-    """Read `options.files`, load a fine-tuned model, and report on each document.
-
-    Args:
-        options: the command line, with the options of `add_fine_tuned_options`.
-        load: makes a model of its name and of keyword arguments.
-        find: given model, text and progress bars, what is found out: JSON-ready.
-        lines: as for `report_on_each`.
+    """Read `options.files`, `load` a fine-tuned model, and report on each document; `lines` as for `report_on_each`.
 
     Returns:
         The exit code: 0, or 1 if any document failed, or that of wrong usage.

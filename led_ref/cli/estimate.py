@@ -16,22 +16,21 @@ EXAMPLES = """
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `led-ref estimate`."""
-    parser.add_argument(
-        "model", metavar="MODEL", help="a folder, a config.json, a name on the Hub, or just: led-base, led-large"
-    )
-    parser.add_argument("--tokens", type=int, required=True, metavar="N", help="length of a document")
-    parser.add_argument("--batch", type=int, default=1, metavar="B", help="documents read together (default: 1)")
-    parser.add_argument("--beams", type=int, default=1, metavar="W", help="beams of each document (default: 1)")
-    parser.add_argument("--new-tokens", type=int, default=128, metavar="M", help="0: reading alone (default: 128)")
-    parser.add_argument("--global-tokens", type=int, default=1, metavar="G", help="of each document (default: 1)")
-    parser.add_argument("--dtype", help="what is computed in (default: float32)", default="float32")
-    parser.add_argument(
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="a folder, a config.json, a name on the Hub, or just: led-base, led-large")
+    add("--tokens", type=int, required=True, metavar="N", help="length of a document")
+    add("--batch", type=int, default=1, metavar="B", help="documents read together (default: 1)")
+    add("--beams", type=int, default=1, metavar="W", help="beams of each document (default: 1)")
+    add("--new-tokens", type=int, default=128, metavar="M", help="0: reading alone (default: 128)")
+    add("--global-tokens", type=int, default=1, metavar="G", help="of each document (default: 1)")
+    add("--dtype", help="what is computed in (default: float32)", default="float32")
+    add(
         "--weights", metavar="KIND",
         help="kept smaller: float16, bfloat16, int8, nf4, nf4-double (default: in that dtype)",
     )  # fmt: skip
-    parser.add_argument("--backend", choices=("numpy", "cupy"), default="numpy", help="cupy: memory only")
+    add("--backend", choices=("numpy", "cupy"), default="numpy", help="cupy: memory only")
     add_shared(parser, "--cross-attention", help="folded: no keys and values of the document are kept")
-    parser.add_argument(
+    add(
         "--cache-implementation", choices=("dynamic", "static"), default="dynamic",
         help="static: memory for what is written is taken once",
     )  # fmt: skip

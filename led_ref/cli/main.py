@@ -39,27 +39,14 @@ except KeyboardInterrupt:  # Ctrl-C before `main` could catch it
 
 # The commands by name, in the order of `led-ref --help`. The file of a command has its name.
 COMMANDS: dict[str, Any] = {
-    # text in, text out
-    "summarize": summarize,
-    "generate": generate,
-    "tokenize": tokenize,
-    "answer": answer,
-    "classify": classify,
-    # checkpoints
-    "inspect": inspect,
-    "convert": convert,
-    # the numbers inside a run
-    "trace": trace,
-    "steps": steps,
-    "diff": diff,
-    "explore": explore,
-    "vectors": vectors,
-    # this machine, and the book
-    "doctor": doctor,
-    "bench": bench,
-    "estimate": estimate,
-    "exercise": exercise,
-}
+    command.__name__.rpartition(".")[2]: command
+    for command in (
+        summarize, generate, tokenize, answer, classify,  # text in, text out
+        inspect, convert,  # checkpoints
+        trace, steps, diff, explore, vectors,  # the numbers inside a run
+        doctor, bench, estimate, exercise,  # this machine, and the book
+    )
+}  # fmt: skip
 EXAMPLES = """
   led-ref summarize paper.txt                       a line from the small bundled model
   man gzip | led-ref summarize -                     the same, from a pipe

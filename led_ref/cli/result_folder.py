@@ -30,16 +30,14 @@ _OF_A_MODEL = (".json", ".safetensors", ".bin", ".txt")
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add --out and the options that belong to it."""
-    many = parser.add_argument_group("many documents")
-    many.add_argument("--out", metavar="DIR", help="write each text into a file in DIR, whole or not at all")
-    many.add_argument(
-        "--resume", action="store_true", help="with --out: keep the texts that DIR holds, and write the others"
-    )
-    many.add_argument(
+    add = parser.add_argument_group("many documents").add_argument
+    add("--out", metavar="DIR", help="write each text into a file in DIR, whole or not at all")
+    add("--resume", action="store_true", help="with --out: keep the texts that DIR holds, and write the others")
+    add(
         "--batch-size", type=int, metavar="N",
         help="with --out: most documents that are written together (default: 4; 1: each by itself)",
     )  # fmt: skip
-    many.add_argument(
+    add(
         "--batch-memory", type=int, metavar="MB",
         help="with --out: megabytes that these may take beside the weights (default: 1074)",
     )  # fmt: skip

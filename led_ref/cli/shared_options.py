@@ -32,9 +32,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "help": "what to compute in (float16: on a GPU)",
     },
     "--quantize": {"choices": QUANTIZATIONS, "help": "keep the matrices in 8 or 4 bits (default: as they are)"},
-    "--keep-stored": {
-        "action": "store_true", "help": "keep float16 and bfloat16 weights so, in half the memory",
-    },
+    "--keep-stored": {"action": "store_true", "help": "keep float16 and bfloat16 weights so, in half the memory"},
     "--num-beams": {"type": int, "metavar": "N", "help": "beams (default: the checkpoint's own setting)"},
     "--max-new-tokens": {"type": int, "metavar": "N", "help": "most tokens to write"},
     "--global-attention": {
@@ -49,14 +47,19 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--json": {"action": "store_true", "help": "one JSON object"},
     "--quiet": {"action": "store_true", "help": "no progress bar and notices"},
 }  # fmt: skip
-MODEL_OPTIONS = ("--model", "--revision", "--backend", "--dtype", "--quantize", "--keep-stored")
-GENERATION_OPTIONS = ("--num-beams", "--max-new-tokens", "--global-attention", "--truncate", "--cross-attention")
 
 
 def add_shared(parser: argparse.ArgumentParser, *names: str, **changed: Any) -> None:
     """Add options of `OPTIONS`; `changed` replaces what argparse is given for each of them, such as its help."""
     for name in names:
         parser.add_argument(name, **OPTIONS[name] | changed)
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a command that loads any model and runs it on documents."""
+    add_shared(parser, "--model", "--revision", "--backend", "--dtype", "--quantize", "--keep-stored")
+    add_shared(parser, "--num-beams", "--max-new-tokens", "--global-attention", "--truncate", "--cross-attention")
+    add_output_options(parser)
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:

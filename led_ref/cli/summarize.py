@@ -3,14 +3,7 @@
 import argparse
 
 from led_ref.cli import result_folder
-from led_ref.cli.shared_options import (
-    GENERATION_OPTIONS,
-    MODEL_OPTIONS,
-    add_output_options,
-    add_shared,
-    misused,
-    need_files,
-)
+from led_ref.cli.shared_options import add_run_options, misused, need_files
 
 SUMMARY = "summarize documents"
 EXAMPLES = """
@@ -34,24 +27,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def add_writing_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that `summarize` and `generate` share: model, search, results in files, sampling, streaming."""
-    add_shared(parser, *MODEL_OPTIONS, *GENERATION_OPTIONS)
-    add_output_options(parser)
+    add = parser.add_argument
+    add_run_options(parser)
     result_folder.add_options(parser)
-    parser.add_argument(
-        "--sample", action="store_true", help="draw the text by chance; with 1 beam unless --num-beams is given"
-    )
-    parser.add_argument(
-        "--seed", type=int, metavar="N", help="with --sample: the same number draws the same text again"
-    )
-    parser.add_argument(
-        "--temperature", type=float, metavar="X", help="with --sample: below 1 more likely, above 1 bolder"
-    )
-    parser.add_argument(
-        "--top-p", type=float, metavar="X", help="with --sample: draw from the likeliest that have this share"
-    )
-    parser.add_argument(
-        "--stream", action="store_true", help="print the text as it is written; needs --num-beams 1 or --sample"
-    )
+    add("--sample", action="store_true", help="draw the text by chance; with 1 beam unless --num-beams is given")
+    add("--seed", type=int, metavar="N", help="with --sample: the same number draws the same text again")
+    add("--temperature", type=float, metavar="X", help="with --sample: below 1 more likely, above 1 bolder")
+    add("--top-p", type=float, metavar="X", help="with --sample: draw from the likeliest that have this share")
+    add("--stream", action="store_true", help="print the text as it is written; needs --num-beams 1 or --sample")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -3,15 +3,7 @@
 import argparse
 from typing import Any
 
-from led_ref.cli.shared_options import (
-    GENERATION_OPTIONS,
-    MODEL_OPTIONS,
-    add_output_options,
-    add_shared,
-    given,
-    load_model,
-    misused,
-)
+from led_ref.cli.shared_options import add_run_options, given, load_model, misused
 
 SUMMARY = "record every named intermediate of a run as safetensors"
 EXAMPLES = """
@@ -23,16 +15,14 @@ EXAMPLES = """
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `led-ref trace`."""
-    parser.add_argument("file", metavar="FILE", help="the document, as for summarize; - for standard input")
-    parser.add_argument("--out", required=True, metavar="FILE.safetensors", help="the file to write")
-    parser.add_argument(
-        "--only", action="append", metavar="PATTERN", help="only names like this: '*.probs', fc1; may be repeated"
-    )
-    parser.add_argument("--layer", type=int, metavar="N", help="only what is inside the layers of this number")
-    parser.add_argument("--generate", action="store_true", help="a whole generation, not one step of the decoder")
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
-    add_shared(parser, *MODEL_OPTIONS, *GENERATION_OPTIONS)
-    add_output_options(parser)
+    add = parser.add_argument
+    add("file", metavar="FILE", help="the document, as for summarize; - for standard input")
+    add("--out", required=True, metavar="FILE.safetensors", help="the file to write")
+    add("--only", action="append", metavar="PATTERN", help="only names like this: '*.probs', fc1; may be repeated")
+    add("--layer", type=int, metavar="N", help="only what is inside the layers of this number")
+    add("--generate", action="store_true", help="a whole generation, not one step of the decoder")
+    add("--overwrite", action="store_true", help="replace an existing file")
+    add_run_options(parser)
 
 
 def run(options: argparse.Namespace) -> int:

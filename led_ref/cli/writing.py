@@ -115,15 +115,7 @@ def _take_seed(effective: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Writer:
-    """A loaded model and the command line.
-
-    Args:
-        led: the model and its tokenizer.
-        options: the command line.
-        settings: of generate, as the user gave them.
-        effective: all settings of the run.
-        show_all: show every text with its score, not the best one alone.
-    """
+    """A loaded model and the command line; `settings` as the user gave them, `effective`: all settings of the run."""
 
     led: LED
     options: argparse.Namespace
@@ -142,10 +134,8 @@ class _Writer:
                 say(f"{title(file)} is {what}")
             read = (is_page and manual_page_body(text)) or text
             try:
-                document = self.led.prepare(
-                    read, global_attention=options.global_attention, truncation=options.truncate
-                )
-                prepared.append((file, text, document))
+                ids = self.led.prepare(read, global_attention=options.global_attention, truncation=options.truncate)
+                prepared.append((file, text, ids))
             except LEDError as error:
                 complain(file, error)
         return prepared

@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Self
+from typing import Any
 
 
 def print_json(values: Mapping[str, Any]) -> None:
@@ -56,7 +56,7 @@ def say(sentence: str) -> None:
     print(f"led-ref: {sentence}", file=sys.stderr)
 
 
-class ProgressBars:
+class ProgressBars(contextlib.AbstractContextManager["ProgressBars"]):
     """A bar for reading (encoder layers) and one for writing (tokens); its calls are those of `Progress` (classes/encoder.py).
 
     Args:
@@ -88,12 +88,8 @@ class ProgressBars:
             self._bar.close()
         self._bar, self._stage = None, ""
 
-    def __enter__(self) -> Self:
-        """Return the bars; leaving the block closes them, also after an error."""
-        return self
-
     def __exit__(self, *_: object) -> None:
-        """Close what is open."""
+        """Close what is open, also after an error."""
         self._close()
 
 

@@ -1,7 +1,7 @@
 """What only a GPU can show. `make gpu` runs this file; its name keeps it out of `make test`, and nothing in it is skipped.
 
-Where no GPU answers, every test here fails with the reason. The checks are those of `led-ref doctor --gpu`, which also
-measures and writes the report.
+Where no GPU answers, every test here fails with the reason. The checks are those of `led-ref doctor --gpu`;
+measure.py also measures, and writes the report.
 """
 
 import pytest
@@ -9,7 +9,6 @@ import pytest
 import led_backends
 from led_backends.numpy_backend import NumpyBackend
 from led_ref.tools.gpu import checks as gpu_checks
-from led_ref.tools.gpu import measures as gpu_measures
 from led_ref.tools.gpu.report import FULL
 from led_ref.tools.random_weights import random_weights
 
@@ -50,6 +49,6 @@ def test_one_synchronization_per_step(models):
 
 
 @pytest.mark.parametrize("tokens", FULL.lengths)
-def test_memory_matches_plan(models, tokens):
-    found = gpu_measures.check_memory(models[0], tokens, FULL.new_tokens)
+def test_memory_is_what_was_planned(models, tokens):
+    found = gpu_checks.check_memory(models[0], tokens, FULL.new_tokens)
     assert found["ok"], found

@@ -11,9 +11,7 @@ fewer. Five tokens, R = 1:
     . . . x x
 """
 
-from typing import Any
-
-from led_ref.tools.exercises.expect import expect
+from led_ref.tools.exercises.expect import Yours, expect
 
 
 def full_cells(tokens: int) -> int:
@@ -27,19 +25,19 @@ def window_cells(tokens: int, radius: int) -> int:
     return tokens * (2 * reach + 1) - reach * (reach + 1)
 
 
-def check_the_picture_above(yours: Any) -> None:
+def check_the_picture_above(yours: Yours) -> None:
     """Five tokens, as drawn."""
     expect(yours.full_cells(5), 25, "full_cells(5)")
     expect(yours.window_cells(5, 1), 13, "window_cells(5, 1)")
 
 
-def check_a_short_document_gains_nothing(yours: Any) -> None:
+def check_a_short_document_gains_nothing(yours: Yours) -> None:
     """A window wider than the document is full attention."""
     for tokens in (1, 2, 7):
         expect(yours.window_cells(tokens, 512), tokens**2, f"window_cells({tokens}, 512)")
 
 
-def check_it_counts_what_the_definition_sees(yours: Any) -> None:
+def check_it_counts_what_the_definition_sees(yours: Yours) -> None:
     """The attention mask of led_ref/oracle/definition/model.py, on several sizes."""
     import numpy as np
 

@@ -12,9 +12,8 @@ until no neighbours are in the list:
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
 
-from led_ref.tools.exercises.expect import expect
+from led_ref.tools.exercises.expect import Yours, expect
 
 
 def merge(letters: Sequence[str], merges: Sequence[tuple[str, str]]) -> list[str]:
@@ -33,25 +32,25 @@ def merge(letters: Sequence[str], merges: Sequence[tuple[str, str]]) -> list[str
         pieces = joined
 
 
-def check_the_example_above(yours: Any) -> None:
+def check_the_example_above(yours: Yours) -> None:
     """The word l o w e r."""
     merges = [("l", "o"), ("e", "r"), ("lo", "w")]
     expect(yours.merge("lower", merges), ["low", "er"], "merge('lower', ...)")
 
 
-def check_the_order_of_the_list_counts(yours: Any) -> None:
+def check_the_order_of_the_list_counts(yours: Yours) -> None:
     """The first merge in the list comes first, not the first in the word."""
     expect(yours.merge("abc", [("b", "c"), ("a", "b")]), ["a", "bc"], "merge('abc', [bc, ab])")
     expect(yours.merge("abc", [("a", "b"), ("b", "c")]), ["ab", "c"], "merge('abc', [ab, bc])")
 
 
-def check_three_in_a_row(yours: Any) -> None:
+def check_three_in_a_row(yours: Yours) -> None:
     """From the left, and no letter twice."""
     expect(yours.merge("lll", [("l", "l")]), ["ll", "l"], "merge('lll', [ll])")
     expect(yours.merge("", [("l", "l")]), [], "merge('', [ll])")
 
 
-def check_real_words(yours: Any) -> None:
+def check_real_words(yours: Yours) -> None:
     """The bundled model's own merges, against led_ref's tokenizer."""
     from led_ref.api import bundled_model
     from led_ref.tokenizer.tokenizer import LEDTokenizer

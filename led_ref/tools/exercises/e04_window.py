@@ -10,12 +10,11 @@ Before exp, subtract the largest score: p stays the same, and exp cannot overflo
 """
 
 import math
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from led_ref.tools.exercises.expect import expect
+from led_ref.tools.exercises.expect import Yours, expect
 
 Floats = npt.NDArray[np.float64]
 
@@ -37,26 +36,26 @@ def _drawn(tokens: int, width: int) -> tuple[Floats, Floats, Floats]:
     return q, k, v
 
 
-def check_a_radius_of_zero(yours: Any) -> None:
+def check_a_radius_of_zero(yours: Yours) -> None:
     """A token that attends only to itself gets its own value."""
     q, k, v = _drawn(5, 3)
     expect(yours.window_attention(q, k, v, 0), v, "window_attention with radius 0")
 
 
-def check_equal_scores_are_an_average(yours: Any) -> None:
+def check_equal_scores_are_an_average(yours: Yours) -> None:
     """Queries of zero: every neighbour weighs the same."""
     q, k, v = np.zeros((4, 1)), np.ones((4, 1)), np.array([[0.0], [2.0], [4.0], [9.0]])
     expect(yours.window_attention(q, k, v, 1), [[1.0], [2.0], [5.0], [6.5]], "window_attention of zero queries")
 
 
-def check_large_scores(yours: Any) -> None:
+def check_large_scores(yours: Yours) -> None:
     """Scores in the thousands must not overflow."""
     q, k, v = _drawn(7, 5)
     found = np.asarray(yours.window_attention(q * 1e4, k, v, 2))
     expect(bool(np.isfinite(found).all()), True, "whether all numbers are finite for large queries")
 
 
-def check_the_tiles_give_the_same(yours: Any) -> None:
+def check_the_tiles_give_the_same(yours: Yours) -> None:
     """led_ref's own function, which works block by block, on 37 tokens."""
     from led_backends.numpy_backend import NumpyBackend
     from led_ref.model.masks import document_masks, window_blocks

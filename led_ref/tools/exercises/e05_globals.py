@@ -12,12 +12,11 @@ R = 1, token 0 global, the last one padding; row i is the mask of query i:
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from led_ref.tools.exercises.expect import expect
+from led_ref.tools.exercises.expect import Yours, expect
 
 
 def seen(attention_mask: Sequence[int], global_attention_mask: Sequence[int], radius: int) -> npt.NDArray[np.bool_]:
@@ -30,20 +29,20 @@ def seen(attention_mask: Sequence[int], global_attention_mask: Sequence[int], ra
     return table
 
 
-def check_the_picture_above(yours: Any) -> None:
+def check_the_picture_above(yours: Yours) -> None:
     """Five tokens, as drawn."""
     rows = ["11110", "11100", "11110", "10110", "00000"]
     found = yours.seen([1, 1, 1, 1, 0], [1, 0, 0, 0, 0], 1)
     expect(np.asarray(found).astype(int), [[int(c) for c in row] for row in rows], "seen(...)")
 
 
-def check_padding_that_is_marked_global(yours: Any) -> None:
+def check_padding_that_is_marked_global(yours: Yours) -> None:
     """Padding that is marked global stays padding."""
     found = np.asarray(yours.seen([1, 1, 0], [0, 0, 1], 1)).astype(int)
     expect(found, [[1, 1, 0], [1, 1, 0], [0, 0, 0]], "seen([1, 1, 0], [0, 0, 1], 1)")
 
 
-def check_the_definition_agrees(yours: Any) -> None:
+def check_the_definition_agrees(yours: Yours) -> None:
     """led_ref/oracle/definition/model.py on drawn masks."""
     from led_ref.oracle.definition.model import who_sees_whom
 

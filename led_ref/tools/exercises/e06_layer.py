@@ -8,12 +8,11 @@ x + ... is the residual connection. The sum comes before the norm: LED is "post-
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from led_ref.tools.exercises.expect import expect
+from led_ref.tools.exercises.expect import Yours, expect
 
 Floats = npt.NDArray[np.float64]
 
@@ -33,7 +32,7 @@ def feed_forward_half(
     return norm(x + hidden @ fc2[0].T + fc2[1])
 
 
-def check_gelu_by_what_it_must_be(yours: Any) -> None:
+def check_gelu_by_what_it_must_be(yours: Yours) -> None:
     """gelu(x) - gelu(-x) = x, and far from zero it is x or 0."""
     x = np.array([0.0, 0.5, 1.0, 3.0, 40.0])
     expect(np.asarray(yours.gelu(x)) - np.asarray(yours.gelu(-x)), x, "gelu(x) - gelu(-x)")
@@ -41,13 +40,13 @@ def check_gelu_by_what_it_must_be(yours: Any) -> None:
     expect(yours.gelu(np.array([1.0])), [(1 + math.erf(math.sqrt(0.5))) / 2], "gelu([1])")
 
 
-def check_the_sum_comes_before_the_norm(yours: Any) -> None:
+def check_the_sum_comes_before_the_norm(yours: Yours) -> None:
     """With a feed-forward that gives zero, what comes out is norm(x)."""
     x, zero = np.array([[1.0, 4.0]]), (np.zeros((2, 2)), np.zeros(2))
     expect(yours.feed_forward_half(x, zero, zero, lambda y: y * 10), [[10.0, 40.0]], "a layer that adds nothing")
 
 
-def check_the_bundled_model(yours: Any) -> None:
+def check_the_bundled_model(yours: Yours) -> None:
     """The end of the first layer of the bundled model."""
     from led_ref.api import load
     from led_ref.oracle.traces.trace import trace

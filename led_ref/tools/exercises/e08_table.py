@@ -13,7 +13,7 @@ key, and no query attends to it.
 from collections.abc import Sequence
 from typing import Any
 
-from led_ref.tools.exercises.expect import expect
+from led_ref.tools.exercises.expect import Yours, expect
 
 
 def reorder(entries: Sequence[Sequence[int]], parents: Sequence[int]) -> list[list[int]]:
@@ -26,14 +26,14 @@ def grow(entries: Sequence[Sequence[int]], stored: int) -> list[list[int]]:
     return [[*row, stored + w] for w, row in enumerate(entries)]
 
 
-def check_the_example_above(yours: Any) -> None:
+def check_the_example_above(yours: Yours) -> None:
     """Two beams."""
     taken = yours.reorder([[0], [1]], [1, 1])
     expect(taken, [[1], [1]], "reorder([[0], [1]], [1, 1])")
     expect(yours.grow(taken, 2), [[1, 2], [1, 3]], "grow([[1], [1]], 2)")
 
 
-def check_what_was_given_is_left_alone(yours: Any) -> None:
+def check_what_was_given_is_left_alone(yours: Yours) -> None:
     """A table is immutable: growing it makes a new one."""
     before = [[0], [1]]
     rows = yours.reorder(before, [1, 1])
@@ -42,7 +42,7 @@ def check_what_was_given_is_left_alone(yours: Any) -> None:
     expect(rows, [[1], [1]], "what reorder gave, after grow,")
 
 
-def check_a_search_of_six_steps(yours: Any) -> None:
+def check_a_search_of_six_steps(yours: Yours) -> None:
     """Against led_ref/model/kv_cache.py, with drawn parents."""
     import numpy as np
 

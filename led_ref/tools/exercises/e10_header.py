@@ -10,7 +10,7 @@ No library is needed: int.from_bytes(..., "little") and json.loads are enough.
 import json
 from typing import Any
 
-from led_ref.tools.exercises.expect import expect
+from led_ref.tools.exercises.expect import Yours, expect
 
 
 def shapes(file: bytes) -> dict[str, list[int]]:
@@ -27,7 +27,7 @@ def tensor_bytes(file: bytes, name: str) -> bytes:
     return file[8 + size + start : 8 + size + stop]
 
 
-def check_a_file_by_hand(yours: Any) -> None:
+def check_a_file_by_hand(yours: Yours) -> None:
     """Two tensors of one and two bytes."""
     about = {
         "__metadata__": {"made": "by hand"},
@@ -40,7 +40,7 @@ def check_a_file_by_hand(yours: Any) -> None:
     expect(list(yours.tensor_bytes(file, "b")), [8, 9], "the bytes of b")
 
 
-def check_the_bundled_model(yours: Any) -> None:
+def check_the_bundled_model(yours: Yours) -> None:
     """All shapes of its file, and one tensor's numbers, against led_ref's reader."""
     import numpy as np
 

@@ -6,9 +6,7 @@ before its first query to R after its last, within the document. 20 tokens, Q = 
     queries 5 ... 9, keys 2 ... 12
 """
 
-from typing import Any
-
-from led_ref.tools.exercises.expect import expect
+from led_ref.tools.exercises.expect import Yours, expect
 
 
 def tiles(tokens: int, radius: int, queries: int) -> list[tuple[int, int, int, int]]:
@@ -20,18 +18,18 @@ def tiles(tokens: int, radius: int, queries: int) -> list[tuple[int, int, int, i
     return found
 
 
-def check_the_example_above(yours: Any) -> None:
+def check_the_example_above(yours: Yours) -> None:
     """20 tokens."""
     wanted = [(0, 5, 0, 8), (5, 10, 2, 13), (10, 15, 7, 18), (15, 20, 12, 20)]
     expect(yours.tiles(20, 3, 5), wanted, "tiles(20, 3, 5)")
 
 
-def check_a_last_block_that_is_shorter(yours: Any) -> None:
+def check_a_last_block_that_is_shorter(yours: Yours) -> None:
     """No padding to a multiple of anything."""
     expect(yours.tiles(7, 1, 3), [(0, 3, 0, 4), (3, 6, 2, 7), (6, 7, 5, 7)], "tiles(7, 1, 3)")
 
 
-def check_the_model_cuts_so(yours: Any) -> None:
+def check_the_model_cuts_so(yours: Yours) -> None:
     """Against led_ref/model/masks.py."""
     import numpy as np
 

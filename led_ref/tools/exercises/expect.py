@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 
+Yours = Any  # the reader's file, as a module
+
 
 def expect(found: Any, wanted: Any, what: str) -> None:
     """Nothing, if `found` equals `wanted`: whole numbers, lists and truth values exactly, floats to a relative 1e-9.

@@ -23,12 +23,7 @@ TO_WRITE = 'raise NotImplementedError("write me")'
 
 @dataclass(frozen=True)
 class Exercise:
-    """One exercise.
-
-    Args:
-        number: of the book's chapter.
-        path: the solved file.
-    """
+    """One exercise: the number of the book's chapter, and the path of the solved file."""
 
     number: int
     path: Path
@@ -84,16 +79,11 @@ def handout(solved: str) -> str:
             if node.name.startswith(("check_", "_")):
                 continue
             promise = node.body[0].end_lineno or stop
-            blank = ["", ""] if kept else []
-            kept.append([*blank, *lines[start:promise], f"    {TO_WRITE}"])
+            kept.append([*([""] * 2 if kept else []), *lines[start:promise], f"    {TO_WRITE}"])
         elif not (isinstance(node, ast.ImportFrom) and (node.module or "").startswith("led_ref")):
-            blank = [""] if _begins_a_paragraph(lines, start) and kept else []
-            kept.append([*blank, *lines[start:stop]])
+            begins_a_paragraph = bool(kept) and start > 0 and not lines[start - 1].strip()
+            kept.append([*([""] if begins_a_paragraph else []), *lines[start:stop]])
     return "\n".join(line for part in kept for line in part) + "\n"
-
-
-def _begins_a_paragraph(lines: list[str], start: int) -> bool:
-    return start > 0 and not lines[start - 1].strip()
 
 
 def solutions(solved: str) -> str:
@@ -105,12 +95,7 @@ def solutions(solved: str) -> str:
 
 
 def run_checks(one: Exercise, path: Path) -> Iterator[Outcome]:
-    """Run the exercise's checks on the reader's file, in order.
-
-    Raises:
-        MissingFileError: if there is no such file.
-        InputError: if it does not run at all, naming the line.
-    """
+    """Run the exercise's checks on the reader's file, in order; errors as in `load`."""
     yours = load(path)
     checks = importlib.import_module(f"led_ref.tools.exercises.{one.path.stem}")
     for name, check in vars(checks).items():
@@ -123,7 +108,7 @@ def load(path: Path) -> ModuleType:
 
     Raises:
         MissingFileError: if there is none.
-        InputError: if it cannot be run.
+        InputError: if it does not run at all, naming the line.
     """
     if not path.is_file():
         raise MissingFileError(f"There is no {path}. `led-ref exercise N` writes it.")

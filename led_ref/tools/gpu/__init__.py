@@ -1,1 +1,1 @@
-"""What `led-ref doctor --gpu` checks and measures on a GPU."""
+"""What `led-ref doctor --gpu` checks on a GPU."""

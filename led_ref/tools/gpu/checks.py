@@ -1,8 +1,8 @@
 """What `led-ref doctor --gpu` checks: a backend against the CPU, operation by operation and as a whole model.
 
-Every function takes the backend and returns a dictionary of plain values, with `ok` where something can fail. They use
-the contract alone (led_backends/contract.py), so that they run on any backend: on a GPU, and in the tests on the stand-in
-for CuPy. What only a GPU has (its clock, its memory pool) is in measures.py.
+Every function takes the backend and returns a dictionary of plain values, with `ok` where something can fail. All but those
+about memory use the contract alone (led_backends/contract.py), so that they run on any backend; CuPy's module is `backend.xp`.
+The tests run them on the stand-in for CuPy.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +15,9 @@ from led_backends.contract import Array, Backend, Band, HostArray
 from led_backends.numpy_backend import NumpyBackend
 from led_ref.classes.conditional_generation import LEDForConditionalGeneration
 from led_ref.config import LEDConfig
+from led_ref.costs import memory as memory_plan
+from led_ref.costs import operations as planning
+from led_ref.costs.operations import Workload
 
 # Errors are counted in units of the dtype's eps, relative to the largest number of the result: a few roundings, and for
 # float32 sums of some hundred products, whose order differs from machine to machine.
@@ -24,6 +27,10 @@ ALLOWED_EPS = 16.0
 # off by half its eps of 1e-3; in the 12 layers of led-base these add up, as errors of either sign do, to about nine times
 # that, and the largest of many numbers is allowed four times as much. Its ids may differ where two tokens score nearly alike.
 ALLOWED_MODEL = {"float32": 1e-4, "float64": 1e-12, "float16": 2e-2}
+
+# How far a run may exceed its memory plan, which decides beforehand whether the run fits. CuPy allocates memory in pieces of
+# 512 bytes, and the plan leaves out masks, ids and positions.
+ALLOWED_OVER_PLAN = 1.05
 
 BEAMS = 4
 
@@ -188,3 +195,57 @@ def check_waits(model: LEDForConditionalGeneration, tokens: int, new_tokens: int
         model.generate(encoder_outputs=encoded, attention_mask=batch["attention_mask"], **search_of(new_tokens))
     ok = not while_reading and len(while_writing) <= new_tokens
     return {"ok": ok, "while reading": len(while_reading), "while writing": len(while_writing), "steps": new_tokens}
+
+
+# ---- memory ---------------------------------------------------------------------------------------------------------------
+
+
+def random_ids(config: LEDConfig, tokens: int) -> dict[str, Any]:
+    """One document with its first token global."""
+    ids = np.random.default_rng(2).integers(4, config.vocab_size, (1, tokens))
+    return {"input_ids": ids, "global_attention_mask": (np.arange(tokens) == 0).astype(np.int64)[None]}
+
+
+@contextmanager
+def most_in_use(backend: Backend) -> Iterator[list[int]]:
+    """The most bytes of the device that the block's arrays have in use at a time: a list of one number, kept up to date.
+
+    CuPy's pool holds more than that: freed memory, and memory that it cannot use again because of fragmentation.
+    """
+    peak, in_use = [0], dict[int, int]()
+
+    hook: Any = backend.xp.cuda.MemoryHook
+
+    class PeakHook(hook):  # type: ignore[misc]
+        name = "most_in_use"
+
+        def malloc_postprocess(self, *, mem_size: int, pmem_id: int, **_: Any) -> None:
+            in_use[pmem_id] = mem_size
+            peak[0] = max(peak[0], sum(in_use.values()))
+
+        def free_postprocess(self, *, pmem_id: int, **_: Any) -> None:
+            in_use.pop(pmem_id, None)  # allocated before the block: not counted
+
+    with PeakHook():
+        yield peak
+
+
+def check_memory(model: LEDForConditionalGeneration, tokens: int, new_tokens: int) -> dict[str, Any]:
+    """The memory that a generation of 4 beams has in use beside the weights, at most, against the plan; and CuPy's pool."""
+    backend, config = model.backend, model.config
+    load = Workload(tokens=tokens, beams=BEAMS, new_tokens=new_tokens, dtype=model.dtype)
+    plan = memory_plan.plan(config, planning.on_gpu(config, load))
+    pool = backend.xp.get_default_memory_pool()
+    pool.free_all_blocks()
+    before = pool.total_bytes()  # some of it is free, but fragmented by the weights
+    with most_in_use(backend) as peak:
+        model.generate(**random_ids(config, tokens), **search_of(new_tokens))
+    planned = plan.peak - plan.weights
+    return {
+        "ok": peak[0] <= ALLOWED_OVER_PLAN * planned,
+        "tokens": tokens,
+        "planned": planned,
+        "in use": peak[0],
+        "in use / planned": round(peak[0] / planned, 3),
+        "pool": int(pool.total_bytes() - before),
+    }

@@ -1,7 +1,6 @@
-"""`led-ref doctor --gpu`: everything about a GPU in one command and one file.
+"""`led-ref doctor --gpu`: every check of a GPU (checks.py) in one command and one JSON object.
 
-It checks (checks.py), measures (measures.py), and writes one JSON report and a page made from it: docs/gpu_report.md is that
-of the last run. The tests run its code on the stand-in for CuPy.
+tests/gpu/measure.py also measures speeds and times, and makes docs/gpu_report.md. The tests run this on the stand-in for CuPy.
 """
 
 import argparse
@@ -21,8 +20,6 @@ from led_ref.errors import BackendError
 from led_ref.oracle.traces.trace import check_target
 from led_ref.tools.doctor import versions
 from led_ref.tools.gpu import checks as gpu_checks
-from led_ref.tools.gpu import measures as gpu_measures
-from led_ref.tools.gpu.cards import table
 from led_ref.tools.random_weights import random_weights
 from led_ref.tools.terminal import print_json, say
 
@@ -41,44 +38,44 @@ class Size:
 FULL = Size(LED_BASE, tokens=3001, new_tokens=20, lengths=(1024, 4096, 16384), matrix=4096)
 
 
-def examine_gpu(options: argparse.Namespace) -> int:
-    """Check and measure the GPU; write the report. 0: all is well; 1: a check failed; 2: no GPU answers.
+def examine_gpu(options: argparse.Namespace, collect: Callable[..., dict[str, Any]] | None = None) -> int:
+    """Check the GPU; write the report. 0: all is well; 1: a check failed; 2: no GPU answers.
+
+    Args:
+        options: `out`, the report's file, or None for standard output.
+        collect: makes the report, if it is to hold more than `check`.
 
     Raises:
-        MissingFileError: if the folder of a report does not exist.
+        MissingFileError: if the folder of the report does not exist.
     """
-    for file in (options.out, options.page):  # before the minutes that the rest takes
-        if file is not None:
-            check_target(file, overwrite=True)
+    if options.out is not None:
+        check_target(options.out, overwrite=True)  # before the minutes that the rest takes
     try:
         backend = get_backend("cupy")
     except BackendError as error:
         say(f"no GPU answers. {error}")
         return 2
-    report = collect(backend, FULL, say)
+    report = (collect or check)(backend, FULL, say)
     if options.out is None:
         print_json(report)
     else:
         Path(options.out).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
         say(f"wrote {options.out}")
-    if options.page is not None:
-        Path(options.page).write_text(page(report), encoding="utf-8")
-        say(f"wrote {options.page}")
     for name in failed(report):
         say(f"the {name} check failed: the report has the numbers")
     return 0 if report["ok"] else 1
 
 
-def collect(backend: Backend, size: Size, notify: Callable[[str], None]) -> dict[str, Any]:
-    """The whole report.
+def check(backend: Backend, size: Size, notify: Callable[[str], None]) -> dict[str, Any]:
+    """All checks.
 
     Args:
         backend: of the GPU.
         size: FULL, or something small to try the code.
         notify: called with a few words about each stage, since the whole takes minutes.
     """
-    dtypes = tuple(getattr(backend, "compute_dtypes", ("float32", "float64")))
-    gpu = gpu_measures.describe(backend)
+    dtypes = dtypes_of(backend)
+    gpu = describe(backend)
     notify(f"{gpu['name']}: every operation in {', '.join(dtypes)} ...")
     report: dict[str, Any] = {
         "date": time.strftime("%Y-%m-%d"),
@@ -96,22 +93,15 @@ def collect(backend: Backend, size: Size, notify: Callable[[str], None]) -> dict
         half = gpu_checks.make_model(size.config, weights, backend, "float16")
         report["model in float16"] = gpu_checks.check_model(half, cpu, size.tokens, size.new_tokens)
     report["waits"] = gpu_checks.check_waits(ours, size.tokens, size.new_tokens)
-    memory = [gpu_measures.check_memory(ours, tokens, size.new_tokens) for tokens in size.lengths]
+    memory = [gpu_checks.check_memory(ours, tokens, size.new_tokens) for tokens in size.lengths]
     report["memory"] = {"ok": all(row["ok"] for row in memory), "rows": memory}
-    notify("speeds, then reading and writing ...")
-    speeds = gpu_measures.measure_speeds(backend, [name for name in dtypes if name != "float64"], size=size.matrix)
-    card = gpu_measures.as_card(gpu, speeds)
-    report["speeds"] = speeds
-    report["times"] = gpu_measures.measure_times(ours, card, size.lengths, size.new_tokens)
-    if "float16" in dtypes:
-        report["times"] += gpu_measures.measure_times(half, card, size.lengths, size.new_tokens)
-        del half
-    del ours
-    backend.xp.get_default_memory_pool().free_all_blocks()
-    notify("the same in transformers, if it is there ...")
-    report["transformers"] = gpu_measures.measure_transformers(size.config, weights, size.lengths, size.new_tokens)
     report["ok"] = not failed(report)
     return report
+
+
+def dtypes_of(backend: Backend) -> tuple[str, ...]:
+    """The dtypes that a backend computes in."""
+    return tuple(getattr(backend, "compute_dtypes", ("float32", "float64")))
 
 
 def failed(report: Mapping[str, Any]) -> list[str]:
@@ -119,69 +109,22 @@ def failed(report: Mapping[str, Any]) -> list[str]:
     return [name for name, values in report.items() if isinstance(values, dict) and not values.get("ok", True)]
 
 
-# ---- the page -----------------------------------------------------------------------------------------------------------
+def describe(backend: Backend) -> dict[str, Any]:
+    """The card, its memory, and the versions of CuPy, CUDA and the driver."""
+    cupy = backend.xp
+    runtime = cupy.cuda.runtime
+    properties = runtime.getDeviceProperties(runtime.getDevice())
+    return {
+        "name": properties["name"].decode(),
+        "compute capability": f"{properties['major']}.{properties['minor']}",
+        "memory": int(properties["totalGlobalMem"]),
+        "free": int(runtime.memGetInfo()[0]),
+        "cupy": cupy.__version__,
+        "driver": _version(runtime.driverGetVersion()),
+        "runtime": _version(runtime.runtimeGetVersion()),
+    }
 
 
-def page(report: Mapping[str, Any]) -> str:
-    """docs/gpu_report.md, made from the report; one sentence if there has been no run."""
-    head = "# Report of a run on a GPU\n\nMade by `led-ref doctor --gpu`; [On a GPU](gpu.md) says what it checks.\n\n"
-    if not report.get("date"):
-        return head + "There has been no run on a GPU yet.\n"
-    gpu, speeds = report["gpu"], report["speeds"]
-    parts = [
-        f"{report['date']}: {gpu['name']}, {gpu['memory'] / 1e9:.1f} GB, CuPy {gpu['cupy']}, CUDA {gpu['runtime']}, "
-        f"driver {gpu['driver']}. {'Every check passed.' if report['ok'] else 'Failed: ' + ', '.join(failed(report)) + '.'}",
-        "## Every operation against float64",
-        f"Largest error in units of the dtype's eps, relative to the largest number; allowed are "
-        f"{report['operations']['allowed eps']:g}.",
-        _operations_table(report["operations"]["rows"]),
-        "## A whole model against the CPU",
-        _values(report["model"]),
-        *(_values(report[name]) for name in ("model in float16",) if name in report),
-        "## Waits for the device",
-        _values(report["waits"]),
-        "## Memory beside the weights, 4 beams",
-        table(
-            "tokens | planned, MB | in use at the peak, MB | in use / planned | CuPy's pool grew by, MB",
-            (
-                (f"{r['tokens']:,}", _mb(r["planned"]), _mb(r["in use"]), r["in use / planned"], _mb(r["pool"]))
-                for r in report["memory"]["rows"]
-            ),
-        ),
-        "## Speeds",
-        _values(
-            {f"products in {dtype}, TFLOP/s": f"{peak / 1e12:.1f}" for dtype, peak in speeds["products"].items()}
-            | {
-                "memory, GB/s": f"{speeds['memory'] / 1e9:.0f}",
-                "to the host, GB/s": f"{speeds['to the host'] / 1e9:.1f}",
-            }
-            | {"the shortest launch, µs": f"{1e6 * speeds['launch']:.1f}"}
-        ),
-        "## Times, and what the sizes and these speeds predict",
-        _rows_table(report["times"]),
-        "## transformers on the same device",
-        report["transformers"].get("missing") or _rows_table(report["transformers"]["rows"]),
-    ]
-    return head + "\n\n".join(parts) + "\n"
-
-
-def _operations_table(rows: list[dict[str, Any]]) -> str:
-    dtypes = list(dict.fromkeys(row["dtype"] for row in rows))
-    cells = {(row["operation"], row["dtype"]): row.get("error") or f"{row['eps']:g}" for row in rows}
-    names = dict.fromkeys(row["operation"] for row in rows)
-    return table(
-        f"operation | {' | '.join(dtypes)}", ((name, *(cells[name, dtype] for dtype in dtypes)) for name in names)
-    )
-
-
-def _rows_table(rows: list[dict[str, Any]]) -> str:
-    return table(" | ".join(rows[0]), (row.values() for row in rows))
-
-
-def _values(values: Mapping[str, Any]) -> str:
-    shown = ((name, "yes" if value is True else "no" if value is False else value) for name, value in values.items())
-    return table("what | found", shown)
-
-
-def _mb(size: int) -> str:
-    return f"{size / 1e6:,.1f}"
+def _version(number: int) -> str:
+    """As people write CUDA's versions: 13020 is 13.2."""
+    return f"{number // 1000}.{number % 1000 // 10}"

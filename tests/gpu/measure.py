@@ -1,14 +1,18 @@
-"""What `led-ref doctor --gpu` measures: the card's speeds, memory against the plan, and times against what they predict.
+"""Check and measure a GPU: the checks of `led-ref doctor --gpu`, the card's speeds, and times against what they predict.
+
+    python tests/gpu/measure.py --out docs/data/gpu_report.json --page docs/gpu_report.md
 
 A GPU works asynchronously, so every clock here stops only after `synchronize`. The module cupy is `backend.xp`. The same
-code runs on the stand-in for CuPy, where the numbers mean nothing.
+code runs on the stand-in for CuPy (tests/test_doctor_gpu.py), where the numbers mean nothing.
 """
 
+import argparse
 import importlib
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -17,36 +21,17 @@ import numpy as np
 from led_backends.contract import Backend, HostArray
 from led_ref.classes.conditional_generation import LEDForConditionalGeneration
 from led_ref.config import LEDConfig
-from led_ref.costs import memory as memory_plan
 from led_ref.costs import operations as planning
 from led_ref.costs.operations import Workload
-from led_ref.tools.gpu.cards import Card, design_seconds
-from led_ref.tools.gpu.checks import BEAMS, search_of
+from led_ref.errors import LEDError
+from led_ref.oracle.traces.trace import check_target
+from led_ref.tools.gpu import report as gpu_report
+from led_ref.tools.gpu.checks import BEAMS, make_model, random_ids, search_of
+from led_ref.tools.random_weights import random_weights
+from led_ref.tools.terminal import say
 
-# How far a run may exceed its memory plan, which decides beforehand whether the run fits. CuPy allocates memory in pieces of
-# 512 bytes, and the plan leaves out masks, ids and positions.
-ALLOWED_OVER_PLAN = 1.05
-
-
-def describe(backend: Backend) -> dict[str, Any]:
-    """The card, its memory, and the versions of CuPy, CUDA and the driver."""
-    cupy = backend.xp
-    runtime = cupy.cuda.runtime
-    properties = runtime.getDeviceProperties(runtime.getDevice())
-    return {
-        "name": properties["name"].decode(),
-        "compute capability": f"{properties['major']}.{properties['minor']}",
-        "memory": int(properties["totalGlobalMem"]),
-        "free": int(runtime.memGetInfo()[0]),
-        "cupy": cupy.__version__,
-        "driver": _version(runtime.driverGetVersion()),
-        "runtime": _version(runtime.runtimeGetVersion()),
-    }
-
-
-def _version(number: int) -> str:
-    """As people write CUDA's versions: 13020 is 13.2."""
-    return f"{number // 1000}.{number % 1000 // 10}"
+sys.path.append(str(Path(__file__).parents[2] / "docs"))
+from build_gpu_page import Card, design_seconds, report_page
 
 
 def seconds(backend: Backend, work: Callable[[], Any], *, runs: int = 5) -> float:
@@ -100,57 +85,6 @@ def as_card(gpu: Mapping[str, Any], speeds: Mapping[str, Any]) -> Card:
     return Card(
         gpu["name"], dict(speeds["products"]), speeds["memory"], gpu["memory"], speeds["to the host"], "measured"
     )
-
-
-def random_ids(config: LEDConfig, tokens: int) -> dict[str, Any]:
-    """One document with its first token global."""
-    ids = np.random.default_rng(2).integers(4, config.vocab_size, (1, tokens))
-    return {"input_ids": ids, "global_attention_mask": (np.arange(tokens) == 0).astype(np.int64)[None]}
-
-
-@contextmanager
-def most_in_use(backend: Backend) -> Iterator[list[int]]:
-    """The most bytes of the device that the block's arrays have in use at a time: a list of one number, kept up to date.
-
-    CuPy's pool holds more than that: freed memory, and memory that it cannot use again because of fragmentation.
-    """
-    peak, in_use = [0], dict[int, int]()
-
-    hook: Any = backend.xp.cuda.MemoryHook
-
-    class PeakHook(hook):  # type: ignore[misc]
-        name = "most_in_use"
-
-        def malloc_postprocess(self, *, mem_size: int, pmem_id: int, **_: Any) -> None:
-            in_use[pmem_id] = mem_size
-            peak[0] = max(peak[0], sum(in_use.values()))
-
-        def free_postprocess(self, *, pmem_id: int, **_: Any) -> None:
-            in_use.pop(pmem_id, None)  # allocated before the block: not counted
-
-    with PeakHook():
-        yield peak
-
-
-def check_memory(model: LEDForConditionalGeneration, tokens: int, new_tokens: int) -> dict[str, Any]:
-    """The memory that a generation of 4 beams has in use beside the weights, at most, against the plan; and CuPy's pool."""
-    backend, config = model.backend, model.config
-    load = Workload(tokens=tokens, beams=BEAMS, new_tokens=new_tokens, dtype=model.dtype)
-    plan = memory_plan.plan(config, planning.on_gpu(config, load))
-    pool = backend.xp.get_default_memory_pool()
-    pool.free_all_blocks()
-    before = pool.total_bytes()  # some of it is free, but fragmented by the weights
-    with most_in_use(backend) as peak:
-        model.generate(**random_ids(config, tokens), **search_of(new_tokens))
-    planned = plan.peak - plan.weights
-    return {
-        "ok": peak[0] <= ALLOWED_OVER_PLAN * planned,
-        "tokens": tokens,
-        "planned": planned,
-        "in use": peak[0],
-        "in use / planned": round(peak[0] / planned, 3),
-        "pool": int(pool.total_bytes() - before),
-    }
 
 
 def measure_times(
@@ -221,3 +155,51 @@ def measure_transformers(
 
 def _ms(value: float) -> float:
     return float(f"{1e3 * value:.4g}")
+
+
+# ---- the command --------------------------------------------------------------------------------------------------------
+
+
+def collect(backend: Backend, size: gpu_report.Size, notify: Callable[[str], None]) -> dict[str, Any]:
+    """The checks' report (led_ref/tools/gpu/report.py, with its arguments), and in it what is measured."""
+    report = gpu_report.check(backend, size, notify)
+    notify("speeds, then reading and writing ...")
+    dtypes = [dtype for dtype in gpu_report.dtypes_of(backend) if dtype != "float64"]
+    speeds = report["speeds"] = measure_speeds(backend, dtypes, size=size.matrix)
+    card, weights = as_card(report["gpu"], speeds), random_weights(size.config)
+    report["times"] = []
+    for dtype in dtypes:
+        model = make_model(size.config, weights, backend, dtype)
+        report["times"] += measure_times(model, card, size.lengths, size.new_tokens)
+        del model
+    backend.xp.get_default_memory_pool().free_all_blocks()
+    notify("the same in transformers, if it is there ...")
+    report["transformers"] = measure_transformers(size.config, weights, size.lengths, size.new_tokens)
+    return report
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Check, measure, and write the report and its page; exit codes as those of `led-ref doctor --gpu`."""
+    parser = argparse.ArgumentParser(description="Check and measure a GPU; takes minutes.")
+    parser.add_argument("--out", metavar="JSON", help="write the report there, not to standard output")
+    parser.add_argument("--page", metavar="MD", help="write the report as a page, too")
+    options = parser.parse_args(arguments)
+
+    def collect_and_write(*given: Any) -> dict[str, Any]:
+        report = collect(*given)
+        if options.page is not None:
+            Path(options.page).write_text(report_page(report), encoding="utf-8")
+            say(f"wrote {options.page}")
+        return report
+
+    try:
+        if options.page is not None:
+            check_target(options.page, overwrite=True)
+        return gpu_report.examine_gpu(options, collect_and_write)
+    except LEDError as error:
+        say(str(error))
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
