@@ -45,6 +45,8 @@ _LABELS_UNLESS_GIVEN = 2
 class LEDConfig:
     """What config.json says of an LED. The names and defaults are those of transformers' LEDConfig.
 
+    `init_std` and the rates of dropout and layerdrop are for training only: kept, not used.
+
     Args:
         vocab_size: V.
         max_encoder_position_embeddings: most source positions.
@@ -55,18 +57,11 @@ class LEDConfig:
         decoder_layers: number of decoder layers.
         decoder_ffn_dim: F of the decoder.
         decoder_attention_heads: H of the decoder.
-        encoder_layerdrop: training only; kept, not used.
-        decoder_layerdrop: training only; kept, not used.
         use_cache: whether generation keeps the keys and values of what is written already.
         is_encoder_decoder: always True for LED.
         activation_function: of every feed-forward, one of `ACTIVATIONS`.
         d_model: D.
-        dropout: training only; kept, not used.
-        attention_dropout: training only; kept, not used.
-        activation_dropout: training only; kept, not used.
-        init_std: training only; kept, not used.
         decoder_start_token_id: the id with which every target begins.
-        classifier_dropout: training only; kept, not used.
         pad_token_id: the id that fills up a batch.
         bos_token_id: `<s>`.
         eos_token_id: `</s>`, or several ids that all end a text.
@@ -312,17 +307,10 @@ def _check_numbers(config: LEDConfig) -> None:
     because transformers refuses a config.json in which they are not.
     """
     least = {
-        "vocab_size": 1,
-        "max_encoder_position_embeddings": 1,
-        "max_decoder_position_embeddings": 1,
-        "encoder_layers": 0,
-        "encoder_ffn_dim": 1,
-        "encoder_attention_heads": 1,
-        "decoder_layers": 0,
-        "decoder_ffn_dim": 1,
-        "decoder_attention_heads": 1,
-        "d_model": 1,
-    }
+        "vocab_size": 1, "max_encoder_position_embeddings": 1, "max_decoder_position_embeddings": 1,
+        "encoder_layers": 0, "encoder_ffn_dim": 1, "encoder_attention_heads": 1,
+        "decoder_layers": 0, "decoder_ffn_dim": 1, "decoder_attention_heads": 1, "d_model": 1,
+    }  # fmt: skip
     for name, minimum in least.items():
         value = getattr(config, name)
         if not is_whole(value) or value < minimum:

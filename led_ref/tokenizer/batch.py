@@ -26,13 +26,8 @@ PAD_VALUES: Mapping[str, Any] = {
 }
 
 _PADDINGS = {
-    False: None,
-    None: None,
-    "do_not_pad": None,
-    True: "longest",
-    "longest": "longest",
-    "max_length": "max_length",
-}
+    False: None, None: None, "do_not_pad": None, True: "longest", "longest": "longest", "max_length": "max_length",
+}  # fmt: skip
 _TRUNCATIONS = {
     False: None, None: None, "do_not_truncate": None, True: "longest_first",
     "longest_first": "longest_first", "only_first": "only_first", "only_second": "only_second",

@@ -18,7 +18,6 @@ Offsets are (start, end) in characters of the text: text[start:end] is the text 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import accumulate, chain
-from typing import Protocol
 
 from led_ref.errors import InputError
 from led_ref.tokenizer.added_tokens import AddedToken, AddedTokenFinder
@@ -29,24 +28,8 @@ Offsets = tuple[int, int]
 _SPACES = "".join(WHITE_SPACE_CHARACTERS) + BYTE_TO_CHARACTER[ord(" ")]
 
 
-class Engine(Protocol):
-    """The interface of an engine. The tokenizer has validated texts (no lone surrogates) and ids (in the vocabulary)."""
-
-    def encode(self, text: str) -> list[int]:
-        """The ids of a text."""
-        ...
-
-    def encode_with_offsets(self, text: str) -> tuple[list[int], list[Offsets]]:
-        """The ids of a text, and the offset (start, end) of each."""
-        ...
-
-    def decode(self, ids: Sequence[int], *, skip_special_tokens: bool) -> str:
-        """The text of some ids: all their bytes decoded as UTF-8, with � for invalid bytes."""
-        ...
-
-
 class PythonEngine:
-    """The readable engine; its methods are those of `Engine`.
+    """The readable engine. The tokenizer has validated texts (no lone surrogates) and ids (in the vocabulary).
 
     Args:
         vocab: piece -> id.

@@ -9,13 +9,33 @@ byte is in the vocabulary.
 added_tokens.py finds special tokens in a text.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from led_ref.errors import InputError
 from led_ref.tokenizer.added_tokens import AddedToken
 
 NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+
+T = TypeVar("T")
+
+
+class _Property(property, Generic[T]):
+    """A `property` whose value has the type T for the type checker."""
+
+    if TYPE_CHECKING:
+
+        def __init__(self, fget: Callable[[Any], T], *, doc: str) -> None: ...
+        def __get__(self, instance: Any, owner: type | None = None, /) -> T: ...  # type: ignore[override]
+
+
+def _text(name: str, doc: str) -> _Property[str]:
+    return _Property(lambda tokenizer: tokenizer._named[name].content, doc=doc)
+
+
+def _id(name: str) -> _Property[int]:
+    return _Property(lambda tokenizer: tokenizer._id_of[getattr(tokenizer, name)], doc=f"The id of `{name}`.")
 
 
 class SpecialTokens:
@@ -26,75 +46,21 @@ class SpecialTokens:
     _piece_of: Mapping[int, str]  # id -> piece
     _special_ids: frozenset[int]
 
-    @property
-    def bos_token(self) -> str:
-        """The begin-of-sequence token, `<s>`."""
-        return self._named["bos_token"].content
+    bos_token = _text("bos_token", "The begin-of-sequence token, `<s>`.")
+    eos_token = _text("eos_token", "The end-of-sequence token, `</s>`; also the decoder's start token.")
+    unk_token = _text("unk_token", "The unknown token, `<unk>`; no text gives it.")
+    sep_token = _text("sep_token", "The separator between two texts and at their end, `</s>`.")
+    pad_token = _text("pad_token", "The padding token, `<pad>`.")
+    cls_token = _text("cls_token", "The classification token at the beginning, `<s>`.")
+    mask_token = _text("mask_token", "The mask token `<mask>`, which the model was trained to replace by text.")
 
-    @property
-    def bos_token_id(self) -> int:
-        """The id of `bos_token`."""
-        return self._id_of[self.bos_token]
-
-    @property
-    def eos_token(self) -> str:
-        """The end-of-sequence token, `</s>`; also the decoder's start token."""
-        return self._named["eos_token"].content
-
-    @property
-    def eos_token_id(self) -> int:
-        """The id of `eos_token`."""
-        return self._id_of[self.eos_token]
-
-    @property
-    def unk_token(self) -> str:
-        """The unknown token, `<unk>`; no text gives it."""
-        return self._named["unk_token"].content
-
-    @property
-    def unk_token_id(self) -> int:
-        """The id of `unk_token`."""
-        return self._id_of[self.unk_token]
-
-    @property
-    def sep_token(self) -> str:
-        """The separator between two texts and at their end, `</s>`."""
-        return self._named["sep_token"].content
-
-    @property
-    def sep_token_id(self) -> int:
-        """The id of `sep_token`."""
-        return self._id_of[self.sep_token]
-
-    @property
-    def pad_token(self) -> str:
-        """The padding token, `<pad>`."""
-        return self._named["pad_token"].content
-
-    @property
-    def pad_token_id(self) -> int:
-        """The id of `pad_token`."""
-        return self._id_of[self.pad_token]
-
-    @property
-    def cls_token(self) -> str:
-        """The classification token at the beginning, `<s>`."""
-        return self._named["cls_token"].content
-
-    @property
-    def cls_token_id(self) -> int:
-        """The id of `cls_token`."""
-        return self._id_of[self.cls_token]
-
-    @property
-    def mask_token(self) -> str:
-        """The mask token `<mask>`, which the model was trained to replace by text."""
-        return self._named["mask_token"].content
-
-    @property
-    def mask_token_id(self) -> int:
-        """The id of `mask_token`."""
-        return self._id_of[self.mask_token]
+    bos_token_id = _id("bos_token")
+    eos_token_id = _id("eos_token")
+    unk_token_id = _id("unk_token")
+    sep_token_id = _id("sep_token")
+    pad_token_id = _id("pad_token")
+    cls_token_id = _id("cls_token")
+    mask_token_id = _id("mask_token")
 
     @property
     def special_tokens_map(self) -> dict[str, str]:

@@ -113,9 +113,7 @@ def write_converted(
         tensors: an LED's, in any spelling that load.py accepts.
         config: the LED's configuration.
         destination: a folder that `check_destination` accepted.
-        dtype: as in `convert`.
         architecture: the class for config.json; None keeps its class.
-        quantize: as in `convert`.
         others: called with the new folder after the copying; may change the copied files.
     """
     if dtype is not None and dtype not in _STORED_NAMES:

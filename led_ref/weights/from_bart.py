@@ -93,14 +93,9 @@ def convert_bart(
 
     Args:
         source_folder: config.json and weights of a BART, in any format of find_files.py.
-        destination_folder: created if needed.
         max_positions: the LED's maximum source length, at least BART's. If it is no multiple of BART's, the last copy of
             the positions is cut.
         attention_window: the total width 2R of the window, even: for all layers, or one number for each.
-        dtype: as in `convert`.
-        quantize: as in `convert`.
-        overwrite: as in `convert`.
-        notice: as in `convert`.
 
     Returns:
         The files and sizes. `parameters` counts the LED's, copies included.
@@ -133,13 +128,7 @@ def convert_bart(
 def led_config(
     values: Mapping[str, Any], place: str, max_positions: int, attention_window: int | Sequence[int]
 ) -> LEDConfig:
-    """The LED's configuration from BART's.
-
-    Args:
-        values: BART's config.json.
-        place: its path, for errors.
-        max_positions: as in `convert_bart`.
-        attention_window: as in `convert_bart`.
+    """The LED's configuration from BART's config.json (`place` is its path, for errors); arguments as in `convert_bart`.
 
     Raises:
         ConfigError: if it is not a BART's that LED's layers can compute, or the window is invalid.

@@ -29,17 +29,10 @@ from led_backends.contract import HostArray
 from led_ref.errors import CheckpointError, InputError, MissingFileError
 
 # safetensors' dtype names, and the NumPy dtype of the same bytes. Files are little-endian on every machine.
+# BF16 are bit patterns, not numbers.
+_CODES = "F64 <f8, F32 <f4, F16 <f2, BF16 <u2, I64 <i8, I32 <i4, I16 <i2, I8 i1, U8 u1, BOOL ?"
 NUMPY_DTYPES: dict[str, np.dtype[np.generic]] = {
-    "F64": np.dtype("<f8"),
-    "F32": np.dtype("<f4"),
-    "F16": np.dtype("<f2"),
-    "BF16": np.dtype("<u2"),  # bit patterns, not numbers
-    "I64": np.dtype("<i8"),
-    "I32": np.dtype("<i4"),
-    "I16": np.dtype("<i2"),
-    "I8": np.dtype("i1"),
-    "U8": np.dtype("u1"),
-    "BOOL": np.dtype("?"),
+    name: np.dtype(code) for name, code in (entry.split() for entry in _CODES.split(", "))
 }
 
 # The names in config.json, led_backends and the safetensors library: "F32" -> "float32".

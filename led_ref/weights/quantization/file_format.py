@@ -24,6 +24,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -137,24 +138,13 @@ def quantization_config(tensors: Mapping[str, StoredTensor]) -> dict[str, Any]:
     if not kinds:
         return {}
     (kind,) = kinds
-    return {CONFIG_KEY: _config_values(kind)}
-
-
-def _config_values(kind: str) -> dict[str, Any]:
-    common: dict[str, Any] = {
-        "quant_method": "bitsandbytes",
-        "load_in_8bit": kind == "int8",
-        "load_in_4bit": kind != "int8",
-    }
-    if kind == "int8":
-        return {**common, "llm_int8_threshold": 0.0}
-    return {
-        **common,
-        "bnb_4bit_quant_type": "nf4",
-        "bnb_4bit_use_double_quant": kind == "nf4-double",
-        "bnb_4bit_compute_dtype": "float32",
-        "bnb_4bit_quant_storage": "uint8",
-    }
+    is_int8 = kind == "int8"
+    common = {"quant_method": "bitsandbytes", "load_in_8bit": is_int8, "load_in_4bit": not is_int8}
+    settings = {"llm_int8_threshold": 0.0} if is_int8 else {
+        "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": kind == "nf4-double",
+        "bnb_4bit_compute_dtype": "float32", "bnb_4bit_quant_storage": "uint8",
+    }  # fmt: skip
+    return {CONFIG_KEY: {**common, **settings}}
 
 
 # ---- reading ------------------------------------------------------------------------------------------------------------
@@ -191,7 +181,7 @@ def join(tensors: Mapping[str, StoredTensor], config: LEDConfig) -> dict[str, St
             prefix = name.removesuffix("weight") if kind == "int8" else f"{name}."
             parts = {part: tensors[prefix + part] for part in parts_of_all if prefix + part in tensors}
             try:
-                joined[name] = tensor_of(_READERS[kind](tensor, parts, (shape[0], shape[1])))
+                joined[name] = tensor_of(_READERS[kind]({**parts, "weight": tensor}, (shape[0], shape[1])))
             except CheckpointError as error:
                 raise CheckpointError(f"{name}, which config.json says is {kind}: {error} {_AGAIN}") from error
         elif name not in taken:
@@ -203,10 +193,7 @@ def _part(parts: Mapping[str, StoredTensor], name: str, dtype: str, shape: tuple
     """A part that the file must hold, of this dtype and shape."""
     if name not in parts:
         raise CheckpointError(f"its part {name} is missing.")
-    return _checked(parts[name], name, dtype, shape)
-
-
-def _checked(tensor: StoredTensor, name: str, dtype: str, shape: tuple[int, ...]) -> HostArray:
+    tensor = parts[name]
     if (tensor.dtype, tensor.shape) != (dtype, shape):
         raise CheckpointError(f"{name} is {tensor.dtype} {tensor.shape}, and has to be {dtype} {shape}.")
     return np.require(tensor.data, tensor.data.dtype.newbyteorder("="), ["C", "A"])
@@ -220,21 +207,19 @@ def _absmax(parts: Mapping[str, StoredTensor], name: str, shape: tuple[int, ...]
     return absmax
 
 
-def _read_int8(codes: StoredTensor, parts: Mapping[str, StoredTensor], shape: tuple[int, int]) -> Int8Weight:
+def _read_int8(parts: Mapping[str, StoredTensor], shape: tuple[int, int]) -> Int8Weight:
     if "weight_format" in parts and _part(parts, "weight_format", "U8", ()) != 0:
         raise CheckpointError("weight_format is not 0 (row after row).")
-    numbers = _checked(codes, "weight", "I8", shape)
+    numbers = _part(parts, "weight", "I8", shape)
     if numbers.min(initial=0) < -LARGEST_CODE:
         raise CheckpointError(f"weight holds {numbers.min()}; codes are from -{LARGEST_CODE} to {LARGEST_CODE}.")
     return Int8Weight(shape, np.dtype("float32"), numbers, _absmax(parts, "SCB", shape[:1]))
 
 
-def _read_nf4(
-    codes: StoredTensor, parts: Mapping[str, StoredTensor], shape: tuple[int, int], *, double: bool = False
-) -> NF4Weight:
+def _read_nf4(parts: Mapping[str, StoredTensor], shape: tuple[int, int], *, double: bool = False) -> NF4Weight:
     numbers = math.prod(shape)
     blocks = math.ceil(numbers / BLOCK)
-    packed = _checked(codes, "weight", "U8", (math.ceil(numbers / 2), 1)).reshape(-1)
+    packed = _part(parts, "weight", "U8", (math.ceil(numbers / 2), 1)).reshape(-1)
     if len(packed) < blocks * BLOCK // 2:  # the model's sizes are no multiple of a block: the last one is filled up
         packed = np.concatenate([packed, np.zeros(blocks * BLOCK // 2 - len(packed), np.uint8)])
     if not np.array_equal(_part(parts, "quant_map", "F32", (16,)), np.array(CODE_BOOK, np.float32)):
@@ -246,12 +231,8 @@ def _read_nf4(
     # Where bitsandbytes computes this book, an edge may round to the next float32: half a unit of the largest, 1.
     if not np.allclose(book, dynamic_map(), rtol=0, atol=2.0**-23):
         raise CheckpointError("nested_quant_map is not the code book of the dynamic 8-bit type.")
-    scales = DoubleScales(
-        _part(parts, "absmax", "U8", (blocks,)),
-        _absmax(parts, "nested_absmax", (math.ceil(blocks / SCALES_BLOCK),)),
-        book,
-        offset,
-    )
+    codes = _part(parts, "absmax", "U8", (blocks,))
+    scales = DoubleScales(codes, _absmax(parts, "nested_absmax", (math.ceil(blocks / SCALES_BLOCK),)), book, offset)
     return NF4Weight(shape, np.dtype("float32"), packed, scales, pairs())
 
 
@@ -285,7 +266,7 @@ def _checked_state(parts: Mapping[str, StoredTensor], shape: tuple[int, int], *,
 _READERS: Mapping[str, Callable[..., CompactWeight]] = {
     "int8": _read_int8,
     "nf4": _read_nf4,
-    "nf4-double": lambda codes, parts, shape: _read_nf4(codes, parts, shape, double=True),
+    "nf4-double": partial(_read_nf4, double=True),
 }
 
 
@@ -299,20 +280,14 @@ def split(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
         if not isinstance(tensor, QuantizedTensor):
             found[name] = tensor
         elif isinstance(tensor.weight, Int8Weight):
-            found |= _int8_parts(name, tensor.weight)
+            module = name.removesuffix("weight")
+            found[name] = StoredTensor("I8", tensor.weight.codes)
+            found[f"{module}SCB"] = StoredTensor("F32", tensor.weight.absmax)
+            found[f"{module}weight_format"] = StoredTensor("U8", np.zeros((), np.uint8))
         else:
             assert isinstance(tensor.weight, NF4Weight)
             found |= _nf4_parts(name, tensor.weight)
     return found
-
-
-def _int8_parts(name: str, weight: Int8Weight) -> dict[str, StoredTensor]:
-    module = name.removesuffix("weight")
-    return {
-        name: StoredTensor("I8", weight.codes),
-        f"{module}SCB": StoredTensor("F32", weight.absmax),
-        f"{module}weight_format": StoredTensor("U8", np.zeros((), np.uint8)),
-    }
 
 
 def _nf4_parts(name: str, weight: NF4Weight) -> dict[str, StoredTensor]:

@@ -14,6 +14,7 @@ rounded, and their layout in a file: file_format.py.
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 
@@ -36,25 +37,13 @@ _FLOAT32 = np.dtype("float32")
 
 
 def quantized(matrix: HostArray, kind: str) -> CompactWeight:
-    """A matrix rounded to such codes, on the host.
-
-    Args:
-        matrix: (out, in), float32, finite.
-        kind: "int8", "nf4" or "nf4-double".
-
-    Raises:
-        InputError: for another kind.
-    """
+    """A matrix (out, in), float32 and finite, rounded to "int8", "nf4" or "nf4-double"; InputError for another kind."""
     check_kind(kind)
     return _MAKERS[kind](matrix)
 
 
 def check_kind(kind: str | None) -> None:
-    """Refuse a kind that does not exist; None is none.
-
-    Raises:
-        InputError: naming those that do.
-    """
+    """Validate a kind of quantization; None is none. InputError for an unknown one."""
     if kind is not None and kind not in KINDS:
         raise InputError(f"quantize is {kind!r}; choose one of {', '.join(KINDS)}, or None for no rounding.")
 
@@ -120,6 +109,6 @@ def _scaled(blocks: HostArray, absmax: HostArray, largest: int = 1) -> HostArray
 _MAKERS: Mapping[str, Callable[[HostArray], CompactWeight]] = {
     "int8": int8_of,
     "nf4": nf4_of,
-    "nf4-double": lambda matrix: nf4_of(matrix, double=True),
+    "nf4-double": partial(nf4_of, double=True),
 }
 KINDS = tuple(_MAKERS)

@@ -38,17 +38,9 @@ MAX_PICKLE_BYTES = 1 << 20  # LED-large's has a tenth of that
 
 # torch's names of storages, and safetensors' names of their dtypes.
 STORAGE_DTYPES = {
-    "DoubleStorage": "F64",
-    "FloatStorage": "F32",
-    "HalfStorage": "F16",
-    "BFloat16Storage": "BF16",
-    "LongStorage": "I64",
-    "IntStorage": "I32",
-    "ShortStorage": "I16",
-    "CharStorage": "I8",
-    "ByteStorage": "U8",
-    "BoolStorage": "BOOL",
-}
+    "DoubleStorage": "F64", "FloatStorage": "F32", "HalfStorage": "F16", "BFloat16Storage": "BF16", "LongStorage": "I64",
+    "IntStorage": "I32", "ShortStorage": "I16", "CharStorage": "I8", "ByteStorage": "U8", "BoolStorage": "BOOL",
+}  # fmt: skip
 
 Memory: TypeAlias = Any  # bytes, or a memory map: slices of it are bytes
 
@@ -88,19 +80,13 @@ class Pickled:
 
 @dataclass(frozen=True)
 class _Global:
-    """A name from the allow-list, in place of the object of that name."""
+    """A name from the list of `_ALLOWED`, in place of the object of that name."""
 
     name: str
 
 
 def run_pickle(memory: Memory, start: int, limit: int, refuse: Refuse) -> Pickled:
-    """Build the value that the pickle at `start` describes.
-
-    Args:
-        memory: the bytes of the file.
-        start: position of the pickle's first byte.
-        limit: the position where it must end at the latest, at most MAX_PICKLE_BYTES after `start`.
-        refuse: makes the error.
+    """Build the value that the pickle at `start` of the file's bytes describes; it ends before `limit`.
 
     Raises:
         CheckpointError: made by `refuse`, for an instruction or a global that is not on the list, and for a malformed pickle.
@@ -119,11 +105,9 @@ class _Machine:
 
     @property
     def stack(self) -> list[Any]:
-        """The innermost stack."""
         return self.stacks[-1]
 
     def run(self) -> Pickled:
-        """Execute the instructions until STOP."""
         while (opcode := self.take(1)) != b".":
             step = _STEPS.get(opcode)
             if step is None:
@@ -164,11 +148,9 @@ class _Machine:
     # ---- the stack --------------------------------------------------------------------------------------------------
 
     def push(self, value: object) -> None:
-        """Put a value on top."""
         self.stack.append(value)
 
     def pop(self) -> Any:
-        """Remove the top value."""
         if not self.stack:
             raise self.refuse("its pickle takes from an empty stack")
         return self.stack.pop()
@@ -192,18 +174,14 @@ class _Machine:
         self.memo[index] = self.stack[-1]
 
     def get(self, index: int) -> None:
-        """Push a value from the memo."""
         if index not in self.memo:
             raise self.refuse(f"its pickle recalls number {index}, which it never stored")
         self.push(self.memo[index])
 
     def push_tuple(self, count: int) -> None:
-        """Replace the top values by a tuple of them."""
-        items = [self.pop() for _ in range(count)]
-        self.push(tuple(reversed(items)))
+        self.push(tuple([self.pop() for _ in range(count)][::-1]))
 
     def extend(self, items: list[Any]) -> None:
-        """Append values to the list on top."""
         self.top(list).extend(items)
 
     def set_items(self, items: list[Any]) -> None:
@@ -278,31 +256,19 @@ def _describe(values: list[Any]) -> str:
 # ---- the three calls that a tensor needs; None for arguments that torch does not write ------------------------------
 
 
-def _ordered_dict(arguments: tuple[Any, ...]) -> dict[str, Any] | None:
-    """collections.OrderedDict(): a dictionary."""
-    return {} if arguments == () else None
-
-
 def _rebuild_tensor(arguments: tuple[Any, ...]) -> TensorRecord | None:
     """torch._utils._rebuild_tensor_v2(storage, offset, size, stride, requires_grad, hooks[, metadata])."""
     match arguments:
-        case (
-            StorageRecord() as storage,
-            int(offset),
-            tuple(size),
-            tuple(stride),
-            bool(),
-            dict() as hooks,
-            *metadata,
-        ) if (
+        case StorageRecord() as storage, int(offset), tuple(size), tuple(
+            stride
+        ), bool(), dict() as hooks, *metadata if (
             not hooks
             and metadata in ([], [None], [{}])
             and len(size) == len(stride) <= MAX_DIMENSIONS
             and all(type(number) is int and number >= 0 for number in (offset, *size, *stride))
         ):
             return TensorRecord(storage, offset, size, stride)
-        case _:
-            return None
+    return None
 
 
 def _rebuild_parameter(arguments: tuple[Any, ...]) -> TensorRecord | None:
@@ -310,12 +276,11 @@ def _rebuild_parameter(arguments: tuple[Any, ...]) -> TensorRecord | None:
     match arguments:
         case (TensorRecord() as tensor, bool(), dict() as hooks) if not hooks:
             return tensor
-        case _:
-            return None
+    return None
 
 
 _CALLS: Mapping[str, Callable[[tuple[Any, ...]], object]] = {
-    "OrderedDict": _ordered_dict,
+    "OrderedDict": lambda arguments: {} if arguments == () else None,
     "_rebuild_tensor_v2": _rebuild_tensor,
     "_rebuild_parameter": _rebuild_parameter,
 }

@@ -125,14 +125,10 @@ def _find_directory(mapped: mmap.mmap, refuse: Refuse) -> tuple[int, int, int]:
         _, disk, end, many = _LOCATOR64.unpack_from(mapped, locator)
         if disk or many != 1 or end != locator - _END64.size or mapped[end : end + 4] != b"PK\x06\x06":
             raise refuse("its zip64 locator points at nothing")
-        small = (here, count, size, offset)
+        small, most = (here, count, size, offset), (0xFFFF, 0xFFFF, _IN_ZIP64, _IN_ZIP64)
         _, length, _, _, *disks, here, count, size, offset = _END64.unpack_from(mapped, end)
-        agree = all(
-            short in (true, most)
-            for short, true, most in zip(
-                small, (here, count, size, offset), (0xFFFF, 0xFFFF, _IN_ZIP64, _IN_ZIP64), strict=True
-            )
-        )
+        wide = (here, count, size, offset)
+        agree = all(short in (true, top) for short, true, top in zip(small, wide, most, strict=True))
         if not agree or length != _END64.size - 12:
             raise refuse("its two zip directory ends contradict each other")
     if any(disks) or here != count or comment:
@@ -155,7 +151,11 @@ def _listed_record(mapped: mmap.mmap, position: int, stop: int, refuse: Refuse) 
     after = start + of_name + of_extra + of_comment
     if after > stop:
         raise refuse(f"its zip directory's entry at byte {position} reaches beyond it")
-    name = _name(mapped[start : start + of_name], refuse)
+    raw = mapped[start : start + of_name]
+    try:
+        name = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise refuse(f"its zip archive has a record whose name is not UTF-8: {raw[:40]!r}") from error
     extra = mapped[start + of_name : start + of_name + of_extra]
     size, packed, header = _widened(extra, (size, packed, header), refuse)
     if flags & 1:
@@ -223,10 +223,3 @@ def _widened(extra: bytes, fields: tuple[int, ...], refuse: Refuse) -> tuple[int
         raise refuse("a size in its zip archive refers to a zip64 field, which is missing")
     values = iter(struct.unpack_from(f"<{needed}Q", wide))
     return tuple(next(values) if field == _IN_ZIP64 else field for field in fields)
-
-
-def _name(raw: bytes, refuse: Refuse) -> str:
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise refuse(f"its zip archive has a record whose name is not UTF-8: {raw[:40]!r}") from error
