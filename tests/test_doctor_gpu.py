@@ -72,7 +72,7 @@ def test_full_report_is_json(report):
     assert all(report["speeds"][name] > 0 for name in ("memory", "to the host", "launch"))
 
 
-def test_the_page_has_what_the_report_has(report):
+def test_page_matches_report(report):
     page = report_page(report)
     for row in report["operations"]["rows"]:
         assert re.search(rf"^\| {re.escape(row['operation'])} \|.* {row['eps']:g} \|", page, re.MULTILINE), row

@@ -49,6 +49,6 @@ def test_one_synchronization_per_step(models):
 
 
 @pytest.mark.parametrize("tokens", FULL.lengths)
-def test_memory_is_what_was_planned(models, tokens):
+def test_memory_matches_plan(models, tokens):
     found = gpu_checks.check_memory(models[0], tokens, FULL.new_tokens)
     assert found["ok"], found
