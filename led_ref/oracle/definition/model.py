@@ -203,8 +203,7 @@ def decode(
     """The decoder's states, attention probabilities and logits, each document for itself, without a cache.
 
     Args:
-        weights: {checkpoint key: array}.
-        config: the sizes.
+        weights, config: as in `encode`.
         decoder_input_ids_BU: (B, U) ids; None where embeddings are given instead.
         encoder_states_BTD: (B, T, D), the encoder's last states.
         attention_mask: (B, T): which source positions the cross-attention sees; None: all. The global mask has no say.
@@ -356,8 +355,7 @@ def _layer_norm(weights: Weights, name: str, x: Floats) -> Floats:
 
 
 def _weight(weights: Weights, key: str) -> Floats:
-    as_float64: Floats = np.asarray(weights[key], np.float64)
-    return as_float64
+    return np.asarray(weights[key], np.float64)
 
 
 def _by_layer(documents: list[list[Floats]]) -> tuple[Floats, ...]:

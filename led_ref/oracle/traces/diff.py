@@ -127,18 +127,11 @@ class Difference:
 
     def to_dict(self) -> dict[str, Any]:
         """The difference ready for JSON: numbers that are not finite as text."""
-        return {
-            "equal": self.equal,
-            "first": None if self.first is None else _as_json(self.first),
-            "source": self.source,
-            "hint": self.hint,
-            "mostly_unmatched": self.mostly_unmatched,
-            "names_hint": self.names_hint,
-            "equal_before": list(self.equal_before),
-            "compared": [_as_json(step) for step in self.compared],
-            "only_in_a": list(self.only_in_a),
-            "only_in_b": list(self.only_in_b),
-        }
+        names = (
+            "equal", "first", "source", "hint", "mostly_unmatched", "names_hint", "equal_before", "compared",
+            "only_in_a", "only_in_b",
+        )  # fmt: skip
+        return {name: _as_json(getattr(self, name)) for name in names}
 
     def __str__(self) -> str:
         return _as_text(self)
@@ -195,17 +188,15 @@ def compare(
     for start in range(0, flat_a.size, _AT_ONCE):
         x = flat_a[start : start + _AT_ONCE].astype(np.float64)
         y = flat_b[start : start + _AT_ONCE].astype(np.float64)
-        error, excess = _errors(x, y, *tolerance, masked=_is_masked_score(name))
+        # Programs mask a key with different values in the scores before the softmax.
+        error, excess = _errors(x, y, *tolerance, masked=name.endswith(("attn.scores", ".global_scores")))
         is_finite = np.isfinite(error)
         largest = max(largest, float(error.max()))
         total += float(error[is_finite].sum())
         finite += int(is_finite.sum())
         beyond += int((excess > 0).sum())
-        nans += [
-            (np.isnan(x) & ~np.isnan(y)).sum(),
-            (~np.isnan(x) & np.isnan(y)).sum(),
-            (np.isnan(x) & np.isnan(y)).sum(),
-        ]
+        nan_x, nan_y = np.isnan(x), np.isnan(y)
+        nans += [(nan_x & ~nan_y).sum(), (~nan_x & nan_y).sum(), (nan_x & nan_y).sum()]
         if excess.max() > worst_excess:
             worst, worst_excess = start + int(excess.argmax()), float(excess.max())
     counted = (int(nans[0]), int(nans[1]), int(nans[2]))
@@ -267,11 +258,6 @@ def _root_mean_square(values: HostArray) -> float:
     return math.sqrt(total / count) if count else 0.0
 
 
-def _is_masked_score(name: str) -> bool:
-    """Whether a step is attention scores before the softmax, where programs mask a key with different values."""
-    return name.endswith(("attn.scores", ".global_scores"))
-
-
 def _source(name: str, *traces: Mapping[str, HostArray]) -> str:
     return next((t.steps[name].source for t in traces if isinstance(t, Trace) and t.steps[name].source), "")
 
@@ -281,24 +267,16 @@ def _a_few(names: Mapping[str, HostArray]) -> str:
     return f"{len(names)} names ({shown}{', ...' if len(names) > 3 else ''})"
 
 
-def _as_json(step: Comparison) -> dict[str, Any]:
-    def number(value: float) -> float | str:
-        return value if math.isfinite(value) else str(value)
-
-    return {
-        "name": step.name,
-        "equal": step.equal,
-        "shapes": [list(shape) for shape in step.shapes],
-        "dtypes": list(step.dtypes),
-        "rtol": step.tolerance[0],
-        "atol": step.tolerance[1],
-        "max_error": number(step.max_error),
-        "mean_error": number(step.mean_error),
-        "beyond": step.beyond,
-        "worst": None if step.worst is None else list(step.worst),
-        "values": None if step.values is None else [number(value) for value in step.values],
-        "nans": list(step.nans),
-    }
+def _as_json(value: Any) -> Any:
+    """A field of a Difference, ready for JSON: a Comparison as an object, a tuple as a list."""
+    if isinstance(value, Comparison):
+        rtol, atol = value.tolerance
+        first = dict.fromkeys(("name", "equal", "shapes", "dtypes"))
+        fields: dict[str, Any] = {**first, "rtol": rtol, "atol": atol, **vars(value)}
+        return {name: _as_json(field) for name, field in fields.items() if name != "tolerance"}
+    if isinstance(value, tuple):
+        return [_as_json(each) for each in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 # ---- a difference as text ---------------------------------------------------------------------------------------------

@@ -77,12 +77,7 @@ def hint_at_shapes(a: HostArray, b: HostArray, letters: Sequence[str]) -> str:
 def hint_at_values(a: HostArray, b: HostArray, letters: Sequence[str], rtol: float, atol: float) -> str:
     """The operation that makes b's numbers of a's, and the positions of the difference if they are few; "" if none.
 
-    Args:
-        a: any array.
-        b: an array of the same shape.
-        letters: the names of the axes.
-        rtol: the relative tolerance of the comparison.
-        atol: the absolute tolerance.
+    Two arrays of one shape, the names of their axes, and the tolerances of the comparison.
     """
     if a.size > MOST_VALUES or not a.size:
         return ""

@@ -168,18 +168,10 @@ def _in_layers(path: str, rows: dict[str, tuple[str, str]]) -> dict[str, tuple[s
 
 # In the order of work. Within a section, one layer follows the other.
 _SECTIONS = (
-    _ENCODER_INPUT,
-    _in_layers("led.encoder", _ENCODER_LAYER),
-    _TARGET,
-    _in_layers("led.decoder", _DOCUMENT_MEMORY),
-    _DECODER_INPUT,
-    _in_layers("led.decoder", _DECODER_LAYER),
-    _HEAD,
-    _GREEDY_STEP,
-    _SAMPLE_STEP,
-    _BEAM_STEP,
-    _RESULT,
-)
+    _ENCODER_INPUT, _in_layers("led.encoder", _ENCODER_LAYER),
+    _TARGET, _in_layers("led.decoder", _DOCUMENT_MEMORY), _DECODER_INPUT, _in_layers("led.decoder", _DECODER_LAYER),
+    _HEAD, _GREEDY_STEP, _SAMPLE_STEP, _BEAM_STEP, _RESULT,
+)  # fmt: skip
 
 # Every step's folded name and what it is, in the order of work.
 STEPS: dict[str, Described] = {name: Described(*row) for section in _SECTIONS for name, row in section.items()}

@@ -37,6 +37,10 @@ from led_ref.tokenizer.files import read_vocab_and_merges
 
 BUNDLED = Path(__file__).parents[2] / "bundled"
 MOST_POSITIONS = 1024  # of the searches without a model
+BACKEND_INPUTS = {
+    **dict.fromkeys(("linear", "layer_norm"), ("x", "weight", "bias")),
+    **dict.fromkeys(("gelu", "relu", "silu", "gelu_new"), ("x",)),
+}
 
 
 class LedRef:
@@ -44,11 +48,8 @@ class LedRef:
 
     Args:
         suite: the cases and the models' weights.
-        dtype: "float32" or "float64".
+        dtype: "float32" or "float64"; InputError for another.
         checkpoints: model name -> folder, for models that are not among the files.
-
-    Raises:
-        InputError: for another dtype.
     """
 
     def __init__(
@@ -127,23 +128,12 @@ class LedRef:
 
     # ---- L1 -----------------------------------------------------------------------------------------------------------
 
-    def _linear(self, case: Case) -> Tensors:
-        return {"y": self.backend.linear(*(self._floats(case, name) for name in ("x", "weight", "bias")))}
+    def _of_backend(self, case: Case) -> Tensors:
+        return {
+            "y": getattr(self.backend, case.operation)(*(self._floats(case, x) for x in BACKEND_INPUTS[case.operation]))
+        }
 
-    def _layer_norm(self, case: Case) -> Tensors:
-        return {"y": self.backend.layer_norm(*(self._floats(case, name) for name in ("x", "weight", "bias")))}
-
-    def _gelu(self, case: Case) -> Tensors:
-        return {"y": self.backend.gelu(self._floats(case, "x"))}
-
-    def _relu(self, case: Case) -> Tensors:
-        return {"y": self.backend.relu(self._floats(case, "x"))}
-
-    def _silu(self, case: Case) -> Tensors:
-        return {"y": self.backend.silu(self._floats(case, "x"))}
-
-    def _gelu_new(self, case: Case) -> Tensors:
-        return {"y": self.backend.gelu_new(self._floats(case, "x"))}
+    _linear = _layer_norm = _gelu = _relu = _silu = _gelu_new = _of_backend
 
     def _softmax(self, case: Case) -> Tensors:
         scores = self._floats(case, "scores")
@@ -189,23 +179,23 @@ class LedRef:
         return model.params.encoder.layers[layer], model.config.encoder_attention_heads, masks
 
     def _decoder_attention(self, case: Case) -> Tensors:
-        """Self-attention alone: the layer's cross-attention memory is unused."""
-        return {"y": self._attended(case, self._floats(case, "x"), crosswise=False)}
+        x_BUD, memory, params, *rest = self._decoder_parts(case, "x")  # the cross-attention's memory is unused
+        return {"y": self_attention(x_BUD, memory, params.self_attn, *rest)[0]}
 
     def _cross_attention(self, case: Case) -> Tensors:
-        return {"y": self._attended(case, self._floats(case, "states"), crosswise=True)}
+        x_BUD, memory, params, *rest = self._decoder_parts(case, "states")
+        return {"y": cross_attention(x_BUD, memory, params.encoder_attn, *rest)}
 
-    def _attended(self, case: Case, read_BSD: Array, *, crosswise: bool) -> Array:
+    def _decoder_parts(self, case: Case, read: str) -> tuple[Any, ...]:
+        """x, a layer's memory of the input `read`, its parameters, its heads, the masks, and the backend."""
         model, x_BUD = self._model(case), self._floats(case, "x")
         heads, layer = model.config.decoder_attention_heads, case.arguments["layer"]
-        params = model.params.decoder.layers[layer]
-        cache = source_memory(read_BSD, model.params.decoder, heads, CachePlan(len(x_BUD)), self.backend)
-        memory = cache.layers[layer]
+        cache = source_memory(
+            self._floats(case, read), model.params.decoder, heads, CachePlan(len(x_BUD)), self.backend
+        )
         seen = case.inputs.get("decoder_attention_mask"), case.inputs.get("attention_mask")
         masks = decoder_masks(x_BUD.shape[1], cache, *seen, self.backend)
-        if crosswise:
-            return cross_attention(x_BUD, memory, params.encoder_attn, heads, masks, self.backend)
-        return self_attention(x_BUD, memory, params.self_attn, heads, masks, self.backend)[0]
+        return x_BUD, cache.layers[layer], model.params.decoder.layers[layer], heads, masks, self.backend
 
     # ---- L3 -----------------------------------------------------------------------------------------------------------
 
@@ -214,14 +204,7 @@ class LedRef:
         return {"y": encoder_layer(self._floats(case, "x"), params, heads, masks, self.backend)}
 
     def _decoder_layer(self, case: Case) -> Tensors:
-        model, x_BUD = self._model(case), self._floats(case, "x")
-        heads, layer = model.config.decoder_attention_heads, case.arguments["layer"]
-        cache = source_memory(
-            self._floats(case, "states"), model.params.decoder, heads, CachePlan(len(x_BUD)), self.backend
-        )
-        masks = decoder_masks(x_BUD.shape[1], cache, None, case.inputs.get("attention_mask"), self.backend)
-        memory, params = cache.layers[layer], model.params.decoder.layers[layer]
-        return {"y": decoder_layer(x_BUD, memory, params, heads, masks, self.backend)[0]}
+        return {"y": decoder_layer(*self._decoder_parts(case, "states"))[0]}
 
     def _encoder(self, case: Case) -> Tensors:
         out = self._model(case).encoder(**self._source(case), output_hidden_states=True)
@@ -258,11 +241,9 @@ class LedRef:
             if past is not None and parents is not None:
                 past = past.reorder(np.array(parents))
             out = model(
-                encoder_outputs=encoded,
-                past_key_values=past,
-                attention_mask=case.inputs["attention_mask"],
-                decoder_input_ids=ids[:, start : start + part],
-            )
+                encoder_outputs=encoded, past_key_values=past,
+                attention_mask=case.inputs["attention_mask"], decoder_input_ids=ids[:, start : start + part],
+            )  # fmt: skip
             past, start = out.past_key_values, start + part
             logits.append(out.logits)
         return {"logits": np.concatenate(logits, axis=1)}
@@ -284,10 +265,9 @@ class LedRef:
         return _found(self._model(case).generate(**asked))
 
     def _corner(self, case: Case) -> Tensors:
-        model, arguments = self._model(case), case.arguments
+        arguments, given = case.arguments, dict[str, Any](case.inputs)
         rows, columns = arguments["rows"], arguments["columns"]
-        given: dict[str, Any] = dict(case.inputs)
-        out = model(**given, output_hidden_states=True)
+        out = self._model(case)(**given, output_hidden_states=True)
         assert out.encoder_last_hidden_state is not None
         assert out.decoder_hidden_states is not None
         return {

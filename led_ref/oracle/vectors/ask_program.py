@@ -61,13 +61,9 @@ def parse_command(command: str) -> list[str]:
 
 
 def ask_program(
-    words: Sequence[str],
-    suite: Suite,
-    dtype: str,
-    *,
-    timeout: float,
+    words: Sequence[str], suite: Suite, dtype: str, *, timeout: float,
     checkpoints: Mapping[str, str | Path] | None = None,
-) -> dict[str, Answer]:
+) -> dict[str, Answer]:  # fmt: skip
     """A program's answers, by case id; one for every case of the suite.
 
     Args:
@@ -91,8 +87,8 @@ def ask_program(
                 shutil.rmtree(folder, ignore_errors=True)
                 folder.mkdir()
             write_questions(questions, suite, waiting, dtype, checkpoints)
-            places = {"{in}": str(questions), "{out}": str(results)}
-            ended = _run([_filled_in(word, places) for word in words], timeout)
+            call = [word.replace("{in}", str(questions)).replace("{out}", str(results)) for word in words]
+            ended = _run(call, timeout)
             found = {case.id: answer for case in waiting if (answer := read_answer(results, case)) is not None}
             answers |= found
             missing = [case.id for case in waiting if case.id not in found]
@@ -103,12 +99,6 @@ def ask_program(
             elif missing:
                 answers[missing[0]] = Answer(failed=ended)
     return answers
-
-
-def _filled_in(word: str, places: Mapping[str, str]) -> str:
-    for name, path in places.items():
-        word = word.replace(name, path)
-    return word
 
 
 def write_questions(
@@ -197,10 +187,9 @@ def _from_json(path: Path) -> Answer:
     values = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(values, dict) or len(values.keys() & {"outputs", "refused", "unsupported"}) != 1:
         raise InputError('it is no object with one of "outputs", "refused" and "unsupported".')
-    if "outputs" not in values:
-        if "refused" in values:
-            return Answer(refused=str(values["refused"]))
-        return Answer(unsupported=str(values["unsupported"]))
+    said: dict[str, Any] = {what: str(values[what]) for what in ("refused", "unsupported") if what in values}
+    if said:
+        return Answer(**said)
     if not isinstance(values["outputs"], dict):
         raise InputError('its "outputs" are no object of lists.')
     return Answer(outputs={name: _as_numbers(name, value) for name, value in values["outputs"].items()})
@@ -238,10 +227,9 @@ def write_answers(questions: str | Path, results: str | Path) -> int:
         if answer.outputs is not None:
             tensors = {name: np.asarray(answer.outputs[name]) for name in asked[case.id]}
             path.with_suffix(".safetensors").write_bytes(safetensors_bytes(tensors))
-        elif answer.refused is not None:
-            path.write_text(json.dumps({"refused": answer.refused}), encoding="ascii")
-        elif answer.unsupported is not None:
-            path.write_text(json.dumps({"unsupported": answer.unsupported}), encoding="ascii")
-        else:
+        elif answer.failed is not None:
             raise InputError(f"{case.id}: {answer.failed}. This is a fault of led_ref; please report it.")
+        else:
+            what = "unsupported" if answer.refused is None else "refused"
+            path.write_text(json.dumps({what: getattr(answer, what)}), encoding="ascii")
     return len(suite.cases)

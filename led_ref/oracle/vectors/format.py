@@ -3,10 +3,8 @@
 A folder of vectors holds an index.json and, for each level, two safetensors files: `L2.inputs.safetensors` and
 `L2.outputs.safetensors`. (tests/vectors/README.md describes the format on a page; schema.json beside it is exact.)
 
-    L0 tokenizer   L1 operations   L2 attention   L3 layers   L4 logits, loss, cache   L5 search   L6 the bundled model
-    L7 a real checkpoint, which is not among the files
-
-Each level builds on the lower ones: the highest passing level says how far an implementation is.
+Each level of `LEVELS` builds on the lower ones: the highest passing level says how far an implementation is. L7's
+checkpoint is not among the files.
 
     >>> tensor_name("L1-gelu", "x"), tensor_name("L1-gelu", "y", answer=1)
     ('L1-gelu/x', 'L1-gelu/1/y')
@@ -34,15 +32,9 @@ Tensors: TypeAlias = Mapping[str, Array]
 
 FORMAT = "led-vectors/1"
 LEVELS: Mapping[str, str] = {
-    "L0": "tokenizer",
-    "L1": "operations",
-    "L2": "attention",
-    "L3": "layers",
-    "L4": "logits, loss and cache",
-    "L5": "search",
-    "L6": "the bundled model",
-    "L7": "a real checkpoint",
-}
+    "L0": "tokenizer", "L1": "operations", "L2": "attention", "L3": "layers",
+    "L4": "logits, loss and cache", "L5": "search", "L6": "the bundled model", "L7": "a real checkpoint",
+}  # fmt: skip
 # The dtypes that a program can compute in. Each has its tolerances.
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 RESULTS = ("valid", "invalid", "acceptable")
@@ -170,24 +162,16 @@ def _case(entry: Mapping[str, Any], inputs: Mapping[str, Tensors], outputs: Mapp
     """A case from its entry in the index and the level's two files."""
     case_id, level = entry["id"], entry["id"].partition("-")[0]
     answers = () if bare else range(1, entry["answers"] + 1)
+    optional = {name: entry[name] for name in ("model", "may_refuse", "needs", "depth", "comment") if name in entry}
     return Case(
-        id=case_id,
-        operation=entry["operation"],
-        result=entry["result"],
-        model=entry.get("model"),
+        id=case_id, operation=entry["operation"], result=entry["result"], arguments=entry["arguments"],
         inputs={name: inputs[level][tensor_name(case_id, name)] for name in entry["inputs"]},
-        arguments=entry["arguments"],
         answers=tuple(
             {name: outputs[level][tensor_name(case_id, name, answer=n)] for name in entry["outputs"]} for n in answers
         ),
         tolerance={name: allowed for name, allowed in entry["outputs"].items() if allowed is not None},
-        may_refuse=entry.get("may_refuse", False),
-        needs=entry.get("needs"),
-        types=tuple(entry.get("types", ())),
-        depth=entry.get("depth", 1),
-        flags=tuple(entry["flags"]),
-        comment=entry.get("comment", ""),
-    )
+        types=tuple(entry.get("types", ())), flags=tuple(entry["flags"]), **optional,
+    )  # fmt: skip
 
 
 def _read_index(path: Path) -> dict[str, Any]:
@@ -235,11 +219,8 @@ def safetensors_bytes(tensors: Tensors) -> bytes:
     for name, array in ordered:
         data = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes()
         stop = start + len(data)
-        header[name] = {
-            "dtype": _SAFETENSORS_NAMES[array.dtype.name],
-            "shape": list(array.shape),
-            "data_offsets": [start, stop],
-        }
+        dtype = _SAFETENSORS_NAMES[array.dtype.name]
+        header[name] = {"dtype": dtype, "shape": list(array.shape), "data_offsets": [start, stop]}
         start = stop
         raw.append(data)
     text = json.dumps(header, separators=(",", ":")).encode("ascii")

@@ -36,19 +36,10 @@ class Verdict:
 
 
 def check_folder(
-    folder: str | Path,
-    *,
-    dtype: str = "float64",
-    levels: Sequence[str] | None = None,
+    folder: str | Path, *, dtype: str = "float64", levels: Sequence[str] | None = None,
     checkpoints: Mapping[str, str | Path] | None = None,
-) -> list[Verdict]:
-    """led_ref's own verdicts on a folder of vectors, in order.
-
-    Args:
-        folder: the vectors.
-        dtype: "float32" or "float64".
-        levels: the levels; None: all.
-        checkpoints: model name -> folder, for models that are not among the files.
+) -> list[Verdict]:  # fmt: skip
+    """led_ref's own verdicts on a folder of vectors, in order: arguments as in `read_suite` and `LedRef`.
 
     Raises:
         LEDError: if the vectors cannot be read. An error in a case is a verdict, and not raised.
@@ -155,14 +146,11 @@ def as_json(found: Sequence[Verdict], about: Mapping[str, Any]) -> dict[str, Any
     levels = {level: _counts(of_level) for level, of_level in _by_level(found).items()}
     cases = [
         {
-            "id": v.case.id,
-            "operation": v.case.operation,
-            "status": v.status,
-            "flags": list(v.case.flags),
+            "id": v.case.id, "operation": v.case.operation, "status": v.status, "flags": list(v.case.flags),
             **({"reason": v.reason} if v.reason else {"share_of_tolerance": round(v.used, 6)}),
         }
         for v in found
-    ]
+    ]  # fmt: skip
     return {**about, "ok": all(v.status != FAILED for v in found), "levels": levels, "cases": cases}
 
 
