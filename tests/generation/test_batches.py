@@ -75,6 +75,7 @@ def test_batches_stay_within_memory_budget(bundled, documents, monkeypatch):
     monkeypatch.setattr(memory_plan, "plan", lambda config, load: (loads.append(load), plan(config, load))[1])
     settings = {"num_beams": 2, "max_new_tokens": 4}
     list(write_each(bundled.model, documents, settings, batch_size=4, batch_memory=1))
+    loads = [load for load in loads if load.new_tokens]  # without the encoder's own checks of a device's free memory
     assert {load.batch for load in loads} >= {2}
     assert {load.beams for load in loads} == {2}
     longest = max(len(document.ids) for document in documents)
