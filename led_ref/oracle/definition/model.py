@@ -203,7 +203,8 @@ def decode(
     """The decoder's states, attention probabilities and logits, each document for itself, without a cache.
 
     Args:
-        weights, config: as in `encode`.
+        weights: as in `encode`.
+        config: as in `encode`.
         decoder_input_ids_BU: (B, U) ids; None where embeddings are given instead.
         encoder_states_BTD: (B, T, D), the encoder's last states.
         attention_mask: (B, T): which source positions the cross-attention sees; None: all. The global mask has no say.
