@@ -9,7 +9,7 @@ import pytest
 import led_ref
 from led_backends.compact import DoubleScales
 from led_backends.numpy_backend import BLOCK_ROWS, NumpyBackend
-from led_ref.classes.decoding_step import DecodingStep
+from led_ref.classes.generate import DecodingStep
 from led_ref.classes.outputs import LEDEncoderBaseModelOutput
 from led_ref.config import LEDConfig
 from led_ref.costs import memory as memory_plan

@@ -11,9 +11,8 @@ import numpy as np
 
 from led_backends.contract import Backend, HostArray
 from led_ref.classes import input_checks as inputs
-from led_ref.classes.encoder import LEDEncoder, Progress
 from led_ref.classes.generate import prepare, resolve, run, stream_ids
-from led_ref.classes.led import LEDModel
+from led_ref.classes.led import LEDEncoder, LEDModel, Progress
 from led_ref.classes.outputs import LEDSeq2SeqLMOutput
 from led_ref.classes.pretrained import LEDPreTrainedModel
 from led_ref.config import LEDConfig
@@ -21,7 +20,7 @@ from led_ref.errors import InputError
 from led_ref.generation.settings.resolve import look_up
 from led_ref.generation.settings.settings import GenerationConfig
 from led_ref.generation.step import compute_transition_scores
-from led_ref.model.heads import lm_logits
+from led_ref.model.decoder import lm_logits
 from led_ref.model.intermediates import Recorder
 from led_ref.model.kv_cache import DecoderCache
 from led_ref.model.losses import IGNORED_LABEL, cross_entropy, shift_tokens_right

@@ -20,8 +20,7 @@ import numpy as np
 
 from led_backends.contract import Backend, HostArray
 from led_ref.classes import input_checks as inputs
-from led_ref.classes.encoder import LEDEncoder
-from led_ref.classes.led import LEDModel
+from led_ref.classes.led import LEDEncoder, LEDModel
 from led_ref.classes.outputs import (
     LEDSeq2SeqModelOutput,
     LEDSeq2SeqQuestionAnsweringModelOutput,

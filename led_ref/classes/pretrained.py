@@ -1,6 +1,7 @@
 """The base class of the LED classes: a configuration, weights and a backend, from_pretrained and save_pretrained."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -8,12 +9,16 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 import led_backends
-from led_backends.contract import Array, Backend, HostArray, Weight
+from led_backends.contract import Array, Backend, DeviceMemoryError, HostArray, Weight
 from led_ref.config import LEDConfig
-from led_ref.costs.memory import device_errors
+from led_ref.costs.memory import plan
+from led_ref.costs.operations import Workload, on_gpu
 from led_ref.errors import BackendError, InputError
 from led_ref.json_file import read_json_object
 from led_ref.model.params import LEDParams
+
+# The memory plan may be wrong by this part: it must not refuse a run that fits.
+DOUBT = 0.1
 
 
 def get_backend(backend: str | Backend | None) -> Backend:
@@ -28,6 +33,43 @@ def get_backend(backend: str | Backend | None) -> Backend:
         return led_backends.get(backend or "auto")
     except led_backends.BackendUnavailableError as error:
         raise BackendError(str(error)) from error
+
+
+@contextmanager
+def device_errors(backend: Backend) -> Iterator[None]:
+    """Within this context, an out-of-memory error of the device becomes a BackendError that says what to lower."""
+    try:
+        with backend.at_work():
+            yield
+    except DeviceMemoryError as error:
+        raise BackendError(str(error)) from error
+
+
+def check_free_memory(backend: Backend, config: LEDConfig, *, is_read: bool = False, **sizes: Any) -> None:
+    """Refuse a run that needs more than the device's free memory, before it begins. The host's memory is not checked.
+
+    Args:
+        backend: the device of the run.
+        config: sizes of the model.
+        is_read: whether the encoder has run already.
+        sizes: those of the run: the fields of costs.Workload.
+
+    Raises:
+        BackendError: naming the bytes needed beside the weights, and the free bytes.
+    """
+    free = backend.free_memory()
+    if free is None:
+        return
+    load = on_gpu(config, Workload(**sizes))
+    planned = plan(config, load)
+    needed = planned.writing if is_read else max(planned.encoding, planned.writing)
+    if needed * (1 - DOUBT) > free:
+        raise BackendError(
+            f"Reading {load.batch} x {load.tokens:,} tokens and writing {load.new_tokens:,} with {load.beams} beams needs "
+            f"about {needed:,} bytes beside the weights, and {backend.describe()} has {free:,} left. "
+            "Give fewer tokens, beams or documents at a time, dtype='float16', or cross_attention='folded', which keeps no "
+            "keys and values of the document. `led-ref estimate` says what a run needs."
+        )
 
 
 class LEDPreTrainedModel:

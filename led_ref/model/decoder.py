@@ -24,7 +24,7 @@ from led_ref.model.attention import merge_and_project, split_queries
 from led_ref.model.folding import folded_attention
 from led_ref.model.kv_cache import CachePlan, DecoderCache, GrowingBuffer, LayerCache
 from led_ref.model.ops import add_and_norm, add_positions, by_heads, feed_forward, linear
-from led_ref.model.params import AttentionParams, DecoderLayerParams, DecoderParams
+from led_ref.model.params import AttentionParams, DecoderLayerParams, DecoderParams, LEDParams
 
 # ---- masks ---------------------------------------------------------------------------------------------------------------
 
@@ -141,6 +141,11 @@ def decode(
         x_NUD, memory = decoder_layer(x_NUD, memory, layer, config.decoder_attention_heads, masks, backend)
         layers.append(memory)
     return x_NUD, cache.grown(layers, embeds_NUD.shape[1])
+
+
+def lm_logits(x_NUD: Array, params: LEDParams, backend: Backend) -> Array:
+    """`x @ lm_head.T + final_logits_bias`: (N, U, D) -> (N, U, V). The output table is the embedding table, unless untied."""
+    return backend.linear(x_NUD, params.lm_head, params.final_logits_bias[0])
 
 
 def decoder_layer(

@@ -104,7 +104,20 @@ def notice_missing_fine_tuning(model: str | Path | None, notice: Callable[[str],
         )
 
 
-# ---- global attention ------------------------------------------------------------------------------------------------
+# ---- a document -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Document:
+    """One document as the model reads it: its ids, and its global attention mask (0 or 1 for each id)."""
+
+    ids: Sequence[int]
+    global_mask: Sequence[int]
+
+    def masks(self) -> dict[str, Any]:
+        """The padding mask and the global mask that `model.encoder` and `model.generate` take beside `[ids]`."""
+        return {"attention_mask": [[1] * len(self.ids)], "global_attention_mask": [self.global_mask]}
+
 
 # Which tokens see all and are seen by all: a name, a 0/1 array (a mask), or a list of positions.
 GlobalAttention = str | HostArray | Sequence[int]

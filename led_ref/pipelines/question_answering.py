@@ -25,8 +25,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from led_backends.contract import HostArray
-from led_ref.classes.encoder import Progress
 from led_ref.classes.heads import LEDForQuestionAnswering
+from led_ref.classes.led import Progress
 from led_ref.errors import InputError
 from led_ref.generation.step import log_softmax
 from led_ref.pipelines.loading import TextPipeline
