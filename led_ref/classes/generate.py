@@ -8,7 +8,7 @@ A step embeds the new ids, runs the decoder after the positions of its KV cache,
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any
 
@@ -41,6 +41,7 @@ from led_ref.tokenizer.tokenizer import LEDTokenizer
 CROSS_ATTENTION = ("cached", "folded")
 
 
+@dataclass
 class DecodingStep:
     """A step function for generation/. It holds the one thing that changes from step to step: the KV cache.
 
@@ -54,24 +55,16 @@ class DecodingStep:
         kept: the ends of the names of the intermediates that `self.calls` keeps of each call.
     """
 
-    def __init__(
-        self,
-        led: LEDModel,
-        cache: DecoderCache,
-        attention_mask_BT: HostArray | None,
-        recorder: Recorder | None = None,
-        *,
-        use_cache: bool = True,
-        kept: tuple[str, ...] = (),
-    ) -> None:
-        self.led = led
-        self.cache = cache
-        self.attention_mask_BT = attention_mask_BT
-        self.recorder = recorder
-        self.use_cache = use_cache
-        self.prefix_NU: HostArray | None = None  # the ids of the prefix, where no cache holds its keys
-        self.kept = kept
-        self.calls: list[dict[str, Array]] = []
+    led: LEDModel
+    cache: DecoderCache
+    attention_mask_BT: HostArray | None
+    recorder: Recorder | None = None
+    use_cache: bool = True
+    kept: tuple[str, ...] = ()
+    calls: list[dict[str, Array]] = field(default_factory=list, init=False)
+    prefix_NU: HostArray | None = field(
+        default=None, init=False
+    )  # the ids of the prefix, where no cache holds its keys
 
     def __call__(self, token_ids_NU: HostArray, parents_N: HostArray | None) -> HostArray:
         """Logits (N, V) of the next id; row n continues row parents_N[n] of the call before."""

@@ -180,12 +180,11 @@ class LEDModel(LEDPreTrainedModel):
             shape = (rows, cache.length + new)
             target_mask = inputs.checked_mask("decoder_attention_mask", decoder_attention_mask, shape)
         masks = decoder_masks(new, cache, target_mask, mask_BT, self.backend)
+        params, heads, backend = self.params.decoder, self.config.decoder_attention_heads, self.backend
         if recorder is not None:
             if target_mask is not None:
                 recorder("attention_mask", target_mask)
             recorder("embed_tokens.output", embeds_NUD)
-        params, heads, backend = self.params.decoder, self.config.decoder_attention_heads, self.backend
-        if recorder is not None:
             backend = recording_decoder(backend, params, heads, recorder, (cache, masks))
         with device_errors(self.backend):
             last_NUD, cache = decode(embeds_NUD, cache, params, self.config, masks, backend)
@@ -266,6 +265,21 @@ class LEDModel(LEDPreTrainedModel):
         if recorder is not None:
             recorder("input_ids", ids_NU)
         return embed_tokens(ids_NU, self.params.shared, self.backend)
+
+
+class LEDWithHead(LEDPreTrainedModel):
+    """The base class of the classes with a head: `self.led` is the LEDModel inside, as in the checkpoint's keys."""
+
+    def __init__(
+        self, config: LEDConfig, params: LEDParams, *, backend: str | Backend | None = None, **kept: Any
+    ) -> None:
+        super().__init__(config, params, backend=backend, **kept)
+        self.led = LEDModel(config, params, backend=self.backend)
+
+    @property
+    def encoder(self) -> LEDEncoder:
+        """The encoder by itself."""
+        return self.led.encoder
 
 
 def wanted_outputs(output_attentions: bool, output_hidden_states: bool) -> tuple[str, ...]:

@@ -111,46 +111,24 @@ class LEDPreTrainedModel:
         backend: str | Backend = "auto",
         notice: Callable[[str], None] | None = None,
     ) -> Self:
-        """Load a checkpoint.
+        """Load a checkpoint; the other arguments and the errors are those of led_ref.load.
 
         Args:
             name_or_folder: a folder with config.json and weights, or a name on the Hugging Face Hub.
-            revision: branch, tag or commit on the Hub.
-            dtype: what to compute in, "float32" or "float64", on a GPU also "float16"; the file's own dtype may be another.
-            quantize: round the matrices of all linear maps to "int8" (a scale for each output), "nf4" (4 bits, in blocks of 64)
-                or "nf4-double" (the blocks' scales in 8 bits too), and keep them so: they become numbers a tile at a time. What
-                `led-ref convert --quantize` wrote is loaded as it is, without this.
-            keep_stored: leave tables and matrices that the file has in float16 or bfloat16 as they lie there, mapped, half as
-                large; they become numbers a tile at a time, with the same result to the last bits. False: widen them now.
-            backend: "auto" (a GPU if CuPy is installed and one answers, else the CPU), "numpy", "cupy", or a backend object.
             notice: called with a sentence for the user (such as that a .bin is being read).
-
-        Raises:
-            MissingFileError: if there is no such model, or a file of it is missing.
-            ConfigError: if config.json is not an LED's.
-            CheckpointError: if the weights do not cover the model exactly, or are damaged.
-            InputError: for another dtype or quantization.
-            BackendError: if the backend cannot run here.
         """
         from led_ref.weights.hub import resolve
         from led_ref.weights.keys import heads_of
         from led_ref.weights.load import load_params
 
         device = get_backend(backend)
+        options: Any = {"backend": device, "dtype": dtype, "quantize": quantize, "keep_stored": keep_stored}
         folder = resolve(name_or_folder, revision=revision, notice=notice)
         config = LEDConfig.from_pretrained(folder)
         with device_errors(device):
-            params = load_params(
-                folder,
-                config,
-                backend=device,
-                dtype=dtype,
-                quantize=quantize,
-                keep_stored=keep_stored,
-                heads=heads_of(cls.architecture),
-                notice=notice,
-            )
-        return cls(config, params, backend=device, generation_config=read_generation_config(folder))
+            params = load_params(folder, config, **options, heads=heads_of(cls.architecture), notice=notice)
+        file = folder / "generation_config.json"
+        return cls(config, params, backend=device, generation_config=read_json_object(file) if file.is_file() else None)
 
     @classmethod
     def from_state_dict(
@@ -175,17 +153,10 @@ class LEDPreTrainedModel:
         from led_ref.weights.stored_tensor import from_numpy
 
         device = get_backend(backend)
+        options: Any = {"backend": device, "dtype": dtype, "quantize": quantize, "keep_stored": keep_stored}
         tensors = {key: from_numpy(key, array) for key, array in state_dict.items()}
         with device_errors(device):
-            params = params_from_tensors(
-                tensors,
-                config,
-                backend=device,
-                dtype=dtype,
-                quantize=quantize,
-                keep_stored=keep_stored,
-                heads=heads_of(cls.architecture),
-            )
+            params = params_from_tensors(tensors, config, **options, heads=heads_of(cls.architecture))
         return cls(config, params, backend=device)
 
     def save_pretrained(
@@ -275,15 +246,3 @@ class LEDPreTrainedModel:
     def dtype(self) -> str:
         """What the model computes in: "float32", "float64" or, on a GPU, "float16"."""
         return self.params.shared.dtype.name
-
-
-def read_generation_config(folder: Path) -> dict[str, Any] | None:
-    """What a folder's generation_config.json says; None if there is none.
-
-    Raises:
-        ConfigError: if the file is not a JSON object.
-    """
-    path = folder / "generation_config.json"
-    if not path.is_file():
-        return None
-    return read_json_object(path)

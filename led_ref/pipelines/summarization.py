@@ -54,8 +54,9 @@ class TextOptions:
         cross_attention: "cached", or "folded" to save memory; see LEDForConditionalGeneration.generate.
         batch_size: the most documents that are decoded together. Above 1 it is faster (docs/performance.md) and takes the
             memory of so many. The texts are the same; only the last bits of the logits may differ.
-        batch_memory: bytes that a batch may take beside the weights; where that is too little, batches are smaller.
-        progress: called after each encoder layer and each generated token, for every document.
+        batch_memory: bytes that a batch may take beside the weights; where that is too little, batches are smaller. A single
+            document may take more.
+        progress: called after each encoder layer and each generated token, with the counts of the whole batch.
     """
 
     global_attention: GlobalAttention = "first"
@@ -103,15 +104,14 @@ class LED(TextPipeline[LEDForConditionalGeneration]):
         """
         chosen, settings = TextOptions.split(options)
         # All documents are checked before the first is read: the last one being too long should not cost an hour.
-        if isinstance(text, str):
-            documents = [self._prepare(text, chosen)]
-        else:
-            documents = []
-            for i, document in enumerate(check_document_list(text)):
-                try:
-                    documents.append(self._prepare(document, chosen))
-                except LEDError as error:
-                    raise type(error)(f"texts[{i}]: {error}") from error
+        documents = []
+        for i, document in enumerate([text] if isinstance(text, str) else check_document_list(text)):
+            try:
+                documents.append(self._prepare(document, chosen))
+            except LEDError as error:
+                if isinstance(text, str):
+                    raise
+                raise type(error)(f"texts[{i}]: {error}") from error
         texts: list[Any] = [None] * len(documents)
         for i, found in self._generate_prepared(documents, chosen, settings):
             if isinstance(found, LEDError):
@@ -260,17 +260,14 @@ def write_each(
 ) -> Iterator[tuple[int, Written | LEDError]]:
     """Generate the texts of each document; yield (number of the document, its texts or its error) as each batch is done.
 
-    With a batch_size of 1 in the order of the documents, else the longest first.
+    With a batch_size of 1 in the order of the documents, else the longest first. Arguments that are not described here are
+    those of TextOptions. Processors that use the ids of the source count padding as text, and max_time limits a whole batch:
+    with one of these each document is decoded alone.
 
     Args:
         model: encodes and decodes.
         documents: as the model reads them.
         settings: of generate.
-        batch_size: the most documents in a batch. Processors that use the ids of the source count padding as text, and
-            max_time limits a whole batch: with one of these each document is decoded alone.
-        batch_memory: bytes that a batch may take beside the weights; a single document may take more.
-        cross_attention: see LEDForConditionalGeneration.generate.
-        progress: called after each encoder layer and each generated token, with the counts of the whole batch.
         tokenizer: for stop_strings.
         skip: numbers of documents to leave out. The batches are those of all documents nevertheless, so that each document
             is computed in the same batch as without `skip`.

@@ -47,7 +47,6 @@ _CHANGES_NOTHING_IN_A_FILE = frozenset({
 # The value with which one changes nothing (besides None, False, 0 and empty lists).
 _NEUTRAL = {"guidance_scale": 1}
 
-
 # length ** length_penalty must stay far inside float32, so that scores divided by it do as well.
 _LARGEST_DIVISOR = 1e30
 
