@@ -25,9 +25,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from led_ref.config_formats import from_allenai, is_allenai, is_whole, rename_aliases
+from led_ref.config_formats import OTHER_KEYS, in_led_form
 from led_ref.errors import ConfigError, MissingFileError
-from led_ref.json_file import read_json_object
+from led_ref.json_file import is_whole, read_json_object
 
 REGRESSION = "regression"
 SINGLE_LABEL = "single_label_classification"
@@ -159,7 +159,7 @@ class LEDConfig:
             ConfigError: if the numbers are not 0, 1, 2, ... or `num_labels` says that there are more or fewer.
         """
         count, given = self.extra.get("num_labels"), self.extra.get("id2label")
-        if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
+        if count is not None and (not is_whole(count) or count < 1):
             raise ConfigError(f"num_labels is {count!r}; it must be a whole number of at least 1.")
         if given is None:
             return {label: f"LABEL_{label}" for label in range(count or _LABELS_UNLESS_GIVEN)}
@@ -202,17 +202,15 @@ class LEDConfig:
             ConfigError: if `model_type` names another model, a value cannot be, or a key and its second name in
                 transformers (d_model is hidden_size) disagree.
         """
-        values = dict(values)
+        if OTHER_KEYS & values.keys():
+            values = in_led_form(values)
         model_type = values.get("model_type", "led")
-        if model_type != "led" and not is_allenai(values):
+        if model_type != "led":
             raise ConfigError(
                 f"model_type is {model_type!r}; led_ref runs 'led' only. Name a folder or Hub model that holds an LED, for "
                 "example allenai/led-base-16384."
                 + (" `led-ref convert --from-bart` makes an LED of a BART." if model_type == "bart" else "")
             )
-        if is_allenai(values):
-            values = from_allenai(values)
-        rename_aliases(values)
         known = {f.name for f in fields(cls)} - {"extra"}
         extra = {key: value for key, value in values.items() if key not in known and key != "model_type"}
         return cls(**{key: value for key, value in values.items() if key in known}, extra=extra)

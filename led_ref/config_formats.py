@@ -4,9 +4,11 @@ from_allenai(values)      attention_window there is the radius R: it is doubled
 rename_aliases(values)    hidden_size -> d_model, and so on
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from led_ref.errors import ConfigError
+from led_ref.json_file import is_whole
 
 # Keys that only allenai/longformer's own config.json has; there the window is one-sided.
 _ALLENAI_KEYS = ("attention_mode", "attention_dilation")
@@ -39,15 +41,18 @@ _ALIASES = {
     "initializer_range": "init_std",
 }
 
-
-def is_allenai(values: dict[str, Any]) -> bool:
-    """Whether the content of a config.json is of allenai's original code."""
-    return any(key in values for key in _ALLENAI_KEYS)
+# A config.json without these keys has the form of LEDConfig already.
+OTHER_KEYS = {*_ALLENAI_KEYS, *_ALIASES}
 
 
-def is_whole(value: object) -> bool:
-    """Whether a value is an int, and no bool."""
-    return isinstance(value, int) and not isinstance(value, bool)
+def in_led_form(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of a config.json that has some of `OTHER_KEYS`, in the form of LEDConfig. Another model's is unchanged."""
+    values = dict(values)
+    if any(key in values for key in _ALLENAI_KEYS):
+        values = from_allenai(values)
+    if values.get("model_type", "led") == "led":
+        rename_aliases(values)
+    return values
 
 
 def rename_aliases(values: dict[str, Any]) -> None:

@@ -47,6 +47,11 @@ def read_text(path: Path, *, error_class: type[LEDError] = ConfigError, remedy: 
         raise error_class(f"{path} cannot be read ({error.strerror}). Check its permissions.") from error
 
 
+def is_whole(value: object) -> bool:
+    """Whether a value is an int, and no bool: in Python True is an int, too."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def unique_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """The `object_pairs_hook` of json that refuses repeated names; without it, json keeps the last value.
 

@@ -90,7 +90,7 @@ class LEDPreTrainedModel:
             InputError: for another dtype or quantization.
             BackendError: if the backend cannot run here.
         """
-        from led_ref.weights.hub import resolve
+        from led_ref.weights.find_files import resolve
         from led_ref.weights.keys import heads_of
         from led_ref.weights.load import load_params
 

@@ -20,9 +20,16 @@ from functools import lru_cache
 from itertools import accumulate, chain
 
 from led_ref.errors import InputError
-from led_ref.tokenizer.added_tokens import AddedToken, AddedTokenFinder
-from led_ref.tokenizer.bpe import BYTE_TO_CHARACTER, Pair, WordPieces, from_printable
-from led_ref.tokenizer.unicode_split import WHITE_SPACE_CHARACTERS, WORD, split
+from led_ref.tokenizer.bpe import (
+    BYTE_TO_CHARACTER,
+    WHITE_SPACE_CHARACTERS,
+    WORD,
+    Pair,
+    WordPieces,
+    from_printable,
+    split,
+)
+from led_ref.tokenizer.specials import AddedToken, AddedTokenFinder
 
 Offsets = tuple[int, int]
 _SPACES = "".join(WHITE_SPACE_CHARACTERS) + BYTE_TO_CHARACTER[ord(" ")]

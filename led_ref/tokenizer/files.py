@@ -8,7 +8,7 @@ A folder holds either
     tokenizer_config.json    {"model_max_length": 16384}; can also hold the special tokens; optional
 
 or tokenizer.json, which holds all but the length. If both exist, tokenizer.json is read, as in transformers.
-led_ref.weights.hub downloads them.
+led_ref.weights.find_files downloads them.
 """
 
 import json
@@ -18,9 +18,8 @@ from typing import Any
 
 from led_ref.errors import CheckpointError, MissingFileError
 from led_ref.json_file import read_json_object, read_text
-from led_ref.tokenizer.added_tokens import AddedToken
 from led_ref.tokenizer.bpe import BYTE_TO_CHARACTER, UTF8_BYTES, Pair
-from led_ref.tokenizer.specials import NAMES
+from led_ref.tokenizer.specials import NAMES, AddedToken
 
 VOCAB, MERGES, SPECIALS, CONFIG = "vocab.json", "merges.txt", "special_tokens_map.json", "tokenizer_config.json"
 ADDED, ALL_IN_ONE = "added_tokens.json", "tokenizer.json"

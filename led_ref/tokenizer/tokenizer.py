@@ -34,12 +34,20 @@ from typing import Any, overload
 
 from led_ref.errors import InputError
 from led_ref.tokenizer import files
-from led_ref.tokenizer.added_tokens import AddedToken
-from led_ref.tokenizer.batch import BatchEncoding, LengthRules, Row, check_side, cut, length_rules, pad_row, rows_of
+from led_ref.tokenizer.batch import (
+    BatchEncoding,
+    LengthRules,
+    Row,
+    as_pairs,
+    check_side,
+    cut,
+    length_rules,
+    pad_row,
+    rows_of,
+)
 from led_ref.tokenizer.bpe import Pair, from_printable
 from led_ref.tokenizer.engine import ENGINES
-from led_ref.tokenizer.specials import NAMES, SpecialTokens, as_special, number_tokens
-from led_ref.tokenizer.texts import as_pairs
+from led_ref.tokenizer.specials import NAMES, AddedToken, SpecialTokens, as_special, number_tokens
 
 _MASK = AddedToken("<mask>", lstrip=True, normalized=False, special=True)
 

@@ -120,7 +120,8 @@ def write_converted(
         raise InputError(
             f"dtype is {dtype!r}; choose one of {', '.join(_STORED_NAMES)}, or None to keep each tensor's own."
         )
-    check_kind(quantize)
+    if quantize is not None:
+        check_kind(quantize)
     files = find_weights(source)
     matrices = quantizable(config) if quantize is not None else {}
     tensors = {

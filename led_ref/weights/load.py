@@ -16,7 +16,7 @@ must then cover it exactly. Files of the same weights can differ in these points
 
 Everything else is an error. float32 tensors are not copied: the arrays are read-only views of the mapped file. With
 `keep_stored`, those in half precision are not copied either; the backend widens them at use (led_backends/compact.py).
-safetensors_file.py and torch_files/ read the formats; hub.py finds the folder.
+safetensors_file.py and torch_files/ read the formats; find_files.py finds the files.
 """
 
 import dataclasses
@@ -48,7 +48,7 @@ from led_ref.weights.keys import (
     entries,
     heads_in,
 )
-from led_ref.weights.quantization.file_format import QuantizedTensor, is_matrix, join
+from led_ref.weights.quantization.file_format import CONFIG_KEY, QuantizedTensor, is_matrix, join
 from led_ref.weights.quantization.rounding import check_kind, quantized
 from led_ref.weights.stored_tensor import FLOAT_NAMES, HALF_NAMES, StoredTensor
 
@@ -117,7 +117,8 @@ def params_from_tensors(
         CheckpointError: if keys are missing or left over, a shape is wrong, or a number is not finite.
         InputError: if `dtype` or `quantize` is unknown, or the file has another quantization.
     """
-    check_kind(quantize)
+    if quantize is not None:
+        check_kind(quantize)
     if dtype not in backend.compute_dtypes:
         raise InputError(
             f"dtype is {dtype!r}; the {backend.name} backend computes in {' or '.join(backend.compute_dtypes)}. "
@@ -155,7 +156,8 @@ def fit_to_config(
         CheckpointError: listing every tensor that does not fit.
     """
     _refuse_other_models(tensors)
-    tensors = join(tensors, config)
+    if CONFIG_KEY in config.extra or any(tensor.dtype not in FLOAT_NAMES for tensor in tensors.values()):
+        tensors = join(tensors, config)
     _refuse_headless(tensors, config, heads)
     shapes = {entry.key: entry.shape for entry in checkpoint_entries(config, heads)}
     fitted: dict[str, StoredTensor] = {}
