@@ -1,8 +1,4 @@
-"""Forms of config.json that are not transformers' LEDConfig: allenai's original file, second names of keys, BART's keys.
-
-from_allenai(values)      attention_window there is the radius R: it is doubled
-rename_aliases(values)    hidden_size -> d_model, and so on
-"""
+"""Forms of config.json that are not transformers' LEDConfig: allenai's original file, second names of keys, BART's keys."""
 
 from collections.abc import Mapping
 from typing import Any

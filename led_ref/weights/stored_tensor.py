@@ -104,12 +104,12 @@ def from_numpy(name: str, array: HostArray) -> StoredTensor:
     """A NumPy array as a StoredTensor, without a copy.
 
     Raises:
-        CheckpointError: with the tensor's `name`, if its dtype is none of NUMPY_DTYPES.
+        InputError: with the tensor's `name`, if its dtype is none of NUMPY_DTYPES.
     """
     for dtype, numpy_dtype in NUMPY_DTYPES.items():
         if dtype != "BF16" and array.dtype == numpy_dtype:
             return StoredTensor(dtype, array)
-    raise CheckpointError(f"{name} holds {array.dtype} values. Weights are float16, float32 or float64: convert it.")
+    raise InputError(f"{name} holds {array.dtype}, which safetensors does not have. Convert it to a float or int type.")
 
 
 def narrow(array: HostArray, dtype: str, *, name: str = "tensor") -> HostArray:

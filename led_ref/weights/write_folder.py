@@ -145,8 +145,7 @@ def write_folder(
             config.save(new)
             others(new)
             for name, shard in shards.items():
-                given = {key: (tensor.dtype, tensor.shape, tensor.data) for key, tensor in shard.items()}
-                write_safetensors(new / name, given, {"format": "pt"})
+                write_safetensors(new / name, shard, {"format": "pt"})
             if len(shards) > 1:
                 _write_index(new / SAFETENSORS_INDEX, shards)
             _install(new, destination, aside=staging / "before")
