@@ -27,7 +27,7 @@ from typing import Any
 
 from led_ref.config_formats import OTHER_KEYS, in_led_form
 from led_ref.errors import ConfigError, MissingFileError
-from led_ref.json_file import is_whole, read_json_object
+from led_ref.json_file import is_whole, read_json_object, write_text
 
 REGRESSION = "regression"
 SINGLE_LABEL = "single_label_classification"
@@ -244,20 +244,11 @@ class LEDConfig:
         Raises:
             ConfigError: if `extra` holds what JSON has no form for; nothing is written then.
         """
-        folder = Path(folder)
         try:
             text = json.dumps(self.to_dict(), indent=2, sort_keys=True, allow_nan=False) + "\n"
         except (TypeError, ValueError) as error:
             raise ConfigError(f"extra cannot be written as JSON ({error}). Keep plain JSON values in it.") from error
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "config.json"
-        partial = folder / ".config.json.partial"
-        try:
-            partial.write_text(text, encoding="utf-8")
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-        return path
+        return write_text(Path(folder) / "config.json", text)
 
 
 def config_file(folder: str | Path) -> Path:

@@ -3,9 +3,8 @@
     >>> as_pairs(["a", "b"], ["c", "d"])
     ([('a', 'c'), ('b', 'd')], True)
     >>> rules = length_rules(padding="longest", pad_to_multiple_of=4)
-    >>> rows = [{"input_ids": [0, 9, 2], "global_attention_mask": [1, 0, 0]}, {"input_ids": [0, 9, 9, 9, 2]}]
-    >>> pad_row(rows[0], rules.padded_length([3, 5]), pad_token_id=1)
-    {'input_ids': [0, 9, 2, 1, 1, 1, 1, 1], 'global_attention_mask': [1, 0, 0, -1, -1, -1, -1, -1]}
+    >>> rules.padded([{"input_ids": [0, 9, 2], "global_attention_mask": [1, 0, 0]}], is_batch=False, pad_token_id=1)
+    BatchEncoding({'input_ids': [0, 9, 2, 1], 'global_attention_mask': [1, 0, 0, -1]})
 
 Truncation is never silent: without `truncation` a text keeps all its tokens, and a `max_length` without effect is refused.
 (transformers truncates if only max_length is given, with a warning.) Overflowing tokens and stride are not supported: LED
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from led_ref.errors import InputError
+from led_ref.json_file import is_whole
 
 # The padding value of each field; that of input_ids is the pad token's id. In the global mask, -1 means masked.
 PAD_VALUES: Mapping[str, Any] = {
@@ -80,43 +80,47 @@ class BatchEncoding(Mapping[str, Any]):
 
 
 def as_pairs(text: object, text_pair: object) -> tuple[list[tuple[str, ...]], bool]:
-    """The texts as a list of (A,) or (A, B), and whether the input was a list."""
+    """The texts as a list of (A,) or (A, B), and whether the input was a list. No text is changed.
+
+    Raises:
+        InputError: naming the position of what is no text, or not valid in UTF-8.
+    """
     is_batch = isinstance(text, list | tuple)
-    firsts = list(text) if isinstance(text, list | tuple) else [text]
+    firsts = _checked_texts("text", text)
     if not firsts:
         raise InputError("The batch of texts is empty. Pass at least one text; an empty text, '', is allowed.")
-    checked = [_checked_text(entry, i, "text", is_batch) for i, entry in enumerate(firsts)]
     if text_pair is None:
-        return [(a,) for a in checked], is_batch
+        return [(a,) for a in firsts], is_batch
     if isinstance(text_pair, list | tuple) != is_batch:
         raise InputError(
             f"text is a {type(text).__name__}, but text_pair is a {type(text_pair).__name__}. Pass two texts, or two lists."
         )
-    seconds = list(text_pair) if isinstance(text_pair, list | tuple) else [text_pair]
+    seconds = _checked_texts("text_pair", text_pair)
     if len(seconds) != len(firsts):
         raise InputError(f"There are {len(firsts)} texts, but {len(seconds)} in text_pair. Pass as many of both.")
-    return [
-        (a, _checked_text(b, i, "text_pair", is_batch)) for i, (a, b) in enumerate(zip(checked, seconds, strict=True))
-    ], is_batch
+    return list(zip(firsts, seconds, strict=True)), is_batch
 
 
-def _checked_text(text: object, i: int, name: str, is_batch: bool) -> str:
-    """The text; InputError if it is no str or not valid in UTF-8."""
-    place = f"{name}[{i}]" if is_batch else name
-    if not isinstance(text, str):
-        raise InputError(
-            f"{place} is a {type(text).__name__}, not a text: {text!r:.60}. Pass a str or a list of str; decode bytes "
-            "first; pass pairs as text=[...], text_pair=[...]."
-        )
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise InputError(
-            f"{place} holds the lone surrogate U+{ord(text[error.start]):04X} at position {error.start}, which is no "
-            "character and not valid in UTF-8. Read the file with errors='replace', or drop such characters with "
-            "text.encode('utf-8', 'ignore').decode('utf-8')."
-        ) from error
-    return text
+def _checked_texts(name: str, given: object) -> list[str]:
+    """One text, or those of a list."""
+    places = (
+        {f"{name}[{i}]": text for i, text in enumerate(given)} if isinstance(given, list | tuple) else {name: given}
+    )
+    for place, text in places.items():
+        if not isinstance(text, str):
+            raise InputError(
+                f"{place} is a {type(text).__name__}, not a text: {text!r:.60}. Pass a str or a list of str; decode bytes "
+                "first; pass pairs as text=[...], text_pair=[...]."
+            )
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"{place} holds the lone surrogate U+{ord(text[error.start]):04X} at position {error.start}, which is no "
+                "character and not valid in UTF-8. Read the file with errors='replace', or drop such characters with "
+                "text.encode('utf-8', 'ignore').decode('utf-8')."
+            ) from error
+    return list(places.values())
 
 
 @dataclass(frozen=True)
@@ -127,15 +131,28 @@ class LengthRules:
     truncation: str | None
     max_length: int | None
     pad_to_multiple_of: int | None
+    padding_side: str
 
-    def padded_length(self, lengths: Sequence[int]) -> int | None:
-        """The length to which rows of these lengths are padded; None: no padding.
+    def padded(self, rows: Sequence[Row], *, is_batch: bool, pad_token_id: int) -> BatchEncoding:
+        """The rows padded to one length, field by field; one row without the list around it.
 
         Raises:
             InputError: if a row is longer than the max_length to pad to.
         """
+        length = self._padded_length([len(row["input_ids"]) for row in rows])
+        padded: list[Row] = []
+        for row in rows:
+            padded.append({})
+            for name, values in row.items():
+                value = pad_token_id if name == "input_ids" else PAD_VALUES[name]
+                filling = [value] * (length - len(values))
+                padded[-1][name] = [*values, *filling] if self.padding_side == "right" else [*filling, *values]
+        return BatchEncoding({name: [row[name] for row in padded] for name in padded[0]} if is_batch else padded[0])
+
+    def _padded_length(self, lengths: Sequence[int]) -> int:
+        """The length to which rows of these lengths are padded; 0 without padding."""
         if self.padding is None:
-            return None
+            return 0
         length = max(lengths)
         if self.padding == "max_length" and self.max_length is not None:
             if length > self.max_length:
@@ -199,16 +216,18 @@ def length_rules(
     max_length: int | None = None,
     pad_to_multiple_of: int | None = None,
     model_max_length: int | None = None,
+    padding_side: str = "right",
 ) -> LengthRules:
     """Validate the tokenizer's arguments of these names; model_max_length is the default of max_length.
 
     Raises:
         InputError: for an unknown value, for contradictory settings, or for a setting without effect.
     """
+    check_side("padding_side", padding_side)
     pad_how = _PADDINGS[_known("padding", padding, _PADDINGS)]
     cut_how = _TRUNCATIONS[_known("truncation", truncation, _TRUNCATIONS)]
     for name, value in (("max_length", max_length), ("pad_to_multiple_of", pad_to_multiple_of)):
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+        if value is not None and not (is_whole(value) and value >= 1):
             raise InputError(f"{name} is {value!r}; it must be a whole number of at least 1.")
     if max_length is not None and cut_how is None and pad_how != "max_length":
         raise InputError(
@@ -229,7 +248,7 @@ def length_rules(
             f"Texts are cut to max_length {max_length} and padded to a multiple of {pad_to_multiple_of}, but "
             f"{max_length} is no such multiple. Give a max_length that is."
         )
-    return LengthRules(pad_how, cut_how, max_length, pad_to_multiple_of)
+    return LengthRules(pad_how, cut_how, max_length, pad_to_multiple_of, padding_side)
 
 
 def check_side(name: str, side: str) -> str:
@@ -249,16 +268,6 @@ def _known(name: str, value: object, table: Mapping[Any, Any]) -> Any:
 def cut(sequence: Sequence[Any], length: int, side: str) -> list[Any]:
     """The first `length` entries; the last ones if the left side is cut."""
     return list(sequence[:length]) if side == "right" else list(sequence[len(sequence) - length :])
-
-
-def pad_row(row: Mapping[str, Sequence[Any]], length: int | None, *, pad_token_id: int, side: str = "right") -> Row:
-    """Every field of a row padded to a length; None, or a row of that length or more: no padding."""
-    padded: Row = {}
-    for name, values in row.items():
-        value = pad_token_id if name == "input_ids" else PAD_VALUES[name]
-        filling = [value] * ((length or 0) - len(values))
-        padded[name] = [*values, *filling] if side == "right" else [*filling, *values]
-    return padded
 
 
 def rows_of(inputs: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> tuple[list[Row], bool]:

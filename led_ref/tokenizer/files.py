@@ -13,11 +13,12 @@ led_ref.weights.find_files downloads them.
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from led_ref.errors import CheckpointError, MissingFileError
-from led_ref.json_file import read_json_object, read_text
+from led_ref.json_file import is_whole, read_json_object, read_text, write_text
 from led_ref.tokenizer.bpe import BYTE_TO_CHARACTER, UTF8_BYTES, Pair
 from led_ref.tokenizer.specials import NAMES, AddedToken
 
@@ -46,7 +47,7 @@ def check_vocab(values: object, where: str = "vocab") -> dict[str, int]:
         raise CheckpointError(f"{where} holds {found}, not an object of piece -> id. {_AGAIN}")
     piece_of: dict[int, str] = {}
     for piece, i in values.items():
-        if not isinstance(piece, str) or not isinstance(i, int) or isinstance(i, bool) or i < 0:
+        if not isinstance(piece, str) or not is_whole(i) or i < 0:
             raise CheckpointError(f"{where}: {piece!r} has {i!r} for an id; ids are whole numbers from 0 on. {_AGAIN}")
         if i in piece_of:
             raise CheckpointError(f"{where}: {piece_of[i]!r} and {piece!r} have the same id {i}. {_AGAIN}")
@@ -249,32 +250,15 @@ def write_vocabulary(
     in_order = dict(sorted(vocab.items(), key=lambda entry: entry[1]))
     lines = [_VERSION_LINE, *(" ".join(pair) for pair in sorted(ranks, key=ranks.__getitem__))]
     return (
-        _write(folder / f"{start}{VOCAB}", json.dumps(in_order, ensure_ascii=False)),
-        _write(folder / f"{start}{MERGES}", "\n".join(lines) + "\n"),
+        write_text(folder / f"{start}{VOCAB}", json.dumps(in_order, ensure_ascii=False)),
+        write_text(folder / f"{start}{MERGES}", "\n".join(lines) + "\n"),
     )
 
 
 def write_specials(folder: Path, named: Mapping[str, AddedToken], config: Mapping[str, Any]) -> tuple[Path, Path]:
     """Write special_tokens_map.json (with every flag) and tokenizer_config.json."""
-    objects = {name: {"content": token.content, **flags_of(token)} for name, token in named.items()}
+    objects = {name: {k: v for k, v in asdict(token).items() if k != "special"} for name, token in named.items()}
     return (
-        _write(folder / SPECIALS, json.dumps(objects, indent=2, ensure_ascii=False) + "\n"),
-        _write(folder / CONFIG, json.dumps(dict(config), indent=2, ensure_ascii=False) + "\n"),
+        write_text(folder / SPECIALS, json.dumps(objects, indent=2, ensure_ascii=False) + "\n"),
+        write_text(folder / CONFIG, json.dumps(dict(config), indent=2, ensure_ascii=False) + "\n"),
     )
-
-
-def flags_of(token: AddedToken) -> dict[str, bool]:
-    """A token's flags in special_tokens_map.json."""
-    return {name: getattr(token, name) for name in ("single_word", "lstrip", "rstrip", "normalized")}
-
-
-def _write(path: Path, text: str) -> Path:
-    """Write a file atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8", newline="\n")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path

@@ -17,16 +17,13 @@ A text is cut at its special and other added tokens, and BPE encodes the stretch
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from led_ref.errors import InputError
 from led_ref.tokenizer.bpe import WHITE_SPACE_CHARACTERS
 
 NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-
-T = TypeVar("T")
 
 
 # ---- added tokens in a text ---------------------------------------------------------------------------------------------
@@ -101,7 +98,9 @@ class AddedTokenFinder:
             )
         self._by_content = {token.content: token for token in tokens}
         passes = ([t for t in tokens if not t.normalized], [t for t in tokens if t.normalized])
-        self._patterns = [_any_of([token.content for token in group]) for group in passes if group]
+        # Longest first: `re` takes the first alternative that matches.
+        contents = [sorted((token.content for token in group), key=len, reverse=True) for group in passes if group]
+        self._patterns = [re.compile("|".join(map(re.escape, group))) for group in contents]
 
     def find(self, text: str) -> list[Span]:
         """The stretches of a text, in order and not empty; their concatenation is the text."""
@@ -130,29 +129,17 @@ class AddedTokenFinder:
             yield Span(done, stop)
 
 
-def _any_of(contents: list[str]) -> re.Pattern[str]:
-    """A pattern for any of these texts, longest first: `re` takes the first alternative that matches."""
-    return re.compile("|".join(re.escape(content) for content in sorted(contents, key=len, reverse=True)))
-
-
 # ---- names, positions and ids -------------------------------------------------------------------------------------------
 
 
-class _Property(property, Generic[T]):
-    """A `property` whose value has the type T for the type checker."""
-
-    if TYPE_CHECKING:
-
-        def __init__(self, fget: Callable[[Any], T], *, doc: str) -> None: ...
-        def __get__(self, instance: Any, owner: type | None = None, /) -> T: ...  # type: ignore[override]
+# The type checker sees the property's value.
+def _text(name: str, doc: str) -> str:
+    return property(lambda tokenizer: tokenizer._named[name].content, doc=doc)  # type: ignore[return-value]
 
 
-def _text(name: str, doc: str) -> _Property[str]:
-    return _Property(lambda tokenizer: tokenizer._named[name].content, doc=doc)
-
-
-def _id(name: str) -> _Property[int]:
-    return _Property(lambda tokenizer: tokenizer._id_of[getattr(tokenizer, name)], doc=f"The id of `{name}`.")
+def _id(name: str) -> int:
+    doc = f"The id of `{name}`."
+    return property(lambda tokenizer: tokenizer._id_of[getattr(tokenizer, name)], doc=doc)  # type: ignore[return-value]
 
 
 class SpecialTokens:

@@ -28,23 +28,14 @@ Not supported: training a vocabulary, a space before a text (`add_prefix_space`)
 
 import operator
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 from typing import Any, overload
 
 from led_ref.errors import InputError
 from led_ref.tokenizer import files
-from led_ref.tokenizer.batch import (
-    BatchEncoding,
-    LengthRules,
-    Row,
-    as_pairs,
-    check_side,
-    cut,
-    length_rules,
-    pad_row,
-    rows_of,
-)
+from led_ref.tokenizer.batch import BatchEncoding, LengthRules, Row, as_pairs, check_side, cut, length_rules, rows_of
 from led_ref.tokenizer.bpe import Pair, from_printable
 from led_ref.tokenizer.engine import ENGINES
 from led_ref.tokenizer.specials import NAMES, AddedToken, SpecialTokens, as_special, number_tokens
@@ -171,8 +162,8 @@ class LEDTokenizer(SpecialTokens):
             max_length=max_length,
             pad_to_multiple_of=pad_to_multiple_of,
             model_max_length=self.model_max_length,
+            padding_side=padding_side or self.padding_side,
         )
-        side = check_side("padding_side", padding_side or self.padding_side)
         pairs, is_batch = as_pairs(text, text_pair)
         wanted = {
             "input_ids": True,
@@ -185,7 +176,7 @@ class LEDTokenizer(SpecialTokens):
         for texts in pairs:
             row = self._row(texts, rules, add_special_tokens=add_special_tokens, with_offsets=return_offsets_mapping)
             rows.append({name: row[name] for name, is_wanted in wanted.items() if is_wanted})
-        return self._filled_up(rows, is_batch, rules, side)
+        return rules.padded(rows, is_batch=is_batch, pad_token_id=self.pad_token_id)
 
     def encode(self, text: str, text_pair: str | None = None, **settings: Any) -> list[int]:
         """The ids of one text or pair; settings and errors as in `__call__`, and InputError for a list of texts."""
@@ -259,17 +250,12 @@ class LEDTokenizer(SpecialTokens):
             max_length=max_length,
             pad_to_multiple_of=pad_to_multiple_of,
             model_max_length=self.model_max_length,
+            padding_side=padding_side or self.padding_side,
         )
         rows, is_batch = rows_of(encoded_inputs)
         if return_attention_mask:
             rows = [{**row, "attention_mask": row.get("attention_mask", [1] * len(row["input_ids"]))} for row in rows]
-        return self._filled_up(rows, is_batch, rules, check_side("padding_side", padding_side or self.padding_side))
-
-    def _filled_up(self, rows: Sequence[Row], is_batch: bool, rules: LengthRules, side: str) -> BatchEncoding:
-        """The rows padded to one length, field by field; one row without the list around it."""
-        length = rules.padded_length([len(row["input_ids"]) for row in rows])
-        padded = [pad_row(row, length, pad_token_id=self.pad_token_id, side=side) for row in rows]
-        return BatchEncoding({name: [row[name] for row in padded] for name in padded[0]} if is_batch else padded[0])
+        return rules.padded(rows, is_batch=is_batch, pad_token_id=self.pad_token_id)
 
     # ---- ids -> text --------------------------------------------------------------------------------------------------
 
@@ -378,8 +364,7 @@ class LEDTokenizer(SpecialTokens):
         if self.model_max_length is not None:
             config["model_max_length"] = self.model_max_length
         config["added_tokens_decoder"] = {
-            str(i): {"content": token.content, **files.flags_of(token), "special": token.special}
-            for token, i in sorted(self._added.items(), key=lambda entry: entry[1])
+            str(i): asdict(token) for token, i in sorted(self._added.items(), key=lambda entry: entry[1])
         }
         specials = files.write_specials(Path(save_directory), self._named, config)
         return *self.save_vocabulary(save_directory), *map(str, specials)

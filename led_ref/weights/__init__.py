@@ -6,8 +6,7 @@ torch_files/         pytorch_model.bin without PyTorch: two containers and a res
 find_files.py        a name on the Hub -> a folder -> its weight files -> their tensors by name
 keys.py              the checkpoint keys: our field, its key, its shape
 load.py              every key used once, every shape checked: LEDParams
-write_folder.py      a model's folder, written whole or not at all
-save.py              a model in memory to a folder
+save.py              a model in memory to a folder, written whole or not at all
 convert.py           any accepted checkpoint to one model.safetensors
 from_bart.py         a BART's checkpoint to an LED's
 summary.py           the content of a checkpoint, without reading its numbers

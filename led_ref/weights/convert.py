@@ -9,7 +9,7 @@
     config.json         allenai's attention_window is R         transformers' is 2R; `dtype` is that of the weights
     everything else     generation_config.json, tokenizer       the same bytes
 
-write_folder.py writes all files or none, and compares them with the tensors.
+save.py writes all files or none, and compares them with the tensors.
 
 A conversion changes numbers only by rounding to `dtype` or to codes. from_bart.py converts a BART.
 """
@@ -28,8 +28,8 @@ from led_ref.weights.load import finite_array
 from led_ref.weights.quantization.file_format import QuantizedTensor, quantizable, tensor_of
 from led_ref.weights.quantization.rounding import check_kind
 from led_ref.weights.quantization.rounding import quantized as rounded
+from led_ref.weights.save import check_destination, config_to_write, lay_out, write_folder
 from led_ref.weights.stored_tensor import DTYPE_NAMES, StoredTensor, narrow
-from led_ref.weights.write_folder import check_destination, config_to_write, lay_out, write_folder
 
 # The dtypes of the argument, and safetensors' names of them.
 _STORED_NAMES = {DTYPE_NAMES[name]: name for name in ("F32", "F16", "BF16")}

@@ -39,8 +39,8 @@ from led_ref.weights.convert import ConversionReport, write_converted
 from led_ref.weights.find_files import TOKENIZER_FILES, Notice, read_tensors
 from led_ref.weights.keys import FINAL_LOGITS_BIAS, HEADS, LM_HEAD, POSITION_TABLES, TIED, checkpoint_entries
 from led_ref.weights.load import complain
+from led_ref.weights.save import check_destination
 from led_ref.weights.stored_tensor import StoredTensor
-from led_ref.weights.write_folder import check_destination
 
 # LED's module <- BART's, both under `encoder.layers.i.self_attn.`. All other names are the same after `led.` and `model.`.
 _TABLE = """

@@ -52,7 +52,7 @@ PLANTED = [
         "<mask> does not take the space before it.",
     ),
     (
-        "shortest-added-token", SPECIALS, "sorted(contents, key=len, reverse=True)", "sorted(contents, key=len)",
+        "shortest-added-token", SPECIALS, "key=len, reverse=True)", "key=len)",
         "Of two added tokens that fit the shorter one is taken.",
         "Of LED's own special tokens none is the beginning of another.",
     ),
@@ -84,7 +84,7 @@ PLANTED = [
         "The attention mask is filled up with 1.",
     ),
     (
-        "padded-on-the-other-side", BATCH, '[*values, *filling] if side == "right"', '[*filling, *values] if side == "right"',
+        "padded-on-the-other-side", BATCH, '[*values, *filling] if self.padding_side == "right"', '[*filling, *values] if self.padding_side == "right"',
         "Rows are filled up on the left when the right is asked for.",
     ),
     (

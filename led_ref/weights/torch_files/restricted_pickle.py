@@ -21,7 +21,7 @@ length, which is limited.
     >>> run_pickle(b"\x80\x02}X\x01\x00\x00\x00aK\x07s.", 0, 13, ValueError).value
     {'a': 7}
 
-torch_zip.py and torch_legacy.py find the storages' bytes.
+torch_zip.py and torch_bin.py find the storages' bytes.
 Source: Python's pickletools for the instructions, and its disassembly of torch.save's files for the needed ones.
 """
 
