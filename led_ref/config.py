@@ -124,9 +124,7 @@ class LEDConfig:
                 "('gelu' is the one with erf, 'gelu_new' the one with tanh). Name one of them, or use another checkpoint."
             )
         if self.is_encoder_decoder is not True:
-            raise ConfigError(
-                f"is_encoder_decoder is {self.is_encoder_decoder!r}; an LED is an encoder-decoder: set it true."
-            )
+            raise ConfigError(f"is_encoder_decoder is {self.is_encoder_decoder!r}; an LED is one: set it true.")
 
     # ---- what follows from the fields -------------------------------------------------------------------------------
 
@@ -309,9 +307,7 @@ def _check_numbers(config: LEDConfig) -> None:
         if f.type is bool and not isinstance(value, bool):
             raise ConfigError(f"{f.name} is {value!r}; it must be true or false.")
         if f.type is float and not ((isinstance(value, float) or is_whole(value)) and math.isfinite(value)):
-            raise ConfigError(
-                f"{f.name} is {value!r}; it must be a finite number ({f.default} unless it was trained so)."
-            )
+            raise ConfigError(f"{f.name} is {value!r}; it must be a finite number, such as {f.default}.")
 
 
 def _check_windows(config: LEDConfig) -> None:

@@ -90,7 +90,7 @@ class LEDPreTrainedModel:
             InputError: for another dtype or quantization.
             BackendError: if the backend cannot run here.
         """
-        from led_ref.weights.find_files import resolve
+        from led_ref.weights.find_files import read_tensors, resolve
         from led_ref.weights.keys import heads_of
         from led_ref.weights.load import load_params
 
@@ -99,14 +99,13 @@ class LEDPreTrainedModel:
         config = LEDConfig.from_pretrained(folder)
         with device_errors(device):
             params = load_params(
-                folder,
+                read_tensors(folder, notice=notice),
                 config,
                 backend=device,
                 dtype=dtype,
                 quantize=quantize,
                 keep_stored=keep_stored,
                 heads=heads_of(cls.architecture),
-                notice=notice,
             )
         return cls(config, params, backend=device, generation_config=read_generation_config(folder))
 
@@ -129,13 +128,13 @@ class LEDPreTrainedModel:
             CheckpointError: if the arrays do not cover the model exactly.
         """
         from led_ref.weights.keys import heads_of
-        from led_ref.weights.load import params_from_tensors
+        from led_ref.weights.load import load_params
         from led_ref.weights.stored_tensor import from_numpy
 
         device = get_backend(backend)
         tensors = {key: from_numpy(key, array) for key, array in state_dict.items()}
         with device_errors(device):
-            params = params_from_tensors(
+            params = load_params(
                 tensors,
                 config,
                 backend=device,

@@ -103,9 +103,7 @@ def as_pairs(text: object, text_pair: object) -> tuple[list[tuple[str, ...]], bo
 
 def _checked_texts(name: str, given: object) -> list[str]:
     """One text, or those of a list."""
-    places = (
-        {f"{name}[{i}]": text for i, text in enumerate(given)} if isinstance(given, list | tuple) else {name: given}
-    )
+    places = {f"{name}[{i}]": t for i, t in enumerate(given)} if isinstance(given, list | tuple) else {name: given}
     for place, text in places.items():
         if not isinstance(text, str):
             raise InputError(
@@ -140,13 +138,12 @@ class LengthRules:
             InputError: if a row is longer than the max_length to pad to.
         """
         length = self._padded_length([len(row["input_ids"]) for row in rows])
-        padded: list[Row] = []
-        for row in rows:
-            padded.append({})
+        padded: list[Row] = [{} for _ in rows]
+        for row, new in zip(rows, padded, strict=True):
             for name, values in row.items():
                 value = pad_token_id if name == "input_ids" else PAD_VALUES[name]
                 filling = [value] * (length - len(values))
-                padded[-1][name] = [*values, *filling] if self.padding_side == "right" else [*filling, *values]
+                new[name] = [*values, *filling] if self.padding_side == "right" else [*filling, *values]
         return BatchEncoding({name: [row[name] for row in padded] for name in padded[0]} if is_batch else padded[0])
 
     def _padded_length(self, lengths: Sequence[int]) -> int:
@@ -260,9 +257,7 @@ def _known(name: str, value: object, table: Mapping[Any, Any]) -> Any:
     # Not `value in table`: 1 equals True, and an unhashable value would raise TypeError.
     if any(type(value) is type(known) and value == known for known in table):
         return value
-    raise InputError(
-        f"{name} is {value!r}; it can be {', '.join(repr(known) for known in table if known is not None)}."
-    )
+    raise InputError(f"{name} is {value!r}; it can be {', '.join(repr(k) for k in table if k is not None)}.")
 
 
 def cut(sequence: Sequence[Any], length: int, side: str) -> list[Any]:
@@ -289,9 +284,7 @@ def rows_of(inputs: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> tuple[li
             return [_checked_row(fields, 0)], False
         for name, values in fields.items():
             if not isinstance(values, list) or len(values) != len(ids):
-                raise InputError(
-                    f"{name} has not {len(ids)} rows, as input_ids has. Pass the same rows of every field."
-                )
+                raise InputError(f"{name} has not {len(ids)} rows, as input_ids has. Pass as many of each field.")
         rows = [{name: values[i] for name, values in fields.items()} for i in range(len(ids))]
     elif isinstance(inputs, Sequence) and all(isinstance(row, Mapping) for row in inputs):
         rows = [{name: _plain(values) for name, values in row.items()} for row in inputs]
@@ -300,9 +293,7 @@ def rows_of(inputs: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> tuple[li
     if not rows:
         raise InputError("The batch to pad is empty. Pass at least one encoding.")
     if len({frozenset(row) for row in rows}) > 1:
-        raise InputError(
-            f"The rows have different fields: {[sorted(row) for row in rows]}. Give each row the same ones."
-        )
+        raise InputError(f"The rows have different fields: {[sorted(row) for row in rows]}. Give each row the same.")
     return [_checked_row(row, i) for i, row in enumerate(rows)], True
 
 

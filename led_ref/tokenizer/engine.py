@@ -3,8 +3,8 @@
 Tests compare the two on every kind of text. Both find added tokens; tokenizer.py and batch.py add `<s>` and `</s>`,
 truncate and pad, for both.
 
-    >>> bytes_only = {character: byte for byte, character in BYTE_TO_CHARACTER.items()} | {"hi": 256}
-    >>> engine = PythonEngine(bytes_only, {("h", "i"): 0}, {AddedToken("</s>", special=True): 257})
+    >>> from led_ref.tokenizer.bpe import CHARACTER_TO_BYTE
+    >>> engine = PythonEngine(CHARACTER_TO_BYTE | {"hi": 256}, {("h", "i"): 0}, {AddedToken("</s>", special=True): 257})
     >>> engine.encode_with_offsets("hi é</s>")
     ([256, 32, 195, 169, 257], [(0, 2), (3, 3), (3, 4), (3, 4), (4, 8)])
     >>> engine.decode([256, 32, 195, 169, 257], skip_special_tokens=True)
@@ -20,19 +20,11 @@ from functools import lru_cache
 from itertools import accumulate, chain
 
 from led_ref.errors import InputError
-from led_ref.tokenizer.bpe import (
-    BYTE_TO_CHARACTER,
-    WHITE_SPACE_CHARACTERS,
-    WORD,
-    Pair,
-    WordPieces,
-    from_printable,
-    split,
-)
+from led_ref.tokenizer.bpe import WHITE_SPACE_CHARACTERS, WORD, Pair, WordPieces, from_printable, split
 from led_ref.tokenizer.specials import AddedToken, AddedTokenFinder
 
 Offsets = tuple[int, int]
-_SPACES = "".join(WHITE_SPACE_CHARACTERS) + BYTE_TO_CHARACTER[ord(" ")]
+_SPACES = "".join(WHITE_SPACE_CHARACTERS) + "Ġ"  # a space, in a piece
 
 
 class PythonEngine:

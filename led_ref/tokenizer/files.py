@@ -24,6 +24,7 @@ from led_ref.tokenizer.specials import NAMES, AddedToken
 
 VOCAB, MERGES, SPECIALS, CONFIG = "vocab.json", "merges.txt", "special_tokens_map.json", "tokenizer_config.json"
 ADDED, ALL_IN_ONE = "added_tokens.json", "tokenizer.json"
+_FURTHER = ("additional_special_tokens", "extra_special_tokens")
 _VERSION_LINE = "#version: 0.2"
 _AGAIN = "Fetch the file again."
 
@@ -79,9 +80,7 @@ def check_merges(
     ranks: dict[Pair, int] = {}
     for rank, entry in enumerate(pairs):
         place = f"{where} {rank + first}"
-        pair = (
-            tuple(entry.split(" ")) if isinstance(entry, str) else tuple(entry) if isinstance(entry, Sequence) else ()
-        )
+        pair = tuple(entry.split(" ") if isinstance(entry, str) else entry if isinstance(entry, Sequence) else ())
         if len(pair) != 2 or not all(isinstance(piece, str) and piece for piece in pair):
             raise CheckpointError(f"{place}: {entry!r} is not two pieces with one space between. {_AGAIN}")
         for piece in (*pair, "".join(pair)):
@@ -118,9 +117,7 @@ def read_folder(folder: str | Path) -> dict[str, Any]:
             )
     read = _read_all_in_one if (folder / ALL_IN_ONE).is_file() else read_vocab_and_merges
     vocab, merges, added = read(folder)
-    named = {
-        name: config[name] for name in (*NAMES, "additional_special_tokens", "extra_special_tokens") if name in config
-    }
+    named = {name: config[name] for name in (*NAMES, *_FURTHER) if name in config}
     if "added_tokens_decoder" in config:
         added = _ids_to_tokens(config["added_tokens_decoder"], folder / CONFIG)
     elif (folder / SPECIALS).is_file():
@@ -131,9 +128,8 @@ def read_folder(folder: str | Path) -> dict[str, Any]:
             f"{SPECIALS} there: it names the special tokens, and says that <mask> includes the space before it."
         )
     # added_tokens.json has only ids; the other sources have flags, which apply to the named token of the same text.
-    own = {
-        token.content: token for token in added.values() if read is _read_all_in_one or "added_tokens_decoder" in config
-    }
+    have_flags = read is _read_all_in_one or "added_tokens_decoder" in config
+    own = {token.content: token for token in added.values()} if have_flags else {}
 
     def token(value: object) -> AddedToken:
         given = token_of(value, folder / SPECIALS)
@@ -142,7 +138,7 @@ def read_folder(folder: str | Path) -> dict[str, Any]:
     tokens = {name: token(value) for name, value in named.items() if name in NAMES}
     if "mask_token" not in tokens and "<mask>" in own:
         tokens["mask_token"] = own["<mask>"]
-    extra = [*named.get("additional_special_tokens", ()), *named.get("extra_special_tokens", ())]
+    extra = [value for name in _FURTHER for value in named.get(name, ())]
     return {
         "vocab": vocab,
         "merges": merges,
@@ -186,9 +182,7 @@ def read_vocab_and_merges(folder: Path) -> tuple[dict[str, int], dict[Pair, int]
 def _read_all_in_one(folder: Path) -> tuple[dict[str, int], dict[Pair, int], dict[int, AddedToken]]:
     path = folder / ALL_IN_ONE
     values = _read_object(path)
-    model, splitter = (
-        values[name] if isinstance(values.get(name), dict) else {} for name in ("model", "pre_tokenizer")
-    )
+    model, splitter = (values[key] if isinstance(values.get(key), dict) else {} for key in ("model", "pre_tokenizer"))
     wrong = [
         f"model.{name} {model.get(name)!r}"
         for name, good in _MODEL_MUST_BE.items()
@@ -214,9 +208,7 @@ def _ids_to_tokens(values: object, path: Path) -> dict[int, AddedToken]:
     tokens: dict[int, AddedToken] = {}
     for i, value in values.items() if isinstance(values, Mapping) else ():
         if not str(i).isdecimal():
-            raise CheckpointError(
-                f"{path}: the added token {value!r} has the id {i!r}; ids are whole numbers. {_AGAIN}"
-            )
+            raise CheckpointError(f"{path}: added token {value!r} has the id {i!r}; ids are whole numbers. {_AGAIN}")
         tokens[int(i)] = token_of(value, path)
     return tokens
 

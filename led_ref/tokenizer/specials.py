@@ -58,7 +58,7 @@ class AddedToken:
             raise InputError(f"An added token's content is {self.content!r}; it must be a text that is not empty.")
         if self.single_word:
             raise InputError(
-                f"The added token {self.content!r} has single_word=True, which led_ref does not match. Set it false."
+                f"The added token {self.content!r} has single_word=True, which LED never has. Set it false."
             )
 
     def __str__(self) -> str:

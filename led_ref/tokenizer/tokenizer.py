@@ -93,9 +93,8 @@ class LEDTokenizer(SpecialTokens):
         self._named = {name: as_special(token) for name, token in zip(NAMES, given, strict=True)}
         self._vocab = files.check_vocab(vocab)
         self._ranks = files.check_merges(merges, self._vocab)
-        self._added = number_tokens(
-            self._vocab, [*self._named.values(), *map(as_special, extra_special_tokens)], added_tokens or {}
-        )
+        special = [*self._named.values(), *map(as_special, extra_special_tokens)]
+        self._added = number_tokens(self._vocab, special, added_tokens or {})
         self._id_of = self._vocab | {token.content: i for token, i in self._added.items()}
         self._piece_of = {i: piece for piece, i in self._id_of.items()}
         self._special_ids = frozenset(i for token, i in self._added.items() if token.special)
@@ -357,9 +356,7 @@ class LEDTokenizer(SpecialTokens):
     def save_pretrained(self, save_directory: str | Path) -> tuple[str, ...]:
         """Write the files for `from_pretrained`, ours or transformers': vocabulary, special tokens and settings."""
         config: dict[str, Any] = {"tokenizer_class": "LEDTokenizer", **self.special_tokens_map}
-        config["extra_special_tokens"] = [
-            token.content for token in self._added if token.special and token not in self._named.values()
-        ]
+        config["extra_special_tokens"] = [t.content for t in self._added if t.special and t not in self._named.values()]
         config["padding_side"], config["truncation_side"] = self.padding_side, self.truncation_side
         if self.model_max_length is not None:
             config["model_max_length"] = self.model_max_length

@@ -117,9 +117,7 @@ def write_converted(
         others: called with the new folder after the copying; may change the copied files.
     """
     if dtype is not None and dtype not in _STORED_NAMES:
-        raise InputError(
-            f"dtype is {dtype!r}; choose one of {', '.join(_STORED_NAMES)}, or None to keep each tensor's own."
-        )
+        raise InputError(f"dtype is {dtype!r}; choose one of {', '.join(_STORED_NAMES)}, or None: as in the file.")
     if quantize is not None:
         check_kind(quantize)
     files = find_weights(source)
@@ -153,9 +151,7 @@ def _as_dtype(key: str, tensor: StoredTensor, dtype: str | None) -> StoredTensor
     """The tensor rounded or widened to a dtype; InputError if a finite number is too large for it."""
     if dtype is None or tensor.dtype == _STORED_NAMES[dtype]:
         return tensor
-    numbers = tensor.to_numpy(
-        "float64" if tensor.dtype == "F64" else "float32"
-    )  # exact, so that it is rounded only once
+    numbers = tensor.to_numpy("float64" if tensor.dtype == "F64" else "float32")  # exact: it is rounded only once
     return StoredTensor(_STORED_NAMES[dtype], narrow(numbers, _STORED_NAMES[dtype], name=key))
 
 
@@ -164,7 +160,5 @@ def _quantized(key: str, tensor: StoredTensor, scheme: str) -> StoredTensor:
     if isinstance(tensor, QuantizedTensor):
         if tensor.dtype == scheme:
             return tensor
-        raise InputError(
-            f"{key} is {tensor.dtype} already. Quantize a checkpoint of floats: rounding twice costs accuracy."
-        )
+        raise InputError(f"{key} is {tensor.dtype} already. Quantize a checkpoint of floats: two roundings cost more.")
     return tensor_of(rounded(finite_array(key, tensor, "float32"), scheme))

@@ -226,9 +226,7 @@ def _fetch(name: str, revision: str | None, notice: Notice | None) -> Path:
     except errors.RevisionNotFoundError as error:
         raise MissingFileError(f"{name} has no revision {revision!r}. Leave it out for the newest revision.") from error
     except errors.HFValidationError as error:
-        raise MissingFileError(
-            f"{name!r} cannot be the name of a Hub model ({error}), and no folder has this name."
-        ) from error
+        raise MissingFileError(f"{name!r} is no folder, and cannot be the name of a Hub model ({error}).") from error
     except Exception as error:  # no connection; the library changed its HTTP client, and so the errors, twice
         return _from_cache(name, revision, why=type(error).__name__)
 
@@ -262,9 +260,7 @@ def _get_weights(at: str, present: Collection[str], get: Callable[[str], Path], 
         shards = sorted(set(read_index(path).values()))
         missing = [shard for shard in shards if shard not in present]
         if missing:
-            raise CheckpointError(
-                f"{first} of {at} names shards that do not exist: {shorten(missing)}. Try another revision."
-            )
+            raise CheckpointError(f"Shards of {first} of {at} do not exist: {shorten(missing)}. Try another revision.")
         for shard in shards:
             get(shard)
 

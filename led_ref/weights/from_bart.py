@@ -37,7 +37,7 @@ from led_ref.errors import ConfigError, InputError
 from led_ref.json_file import read_json_object
 from led_ref.weights.convert import ConversionReport, write_converted
 from led_ref.weights.find_files import TOKENIZER_FILES, Notice, read_tensors
-from led_ref.weights.keys import FINAL_LOGITS_BIAS, HEADS, LM_HEAD, POSITION_TABLES, TIED, checkpoint_entries
+from led_ref.weights.keys import FINAL_LOGITS_BIAS, HEADS, LM_HEAD, POSITION_TABLES, TIED, checkpoint_entries, heads_in
 from led_ref.weights.load import complain
 from led_ref.weights.save import check_destination
 from led_ref.weights.stored_tensor import StoredTensor
@@ -110,9 +110,7 @@ def convert_bart(
     path = config_file(source)
     config = led_config(read_json_object(path), str(path), max_positions, attention_window)
     tensors = led_tensors(read_tensors(source, notice=notice), config)
-    head = next((HEADS[name] for key in tensors if (name := key.split(".")[0]) in HEADS), None)
-    architecture = head or "LEDForConditionalGeneration"
-
+    heads = [HEADS[head] for head in heads_in(tensors)]
     return write_converted(
         source,
         tensors,
@@ -120,7 +118,7 @@ def convert_bart(
         destination,
         dtype=dtype,
         quantize=quantize,
-        architecture=architecture,
+        architecture=heads[0] if heads else "LEDForConditionalGeneration",
         others=partial(_set_tokenizer_length, length=max_positions),
     )
 
@@ -149,16 +147,12 @@ def led_config(
             )
     own = values.pop("max_position_embeddings", BART_POSITIONS)
     if not isinstance(max_positions, int) or not isinstance(own, int) or max_positions < own:
-        raise InputError(
-            f"max_positions is {max_positions!r}; this BART reads {own} tokens, and its LED must read as many or more."
-        )
+        raise InputError(f"max_positions is {max_positions!r}; this BART reads {own} tokens, its LED at least as many.")
     values.pop("extra_pos_embeddings", None)  # the two extra rows
     window = attention_window if isinstance(attention_window, int) else list(attention_window)
     sizes = {"max_encoder_position_embeddings": max_positions, "max_decoder_position_embeddings": own}
     try:
-        config = LEDConfig.from_dict(
-            {**values, **sizes, "attention_window": window}
-        )  # its other defaults are BART's, too
+        config = LEDConfig.from_dict({**values, **sizes, "attention_window": window})  # the other defaults are BART's
     except ConfigError as error:
         raise ConfigError(f"{place}: {error}") from None
     return replace(config, attention_window=config.windows)  # one for each layer, as in Ai2's files

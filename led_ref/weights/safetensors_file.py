@@ -83,9 +83,7 @@ def read_safetensors(path: str | Path) -> dict[str, StoredTensor]:
     mapped = map_file(path)
     header = _checked_header(mapped, Path(path))
     return {
-        name: StoredTensor(
-            entry.dtype, np.ndarray(entry.shape, NUMPY_DTYPES[entry.dtype], buffer=mapped, offset=entry.start)
-        )
+        name: StoredTensor(entry.dtype, np.ndarray(entry.shape, NUMPY_DTYPES[entry.dtype], mapped, entry.start))
         for name, entry in header.tensors.items()
     }
 
@@ -224,9 +222,7 @@ def _checked_entry(name: str, values: object, data_start: int, refuse: Refuse) -
     size = math.prod(shape) * NUMPY_DTYPES[dtype].itemsize
     start, stop = offsets
     if stop - start != size:
-        raise refuse(
-            f"{shown} is {dtype} of shape {shape}, {size} bytes, but data_offsets {offsets} span {stop - start}"
-        )
+        raise refuse(f"{shown} is {dtype} {shape}, {size} bytes, but data_offsets {offsets} span {stop - start}")
     if is_too_large(shape):
         raise refuse(f"{shown} has the shape {shape}, too large for an array")
     return TensorEntry(dtype, tuple(shape), data_start + start, data_start + stop)
@@ -242,9 +238,7 @@ def _check_cover(by_place: Mapping[str, TensorEntry], data_start: int, file_size
     for name, entry in by_place.items():
         if entry.start != position:
             what = "overlaps" if entry.start < position else "leaves a hole after"
-            raise refuse(
-                f"{name[:200]!r} begins at byte {entry.start} and {what} {previous[:200]!r}, which ends at {position}"
-            )
+            raise refuse(f"{name[:200]!r} at byte {entry.start} {what} {previous[:200]!r}, which ends at {position}")
         previous, position = name, entry.stop
     if position != file_size:
         raise refuse(
@@ -272,9 +266,7 @@ def _compare(
     """Read the file back with this module's reader and compare it with the tensors."""
     written = read_safetensors(unfinished)
     if written.keys() != tensors.keys() or read_header(unfinished).metadata != metadata:
-        raise CheckpointError(
-            f"{unfinished} holds other names than the written ones. Check the disk; write the file again."
-        )
+        raise CheckpointError(f"{unfinished} holds other names than written. Check the disk; write the file again.")
     for name, tensor in tensors.items():
         found = written[name]
         found_bytes = found.data.reshape(-1).view(np.uint8)
@@ -282,6 +274,4 @@ def _compare(
             np.array_equal(found_bytes[i : i + _COMPARED_AT_ONCE], raw[name][i : i + _COMPARED_AT_ONCE])
             for i in range(0, found_bytes.size, _COMPARED_AT_ONCE)
         ):
-            raise CheckpointError(
-                f"{unfinished} does not give back {name} as it was written. Check the disk; write the file again."
-            )
+            raise CheckpointError(f"{unfinished} does not give back {name}. Check the disk; write the file again.")

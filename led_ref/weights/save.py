@@ -148,9 +148,7 @@ def lay_out(tensors: Mapping[str, StoredTensor], config: LEDConfig) -> dict[str,
     return dict(sorted(laid_out.items()))
 
 
-def config_to_write(
-    config: LEDConfig, tensors: Mapping[str, StoredTensor], architecture: str | None = None
-) -> LEDConfig:
+def config_to_write(config: LEDConfig, tensors: Mapping[str, StoredTensor], architecture: str | None) -> LEDConfig:
     """The configuration with the weights' `dtype`, and with a class of LED in `architectures`: the given one, if any."""
     extra = {key: value for key, value in config.extra.items() if key not in {"dtype", "torch_dtype"}}
     extra.pop(CONFIG_KEY, None)

@@ -84,7 +84,7 @@ PLANTED = [
         "The attention mask is filled up with 1.",
     ),
     (
-        "padded-on-the-other-side", BATCH, '[*values, *filling] if self.padding_side == "right"', '[*filling, *values] if self.padding_side == "right"',
+        "padded-on-the-other-side", BATCH, "[*values, *filling] if", "[*filling, *values] if",
         "Rows are filled up on the left when the right is asked for.",
     ),
     (

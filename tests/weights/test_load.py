@@ -20,8 +20,8 @@ SHARED, ENCODER_TOKENS, DECODER_TOKENS, LM_HEAD = TIED
 FC1 = "led.encoder.layers.1.fc1.weight"
 
 
-def load(folder, config, **options):
-    return load_params(folder, config, backend=get("numpy"), **options)
+def load(folder, config, notice=None, **options):
+    return load_params(read_tensors(folder, notice=notice), config, backend=get("numpy"), **options)
 
 
 def assert_holds(params, tensors, config, dtype=np.float32):

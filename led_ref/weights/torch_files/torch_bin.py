@@ -87,9 +87,7 @@ def _tensors_of(value: object, refuse: Refuse) -> Mapping[str, TensorRecord]:
     others = {name: type(entry).__name__ for name, entry in value.items() if not isinstance(entry, TensorRecord)}
     if others:
         listed = ", ".join(f"{name[:80]!r} ({kind})" for name, kind in list(others.items())[:5])
-        raise refuse(
-            f"it holds {len(others)} entries that are no tensors: {listed}{', ...' if len(others) > 5 else ''}"
-        )
+        raise refuse(f"it holds {len(others)} entries that are no tensors: {listed}{', ...' * (len(others) > 5)}")
     if len(value) > MAX_TENSORS:
         raise refuse(f"it names {len(value)} tensors, more than the limit {MAX_TENSORS}")
     return value
