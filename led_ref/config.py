@@ -116,7 +116,6 @@ class LEDConfig:
         _check_extra(self)
         _check_numbers(self)
         _check_windows(self)
-        _check_shape_of_heads(self)
         _check_special_ids(self)
         if self.activation_function not in ACTIVATIONS:
             raise ConfigError(
@@ -288,26 +287,26 @@ def _floats(values: Any, path: str = "") -> Iterator[tuple[str, float]]:
 
 
 def _check_numbers(config: LEDConfig) -> None:
-    """Sizes are whole numbers, and at least 1 (a decoder or encoder without layers is allowed); switches are true or false.
+    """Sizes are whole numbers of at least 1 (layers: 0), switches are booleans, and the heads share d_model evenly.
 
     A switch must be a boolean because the text "false" would count as true; the training settings must be numbers
     because transformers refuses a config.json in which they are not.
     """
-    least = {
-        "vocab_size": 1, "max_encoder_position_embeddings": 1, "max_decoder_position_embeddings": 1,
-        "encoder_layers": 0, "encoder_ffn_dim": 1, "encoder_attention_heads": 1,
-        "decoder_layers": 0, "decoder_ffn_dim": 1, "decoder_attention_heads": 1, "d_model": 1,
-    }  # fmt: skip
-    for name, minimum in least.items():
-        value = getattr(config, name)
-        if not is_whole(value) or value < minimum:
-            raise ConfigError(f"{name} is {value!r}; it must be a whole number of at least {minimum}.")
     for f in fields(config):
         value = getattr(config, f.name)
+        least = 0 if f.name.endswith("_layers") else 1
+        if f.type is int and not f.name.endswith("_id") and not (is_whole(value) and value >= least):
+            raise ConfigError(f"{f.name} is {value!r}; it must be a whole number of at least {least}.")
         if f.type is bool and not isinstance(value, bool):
             raise ConfigError(f"{f.name} is {value!r}; it must be true or false.")
         if f.type is float and not ((isinstance(value, float) or is_whole(value)) and math.isfinite(value)):
             raise ConfigError(f"{f.name} is {value!r}; it must be a finite number, such as {f.default}.")
+    for name in ("encoder_attention_heads", "decoder_attention_heads"):
+        heads = getattr(config, name)
+        if config.d_model % heads:
+            raise ConfigError(
+                f"d_model {config.d_model} cannot be divided among {name} {heads}. Choose a number that divides it."
+            )
 
 
 def _check_windows(config: LEDConfig) -> None:
@@ -315,25 +314,13 @@ def _check_windows(config: LEDConfig) -> None:
     given = config.attention_window
     if isinstance(given, tuple) and len(given) != config.encoder_layers:
         raise ConfigError(
-            f"attention_window has {len(given)} entries, but there are {config.encoder_layers} encoder layers. "
-            "Give one even number for all layers, or one for each layer."
+            f"attention_window has {len(given)} entries. Give one, or one for each layer ({config.encoder_layers})."
         )
     for window in given if isinstance(given, tuple) else (given,):
         if not is_whole(window) or window < 2 or window % 2:
             raise ConfigError(
                 f"attention_window holds {window!r}; each window is the total width 2R and so an even number of at least 2. "
                 "(Is it a radius? Double it.)"
-            )
-
-
-def _check_shape_of_heads(config: LEDConfig) -> None:
-    """The heads share d_model evenly."""
-    for name in ("encoder_attention_heads", "decoder_attention_heads"):
-        heads = getattr(config, name)
-        if config.d_model % heads:
-            raise ConfigError(
-                f"d_model {config.d_model} cannot be divided among {name} {heads}: {config.d_model} / {heads} is not whole. "
-                "Choose a number of heads that divides d_model."
             )
 
 

@@ -79,8 +79,7 @@ def from_allenai(values: dict[str, Any]) -> dict[str, Any]:
     for radius in radii:
         if not is_whole(radius) or radius < 1:
             raise ConfigError(
-                f"attention_window holds {radius!r}; in this config.json of allenai's original code it is the radius R, "
-                "a whole number of at least 1."
+                f"attention_window holds {radius!r}; in allenai's original code it is the radius R, at least 1."
             )
     values["attention_window"] = [2 * radius for radius in radii] if isinstance(given, list) else 2 * given
     values["model_type"] = "led"

@@ -228,8 +228,7 @@ def length_rules(
             raise InputError(f"{name} is {value!r}; it must be a whole number of at least 1.")
     if max_length is not None and cut_how is None and pad_how != "max_length":
         raise InputError(
-            f"max_length={max_length} alone does nothing. To cut longer texts add truncation=True; to pad shorter "
-            "ones add padding='max_length'."
+            f"max_length={max_length} alone does nothing: add truncation=True to cut, or padding='max_length' to pad."
         )
     if pad_to_multiple_of is not None and pad_how is None:
         raise InputError(f"pad_to_multiple_of={pad_to_multiple_of} does nothing without padding. Add padding=True.")
@@ -242,8 +241,7 @@ def length_rules(
         max_length = model_max_length
     if cut_how and pad_how and max_length is not None and pad_to_multiple_of and max_length % pad_to_multiple_of:
         raise InputError(
-            f"Texts are cut to max_length {max_length} and padded to a multiple of {pad_to_multiple_of}, but "
-            f"{max_length} is no such multiple. Give a max_length that is."
+            f"max_length {max_length} is no multiple of {pad_to_multiple_of}, to which texts are padded. Give one that is."
         )
     return LengthRules(pad_how, cut_how, max_length, pad_to_multiple_of, padding_side)
 

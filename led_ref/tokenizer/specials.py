@@ -26,9 +26,6 @@ from led_ref.tokenizer.bpe import WHITE_SPACE_CHARACTERS
 NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
-# ---- added tokens in a text ---------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class AddedToken:
     """A token that is matched in raw text, with the fields of `tokenizers.AddedToken`.
@@ -127,9 +124,6 @@ class AddedTokenFinder:
             done = end
         if done < stop:
             yield Span(done, stop)
-
-
-# ---- names, positions and ids -------------------------------------------------------------------------------------------
 
 
 # The type checker sees the property's value.

@@ -61,9 +61,6 @@ _NAMES_SHOWN = 5
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
-# ---- a folder and its weight files --------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class WeightFiles:
     """The files that hold a model's weights.
@@ -105,8 +102,7 @@ def find_weights(folder: str | Path) -> WeightFiles:
     missing = [shard.name for shard in shards if not shard.is_file()]
     if missing:
         raise MissingFileError(
-            f"{found} names {len(shards)} shards, of which {len(missing)} do not exist: {shorten(missing)}. "
-            "Put them beside the index."
+            f"{found} names {len(shards)} shards, of which {len(missing)} do not exist: {shorten(missing)}. Add them."
         )
     return WeightFiles(shards, weight_map, found)
 
@@ -128,8 +124,7 @@ def read_index(path: Path) -> dict[str, str]:
         plain = isinstance(shard, str) and shard.isprintable() and not set(shard) & set("/\\:") and shard[:1] != "."
         if not plain or not shard.endswith(suffix):
             raise CheckpointError(
-                f"{path} puts {name!r} into {shard!r}; a shard is a plain file name that ends in {suffix}, in the "
-                f"folder of the index. {again}"
+                f"{path} puts {name!r} into {shard!r}; a shard is a plain file name that ends in {suffix}. {again}"
             )
     return weight_map
 
@@ -173,9 +168,6 @@ def shorten(names: Iterable[str], shown: int = _NAMES_SHOWN) -> str:
     names = list(names)
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
     return ", ".join(names[:shown]) + more
-
-
-# ---- a name and its folder ----------------------------------------------------------------------------------------------
 
 
 def resolve(name_or_folder: str | Path, *, revision: str | None = None, notice: Notice | None = None) -> Path:

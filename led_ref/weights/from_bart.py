@@ -37,7 +37,15 @@ from led_ref.errors import ConfigError, InputError
 from led_ref.json_file import read_json_object
 from led_ref.weights.convert import ConversionReport, write_converted
 from led_ref.weights.find_files import TOKENIZER_FILES, Notice, read_tensors
-from led_ref.weights.keys import FINAL_LOGITS_BIAS, HEADS, LM_HEAD, POSITION_TABLES, TIED, checkpoint_entries, heads_in
+from led_ref.weights.keys import (
+    FINAL_LOGITS_BIAS,
+    HEADS,
+    POSITION_TABLES,
+    TIED,
+    canonical_key,
+    checkpoint_entries,
+    heads_in,
+)
 from led_ref.weights.load import complain
 from led_ref.weights.save import check_destination
 from led_ref.weights.stored_tensor import StoredTensor
@@ -59,7 +67,6 @@ BART_POSITIONS = 1024  # the default of config.json
 EXTRA_ROWS = 2  # of BART's position tables
 # Version numbers of BART's training program, no weights.
 _NO_WEIGHTS = {"model.encoder.version", "model.decoder.version"}
-TOKENIZER_CONFIG = "tokenizer_config.json"
 
 
 def bart_key(key: str) -> str:
@@ -168,7 +175,7 @@ def led_tensors(tensors: Mapping[str, StoredTensor], config: LEDConfig) -> dict[
     Raises:
         CheckpointError: listing every tensor that is missing, left over or of another shape.
     """
-    given = {_bart_name(name): tensor for name, tensor in tensors.items()}
+    given = {re.sub(r"^led\.", "model.", canonical_key(name)): tensor for name, tensor in tensors.items()}
     found = {name: tensor for name, tensor in given.items() if name.split(".")[0] in HEADS}  # the same in both
     # The number of rows of BART's position tables in the file.
     rows = config.max_decoder_position_embeddings + EXTRA_ROWS
@@ -200,18 +207,11 @@ def tiled_positions(table: StoredTensor, rows: int) -> StoredTensor:
     return StoredTensor(table.dtype, own[np.arange(rows) % len(own)])
 
 
-def _bart_name(name: str) -> str:
-    """A tensor's name with the prefix `model.`, which a file of BartModel lacks."""
-    if name in (LM_HEAD, FINAL_LOGITS_BIAS) or name.split(".")[0] in HEADS:
-        return name
-    return "model." + name.removeprefix("model.")
-
-
 def _set_tokenizer_length(folder: Path, length: int) -> None:
     """Set the tokenizer's length, to which truncation=True cuts, to the LED's; if the folder has a tokenizer."""
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         return
-    path = folder / TOKENIZER_CONFIG
+    path = folder / "tokenizer_config.json"
     values = read_json_object(path) if path.is_file() else {}
     values["model_max_length"] = length
     path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -76,16 +76,12 @@ def load_params(
     keep_stored: bool = False,
     heads: Collection[str] = (),
 ) -> LEDParams:
-    """LEDParams on the backend's device.
+    """LEDParams on the backend's device; dtype, quantize and keep_stored as in LEDPreTrainedModel.from_pretrained.
 
     Args:
         tensors: by name, in any spelling of the table above, such as the result of `read_tensors`.
         config: gives the shape of every tensor.
         backend: takes each array by `to_device`.
-        dtype: one of the backend's `compute_dtypes`, for tensors of any dtype.
-        quantize: round the matrices of linear maps to "int8", "nf4" or "nf4-double"; None keeps them. A matrix that is
-            quantized in the file stays quantized.
-        keep_stored: keep float16 and bfloat16 matrices and tables as in the file; False: widen them now.
         heads: the heads (of `HEADS`) that the file must have.
 
     Returns:

@@ -89,9 +89,7 @@ def read_safetensors(path: str | Path) -> dict[str, StoredTensor]:
 
 
 def write_safetensors(
-    path: str | Path,
-    tensors: Mapping[str, StoredTensor],
-    metadata: Mapping[str, str] | None = None,
+    path: str | Path, tensors: Mapping[str, StoredTensor], metadata: Mapping[str, str] | None = None
 ) -> Path:
     """Write a file atomically: its name always stands for the old file or the whole new one, never for a part.
 

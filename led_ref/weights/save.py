@@ -104,9 +104,6 @@ def _tensors(params: LEDParams, config: LEDConfig, architecture: str, backend: B
     return tensors
 
 
-# ---- a model's folder ---------------------------------------------------------------------------------------------------
-
-
 def check_destination(destination: Path, *, overwrite: bool) -> None:
     """Validate a destination before any work.
 
@@ -121,8 +118,7 @@ def check_destination(destination: Path, *, overwrite: bool) -> None:
     present = [name for name in WEIGHT_FILES if (destination / name).exists()]
     if present and not overwrite:
         raise InputError(
-            f"{destination} holds {present[0]} already. Name another folder, or allow it to be replaced (overwrite=True, "
-            "--overwrite on the command line)."
+            f"{destination} holds {present[0]} already. Name another folder, or pass overwrite=True (--overwrite)."
         )
 
 
