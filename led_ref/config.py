@@ -37,9 +37,6 @@ PROBLEM_TYPES = (REGRESSION, SINGLE_LABEL, MULTI_LABEL)
 # The activation functions of a feed-forward, by transformers' names; a backend has a method of each name.
 ACTIVATIONS = ("gelu", "relu", "silu", "gelu_new")
 
-# What transformers takes where config.json says nothing.
-_LABELS_UNLESS_GIVEN = 2
-
 
 @dataclass(frozen=True)
 class LEDConfig:
@@ -159,7 +156,7 @@ class LEDConfig:
         if count is not None and (not is_whole(count) or count < 1):
             raise ConfigError(f"num_labels is {count!r}; it must be a whole number of at least 1.")
         if given is None:
-            return {label: f"LABEL_{label}" for label in range(count or _LABELS_UNLESS_GIVEN)}
+            return {label: f"LABEL_{label}" for label in range(count or 2)}  # as in transformers
         names = {str(label): name for label, name in given.items()} if isinstance(given, Mapping) else {}
         wanted = [str(label) for label in range(count or max(1, len(names)))]
         if names.keys() != set(wanted) or not all(isinstance(name, str) for name in names.values()):
@@ -305,7 +302,7 @@ def _check_numbers(config: LEDConfig) -> None:
         heads = getattr(config, name)
         if config.d_model % heads:
             raise ConfigError(
-                f"d_model {config.d_model} cannot be divided among {name} {heads}. Choose a number that divides it."
+                f"d_model {config.d_model} cannot be divided among {name} {heads}. Choose a divisor of it."
             )
 
 

@@ -25,9 +25,6 @@ _ALLENAI_RELEASED: dict[str, tuple[Any, ...]] = {
     **BART_RELEASED,
 }
 
-# Half of LEDConfig's own default, 512.
-_RADIUS_UNLESS_GIVEN = 256
-
 # Second names that transformers gives to some keys, in a file too.
 _ALIASES = {
     "hidden_size": "d_model",
@@ -74,7 +71,7 @@ def from_allenai(values: dict[str, Any]) -> dict[str, Any]:
                 f"{name} is {found!r} in this config.json of allenai's original code; led_ref knows LED as released, "
                 f"where it is {' or '.join(map(repr, released))}. Name a released checkpoint."
             )
-    given = values.get("attention_window", _RADIUS_UNLESS_GIVEN)
+    given = values.get("attention_window", 256)  # half of LEDConfig's own default
     radii = given if isinstance(given, list) else [given]
     for radius in radii:
         if not is_whole(radius) or radius < 1:

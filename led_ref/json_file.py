@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from led_ref.errors import ConfigError, LEDError
 
@@ -59,7 +59,7 @@ def write_text(path: Path, text: str) -> Path:
     return path
 
 
-def is_whole(value: object) -> bool:
+def is_whole(value: object) -> TypeGuard[int]:
     """Whether a value is an int, and no bool: in Python True is an int, too."""
     return isinstance(value, int) and not isinstance(value, bool)
 

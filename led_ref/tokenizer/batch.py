@@ -11,7 +11,7 @@ Truncation is never silent: without `truncation` a text keeps all its tokens, an
 reads a long document whole.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -34,7 +34,6 @@ _TRUNCATIONS = {
     False: None, None: None, "do_not_truncate": None, True: "longest_first",
     "longest_first": "longest_first", "only_first": "only_first", "only_second": "only_second",
 }  # fmt: skip
-_SIDES = ("right", "left")
 
 Row = dict[str, list[Any]]
 
@@ -248,10 +247,10 @@ def length_rules(
 
 def check_side(name: str, side: str) -> str:
     """The side, "right" or "left"; InputError for another."""
-    return str(_known(name, side, dict.fromkeys(_SIDES)))
+    return str(_known(name, side, ("right", "left")))
 
 
-def _known(name: str, value: object, table: Mapping[Any, Any]) -> Any:
+def _known(name: str, value: object, table: Iterable[Any]) -> Any:
     # Not `value in table`: 1 equals True, and an unhashable value would raise TypeError.
     if any(type(value) is type(known) and value == known for known in table):
         return value

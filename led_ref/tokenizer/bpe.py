@@ -56,15 +56,7 @@ _MOST_REMEMBERED = 100_000
 
 
 def character_class(ranges: str) -> str:
-    r"""The inside of a `[...]` of a regular expression that matches these ranges of code points.
-
-    Args:
-        ranges: words like "41-5a" or "aa", hexadecimal, separated by white space.
-
-    Example:
-        >>> character_class("41-5a aa")
-        '\\U00000041-\\U0000005a\\U000000aa'
-    """
+    """The inside of a regular expression's `[...]` for ranges of code points in hexadecimal: "41-5a aa" is A to Z and ª."""
     ends = (word.split("-") for word in ranges.split())
     return "".join("-".join(f"\\U{int(end, 16):08x}" for end in pair) for pair in ends)
 

@@ -33,7 +33,7 @@ class PythonEngine:
     Args:
         vocab: piece -> id.
         ranks: pair of pieces -> its position in the list of merges.
-        added: added token -> id.
+        added: added token -> id, in the order of ids.
     """
 
     def __init__(self, vocab: Mapping[str, int], ranks: Mapping[Pair, int], added: Mapping[AddedToken, int]) -> None:
@@ -102,7 +102,7 @@ class RustEngine:
         self._rust.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         self._rust.post_processor = processors.ByteLevel(trim_offsets=True, add_prefix_space=False)
         self._rust.decoder = decoders.ByteLevel()
-        for token, i in sorted(added.items(), key=lambda entry: entry[1]):
+        for token, i in added.items():
             fields = {"lstrip": token.lstrip, "rstrip": token.rstrip, "normalized": token.normalized}
             self._rust.add_tokens([RustAddedToken(token.content, special=token.special, **fields)])
             if self._rust.token_to_id(token.content) != i:

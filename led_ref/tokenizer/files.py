@@ -25,7 +25,6 @@ from led_ref.tokenizer.specials import NAMES, AddedToken
 VOCAB, MERGES, SPECIALS, CONFIG = "vocab.json", "merges.txt", "special_tokens_map.json", "tokenizer_config.json"
 ADDED, ALL_IN_ONE = "added_tokens.json", "tokenizer.json"
 _FURTHER = ("additional_special_tokens", "extra_special_tokens")
-_VERSION_LINE = "#version: 0.2"
 _AGAIN = "Fetch the file again."
 
 # Settings of other byte-level tokenizers. LED has these values; another value means other ids or offsets.
@@ -240,7 +239,7 @@ def write_vocabulary(
     """Write vocab.json and merges.txt, in the order of ids and of ranks; a `prefix` makes the names "prefix-vocab.json", ..."""
     start = f"{prefix}-" if prefix else ""
     in_order = dict(sorted(vocab.items(), key=lambda entry: entry[1]))
-    lines = [_VERSION_LINE, *(" ".join(pair) for pair in sorted(ranks, key=ranks.__getitem__))]
+    lines = ["#version: 0.2", *(" ".join(pair) for pair in sorted(ranks, key=ranks.__getitem__))]
     return (
         write_text(folder / f"{start}{VOCAB}", json.dumps(in_order, ensure_ascii=False)),
         write_text(folder / f"{start}{MERGES}", "\n".join(lines) + "\n"),

@@ -224,7 +224,7 @@ def as_special(token: str | AddedToken) -> AddedToken:
 def number_tokens(
     vocab: Mapping[str, int], special: Sequence[AddedToken], added: Mapping[int, AddedToken]
 ) -> dict[AddedToken, int]:
-    """Every token that is matched in raw text, with its id: from the vocabulary, from `added`, or the next free one.
+    """Every token that is matched in raw text, in the order of ids: from the vocabulary, from `added`, or the next free one.
 
     Args:
         vocab: piece -> id.
@@ -249,4 +249,4 @@ def number_tokens(
         if content in by_content:
             ids[by_content[content]] = vocab.get(content, following)
             following += content not in vocab
-    return ids
+    return dict(sorted(ids.items(), key=lambda entry: entry[1]))

@@ -360,9 +360,7 @@ class LEDTokenizer(SpecialTokens):
         config["padding_side"], config["truncation_side"] = self.padding_side, self.truncation_side
         if self.model_max_length is not None:
             config["model_max_length"] = self.model_max_length
-        config["added_tokens_decoder"] = {
-            str(i): asdict(token) for token, i in sorted(self._added.items(), key=lambda entry: entry[1])
-        }
+        config["added_tokens_decoder"] = {str(i): asdict(token) for token, i in self._added.items()}
         specials = files.write_specials(Path(save_directory), self._named, config)
         return *self.save_vocabulary(save_directory), *map(str, specials)
 

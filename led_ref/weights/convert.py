@@ -26,8 +26,7 @@ from led_ref.weights.find_files import GENERATION_CONFIG, TOKENIZER_FILES, Notic
 from led_ref.weights.keys import FINAL_LOGITS_BIAS
 from led_ref.weights.load import finite_array
 from led_ref.weights.quantization.file_format import QuantizedTensor, quantizable, tensor_of
-from led_ref.weights.quantization.rounding import check_kind
-from led_ref.weights.quantization.rounding import quantized as rounded
+from led_ref.weights.quantization.rounding import check_kind, quantized
 from led_ref.weights.save import check_destination, config_to_write, lay_out, write_folder
 from led_ref.weights.stored_tensor import DTYPE_NAMES, StoredTensor, narrow
 
@@ -123,7 +122,7 @@ def write_converted(
     files = find_weights(source)
     matrices = quantizable(config) if quantize is not None else {}
     tensors = {
-        key: _quantized(key, tensor, str(quantize)) if key in matrices else _as_dtype(key, tensor, dtype)
+        key: _rounded(key, tensor, str(quantize)) if key in matrices else _as_dtype(key, tensor, dtype)
         for key, tensor in lay_out(tensors, config).items()
     }
     copied = tuple(name for name in (GENERATION_CONFIG, *TOKENIZER_FILES) if (source / name).is_file())
@@ -155,10 +154,10 @@ def _as_dtype(key: str, tensor: StoredTensor, dtype: str | None) -> StoredTensor
     return StoredTensor(_STORED_NAMES[dtype], narrow(numbers, _STORED_NAMES[dtype], name=key))
 
 
-def _quantized(key: str, tensor: StoredTensor, scheme: str) -> StoredTensor:
+def _rounded(key: str, tensor: StoredTensor, scheme: str) -> StoredTensor:
     """A matrix rounded to codes; InputError if it has another quantization, CheckpointError if not all are finite."""
     if isinstance(tensor, QuantizedTensor):
         if tensor.dtype == scheme:
             return tensor
         raise InputError(f"{key} is {tensor.dtype} already. Quantize a checkpoint of floats: two roundings cost more.")
-    return tensor_of(rounded(finite_array(key, tensor, "float32"), scheme))
+    return tensor_of(quantized(finite_array(key, tensor, "float32"), scheme))

@@ -23,6 +23,7 @@ load.py compares the tensors with the table of an LED (keys.py). This file reads
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from led_ref.errors import CheckpointError, InputError, MissingFileError
@@ -57,7 +58,6 @@ LAYOUT = f"""a folder with
     vocab.json and merges.txt  (or tokenizer.json)
     {GENERATION_CONFIG}  (if the model has one)"""
 
-_NAMES_SHOWN = 5
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
@@ -68,12 +68,10 @@ class WeightFiles:
     Args:
         paths: the file, or all shards in the order of their names.
         weight_map: tensor name -> shard's file name; None without an index.
-        index: the index file; None without one.
     """
 
     paths: tuple[Path, ...]
     weight_map: Mapping[str, str] | None = None
-    index: Path | None = None
 
     @property
     def are_torch(self) -> bool:
@@ -104,7 +102,7 @@ def find_weights(folder: str | Path) -> WeightFiles:
         raise MissingFileError(
             f"{found} names {len(shards)} shards, of which {len(missing)} do not exist: {shorten(missing)}. Add them."
         )
-    return WeightFiles(shards, weight_map, found)
+    return WeightFiles(shards, weight_map)
 
 
 def read_index(path: Path) -> dict[str, str]:
@@ -147,7 +145,7 @@ def read_tensors(folder: str | Path, *, notice: Notice | None = None) -> dict[st
             "`led-ref convert` writes one, which loads faster."
         )
     read = read_torch_bin if files.are_torch else read_safetensors
-    if files.weight_map is None or files.index is None:
+    if files.weight_map is None:
         return read(files.paths[0])
     tensors: dict[str, StoredTensor] = {}
     for path in files.paths:
@@ -156,14 +154,14 @@ def read_tensors(folder: str | Path, *, notice: Notice | None = None) -> dict[st
         for names, what in ((listed - of_shard.keys(), "lacks"), (of_shard.keys() - listed, "has, unlisted,")):
             if names:
                 raise CheckpointError(
-                    f"{files.index.name} and {path.name} disagree: the shard {what} {len(names)} tensors: "
+                    f"The index of {folder} and {path.name} disagree: the shard {what} {len(names)} tensors: "
                     f"{shorten(sorted(names))}. Fetch the index and its shards again, all from one revision."
                 )
         tensors.update(of_shard)
     return tensors
 
 
-def shorten(names: Iterable[str], shown: int = _NAMES_SHOWN) -> str:
+def shorten(names: Iterable[str], shown: int = 5) -> str:
     """The first few of many names, and the number of the others: "a, b, c and 12 more"."""
     names = list(names)
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
@@ -220,17 +218,13 @@ def _fetch(name: str, revision: str | None, notice: Notice | None) -> Path:
     except errors.HFValidationError as error:
         raise MissingFileError(f"{name!r} is no folder, and cannot be the name of a Hub model ({error}).") from error
     except Exception as error:  # no connection; the library changed its HTTP client, and so the errors, twice
-        return _from_cache(name, revision, why=type(error).__name__)
+        return _from_cache(name, revision, at, why=type(error).__name__)
 
     if CONFIG not in present:
         raise MissingFileError(f"{at} has no {CONFIG}; it holds {shorten(sorted(present))}. Name an LED's repository.")
     # The cache finds a revision without the Hub only if one download named it.
-    folder = _download(name, CONFIG, revision).parent
-    commit = folder.name  # of all other files
-
-    def get(file: str) -> Path:
-        return _download(name, file, commit)
-
+    folder = _download(name, revision, CONFIG).parent
+    get = partial(_download, name, folder.name)  # all other files are of the same commit
     _get_weights(at, present, get, notice)
     for file in (GENERATION_CONFIG, *TOKENIZER_FILES):
         if file in present:
@@ -257,11 +251,10 @@ def _get_weights(at: str, present: Collection[str], get: Callable[[str], Path], 
             get(shard)
 
 
-def _from_cache(name: str, revision: str | None, *, why: str) -> Path:
+def _from_cache(name: str, revision: str | None, at: str, *, why: str) -> Path:
     """The folder of an earlier download, if it is complete."""
     from huggingface_hub import errors, hf_hub_download
 
-    at = f"{name} (revision {revision})" if revision else name
     try:
         folder = Path(hf_hub_download(name, CONFIG, revision=revision, local_files_only=True)).parent
         find_weights(folder)
@@ -273,7 +266,7 @@ def _from_cache(name: str, revision: str | None, *, why: str) -> Path:
     return folder
 
 
-def _download(name: str, file: str, revision: str | None) -> Path:
+def _download(name: str, revision: str | None, file: str) -> Path:
     from huggingface_hub import hf_hub_download
 
     try:

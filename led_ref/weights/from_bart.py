@@ -34,7 +34,7 @@ import numpy as np
 from led_ref.config import LEDConfig, config_file
 from led_ref.config_formats import BART_RELEASED
 from led_ref.errors import ConfigError, InputError
-from led_ref.json_file import read_json_object
+from led_ref.json_file import read_json_object, write_text
 from led_ref.weights.convert import ConversionReport, write_converted
 from led_ref.weights.find_files import TOKENIZER_FILES, Notice, read_tensors
 from led_ref.weights.keys import (
@@ -51,16 +51,15 @@ from led_ref.weights.save import check_destination
 from led_ref.weights.stored_tensor import StoredTensor
 
 # LED's module <- BART's, both under `encoder.layers.i.self_attn.`. All other names are the same after `led.` and `model.`.
-_TABLE = """
-longformer_self_attn.query          q_proj
-longformer_self_attn.key            k_proj
-longformer_self_attn.value          v_proj
-longformer_self_attn.query_global   q_proj
-longformer_self_attn.key_global     k_proj
-longformer_self_attn.value_global   v_proj
-output                              out_proj
-"""
-_MODULES = dict(line.split() for line in _TABLE.strip().splitlines())
+_MODULES = {
+    "longformer_self_attn.query": "q_proj",
+    "longformer_self_attn.key": "k_proj",
+    "longformer_self_attn.value": "v_proj",
+    "longformer_self_attn.query_global": "q_proj",
+    "longformer_self_attn.key_global": "k_proj",
+    "longformer_self_attn.value_global": "v_proj",
+    "output": "out_proj",
+}
 _ENCODER_ATTENTION = re.compile(r"(model\.encoder\.layers\.\d+\.self_attn)\.(.+)\.(weight|bias)")
 
 BART_POSITIONS = 1024  # the default of config.json
@@ -214,4 +213,4 @@ def _set_tokenizer_length(folder: Path, length: int) -> None:
     path = folder / "tokenizer_config.json"
     values = read_json_object(path) if path.is_file() else {}
     values["model_max_length"] = length
-    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")

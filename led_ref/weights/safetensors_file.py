@@ -93,11 +93,9 @@ def write_safetensors(
 ) -> Path:
     """Write a file atomically: its name always stands for the old file or the whole new one, never for a part.
 
-    The library writes a hidden file beside the target. That file is read back, compared byte for byte, and then renamed
-    to the target. After any error, Ctrl-C included, the hidden file is removed.
-
-    The library takes all tensors at once, so all are in memory while it writes; but nothing is copied, and a view into a
-    memory map (the readers' result) takes no memory of its own.
+    The library writes a hidden file beside the target, which is read back, compared byte for byte, and renamed to the
+    target; after any error, Ctrl-C included, it is removed. The library takes all tensors at once; but nothing is copied,
+    and a view into a memory map (the readers' result) takes no memory of its own.
 
     Args:
         path: the file to write. Its folder must exist.

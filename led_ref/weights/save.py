@@ -38,6 +38,7 @@ from led_backends.compact import CompactWeight
 from led_backends.contract import Backend
 from led_ref.config import LEDConfig
 from led_ref.errors import CheckpointError, InputError, MissingFileError
+from led_ref.json_file import is_whole, write_text
 from led_ref.model.params import LEDParams
 from led_ref.weights.find_files import CONFIG, GENERATION_CONFIG, SAFETENSORS, SAFETENSORS_INDEX, WEIGHT_FILES
 from led_ref.weights.keys import EMBED_TOKENS, FINAL_LOGITS_BIAS, LM_HEAD, SHARED, arrays_by_key, heads_in, heads_of
@@ -77,8 +78,7 @@ def save_model(
 
     def write_others(new: Path) -> None:
         if generation_config is not None:
-            text = json.dumps(dict(generation_config), indent=2, sort_keys=True) + "\n"
-            (new / GENERATION_CONFIG).write_text(text, encoding="utf-8")
+            write_text(new / GENERATION_CONFIG, json.dumps(dict(generation_config), indent=2, sort_keys=True) + "\n")
         others(new)
 
     return write_folder(destination, tensors, config, others=write_others, max_shard_size=max_shard_size)
@@ -171,9 +171,9 @@ def bytes_of_size(size: int | str) -> int:
     """
     if isinstance(size, str) and (parts := re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]B)", size.strip().upper())):
         size = int(float(parts[1]) * _UNITS[parts[2]])
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        raise InputError(f"max_shard_size is {size!r}; give bytes, or a text such as '200MB' or '5GB'.")
-    return size
+    if is_whole(size) and size >= 1:
+        return size
+    raise InputError(f"max_shard_size is {size!r}; give bytes, or a text such as '200MB' or '5GB'.")
 
 
 def write_folder(
@@ -210,7 +210,10 @@ def write_folder(
             for name, shard in shards.items():
                 write_safetensors(new / name, shard, {"format": "pt"})
             if len(shards) > 1:
-                _write_index(new / SAFETENSORS_INDEX, shards)
+                size = sum(tensor.data.nbytes for shard in shards.values() for tensor in shard.values())
+                weight_map = {key: name for name, shard in shards.items() for key in shard}
+                index = {"metadata": {"total_size": size}, "weight_map": weight_map}
+                write_text(new / SAFETENSORS_INDEX, json.dumps(index, indent=2, sort_keys=True) + "\n")
             _install(new, destination, aside=staging / "before")
         finally:
             shutil.rmtree(staging, ignore_errors=True)
@@ -231,15 +234,6 @@ def _shards(tensors: Mapping[str, StoredTensor], most: float) -> dict[str, dict[
     if len(shards) == 1:
         return {SAFETENSORS: shards[0]}
     return {f"model-{i:05}-of-{len(shards):05}.safetensors": shard for i, shard in enumerate(shards, 1)}
-
-
-def _write_index(path: Path, shards: Mapping[str, Mapping[str, StoredTensor]]) -> None:
-    size = sum(tensor.data.nbytes for shard in shards.values() for tensor in shard.values())
-    index = {
-        "metadata": {"total_size": size},
-        "weight_map": {key: name for name, shard in shards.items() for key in shard},
-    }
-    path.write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _install(new: Path, destination: Path, *, aside: Path) -> None:

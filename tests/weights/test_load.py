@@ -136,7 +136,7 @@ def test_file_format_precedence(tmp_path):
         (tmp_path / name).write_text(index if name.endswith(".json") else "", encoding="utf-8")
         (tmp_path / f"x{suffix}").touch()
         found = find_weights(tmp_path)
-        assert (found.index or found.paths[0]).name == name
+        assert found.paths[0].name == (f"x{suffix}" if name.endswith(".json") else name)
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------------

@@ -53,7 +53,6 @@ _STATE = "quant_state.bitsandbytes__nf4"
 _INT8_PARTS = ("SCB", "weight_format")
 _NF4_PARTS = ("absmax", "quant_map", "nested_absmax", "nested_quant_map", _STATE)
 _STATE_BYTES = 1000
-_AGAIN = "Fetch or convert it again."
 
 
 @dataclass(frozen=True)
@@ -185,7 +184,9 @@ def join(tensors: Mapping[str, StoredTensor], config: LEDConfig) -> dict[str, St
             try:
                 joined[name] = tensor_of(_READERS[kind]({**parts, "weight": tensor}, (shape[0], shape[1])))
             except CheckpointError as error:
-                raise CheckpointError(f"{name}, which config.json says is {kind}: {error} {_AGAIN}") from error
+                raise CheckpointError(
+                    f"{name}, which config.json says is {kind}: {error} Fetch or convert it again."
+                ) from error
         elif name not in taken:
             joined[name] = tensor
     return joined
