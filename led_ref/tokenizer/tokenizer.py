@@ -196,11 +196,8 @@ class LEDTokenizer(SpecialTokens):
             encoded = [(ids, [(0, 0)] * len(ids)) for ids in map(self._engine.encode, texts)]
         is_pair = len(texts) == 2
         lengths = [len(ids) for ids, _ in encoded]
-        kept = rules.kept(
-            lengths[0],
-            lengths[1] if is_pair else None,
-            self.num_special_tokens_to_add(is_pair) if add_special_tokens else 0,
-        )
+        added = self.num_special_tokens_to_add(is_pair) if add_special_tokens else 0
+        kept = rules.kept(lengths[0], lengths[1] if is_pair else None, added)
         side = self.truncation_side
         ids = [cut(ids, length, side) for (ids, _), length in zip(encoded, kept, strict=False)]
         offsets = [cut(offsets, length, side) for (_, offsets), length in zip(encoded, kept, strict=False)]
@@ -217,7 +214,7 @@ class LEDTokenizer(SpecialTokens):
             "attention_mask": [1] * len(all_ids),
             "token_type_ids": [0] * len(all_ids),
             "special_tokens_mask": is_added,
-            "offset_mapping": [(0, 0) if added else next(given) for added in is_added],
+            "offset_mapping": [(0, 0) if is_special else next(given) for is_special in is_added],
         }
 
     # ---- padding ------------------------------------------------------------------------------------------------------
