@@ -264,6 +264,11 @@ def test_writing_into_no_folder(tmp_path):
 # ---- from bytes to numbers and back
 
 
+def test_float64_is_rounded_to_float16_once():
+    above_tie = np.array([1 + 2.0**-11 + 2.0**-30])  # in float32 it is the tie itself, which rounds down
+    assert StoredTensor("F64", above_tie).to_numpy("float16").tolist() == [1 + 2.0**-10]
+
+
 def test_bfloat16_widening_and_narrowing():
     bits = np.arange(2**16, dtype=np.uint32).astype("<u2")  # every bfloat16 there is
     wide = StoredTensor("BF16", bits).to_numpy()
