@@ -9,7 +9,7 @@ The files in reading order:
 
     oracle/definition/model.py   all of LED in one file, slowly: begin here; model/ is the same, fast
     config.py                    the sizes of an LED, and the letters that name every axis
-    tokenizer/                   text -> ids: unicode_split.py, bpe.py, tokenizer.py
+    tokenizer/                   text -> ids: bpe.py, tokenizer.py
     model/params.py, ops.py      the weights, one field per tensor; linear maps, heads, norms, the feed-forward
     model/masks.py               padding, window and global tokens as one mask per block of queries
     model/sliding_window.py      attention within a window: the heart of LED

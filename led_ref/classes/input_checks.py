@@ -119,7 +119,7 @@ def refuse_unmasked_padding(ids_BT: HostArray, pad_token_id: int | None) -> None
     padded = ids_BT == pad_token_id
     if padded.any():
         raise InputError(
-            f"{_first('input_ids', ids_BT, padded)}, the pad id, but there is no attention_mask. "
+            f"input_ids{np.argwhere(padded)[0].tolist()} is the pad id {pad_token_id}, but there is no attention_mask. "
             "Pass the tokenizer's attention_mask (or a mask of ones, if the pad token is meant as text)."
         )
 

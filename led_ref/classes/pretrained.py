@@ -117,7 +117,7 @@ class LEDPreTrainedModel:
             name_or_folder: a folder with config.json and weights, or a name on the Hugging Face Hub.
             notice: called with a sentence for the user (such as that a .bin is being read).
         """
-        from led_ref.weights.hub import resolve
+        from led_ref.weights.find_files import read_tensors, resolve
         from led_ref.weights.keys import heads_of
         from led_ref.weights.load import load_params
 
@@ -126,7 +126,8 @@ class LEDPreTrainedModel:
         folder = resolve(name_or_folder, revision=revision, notice=notice)
         config = LEDConfig.from_pretrained(folder)
         with device_errors(device):
-            params = load_params(folder, config, **options, heads=heads_of(cls.architecture), notice=notice)
+            tensors = read_tensors(folder, notice=notice)
+            params = load_params(tensors, config, **options, heads=heads_of(cls.architecture))
         file = folder / "generation_config.json"
         return cls(config, params, backend=device, generation_config=read_json_object(file) if file.is_file() else None)
 
@@ -149,14 +150,14 @@ class LEDPreTrainedModel:
             CheckpointError: if the arrays do not cover the model exactly.
         """
         from led_ref.weights.keys import heads_of
-        from led_ref.weights.load import params_from_tensors
+        from led_ref.weights.load import load_params
         from led_ref.weights.stored_tensor import from_numpy
 
         device = get_backend(backend)
         options: Any = {"backend": device, "dtype": dtype, "quantize": quantize, "keep_stored": keep_stored}
         tensors = {key: from_numpy(key, array) for key, array in state_dict.items()}
         with device_errors(device):
-            params = params_from_tensors(tensors, config, **options, heads=heads_of(cls.architecture))
+            params = load_params(tensors, config, **options, heads=heads_of(cls.architecture))
         return cls(config, params, backend=device)
 
     def save_pretrained(

@@ -23,7 +23,7 @@ from led_ref.pipelines.batching import BATCH_MEMORY
 from led_ref.pipelines.loading import Document
 from led_ref.pipelines.summarization import Written, write_each
 from led_ref.tools.terminal import ProgressBars, count_documents, say
-from led_ref.weights.hub import resolve
+from led_ref.weights.find_files import resolve
 from led_ref.weights.keys import parameter_count
 
 BATCH_SIZE = 4

@@ -13,7 +13,7 @@ from led_backends.contract import HostArray
 from led_ref.classes.pretrained import LEDPreTrainedModel
 from led_ref.errors import InputError
 from led_ref.tokenizer.tokenizer import LEDTokenizer
-from led_ref.weights.hub import resolve
+from led_ref.weights.find_files import resolve
 
 Model = TypeVar("Model", bound=LEDPreTrainedModel)
 
