@@ -30,3 +30,14 @@ class SettingsError(InputError):
 
 class BackendError(LEDError, RuntimeError):
     """A backend that does not exist or cannot run here."""
+
+
+def quoted(value: object, most: int = 200) -> str:
+    """A value for a message: its repr, cut in the middle where it is longer than `most` characters."""
+    try:
+        text = repr(value)
+    except Exception as error:  # a foreign __repr__ must not hide the message that it is for
+        text = f"<{type(value).__name__}, whose repr raises {type(error).__name__}>"
+    if len(text) <= most:
+        return text
+    return f"{text[: most // 2]} ... {text[-most // 4 :]} ({len(text):,} characters)"

@@ -13,7 +13,7 @@ import numpy as np
 from led_backends.contract import HostArray
 from led_ref.classes.outputs import LEDEncoderBaseModelOutput
 from led_ref.config import MULTI_LABEL, REGRESSION, SINGLE_LABEL, LEDConfig
-from led_ref.errors import InputError
+from led_ref.errors import InputError, quoted
 from led_ref.model.kv_cache import DecoderCache
 from led_ref.model.losses import IGNORED_LABEL
 
@@ -39,13 +39,18 @@ def checked_ids(
         InputError: for anything else, naming the first wrong value.
     """
     array = _as_array(name, ids)
+    if array.dtype.kind in "US" or (array.dtype == object and isinstance(_flat_first(array), str)):
+        raise InputError(
+            f"{name} is text, {quoted(ids)}; ids are whole numbers. Tokenize it, tokenizer(text), or use the calls that take "
+            "text: led_ref.generate(text), led_ref.load(...).generate(text)."
+        )
     if array.ndim != 2:
         raise InputError(
             f"{name} has shape {array.shape}; it must be (batch, length). For one text wrap it in a list: [{name}]."
         )
     if 0 in array.shape:
         raise InputError(f"{name} has shape {array.shape}: it is empty. Give at least one row of at least one id.")
-    if not np.issubdtype(array.dtype, np.integer):
+    if array.dtype.kind not in "iu":
         raise InputError(f"{name} holds {array.dtype} values, but ids are whole numbers. Convert them to integers.")
     bad = (array < 0) | (array >= vocab_size)
     if also_allowed is not None:
@@ -84,12 +89,15 @@ def checked_mask(name: str, mask: Any, shape: tuple[int, int], *, padding: int |
 
 def checked_embeds(name: str, embeds: Any, config: LEDConfig, dtype: str) -> HostArray:
     """Embeddings as (B, length, D) of the model's dtype."""
-    array = np.asarray(embeds)
+    array = _as_array(name, embeds)
     if array.ndim != 3 or 0 in array.shape or array.shape[-1] != config.d_model or array.dtype.kind != "f":
         raise InputError(
             f"{name} has shape {array.shape} and dtype {array.dtype}; it must hold floats of shape "
             f"(batch, length, d_model {config.d_model})."
         )
+    finite = np.isfinite(array)
+    if not finite.all():
+        raise InputError(f"{_first(name, array, ~finite)}; every result would be NaN. Give finite numbers.")
     return array.astype(dtype, copy=False)
 
 
@@ -162,7 +170,7 @@ def checked_positions(name: str, positions: Any, rows: int) -> HostArray:
     array = _as_array(name, positions)
     if array.shape == (rows, 1):
         array = array[:, 0]
-    if array.shape != (rows,) or not np.issubdtype(array.dtype, np.integer):
+    if array.shape != (rows,) or array.dtype.kind not in "iu":
         raise InputError(
             f"{name} has shape {array.shape} and dtype {array.dtype}; give one whole number for each of the {rows} rows."
         )
@@ -224,6 +232,10 @@ def exactly_one(choices: dict[str, Any], remedy: str) -> str:
     return given[0]
 
 
+def _flat_first(array: HostArray) -> object:
+    return array.flat[0] if array.size else None
+
+
 def _first(name: str, array: HostArray, bad: HostArray) -> str:
     """The first of the bad values with its place: "input_ids[0, 3] is -1"."""
     place = np.argwhere(bad)[0].tolist()
@@ -232,6 +244,11 @@ def _first(name: str, array: HostArray, bad: HostArray) -> str:
 
 def _as_array(name: str, values: Any) -> HostArray:
     """The values as an array, or an error that says which row is of another length."""
+    if isinstance(values, np.ma.MaskedArray):
+        raise InputError(
+            f"{name} is a masked array, whose mask would be lost. Give its data, {name}.data, and say with attention_mask "
+            "which tokens count."
+        )
     try:
         return np.asarray(values)
     except ValueError as error:

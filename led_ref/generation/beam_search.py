@@ -39,6 +39,7 @@ from led_ref.generation.step import (
     StepOutputs,
     call_step,
     log_softmax,
+    refuse_dead_end,
 )
 
 Bools = npt.NDArray[np.bool_]
@@ -115,6 +116,11 @@ def beam_search(
         scores_NV = hooks.process(prefix_NU, logprobs_NV)
         outputs.add(logits_NV, scores_NV)
         candidates = best_candidates(beams, scores_NV, settings, draws)
+        unfinished_B = ~beams.is_finished_BW.any(axis=1)
+        best_B = candidates.scores_BX.max(axis=1)
+        refuse_dead_end(
+            best_B[unfinished_B], beams.running.ids_BXL[unfinished_B, 0, : beams.length], "unfinished document"
+        )
         if hooks.stopping:
             ids_NU = _as_rows(candidates.ids_BXL[:, :, : beams.length + 1])
             stops_BC = hooks.stops(ids_NU, outputs.scores).reshape(candidates.stops_BC.shape)

@@ -25,7 +25,17 @@ import numpy as np
 from led_ref.errors import SettingsError
 from led_ref.generation.sampling import draw_ids, streams
 from led_ref.generation.settings.settings import GenerationConfig
-from led_ref.generation.step import NO_HOOKS, Hooks, Ids, Scores, SearchResult, StepFunction, StepOutputs, call_step
+from led_ref.generation.step import (
+    NO_HOOKS,
+    Hooks,
+    Ids,
+    Scores,
+    SearchResult,
+    StepFunction,
+    StepOutputs,
+    call_step,
+    refuse_dead_end,
+)
 
 # (scores (N, V)) -> the next id of each row (N,).
 Pick: TypeAlias = Callable[[Scores], Ids]
@@ -105,7 +115,9 @@ def generate_ids(
         logits_NV = call_step(step, new_ids, parents, may_be_invalid=settings.remove_invalid_values)
         scores_NV = hooks.process(ids_NU, logits_NV)
         outputs.add(logits_NV, scores_NV)
-        next_N = np.where(running_N, pick(scores_NV), fill)
+        picked_N = pick(scores_NV)
+        refuse_dead_end(scores_NV[running_N, picked_N[running_N]], ids_NU[running_N], "running row")
+        next_N = np.where(running_N, picked_N, fill)
         ids_NU = np.concatenate([ids_NU, next_N[:, None]], axis=1)
         running_N = running_N & ~np.isin(next_N, ends)
         running_N &= ~hooks.stops(ids_NU, outputs.scores)

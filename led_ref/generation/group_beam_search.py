@@ -40,6 +40,7 @@ from led_ref.generation.step import (
     StepOutputs,
     call_step,
     log_softmax,
+    refuse_dead_end,
 )
 
 
@@ -147,6 +148,9 @@ def advance_group(group: Group, scores_WV: Floats, settings: GenerationConfig, f
     W, V = scores_WV.shape
     running_W = np.array([hypothesis.score for hypothesis in group.running], np.float32)
     sums_X = (scores_WV + running_W[:, None]).reshape(W * V)
+    if not group.finished:
+        prefix_1U = np.array([group.running[0].ids], np.int64)
+        refuse_dead_end(sums_X.max(keepdims=True), prefix_1U, "unfinished group")
     best_C = best_of_many(sums_X, settings.candidates_per_beam * W)  # W others remain even if all ends come first
 
     running: list[Hypothesis] = []

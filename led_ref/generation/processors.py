@@ -29,8 +29,8 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
-from led_ref.errors import InputError, SettingsError
-from led_ref.generation.settings.settings import GenerationConfig
+from led_ref.errors import InputError, SettingsError, quoted
+from led_ref.generation.settings.settings import GenerationConfig, is_integer
 from led_ref.generation.step import NO_OWN_RULES, Ids, OwnRules, PrefixAllowedTokens, Processor, Scores, log_softmax
 from led_ref.generation.warpers import build_warpers
 
@@ -347,11 +347,12 @@ def allow_by_prefix(
     only_NV = np.full_like(scores_NV, -np.inf)
     size = scores_NV.shape[1]
     for n, ids_U in enumerate(ids_NU):
-        token_ids = [int(token) for token in allowed(n // rows_per_document, ids_U)]
-        if not token_ids or not all(0 <= token < size for token in token_ids):
+        returned = allowed(n // rows_per_document, ids_U)
+        token_ids = [] if isinstance(returned, str) or not isinstance(returned, Iterable) else list(returned)
+        if not token_ids or not all(is_integer(token) and 0 <= token < size for token in token_ids):
             raise InputError(
-                f"prefix_allowed_tokens_fn returned {token_ids} for document {n // rows_per_document} after the ids "
-                f"{ids_U.tolist()}. Return at least one id, and ids from 0 to {size - 1}."
+                f"prefix_allowed_tokens_fn returned {quoted(returned)} for document {n // rows_per_document} after the ids "
+                f"{quoted(ids_U.tolist())}. Return at least one id, and ids from 0 to {size - 1}: a list of whole numbers."
             )
         only_NV[n, token_ids] = 0
     limited_NV = scores_NV + only_NV
@@ -383,8 +384,13 @@ def checked(processor: Callable[[Ids, Scores], Any]) -> Processor:
                 f"logits_processor {name} returned {given_NV.dtype} of shape {given_NV.shape}. "
                 f"Return floating-point scores of shape {scores_NV.shape}: one for each row and id."
             )
-        if np.isnan(given_NV).any():
-            raise InputError(f"logits_processor {name} returned NaN, which is no score. Forbid an id with -inf.")
+        largest_N = given_NV.max(axis=-1)  # NaN if one of them is
+        if not (largest_N < np.inf).all():
+            found = "NaN" if np.isnan(largest_N).any() else "+inf"
+            raise InputError(
+                f"logits_processor {name} returned {found}, which is no score. Forbid an id with -inf; to force one, forbid "
+                "all others."
+            )
         return given_NV.astype(scores_NV.dtype, copy=False)
 
     return apply

@@ -29,7 +29,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from led_ref.errors import InputError
+from led_ref.errors import InputError, quoted
 from led_ref.generation.settings.settings import GenerationConfig
 
 Ids: TypeAlias = npt.NDArray[np.int64]
@@ -72,6 +72,30 @@ class OwnRules:
     prefix_allowed_tokens_fn: PrefixAllowedTokens | None = None
     stopping_criteria: Sequence[StoppingCriterion] = ()
     token_bytes: Callable[[int], bytes] | None = None
+
+    def __post_init__(self) -> None:
+        """None stands for no rule, and a list is kept as a tuple.
+
+        Raises:
+            InputError: for a function in place of a list of functions, and for what cannot be called.
+        """
+        for name in ("logits_processor", "stopping_criteria"):
+            given = getattr(self, name)
+            rules = () if given is None else given
+            if callable(rules) and not isinstance(rules, Iterable):
+                raise InputError(f"{name} is {quoted(given)}, a function; give a list of functions: [{name}].")
+            if isinstance(rules, str) or not isinstance(rules, Iterable):
+                raise InputError(f"{name} is {quoted(given)}; give a list of functions.")
+            rules = tuple(rules)
+            for rule in rules:
+                if not callable(rule):
+                    raise InputError(f"{name} holds {quoted(rule)}, which cannot be called. Give functions.")
+            object.__setattr__(self, name, rules)
+        own = self.prefix_allowed_tokens_fn
+        if own is not None and not callable(own):
+            raise InputError(
+                f"prefix_allowed_tokens_fn is {quoted(own)}; give a function (document, ids so far) -> ids."
+            )
 
 
 NO_OWN_RULES = OwnRules()
@@ -186,6 +210,27 @@ def call_step(
             "Look for NaN or overflow in the weights and the activations; computing in float32 avoids most overflows."
         )
     return logits_NV
+
+
+def refuse_dead_end(best_N: Scores, ids_NU: Ids, name: str) -> None:
+    """Refuse a step that forbids every id: whichever were written would look like a result.
+
+    Args:
+        best_N: the best score of each row that still needs an id.
+        ids_NU: the ids so far of these rows.
+        name: what a row is, for the message: "row" or "document".
+
+    Raises:
+        InputError: if one of the scores is -inf.
+    """
+    dead_N = best_N == -np.inf
+    if dead_N.any():
+        row = int(np.argmax(dead_N))
+        raise InputError(
+            f"After {ids_NU.shape[1]} ids ({quoted(ids_NU[row].tolist())}) every next id of {name} {row} is forbidden. Look "
+            "at what forbids ids: suppress_tokens, bad_words_ids, no_repeat_ngram_size, encoder_no_repeat_ngram_size, "
+            "min_length, forced ids, prefix_allowed_tokens_fn and logits_processor."
+        )
 
 
 def log_softmax(logits_NV: Scores) -> Scores:

@@ -27,7 +27,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from led_ref.errors import SettingsError
+from led_ref.errors import SettingsError, quoted
 from led_ref.generation.settings.settings import DEFAULT_NEW_TOKENS, SAMPLING_ONLY, SETTINGS, GenerationConfig, as_tuple
 
 # Settings of transformers that this version does not have, and that change which ids come out wherever they are set.
@@ -49,6 +49,25 @@ _NEUTRAL = {"guidance_scale": 1}
 
 # length ** length_penalty must stay far inside float32, so that scores divided by it do as well.
 _LARGEST_DIVISOR = 1e30
+
+# Arguments of transformers' generate and of other libraries that have another name here, or none.
+_ELSEWHERE = {
+    "inputs": "The ids of the documents are input_ids.",
+    "inputs_embeds": "Encode first: encoder_outputs=model.encoder(inputs_embeds=...).",
+    "streamer": "Use model.stream(...), which yields the ids step by step.",
+    "assistant_model": "There is no assisted generation here.",
+    "stop": "Texts that end the generation are stop_strings.",
+    "stop_sequences": "Texts that end the generation are stop_strings.",
+    "stop_words": "Texts that end the generation are stop_strings.",
+    "max_tokens": "The number of new ids is max_new_tokens.",
+    "beam_size": "The number of beams is num_beams.",
+    "beams": "The number of beams is num_beams.",
+    "n": "The number of texts for each document is num_return_sequences.",
+    "negative_prompt_ids": "There is no guidance here.",
+    "synced_gpus": "One process computes one batch here.",
+    "verbose": "Pass progress=..., a function that is called after each layer and each id.",
+    "truncate": "Text-level calls take truncation=True.",
+}
 
 # Why a setting has no effect without the one that it needs, and what to pass. (`generate` itself checks what needs
 # return_dict_in_generate: a search can keep scores without it.)
@@ -122,8 +141,9 @@ class GivenSettings:
 
         sizes = {"prompt_length": prompt_length, "max_positions": max_positions, "vocab_size": vocab_size}
         check_against_model(settings, stated, **sizes)
-        check_together(settings, stated, prompt_length=prompt_length)
-        check_effect(settings, stated, [name for name, found in self.found.items() if found.place == "the call"])
+        call = [name for name, found in self.found.items() if found.place == "the call"]
+        check_together(settings, stated, call, prompt_length=prompt_length)
+        check_effect(settings, stated, call)
         return settings
 
     def _counts(self, new_tokens: str, length: str) -> bool:
@@ -185,10 +205,11 @@ def look_up(
 def _refuse_unknown(call: Mapping[str, Any]) -> None:
     for name in call:
         if name not in SETTINGS and name not in _CHANGES_THE_IDS and name not in _CHANGES_NOTHING_IN_A_FILE:
-            nearest = difflib.get_close_matches(name, SETTINGS, n=1, cutoff=0)[0]
+            near = difflib.get_close_matches(name, SETTINGS, n=1, cutoff=0.7)
+            remedy = _ELSEWHERE.get(name) or (f"Did you mean {near[0]!r}?" if near else "")
             raise SettingsError(
-                f"There is no generation setting {name!r} (it was set to {call[name]!r}). The nearest one is "
-                f"{nearest!r}. All of them: {', '.join(SETTINGS)}."
+                f"There is no generation setting {name!r} (it was set to {quoted(call[name])}). {remedy}"
+                f"{' ' if remedy else ''}All of them: {', '.join(SETTINGS)}."
             )
 
 
@@ -210,7 +231,7 @@ def _refuse_missing_features(values: Mapping[str, Any], place: str, names: froze
 Stated = Callable[[str], str]
 
 
-def check_together(settings: GenerationConfig, stated: Stated, *, prompt_length: int) -> None:
+def check_together(settings: GenerationConfig, stated: Stated, call: Collection[str], *, prompt_length: int) -> None:
     """Refuse settings that contradict each other."""
     beams, returned = settings.num_beams, settings.num_return_sequences
     if returned > beams and not (settings.do_sample and beams == 1):
@@ -219,7 +240,8 @@ def check_together(settings: GenerationConfig, stated: Stated, *, prompt_length:
             f"beam{' (1 beam is greedy search)' if beams == 1 else ''}. Pass num_beams={returned} or more, or ask for "
             f"fewer texts{'; or draw them: do_sample=True' if beams == 1 else ''}."
         )
-    _check_groups(settings, stated)
+    _check_groups(settings, stated, in_call="diversity_penalty" in call)
+    _check_forced(settings, stated)
     most, least = _bound(settings, "max"), _bound(settings, "min")
     prompt = "1 id" if prompt_length == 1 else f"{prompt_length} ids"
     if settings.max_length <= prompt_length:
@@ -266,7 +288,7 @@ def check_effect(settings: GenerationConfig, stated: Stated, call: Collection[st
             raise SettingsError(f"{stated(name)}, but {stated(needed)}: {why}. Pass {remedy}, or leave {name} out.")
 
 
-def _check_groups(settings: GenerationConfig, stated: Stated) -> None:
+def _check_groups(settings: GenerationConfig, stated: Stated, *, in_call: bool) -> None:
     """Refuse groups of unequal size, and groups without the penalty that makes them differ, or the penalty alone."""
     beams, groups, penalty = settings.num_beams, settings.num_beam_groups, settings.diversity_penalty
     if beams % groups:
@@ -279,12 +301,28 @@ def _check_groups(settings: GenerationConfig, stated: Stated) -> None:
             f"{stated('do_sample')} and {stated('num_beam_groups')}: groups differ by their penalty, not by chance. Pass "
             "do_sample=False or num_beam_groups=1."
         )
+    if groups == 1 and penalty > 0 and not in_call:
+        return  # a file may keep a penalty for the day when somebody asks for groups
     if (groups > 1) != (penalty > 0):
         remedy = "num_beam_groups=2 or more" if groups == 1 else "a diversity_penalty above 0, such as 1.0"
         raise SettingsError(
             f"{stated('diversity_penalty')} and {stated('num_beam_groups')}: groups differ by the penalty, and without groups "
             f"it does nothing. Pass {remedy}."
         )
+
+
+def _check_forced(settings: GenerationConfig, stated: Stated) -> None:
+    """Refuse ids that one setting forces and another forbids: no id would be left."""
+    suppressed = set(settings.suppress_tokens)
+    for name, forced in (
+        ("forced_bos_token_id", as_tuple(settings.forced_bos_token_id)),
+        ("forced_eos_token_id", settings.forced_eos_token_ids),
+    ):
+        if forced and suppressed.issuperset(forced):
+            raise SettingsError(
+                f"{stated(name)}, but {stated('suppress_tokens')} forbids just that: no id would be left. Take it out of "
+                f"suppress_tokens, or pass {name}=None."
+            )
 
 
 def check_against_model(
@@ -311,6 +349,10 @@ def check_against_model(
             raise SettingsError(
                 f"{stated(name)}, but ids lie in 0 ... {vocab_size - 1}. Name an id of this model's vocabulary."
             )
+    if len(set(settings.suppress_tokens)) >= vocab_size:
+        raise SettingsError(
+            f"suppress_tokens forbids all {vocab_size} ids of the vocabulary: nothing could be generated. Leave some out."
+        )
     if settings.num_beams > 1 and settings.candidates_per_beam > vocab_size:
         raise SettingsError(
             f"{stated('eos_token_id')} and the vocabulary has {vocab_size} ids: no id is left to continue a beam with. Name "
