@@ -177,7 +177,7 @@ def test_ineffective_settings_in_a_call(call, with_effect, words):
 )
 def test_unknown_name_gets_a_suggestion(wrong, nearest):
     with pytest.raises(
-        SettingsError, match=f"no generation setting '{wrong}' .it was set to 4.*nearest one is '{nearest}'"
+        SettingsError, match=f"no generation setting '{wrong}' .it was set to 4.*Did you mean '{nearest}'"
     ):
         resolved({wrong: 4})
 
