@@ -4,16 +4,17 @@ model = LEDForConditionalGeneration.from_pretrained("allenai/led-large-16384-arx
 ids = model.generate(input_ids, attention_mask=mask, global_attention_mask=global_mask, num_beams=4)
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from led_backends.contract import HostArray
 from led_ref.classes import input_checks as inputs
-from led_ref.classes.generate import prepare, resolve, run, stream_ids
+from led_ref.classes.generate import prepare, resolve, run, settings_of, stream_ids
 from led_ref.classes.led import LEDWithHead, Progress
 from led_ref.classes.outputs import LEDSeq2SeqLMOutput
+from led_ref.classes.padded_prompts import generate_by_prompt_length
 from led_ref.errors import InputError
 from led_ref.generation.settings.resolve import look_up
 from led_ref.generation.settings.settings import GenerationConfig
@@ -111,8 +112,10 @@ class LEDForConditionalGeneration(LEDWithHead):
         global_attention_mask: Any = None,
         encoder_outputs: Any = None,
         decoder_input_ids: Any = None,
-        logits_processor: Sequence[Callable[[HostArray, HostArray], Any]] = (),
-        stopping_criteria: Sequence[Callable[[HostArray, Any], Any]] = (),
+        decoder_attention_mask: Any = None,
+        generation_config: GenerationConfig | Mapping[str, Any] | None = None,
+        logits_processor: Sequence[Callable[[HostArray, HostArray], Any]] | None = (),
+        stopping_criteria: Sequence[Callable[[HostArray, Any], Any]] | None = (),
         prefix_allowed_tokens_fn: Callable[[int, HostArray], Iterable[int]] | None = None,
         tokenizer: LEDTokenizer | None = None,
         cross_attention: str = "cached",
@@ -130,6 +133,10 @@ class LEDForConditionalGeneration(LEDWithHead):
                 to summarize; None: none. (The text-level calls of api.py set it.)
             encoder_outputs: the output of `model.encoder(...)`, instead of encoding the documents again.
             decoder_input_ids: (B, P) a prompt to continue; None: decoder_start_token_id.
+            decoder_attention_mask: (B, P) 1 for the prompt's ids, 0 for padding, which may stand left or right. Each row is
+                continued as it would be alone: prompts of one length are searched together.
+            generation_config: settings in place of the model's own generation_config.json; those given by name still count
+                before them.
             logits_processor: your own rules, functions (ids (N, U), scores (N, V)) -> scores (N, V) over NumPy arrays; they
                 come after all rules of the settings and before the filters of sampling.
             stopping_criteria: functions (ids (N, U), scores) -> which rows stop here: (N,) or one bool. `scores` is a tuple
@@ -152,10 +159,30 @@ class LEDForConditionalGeneration(LEDWithHead):
             SettingsError: for a setting that does not exist, contradicts another or would have no effect.
             InputError: for documents or prompts that do not fit the model.
         """
+        own_config = self.generation_config if generation_config is None else settings_of(generation_config)
+        if decoder_attention_mask is not None:
+            rules = {"logits_processor": logits_processor, "stopping_criteria": stopping_criteria}
+            return generate_by_prompt_length(
+                self.led,
+                own_config,
+                input_ids,
+                decoder_attention_mask=decoder_attention_mask,
+                attention_mask=attention_mask,
+                global_attention_mask=global_attention_mask,
+                encoder_outputs=encoder_outputs,
+                decoder_input_ids=decoder_input_ids,
+                prefix_allowed_tokens_fn=prefix_allowed_tokens_fn,
+                tokenizer=tokenizer,
+                cross_attention=cross_attention,
+                progress=progress,
+                recorder=recorder,
+                **rules,
+                **settings,
+            )
         return run(
             prepare(
                 self.led,
-                self.generation_config,
+                own_config,
                 input_ids,
                 attention_mask=attention_mask,
                 global_attention_mask=global_attention_mask,

@@ -122,8 +122,8 @@ def prepare(
     global_attention_mask: Any = None,
     encoder_outputs: Any = None,
     decoder_input_ids: Any = None,
-    logits_processor: Sequence[Callable[[HostArray, HostArray], Any]] = (),
-    stopping_criteria: Sequence[Callable[[HostArray, Any], Any]] = (),
+    logits_processor: Sequence[Callable[[HostArray, HostArray], Any]] | None = (),
+    stopping_criteria: Sequence[Callable[[HostArray, Any], Any]] | None = (),
     prefix_allowed_tokens_fn: Callable[[int, HostArray], Iterable[int]] | None = None,
     tokenizer: LEDTokenizer | None = None,
     cross_attention: str = "cached",
@@ -137,6 +137,8 @@ def prepare(
         raise SettingsError(
             f"cross_attention is {cross_attention!r}; choose {' or '.join(map(repr, CROSS_ATTENTION))}."
         )
+    of_token = None if tokenizer is None else partial(token_bytes, tokenizer)
+    own = OwnRules(logits_processor, prefix_allowed_tokens_fn, stopping_criteria, of_token)  # type: ignore[arg-type]
     source_BT = None if input_ids is None else inputs.checked_ids("input_ids", input_ids, config.vocab_size)
     if encoder_outputs is not None:
         encoder_outputs = inputs.checked_encoder_outputs(encoder_outputs, config)
@@ -145,6 +147,7 @@ def prepare(
     prompt = None
     if decoder_input_ids is not None:
         prompt = inputs.checked_ids("decoder_input_ids", decoder_input_ids, config.vocab_size)
+        inputs.refuse_unmasked_prompt_padding(prompt, config.pad_token_id, config.decoder_start_token_id)
     given = look_up(settings, generation_config, config.to_dict())
     prompt_BP = make_prompt(prompt, documents=documents, start_token_id=given.decoder_start_id())
     # Settings are resolved before the documents are encoded: a wrong one should not cost a minute first.
@@ -170,8 +173,6 @@ def prepare(
         memory = led.source_memory(encoder_outputs, plan, recorder and recorder.at("led.decoder"))
     kept = wanted_outputs(**shown)
     step = DecodingStep(led, memory, mask_BT, recorder, use_cache=resolved.use_cache, kept=kept)
-    of_token = None if tokenizer is None else partial(token_bytes, tokenizer)
-    own = OwnRules(tuple(logits_processor), prefix_allowed_tokens_fn, tuple(stopping_criteria), of_token)
     of_new_ids = None if progress is None else _of_new_ids(progress, prompt_BP.shape[1])
     return Task(step, prompt_BP, resolved, source_BT, own, encoder_outputs, of_new_ids, recorder)
 
@@ -263,6 +264,22 @@ def _source_shape(
             "Together they must be of the same documents; the ids serve the rules on the document's n-grams."
         )
     return batch, length
+
+
+def settings_of(generation_config: Any) -> Mapping[str, Any]:
+    """The settings of a GenerationConfig or a dict, in place of what generation_config.json says.
+
+    Raises:
+        SettingsError: for anything else, such as transformers' own class.
+    """
+    if isinstance(generation_config, GenerationConfig):
+        return {name: value for name, value in generation_config.to_dict().items() if value is not None}
+    if isinstance(generation_config, Mapping):
+        return generation_config
+    remedy = " Pass generation_config.to_dict()." if hasattr(generation_config, "to_dict") else ""
+    raise SettingsError(
+        f"generation_config is a {type(generation_config).__name__}; it must be a dict or led_ref's GenerationSettings.{remedy}"
+    )
 
 
 def _of_new_ids(progress: Progress, prompt_length: int) -> Callable[[int, int], None]:

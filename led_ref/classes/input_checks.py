@@ -132,6 +132,18 @@ def refuse_unmasked_padding(ids_BT: HostArray, pad_token_id: int | None) -> None
         )
 
 
+def refuse_unmasked_prompt_padding(ids_BP: HostArray, pad_token_id: int | None, start_token_id: int | None) -> None:
+    """Refuse pad ids in a prompt without a mask: read as text they would change what follows. A start id may be pad."""
+    padded = ids_BP == pad_token_id
+    if pad_token_id == start_token_id:
+        padded[:, 0] = False
+    if padded.any():
+        raise InputError(
+            f"decoder_input_ids{np.argwhere(padded)[0].tolist()} is the pad id {pad_token_id}, but there is no "
+            "decoder_attention_mask. Pass one, with 0 where the prompt is padded (or with ones, if pad is meant as text)."
+        )
+
+
 def check_rows(rows: int, cache: DecoderCache, encoded: LEDEncoderBaseModelOutput | None) -> None:
     """Refuse targets whose rows do not belong to the documents or to the cache."""
     documents = len(encoded.last_hidden_state) if encoded else cache.source_shape[0]

@@ -4,11 +4,13 @@ Arrays are the backend's own; `.to_numpy()` gives the same object with everythin
 the decoder, W the beams of a document, or with sampling its num_return_sequences.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
 import led_backends
 from led_backends.contract import Array, HostArray
+from led_ref.model.brief_repr import BriefRepr
 from led_ref.model.kv_cache import DecoderCache
 
 Output = TypeVar("Output", bound="ModelOutput")
@@ -18,13 +20,65 @@ OfLayers = tuple[Array, ...]
 OfSteps = tuple[OfLayers, ...]
 
 
-@dataclass(frozen=True)
-class ModelOutput:
-    """The base class of all outputs."""
+@dataclass(frozen=True, repr=False)
+class ModelOutput(BriefRepr):
+    """The base class of all outputs.
+
+    As in transformers an output is also a mapping and a tuple of what is not None: `out["logits"]`, `out.keys()`, `out[0]`,
+    `out[:2]`, `out.to_tuple()`, `logits, cache = out.to_tuple()`.
+    """
+
+    def keys(self) -> tuple[str, ...]:
+        """The names of the fields that are not None, the loss first."""
+        names = sorted((f.name for f in fields(self)), key=_place)
+        return tuple(name for name in names if getattr(self, name) is not None)
+
+    def values(self) -> tuple[Any, ...]:
+        """The fields that are not None."""
+        return tuple(getattr(self, name) for name in self.keys())
+
+    def items(self) -> tuple[tuple[str, Any], ...]:
+        """Names and fields that are not None."""
+        return tuple((name, getattr(self, name)) for name in self.keys())
+
+    def to_tuple(self) -> tuple[Any, ...]:
+        """As `values`."""
+        return self.values()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The field of that name, or default if it is None or does not exist."""
+        return self[name] if name in self.keys() else default
+
+    def __getitem__(self, key: int | slice | str) -> Any:
+        """A field by its name, or by its place among those that are not None.
+
+        Raises:
+            KeyError: for a name that is none, or whose field is None; the message says which there are.
+        """
+        if not isinstance(key, str):
+            return self.to_tuple()[key]
+        if key not in self.keys():
+            raise KeyError(f"{type(self).__name__} has no {key!r} here; it has {', '.join(self.keys())}.")
+        return getattr(self, key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.keys()
+
+    def __len__(self) -> int:
+        return len(self.keys())
 
     def to_numpy(self: Output) -> Output:
         """The same output with every array as a NumPy array. The cache stays on its device: it is for the next call."""
         return replace(self, **{f.name: _to_numpy(getattr(self, f.name)) for f in fields(self)})
+
+
+def _place(name: str) -> int:
+    """As transformers orders them: the loss, what the head gives, the cache, and what was kept on the way."""
+    first = ("loss", "sequences", "last_hidden_state", "logits", "start_logits", "end_logits")
+    return first.index(name) if name in first else len(first)
 
 
 def _to_numpy(value: Any) -> Any:
@@ -33,7 +87,7 @@ def _to_numpy(value: Any) -> Any:
     return led_backends.to_host(value) if hasattr(value, "dtype") else value
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LEDEncoderBaseModelOutput(ModelOutput):
     """The output of the encoder.
 
@@ -50,7 +104,7 @@ class LEDEncoderBaseModelOutput(ModelOutput):
     global_attentions: OfLayers | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Seq2SeqOutput(ModelOutput):
     """The fields that the outputs of all models with a decoder share.
 
@@ -79,7 +133,7 @@ class Seq2SeqOutput(ModelOutput):
         return {f.name: getattr(self, f.name) for f in fields(Seq2SeqOutput)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LEDSeq2SeqModelOutput(Seq2SeqOutput):
     """The output of LEDModel; the other fields are Seq2SeqOutput's.
 
@@ -90,7 +144,7 @@ class LEDSeq2SeqModelOutput(Seq2SeqOutput):
     last_hidden_state: Array
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LEDSeq2SeqLMOutput(Seq2SeqOutput):
     """The output of LEDForConditionalGeneration; the other fields are Seq2SeqOutput's.
 
@@ -103,7 +157,7 @@ class LEDSeq2SeqLMOutput(Seq2SeqOutput):
     logits: Array
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LEDSeq2SeqQuestionAnsweringModelOutput(Seq2SeqOutput):
     """The output of LEDForQuestionAnswering; where the decoder's ids derive from the document's, U is T.
 
@@ -120,7 +174,7 @@ class LEDSeq2SeqQuestionAnsweringModelOutput(Seq2SeqOutput):
     end_logits: Array
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LEDSeq2SeqSequenceClassifierOutput(Seq2SeqOutput):
     """The output of LEDForSequenceClassification; the other fields are Seq2SeqOutput's.
 
@@ -136,7 +190,7 @@ class LEDSeq2SeqSequenceClassifierOutput(Seq2SeqOutput):
 # ---- generate(return_dict_in_generate=True): ids, scores and logits are NumPy arrays, because the search runs on the host ----
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class GenerateOutput(ModelOutput):
     """The fields of the model that the outputs of all searches share.
 
@@ -158,7 +212,7 @@ class GenerateOutput(ModelOutput):
     past_key_values: DecoderCache | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class GenerateEncoderDecoderOutput(GenerateOutput):
     """The output of greedy search and sampling: fields of led_ref.SearchResult, and those of GenerateOutput."""
 
@@ -167,7 +221,7 @@ class GenerateEncoderDecoderOutput(GenerateOutput):
     logits: tuple[HostArray, ...] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class GenerateBeamEncoderDecoderOutput(GenerateOutput):
     """The output of beam search and beam sampling: the fields of led_ref.SearchResult, and those of GenerateOutput."""
 

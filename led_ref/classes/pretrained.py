@@ -37,9 +37,13 @@ def get_backend(backend: str | Backend | None) -> Backend:
 
 @contextmanager
 def device_errors(backend: Backend) -> Iterator[None]:
-    """Within this context, an out-of-memory error of the device becomes a BackendError that says what to lower."""
+    """Within this context, an out-of-memory error of the device becomes a BackendError that says what to lower.
+
+    NumPy's warnings are as it ships them: a caller's `np.seterr(all="raise")` would stop at the first exp(-200), which is 0
+    and harmless.
+    """
     try:
-        with backend.at_work():
+        with np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"), backend.at_work():
             yield
     except DeviceMemoryError as error:
         raise BackendError(str(error)) from error
@@ -247,3 +251,55 @@ class LEDPreTrainedModel:
     def dtype(self) -> str:
         """What the model computes in: "float32", "float64" or, on a GPU, "float16"."""
         return self.params.shared.dtype.name
+
+    # ---- habits of PyTorch: what can be done is done, else a sentence says what to do ----
+
+    @property
+    def device(self) -> str:
+        """Where the weights lie: "cpu" or, on the first GPU, "cuda"."""
+        return "cpu" if self.backend.name == "numpy" else "cuda"
+
+    def eval(self) -> Self:
+        """The model itself: it never drops anything out, except in led_ref.train."""
+        return self
+
+    def to(self, device: Any = None, dtype: Any = None) -> Self:
+        """The model itself, if it is there and computes in that dtype already.
+
+        Raises:
+            InputError: if it does not; the message says how to load it so.
+        """
+        wanted = (
+            None if dtype is None else str(dtype).removeprefix("torch.").removeprefix("<class 'numpy.").rstrip("'>")
+        )
+        place = None if device is None else str(device).partition(":")[0]
+        if place in ("float16", "float32", "float64", "bfloat16"):
+            place, wanted = None, place
+        if place not in (None, self.device) or wanted not in (None, self.dtype):
+            backend = "cupy" if place == "cuda" else "numpy"
+            raise InputError(
+                f"The model is on {self.device!r} in {self.dtype}, and stays there. Load it anew: "
+                f"from_pretrained(..., backend={backend!r}, dtype={wanted or self.dtype!r})."
+            )
+        return self
+
+    def state_dict(self) -> dict[str, HostArray]:
+        """All weights as NumPy arrays, by checkpoint key: what `from_state_dict` takes. A tied table has both its keys."""
+        from led_ref.weights.keys import arrays_by_key, heads_of
+
+        arrays = arrays_by_key(self.params, self.config, heads_of(self.architecture))
+        return {key: self.backend.to_host(self.backend.rows(array)) for key, array in arrays.items()}
+
+    def num_parameters(self) -> int:
+        """How many numbers the weights are, a tied table counted once."""
+        from led_ref.weights.keys import arrays_by_key, heads_of
+
+        arrays = arrays_by_key(self.params, self.config, heads_of(self.architecture)).values()
+        return sum(array.size for array in {id(array): array for array in arrays}.values())
+
+    def __repr__(self) -> str:
+        config = self.config
+        return (
+            f"{type(self).__name__}({config.encoder_layers} + {config.decoder_layers} layers, d_model {config.d_model}, "
+            f"{config.vocab_size:,} ids, {self.num_parameters():,} parameters, {self.dtype}, {self.backend.describe()})"
+        )

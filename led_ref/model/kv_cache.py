@@ -27,6 +27,7 @@ import numpy as np
 
 from led_backends.contract import Array, Backend, HostArray
 from led_ref.errors import InputError
+from led_ref.model.brief_repr import BriefRepr
 
 # A buffer's capacity at first, in slots. Then it doubles, so that a slot is copied less than twice on average.
 FIRST_CAPACITY = 32
@@ -47,8 +48,8 @@ class CachePlan:
     capacity: int = FIRST_CAPACITY
 
 
-@dataclass(frozen=True)
-class GrowingBuffer:
+@dataclass(frozen=True, repr=False)
+class GrowingBuffer(BriefRepr):
     """Keys or values (B, H, E, K) in a buffer of capacity C. Immutable: append() returns a new one and leaves this one valid.
 
     Both share their memory. The next free slot belongs to the first that claims it, so that two continuations of one prefix
@@ -57,7 +58,7 @@ class GrowingBuffer:
 
     buffer_BHCK: Array
     length: int  # E of C
-    claims: dict[int, object] = field(default_factory=dict)
+    claims: dict[int, object] = field(default_factory=dict, repr=False)
 
     @property
     def array(self) -> Array:
@@ -79,8 +80,8 @@ class GrowingBuffer:
         return GrowingBuffer(buffer_BHCK, after, claims)
 
 
-@dataclass(frozen=True)
-class LayerCache:
+@dataclass(frozen=True, repr=False)
+class LayerCache(BriefRepr):
     """One decoder layer's keys and values: of the prefixes (E slots), and of the documents, or in their place the states."""
 
     self_k: GrowingBuffer
@@ -95,8 +96,8 @@ class LayerCache:
         return len(self.self_k.buffer_BHCK)
 
 
-@dataclass(frozen=True)
-class DecoderCache:
+@dataclass(frozen=True, repr=False)
+class DecoderCache(BriefRepr):
     """The KV caches of all layers. W beams of a document, of S positions each; the table of slots lies on the host."""
 
     layers: tuple[LayerCache, ...]

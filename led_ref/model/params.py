@@ -10,26 +10,27 @@ The fields are named after the checkpoint's modules; `led_ref/weights/keys.py` h
 from dataclasses import dataclass
 
 from led_backends.contract import Array, Weight
+from led_ref.model.brief_repr import BriefRepr
 
 
-@dataclass(frozen=True)
-class Linear:
+@dataclass(frozen=True, repr=False)
+class Linear(BriefRepr):
     """`y = x @ weight.T + bias`."""
 
     weight: Weight  # (out, in)
     bias: Array  # (out,)
 
 
-@dataclass(frozen=True)
-class LayerNorm:
+@dataclass(frozen=True, repr=False)
+class LayerNorm(BriefRepr):
     """`y = (x - mean) / sqrt(variance + 1e-5) * weight + bias`, over the last axis."""
 
     weight: Array  # (D,)
     bias: Array  # (D,)
 
 
-@dataclass(frozen=True)
-class EncoderLayerParams:
+@dataclass(frozen=True, repr=False)
+class EncoderLayerParams(BriefRepr):
     """One encoder layer: local and global projections, the output projection they share, and the feed-forward."""
 
     query: Linear  # D -> D
@@ -46,8 +47,8 @@ class EncoderLayerParams:
     final_layer_norm: LayerNorm
 
 
-@dataclass(frozen=True)
-class AttentionParams:
+@dataclass(frozen=True, repr=False)
+class AttentionParams(BriefRepr):
     """The four projections of a full attention, as the decoder has them."""
 
     q_proj: Linear  # D -> D
@@ -56,8 +57,8 @@ class AttentionParams:
     out_proj: Linear  # D -> D
 
 
-@dataclass(frozen=True)
-class DecoderLayerParams:
+@dataclass(frozen=True, repr=False)
+class DecoderLayerParams(BriefRepr):
     """One decoder layer: causal self-attention, attention to the encoder's states, and the feed-forward."""
 
     self_attn: AttentionParams
@@ -70,8 +71,8 @@ class DecoderLayerParams:
     final_layer_norm: LayerNorm
 
 
-@dataclass(frozen=True)
-class EncoderParams:
+@dataclass(frozen=True, repr=False)
+class EncoderParams(BriefRepr):
     """The encoder's own position table and embedding norm, and its layers."""
 
     embed_positions: Weight  # (max_encoder_position_embeddings, D)
@@ -79,8 +80,8 @@ class EncoderParams:
     layers: tuple[EncoderLayerParams, ...]
 
 
-@dataclass(frozen=True)
-class DecoderParams:
+@dataclass(frozen=True, repr=False)
+class DecoderParams(BriefRepr):
     """The decoder's own position table and embedding norm, and its layers."""
 
     embed_positions: Weight  # (max_decoder_position_embeddings, D)
@@ -88,16 +89,16 @@ class DecoderParams:
     layers: tuple[DecoderLayerParams, ...]
 
 
-@dataclass(frozen=True)
-class ClassificationHeadParams:
+@dataclass(frozen=True, repr=False)
+class ClassificationHeadParams(BriefRepr):
     """What makes the scores of labels of one state: a layer of its own, then one number for each label."""
 
     dense: Linear  # D -> D
     out_proj: Linear  # D -> Y
 
 
-@dataclass(frozen=True)
-class LEDParams:
+@dataclass(frozen=True, repr=False)
+class LEDParams(BriefRepr):
     """Every tensor of an LED. `lm_head` is `shared` itself (the same object) unless the checkpoint has one of its own.
 
     The last two are the heads of two other classes (classes/heads.py), None in all but their own.

@@ -1,0 +1,95 @@
+"""Habits from transformers and PyTorch, and NumPy states that a caller may have set."""
+
+import numpy as np
+import pytest
+
+import led_ref
+from led_ref.errors import InputError, SettingsError
+from led_ref.model.params import LEDParams
+
+LED = led_ref.load(backend="numpy")
+MODEL = LED.model
+IDS = np.array([[0, 11, 12, 13, 2]])
+
+
+def test_an_output_is_a_mapping_and_a_tuple():
+    out = MODEL(IDS, labels=IDS)
+    assert list(out) == list(out.keys()) == ["loss", "logits", "encoder_last_hidden_state"]
+    assert out["logits"] is out.logits is out[1] is out.to_tuple()[1]
+    loss, logits = out[:2]
+    assert loss is out.loss
+    assert dict(out.items())["logits"] is logits
+    assert "past_key_values" not in out
+    assert len(out) == 3
+    with pytest.raises(KeyError, match="no 'past_key_values' here; it has loss, logits"):
+        out["past_key_values"]
+
+
+def test_reprs_are_short():
+    out = MODEL.generate(IDS, max_new_tokens=3, num_beams=4, return_dict_in_generate=True, output_scores=True)
+    for value in (out, MODEL.params, MODEL, MODEL(IDS, decoder_input_ids=IDS), out.past_key_values):
+        assert len(repr(value)) <= 1000
+    assert "sequences=int64 (1, 4)" in repr(out)
+    assert repr(MODEL.params.encoder.layers[0].fc1) == "Linear(weight=float32 (512, 128), bias=float32 (512,))"
+    assert isinstance(MODEL.params, LEDParams)
+
+
+def test_what_pytorch_has():
+    assert MODEL.eval() is MODEL.to("cpu") is MODEL.to(dtype="float32") is MODEL
+    assert MODEL.device == "cpu"
+    state = MODEL.state_dict()
+    again = type(MODEL).from_state_dict(MODEL.config, state, backend="numpy")
+    assert (again.generate(IDS, max_new_tokens=3) == MODEL.generate(IDS, max_new_tokens=3)).all()
+    assert MODEL.num_parameters() == sum({id(array): array.size for array in state.values()}.values())
+    for where, words in ((("cuda",), "backend='cupy'"), ((None, "float64"), "dtype='float64'")):
+        with pytest.raises(InputError, match=words):
+            MODEL.to(*where)
+
+
+def test_a_generation_config_replaces_the_file():
+    given = {"num_beams": 1, "max_new_tokens": 3, "min_new_tokens": 3}
+    by_name = MODEL.generate(IDS, **given)
+    assert (MODEL.generate(IDS, generation_config=given) == by_name).all()
+    resolved = MODEL.effective_settings(**given)
+    assert (MODEL.generate(IDS, generation_config=resolved) == by_name).all()
+    assert MODEL.generate(IDS, generation_config=given, max_new_tokens=4, min_new_tokens=4).shape[1] == 5
+    with pytest.raises(SettingsError, match="generation_config is a int"):
+        MODEL.generate(IDS, generation_config=4)
+
+
+def test_the_caller_may_let_numpy_raise():
+    with np.errstate(all="raise"):
+        strict = LED.generate("A text about files and folders. " * 20, max_new_tokens=5)
+        MODEL(IDS, labels=IDS)
+    assert strict == LED.generate("A text about files and folders. " * 20, max_new_tokens=5)
+
+
+@pytest.mark.parametrize(
+    ("ids", "words"),
+    [
+        (np.ma.masked_array(IDS, IDS > 11), "masked array"),
+        (IDS.astype("m8[s]"), "timedelta64"),
+        ("text", "input_ids is text"),
+        ([["a", "b"]], "input_ids is text"),
+        (IDS + 0.5, "float64"),
+        ([[True, False]], "bool"),
+    ],
+)
+def test_what_is_no_ids(ids, words):
+    with pytest.raises(InputError, match=words):
+        MODEL.generate(ids)
+
+
+def test_odd_but_right_ids():
+    plain = MODEL.generate(IDS, max_new_tokens=3)
+    frozen = IDS.copy()
+    frozen.flags.writeable = False
+    for ids in (IDS.tolist(), IDS.astype(">i4"), IDS.astype(np.uint8), frozen, IDS[:, ::-1][:, ::-1]):
+        assert (MODEL.generate(ids, max_new_tokens=np.int64(3)) == plain).all()
+
+
+def test_embeddings_that_are_not_finite():
+    embeds = np.zeros((1, 5, MODEL.config.d_model), np.float32)
+    embeds[0, 3, 2] = np.nan
+    with pytest.raises(InputError, match=r"inputs_embeds\[0, 3, 2\] is nan"):
+        MODEL(inputs_embeds=embeds, decoder_input_ids=IDS)
