@@ -157,15 +157,13 @@ def prepare(
     cache = resolved.cache_implementation if resolved.use_cache else "none"
     beams = resolved.rows_per_document
     sizes = {"tokens": length, "batch": documents, "beams": beams, "new_tokens": new_tokens, "cache": cache}
-    is_read = encoder_outputs is not None
-    check_free_memory(led.backend, config, is_read=is_read, dtype=led.dtype, folded=folded, **sizes)
+    check_free_memory(led.backend, config, is_read=encoder_outputs is not None, dtype=led.dtype, folded=folded, **sizes)
     shown = {"output_attentions": resolved.output_attentions, "output_hidden_states": resolved.output_hidden_states}
     if encoder_outputs is None:
         source = (input_ids, attention_mask, global_attention_mask)
         encoder_outputs = led.encoder(*source, recorder=recorder, progress=progress, **shown)
-    mask_BT = None
-    if attention_mask is not None:
-        mask_BT = inputs.checked_mask("attention_mask", attention_mask, (documents, length))
+    shape = (documents, length)
+    mask_BT = None if attention_mask is None else inputs.checked_mask("attention_mask", attention_mask, shape)
     # The last id of a hypothesis is never read. Without a cache each step allocates what it needs.
     capacity = {"static": beams * (resolved.max_length - 1), "dynamic": FIRST_CAPACITY, "none": 0}[cache]
     with device_errors(led.backend):

@@ -15,6 +15,8 @@ from led_ref.generation.settings.resolve import look_up
 from led_ref.generation.settings.settings import SETTINGS
 from led_ref.model.intermediates import Recorder
 
+Allowed = Callable[[int, HostArray], Iterable[int]]
+
 
 def generate_by_prompt_length(
     led: LEDModel,
@@ -26,7 +28,7 @@ def generate_by_prompt_length(
     attention_mask: Any = None,
     global_attention_mask: Any = None,
     encoder_outputs: Any = None,
-    prefix_allowed_tokens_fn: Callable[[int, HostArray], Iterable[int]] | None = None,
+    prefix_allowed_tokens_fn: Allowed | None = None,
     progress: Progress | None = None,
     recorder: Recorder | None = None,
     **rest: Any,
@@ -60,10 +62,6 @@ def generate_by_prompt_length(
         length = int(lengths_B[group_X[0]])
         prompts_XP = np.stack([prompt_BP[b, first_B[b] : first_B[b] + length] for b in group_X])
 
-        def of_document(x: int, ids: HostArray, group_X: HostArray = group_X) -> Iterable[int]:
-            assert prefix_allowed_tokens_fn is not None
-            return prefix_allowed_tokens_fn(int(group_X[x]), ids)
-
         found = run(
             prepare(
                 led,
@@ -73,7 +71,7 @@ def generate_by_prompt_length(
                 global_attention_mask=global_attention_mask,
                 encoder_outputs=_of_documents(encoder_outputs, group_X, led),
                 decoder_input_ids=prompts_XP,
-                prefix_allowed_tokens_fn=None if prefix_allowed_tokens_fn is None else of_document,
+                prefix_allowed_tokens_fn=_numbered(prefix_allowed_tokens_fn, group_X),
                 progress=progress,
                 recorder=recorder,
                 **rest,
@@ -101,6 +99,11 @@ def _extents(decoder_attention_mask: Any, prompt_BP: HostArray) -> tuple[HostArr
                 "its padding stands on one side of it."
             )
     return first_B, lengths_B
+
+
+def _numbered(allowed: Allowed | None, group_X: HostArray) -> Allowed | None:
+    """The caller's function, which knows a document by its number in the batch and not in its group."""
+    return None if allowed is None else lambda x, ids: allowed(int(group_X[x]), ids)
 
 
 def _of_documents(encoder_outputs: Any, rows_X: HostArray, led: LEDModel) -> LEDEncoderBaseModelOutput | None:
