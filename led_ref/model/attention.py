@@ -130,9 +130,7 @@ def attend_backward(dout_BHQK: Array, of: Attended, seeing: Seeing, backend: Bac
     return dq_BHQK, dk_BHSK, dv_BHSK
 
 
-def _probabilities(
-    q_hQK: Array, k_hSK: Array, at: tuple[int, slice], seeing: Seeing, backend: Backend
-) -> Array:
+def _probabilities(q_hQK: Array, k_hSK: Array, at: tuple[int, slice], seeing: Seeing, backend: Backend) -> Array:
     """`softmax(q k.T)` of a tile of a document b: (h, Q, S); at: b, and which of its queries these are."""
     scores_hQS = q_hQK @ k_hSK.swapaxes(1, 2)
     if seeing.mask_BQS is not None:

@@ -309,7 +309,9 @@ def decoder_layer_backward(
     return dinput_BUD, dstates_BTD, gradients
 
 
-def _forward(x_BUD: Array, params: DecoderLayerParams, given: TeacherForcing, dropout: Dropout, backend: Backend) -> _Forward:
+def _forward(
+    x_BUD: Array, params: DecoderLayerParams, given: TeacherForcing, dropout: Dropout, backend: Backend
+) -> _Forward:
     """The layer up to its last LayerNorm."""
     seeing_self, seeing_cross = _seeing(given, dropout)
 

@@ -103,10 +103,13 @@ class Site:
         return out_BTD
 
     def states(self, documents: int, length: int, backend: Backend) -> Array:
-        """The hash of every row of (B, T), as `drop_rows` reads it: (B * T,) uint32; where masks are given, their rows."""
-        if not self.rate or self.given is not None:
-            none: Array = backend.xp.zeros(0, dtype="uint32")
-            return none
+        """What `drop_rows` needs of all rows of (B, T): the hash of each, (B * T,) uint32; or the given masks' rows."""
+        if not self.rate:
+            nothing: Array = backend.xp.zeros(0, dtype="uint32")
+            return nothing
+        if self.given is not None:
+            kept_BTF = self.given[:, :length]
+            return kept_BTF.reshape(documents * length, -1)
         if len(self.keys) != documents:
             raise InputError(
                 f"Dropout knows the numbers of {len(self.keys)} documents, but the batch has {documents}. Give "
@@ -130,7 +133,7 @@ class Site:
         if not self.rate:
             return x_XF
         if self.given is not None:
-            return self._scaled(x_XF, self.given.reshape(-1, x_XF.shape[-1])[block])
+            return self._scaled(x_XF, states_X[block])
         columns_F = backend.xp.arange(x_XF.shape[-1], dtype="uint32")
         return self._scaled(x_XF, self._kept(states_X[block], columns_F))
 
@@ -185,6 +188,13 @@ class Dropout:
     def at(self, module: str) -> "Dropout":
         """The same dropout for the sites inside a module: `dropout.at("led.encoder.layers.0").hidden("fc2")`."""
         return replace(self, stack=f"{self.stack}{module}.")
+
+    def of(self, documents: slice) -> "Dropout":
+        """The same dropout for some documents of the batch."""
+        given = self.given
+        if given is not None:
+            given = {site: mask[documents] if getattr(mask, "ndim", 0) else mask for site, mask in given.items()}
+        return replace(self, documents=self.documents[documents], given=given)
 
     def hidden(self, site: str) -> Site:
         """A site of states or updates, (B, T, D)."""

@@ -69,3 +69,29 @@ def add_positions(x_BTD: Array, positions_PD: Weight, norm: LayerNorm, backend: 
     """`LayerNorm(x + P[first], x + P[first + 1], ...)`: positions count from 0 and ignore the mask. No sqrt(D) scale."""
     positions_TD = backend.rows(positions_PD, slice(first, first + x_BTD.shape[1]))
     return add_and_norm(x_BTD, positions_TD, norm, backend)
+
+
+def add_positions_backward(
+    dy_BTD: Array, x_BTD: Array, positions_PD: Weight, norm: LayerNorm, backend: Backend
+) -> tuple[Array, Array, LayerNorm]:
+    """The gradients of x, (B, T, D), of the first T positions, (T, D), and of the norm.
+
+    A position is added to the token of every document, and so sums the gradients of all, the first document's first.
+    """
+    positions_TD = backend.rows(positions_PD, slice(0, x_BTD.shape[1]))
+    dx_BTD, dnorm = add_and_norm_backward(dy_BTD, x_BTD, positions_TD, norm, backend)
+    dpositions_TD: Array = dx_BTD.sum(0)
+    return dx_BTD, dpositions_TD, dnorm
+
+
+def embed_tokens_backward(
+    dx_BTD: Array, ids_BT: HostArray, pad_token_id: int | None, dshared_VD: Array, backend: Backend
+) -> None:
+    """Add each token's gradient to the row of its id, in place: a word that occurs twice learns from both places.
+
+    The pad id's row learns nothing from being looked up (PyTorch's padding_idx), only as a word of the output projection.
+    """
+    ids_X = ids_BT.reshape(-1)
+    looked_up = (ids_X != pad_token_id).nonzero()[0]
+    rows_XD = dx_BTD.reshape(-1, dx_BTD.shape[-1])[backend.to_device(looked_up)]
+    backend.add_rows(dshared_VD, backend.to_device(ids_X[looked_up]), rows_XD)
