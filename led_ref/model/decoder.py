@@ -278,7 +278,7 @@ def decoder_layer_backward(
     )
     dupdate_BUD = dropout.hidden("fc2").drop(dlast_BUD, backend)
     dx_BUD, dfc1, dfc2 = feed_forward_backward(dupdate_BUD, of.last_BUD, params, dropout, backend)
-    dlast_BUD = dlast_BUD + dx_BUD
+    dlast_BUD += dx_BUD
 
     dmiddle_BUD, dencoder_attn_layer_norm = add_and_norm_backward(
         dlast_BUD, of.middle_BUD, of.cross_update_BUD, params.encoder_attn_layer_norm, backend
@@ -287,14 +287,15 @@ def decoder_layer_backward(
     dx_BUD, dstates_BTD, dencoder_attn = attention_backward(
         dupdate_BUD, of.of_cross, params.encoder_attn, seeing_cross, backend
     )
-    dmiddle_BUD = dmiddle_BUD + dx_BUD
+    dmiddle_BUD += dx_BUD
 
     dinput_BUD, dself_attn_layer_norm = add_and_norm_backward(
         dmiddle_BUD, x_BUD, of.self_update_BUD, params.self_attn_layer_norm, backend
     )
     dupdate_BUD = dropout.hidden("self_attn.out_proj").drop(dinput_BUD, backend)
     dx_BUD, dy_BUD, dself_attn = attention_backward(dupdate_BUD, of.of_self, params.self_attn, seeing_self, backend)
-    dinput_BUD = dinput_BUD + dx_BUD + dy_BUD
+    dinput_BUD += dx_BUD
+    dinput_BUD += dy_BUD
 
     gradients = DecoderLayerParams(
         dself_attn,

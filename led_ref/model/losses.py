@@ -107,9 +107,9 @@ def lm_loss_backward(
     Returns:
         The sum of the losses; the gradient of x, (U, D), zeros where the label is -100; the gradient of the table, (V, D).
     """
-    xp, d_model = backend.xp, x_UD.shape[-1]
+    xp = backend.xp
     dx_UD = xp.zeros(x_UD.shape, dtype=x_UD.dtype)
-    dtable_VD = xp.zeros((params.lm_head.shape[0], d_model), dtype=x_UD.dtype)
+    dtable_VD: Array | None = None
     counted = (labels_U != IGNORED_LABEL).nonzero()[0]
     total = 0.0
     for start in range(0, len(counted), LOGIT_ROWS):
@@ -119,8 +119,11 @@ def lm_loss_backward(
         logits_XV = backend.linear(x_XD, params.lm_head, params.final_logits_bias[0])
         total += cross_entropy_backward(logits_XV, labels_U[rows], divide_by, smoothing, backend)
         dx_UD[at], dblock_VD, _ = backend.linear_backward(logits_XV, x_XD, params.lm_head)
-        dtable_VD += dblock_VD
-    return total, dx_UD, dtable_VD
+        if dtable_VD is None:
+            dtable_VD = dblock_VD
+        else:
+            dtable_VD += dblock_VD
+    return total, dx_UD, xp.zeros(params.lm_head.shape, dtype=x_UD.dtype) if dtable_VD is None else dtable_VD
 
 
 def shift_tokens_right(labels_BU: HostArray, decoder_start_token_id: int, pad_token_id: int) -> HostArray:

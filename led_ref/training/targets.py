@@ -120,7 +120,10 @@ class Words:
                 x_UD, self.labels_BU[b, : len(x_UD)], params, scale.divide_by[0], scale.smoothing, backend
             )
             total += loss
-            dtable_VD = dtable if dtable_VD is None else dtable_VD + dtable
+            if dtable_VD is None:
+                dtable_VD = dtable
+            else:
+                dtable_VD += dtable
         return HeadGradients((total,), dx_BUD, {"lm_head.weight": dtable_VD} if dtable_VD is not None else {})
 
 
