@@ -7,7 +7,7 @@ these are two sums, of starts and of ends, and the loss is the mean of the two m
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -62,7 +62,7 @@ class HeadGradients:
 
     sums: tuple[float, ...]
     dx_BUD: Array
-    gradients: Mapping[str, Array]
+    gradients: Mapping[str, Any]  # arrays
 
 
 class Target(Protocol):
@@ -103,7 +103,7 @@ class Words:
     @property
     def length(self) -> int:
         """Up to the last word of the longest target."""
-        return int((self.labels_BU != IGNORED_LABEL).any(0).nonzero()[0].max(initial=-1)) + 1
+        return int(np.flatnonzero((self.labels_BU != IGNORED_LABEL).any(0)).max(initial=-1)) + 1
 
     def of(self, documents: slice) -> "Words":
         """Those of some documents."""
@@ -181,7 +181,7 @@ class Labels:
     @property
     def length(self) -> int:
         """Up to the last </s>."""
-        return int(self.is_end_BT.any(0).nonzero()[0].max()) + 1 if self.counts[0] else 0
+        return int(np.flatnonzero(self.is_end_BT.any(0)).max()) + 1 if self.counts[0] else 0
 
     def of(self, documents: slice) -> "Labels":
         """Those of some documents."""
