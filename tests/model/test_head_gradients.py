@@ -74,9 +74,10 @@ def test_central_differences_of_heads(kind):
 @pytest.mark.parametrize("kind", TARGETS)
 def test_loss_of_heads_is_that_of_forward(kind):
     model, batch = model_of(kind), {**DOCUMENTS, **TARGETS[kind]}
-    loss, _ = loss_and_gradients(model, batch)
-    assert abs(loss.mean - float(model(**batch).loss)) < 1e-13
-    assert loss.counts == {"span": (2, 3), "single_label_classification": (2,)}.get(kind, (12,))
+    for together in (1, 3):
+        loss, _ = loss_and_gradients(model, batch, GradientOptions(documents_at_once=together))
+        assert abs(loss.mean - float(model(**batch).loss)) < 1e-13
+        assert loss.counts == {"span": (2, 3), "single_label_classification": (2,)}.get(kind, (12,))
 
 
 def test_large_logits_do_not_overflow():
