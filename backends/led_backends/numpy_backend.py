@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from led_backends import numpy_backward as backward
 from led_backends.compact import CompactWeight, rows_of, tile_of
 from led_backends.contract import Array, Band, HostArray, Weight
 from led_backends.numpy_pieces import (
@@ -301,6 +302,53 @@ class NumpyBackend:
     def for_each_block(self, work: Callable[[slice], None], rows: int) -> None:
         """Blocks of BLOCK_ROWS rows, shared among threads, BLAS at one thread meanwhile."""
         self._parallel_for(work, list(slices(rows, BLOCK_ROWS)))
+
+    # ---- backward (numpy_backward.py) ------------------------------------------------------------------------------
+
+    def linear_backward(
+        self, dy: Array, x: Array, weight: Weight, into: tuple[Array, Array] | None = None
+    ) -> tuple[Array, Array, Array]:
+        """`dy @ weight`, `dy.T @ x`, `sum of dy`, all leading axes taken together as rows."""
+        return backward.linear_backward(dy, x, self.rows(weight), into, self.threads)
+
+    def layer_norm_backward(
+        self, dy: Array, x: Array, weight: Array, update: Array | None = None
+    ) -> tuple[Array, Array, Array]:
+        """Row by row, in float64 within a row."""
+        return backward.layer_norm_backward(dy, x, weight, update, LAYER_NORM_EPS, self.threads)
+
+    def activate_with_slope(self, x: Array, activation: str) -> tuple[Array, Array]:
+        """In place, one cache-sized piece at a time."""
+        return backward.activate_with_slope(x, activation, self.threads)
+
+    def softmax_backward(self, dprobs: Array, probs: Array) -> Array:
+        """Over dprobs."""
+        return backward.softmax_backward(dprobs, probs)
+
+    def attend_backward(
+        self, dout_BHQK: Array, q_BHQK: Array, k_BHSK: Array, v_BHSK: Array, may_look_BQS: Array | None
+    ) -> tuple[Array, Array, Array]:
+        """A head of a document a piece; its blocks of queries in order, since each adds to the gradients of all keys."""
+        batch, heads, queries, _ = q_BHQK.shape
+        if may_look_BQS is not None:
+            may_look_BQS = np.broadcast_to(may_look_BQS, (batch, queries, k_BHSK.shape[2]))
+        gradients = tuple(np.zeros(x.shape, x.dtype) for x in (q_BHQK, k_BHSK, v_BHSK))
+
+        def one_head(head: tuple[int, int]) -> None:
+            for block in slices(queries, self.queries_per_block):
+                probs_QS = q_BHQK[head][block] @ k_BHSK[head].T
+                if may_look_BQS is not None:
+                    self.hide(probs_QS, may_look_BQS[head[0], block])
+                self.softmax(probs_QS)
+                of_head = [x[head] for x in (q_BHQK, k_BHSK, v_BHSK)]
+                backward.attend_backward(dout_BHQK[head], of_head, probs_QS, block, [x[head] for x in gradients])
+
+        self._parallel_for(one_head, [(b, h) for b in range(batch) for h in range(heads)])
+        return gradients[0], gradients[1], gradients[2]
+
+    def add_rows(self, table: Array, ids: Array, rows: Array) -> None:
+        """Sorted by id, so that each row of the table is written once."""
+        backward.add_rows(table, ids, rows)
 
     # ---- threads ----------------------------------------------------------------------------------------------------
 

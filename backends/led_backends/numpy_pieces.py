@@ -271,7 +271,7 @@ def relu_in_place(x: Array) -> None:
 
 def silu_in_place(x: Array) -> None:
     """`x sigmoid(x)`."""
-    x *= _sigmoid(x)
+    x *= sigmoid(x)
 
 
 def gelu_new_in_place(x: Array) -> None:
@@ -279,12 +279,12 @@ def gelu_new_in_place(x: Array) -> None:
     z = np.clip(x, -GELU_NEW_IS_FLAT, GELU_NEW_IS_FLAT)
     z *= 1 + 0.044715 * z * z
     z *= 2 * math.sqrt(2 / math.pi)
-    x *= _sigmoid(z)
+    x *= sigmoid(z)
 
 
 def gelu_in_place(x: Array) -> None:
     """`max(x, 0) - |x| Phi(-|x|)`."""
-    number, coefficients = x.dtype.type, _coefficients(x.dtype)
+    number, coefficients = x.dtype.type, coefficients_of(x.dtype)
     a = np.abs(x)
     s, tail = a - number(CENTRE), a + number(CENTRE)
     s /= tail
@@ -303,12 +303,12 @@ def gelu_in_place(x: Array) -> None:
 
 
 @lru_cache(maxsize=2)
-def _coefficients(dtype: np.dtype[Any]) -> list[Any]:
+def coefficients_of(dtype: np.dtype[Any]) -> list[Any]:
     """The polynomial of gelu_tail.py, as numbers of a dtype."""
     return [dtype.type(c) for c in tail_coefficients(dtype.name)]
 
 
-def _sigmoid(z: Array) -> Array:
+def sigmoid(z: Array) -> Array:
     """`1 / (1 + exp(-z))`. exp is given negative numbers only, so it cannot overflow."""
     power = np.exp(-np.abs(z))
     quotient: Array = np.where(z < 0, power, z.dtype.type(1))
