@@ -31,6 +31,7 @@ from led_ref.model.ops import (
     linear,
     linear_backward,
     scale_and_split,
+    zeros_like,
 )
 from led_ref.model.params import EncoderLayerParams, EncoderParams, Linear
 from led_ref.model.sliding_window import (
@@ -178,8 +179,20 @@ def encoder_layer_backward(
     dread_BTD, projections = _self_attention_backward(dattended_BTD, x_BTD, of, params, seeing, backend)
     dx_BTD += dread_BTD
 
+    query, key, value, query_global, key_global, value_global = projections
     gradients = EncoderLayerParams(
-        *projections, doutput, dself_attn_layer_norm, dfc1, params.activation, dfc2, dfinal_layer_norm
+        query,
+        key,
+        value,
+        query_global,
+        key_global,
+        value_global,
+        doutput,
+        dself_attn_layer_norm,
+        dfc1,
+        params.activation,
+        dfc2,
+        dfinal_layer_norm,
     )
     return dx_BTD, gradients
 
@@ -221,16 +234,16 @@ def _self_attention_backward(
     dx_BTD = xp.zeros(x_BTD.shape, dtype=x_BTD.dtype)
     dq_BTD, dk_BTD, dv_BTD = (xp.empty(x_BTD.shape, dtype=x_BTD.dtype) for _ in range(3))
     globals_ = [
-        _zeros_like(linear, backend) for linear in (params.query_global, params.key_global, params.value_global)
+        zeros_like(params_, backend) for params_ in (params.query_global, params.key_global, params.value_global)
     ]
     dout_BHTK = backend.split_heads(dattended_BTD, heads)
     for b, mask in enumerate(seeing.masks.documents):
         if len(mask.global_positions_G):
             dout_GD = dattended_BTD[b, backend.to_device(mask.global_positions_G)]
             dx_BTD[b], more = global_attention_backward(dout_GD, x_BTD[b], params, seeing.global_rows(b), backend)
-            for total, linear_ in zip(globals_, more, strict=True):
-                total.weight[...] += linear_.weight
-                total.bias[...] += linear_.bias
+            for (weight, bias), gradient in zip(globals_, more, strict=True):
+                weight += gradient.weight
+                bias += gradient.bias
         d_HTK = window_attention_backward(
             dout_BHTK[b], of.q_BHTK[b], of.k_BHTK[b], of.v_BHTK[b], seeing.window(b), backend
         )
@@ -242,11 +255,4 @@ def _self_attention_backward(
         dx_BTD += more_BTD
         locals_.append(gradient)
     locals_[1].bias[...] = 0  # the key's: softmax does not see it
-    return dx_BTD, (*locals_, *globals_)
-
-
-def _zeros_like(linear: Linear, backend: Backend) -> Linear:
-    xp = backend.xp
-    return Linear(
-        xp.zeros(linear.weight.shape, dtype=linear.bias.dtype), xp.zeros(linear.bias.shape, dtype=linear.bias.dtype)
-    )
+    return dx_BTD, (*locals_, *(Linear(*total) for total in globals_))

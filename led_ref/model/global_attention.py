@@ -44,8 +44,7 @@ def global_attention(
     may_look_T = None if mask.unmasked_T.all() else backend.to_device(mask.unmasked_T)
     q_GD = linear(x_TD[positions_G], params.query_global, backend)
     q_HGK = scale_and_split(q_GD[None], heads, backend)[0]
-    _, globals_, width = q_HGK.shape
-    variant = _by_folding if globals_ < width else _by_projecting
+    variant = _by_folding if _folds(q_HGK) else _by_projecting
     out_HGK = variant(q_HGK, x_TD, params, may_look_T, backend)
     out_GD: Array = out_HGK.swapaxes(0, 1).reshape(len(positions_G), x_TD.shape[-1])
     return out_GD
@@ -99,7 +98,8 @@ def global_attention_with_dropout(x_TD: Array, params: EncoderLayerParams, rows:
     else:
         k_1HTK, v_1HTK = _keys_and_values(x_TD, params, rows.heads, backend)
         out_HGK = attend(q_HGK[None], k_1HTK, v_1HTK, seeing, backend)[0]
-    return merge_heads(out_HGK[None])[0]
+    out_GD: Array = merge_heads(out_HGK[None])[0]
+    return out_GD
 
 
 def global_attention_backward(
@@ -124,7 +124,7 @@ def global_attention_backward(
         dx_TD, dkey = linear_backward(merge_heads(dk_1HTK)[0], x_TD, params.key_global, backend)
         more_TD, dvalue = linear_backward(merge_heads(dv_1HTK)[0], x_TD, params.value_global, backend)
         dx_TD += more_TD
-        dkey_DD = dkey.weight
+        dkey_DD = backend.rows(dkey.weight)
     dq_HGK *= dq_HGK.dtype.type(1 / math.sqrt(q_HGK.shape[-1]))
     dx_GD, dquery = linear_backward(merge_heads(dq_HGK[None])[0], x_TD[positions_G], params.query_global, backend)
     dx_TD[positions_G] += dx_GD
@@ -143,12 +143,15 @@ def _seeing(rows: GlobalRows, backend: Backend) -> Seeing:
 def _queries(x_TD: Array, params: EncoderLayerParams, rows: GlobalRows, backend: Backend) -> Array:
     """(H, G, K), divided by sqrt(K)."""
     x_GD = x_TD[backend.to_device(rows.mask.global_positions_G)]
-    return scale_and_split(linear(x_GD, params.query_global, backend)[None], rows.heads, backend)[0]
+    q_1HGK = scale_and_split(linear(x_GD, params.query_global, backend)[None], rows.heads, backend)
+    q_HGK: Array = q_1HGK[0]
+    return q_HGK
 
 
 def _folds(q_HGK: Array) -> bool:
     """Fewer global tokens than a head is wide."""
-    return q_HGK.shape[1] < q_HGK.shape[2]
+    _, globals_, width = q_HGK.shape
+    return int(globals_) < int(width)
 
 
 def _folded_probabilities(

@@ -33,6 +33,12 @@ def linear_backward(dy: Array, x: Array, params: Linear, backend: Backend) -> tu
     return dx, Linear(dweight, dbias)
 
 
+def zeros_like(params: Linear, backend: Backend) -> tuple[Array, Array]:
+    """Gradients of weight and bias to add to."""
+    xp, dtype = backend.xp, params.bias.dtype
+    return xp.zeros(params.weight.shape, dtype=dtype), xp.zeros(params.bias.shape, dtype=dtype)
+
+
 def add_and_norm(x: Array, update: Array, params: LayerNorm, backend: Backend) -> Array:
     """`LayerNorm(x + update)`: the residual connection that closes every sublayer of LED (post-norm, as in BART)."""
     return backend.layer_norm(x, params.weight, params.bias, update)
@@ -107,18 +113,15 @@ def feed_forward_backward(
     x_XD, dupdate_XD = x_BTD.reshape(-1, width), dupdate_BTD.reshape(-1, width)
     dx_XD = backend.xp.empty(x_XD.shape, dtype=x_XD.dtype)
     dropped = _Dropped(dropout, x_BTD, backend)
-    dfc1: tuple[Array, Array] | None = None
-    dfc2: tuple[Array, Array] | None = None
+    dfc1, dfc2 = zeros_like(layer.fc1, backend), zeros_like(layer.fc2, backend)
     for start in range(0, len(x_XD), FEED_FORWARD_ROWS):
         block = slice(start, start + FEED_FORWARD_ROWS)
         hidden_XF, slope_XF = backend.activate_with_slope(linear(x_XD[block], layer.fc1, backend), layer.activation)
         read_XF = dropped(hidden_XF, block)
-        dread_XF, *dfc2 = backend.linear_backward(dupdate_XD[block], read_XF, layer.fc2.weight, dfc2)
+        dread_XF, *_ = backend.linear_backward(dupdate_XD[block], read_XF, layer.fc2.weight, dfc2)
         dhidden_XF = dropped(dread_XF, block)
         dhidden_XF *= slope_XF
-        dx_XD[block], *dfc1 = backend.linear_backward(dhidden_XF, x_XD[block], layer.fc1.weight, dfc1)
-    assert dfc1 is not None
-    assert dfc2 is not None
+        dx_XD[block], *_ = backend.linear_backward(dhidden_XF, x_XD[block], layer.fc1.weight, dfc1)
     dx_BTD: Array = dx_XD.reshape(x_BTD.shape)
     return dx_BTD, Linear(*dfc1), Linear(*dfc2)
 

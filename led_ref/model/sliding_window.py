@@ -97,8 +97,9 @@ def window_attention_with_dropout(q_HTK: Array, k_HTK: Array, v_HTK: Array, wind
     """`sliding_window_attention` in training: (H, T, K). Rows of masked and of global tokens are zero."""
     if not window.dropped.rate:
         out_TD = sliding_window_attention(q_HTK, k_HTK, v_HTK, window.mask, window.blocks, backend)
-        return backend.split_heads(out_TD[None], len(q_HTK))[0]
-    out_HTK = backend.xp.zeros(q_HTK.shape, dtype=q_HTK.dtype)
+        split_HTK: Array = backend.split_heads(out_TD[None], len(q_HTK))[0]
+        return split_HTK
+    out_HTK: Array = backend.xp.zeros(q_HTK.shape, dtype=q_HTK.dtype)
     globals_G = backend.to_device(window.mask.global_positions_G)
     k_HGK, v_HGK = k_HTK[:, globals_G], v_HTK[:, globals_G]
 
