@@ -125,7 +125,8 @@ class SummaryReader(Reader):
 class LabelReader(Reader):
     """Documents and labels, by their names in config.json's id2label, or by their numbers."""
 
-    def __post_init__(self) -> None:
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
         self.labels = self.config.id2label
         self.number_of = {name: number for number, name in self.labels.items()}
         self.problem_type = self.config.problem_type
