@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from led_backends.contract import HostArray
-from led_ref.errors import InputError, SettingsError
+from led_ref.errors import SettingsError
 from led_ref.model.losses import IGNORED_LABEL
 from led_ref.tokenizer.tokenizer import LEDTokenizer
 from led_ref.training.data import Dataset
@@ -195,8 +195,6 @@ def collate(dataset: Dataset, documents: Sequence[int], pad_token_id: int, mask_
 
 def _padded(rows: Sequence[HostArray], value: int) -> HostArray:
     """Rows of different lengths as one array, int64."""
-    if not rows:
-        raise InputError("A batch needs at least one document.")
     padded = np.full((len(rows), max(map(len, rows))), value, np.int64)
     for row, content in zip(padded, rows, strict=True):
         row[: len(content)] = content
