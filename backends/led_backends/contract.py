@@ -240,7 +240,7 @@ class Backend(Protocol):
         ...
 
     def add_rows(self, table: Array, ids: Array, rows: Array) -> None:
-        """`table[id] += row` for each, in place, the rows of the same id in their order: table (V, D), ids (X,), rows (X, D)."""
+        """`table[id] += row` for each, in place, in the order of the rows: table (V, D), ids (X,), rows (X, D)."""
         ...
 
     def for_each_tile(self, tile: Callable[[slice], None], heads: int) -> None:

@@ -29,7 +29,7 @@ NUMBERS = 1 << 15
 def linear_backward(
     dy: Array, x: Array, weight_FD: Array, into: tuple[Array, Array] | None, threads: int
 ) -> tuple[Array, Array, Array]:
-    """dx by blocks of rows, dW and db by pieces of the outputs F, all shared among threads."""
+    """The gradient of x by blocks of rows, those of weight and bias by pieces of the outputs F, all shared among threads."""
     dy_XF, x_XD = dy.reshape(-1, dy.shape[-1]), x.reshape(-1, x.shape[-1])
     rows, outputs = dy_XF.shape
     dx_XD = np.empty(x_XD.shape, x.dtype)

@@ -33,6 +33,8 @@ class Seeing:
     heads: int  # H
     mask_BQS: Array | None  # bool, True: this query sees this key; broadcasts over B and Q; None: all see all
     dropped: Site = NOTHING_DROPPED
+    document: int = 0  # the first document's place in the batch
+    positions_Q: Array | None = None  # of the queries; None: 0, 1, 2, ...
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def attention_backward(
     dattended_NUD, dout_proj = linear_backward(dupdate_NUD, of.attended_NUD, params.out_proj, backend)
     documents, heads, _, width = of.q_BHQK.shape
     dout_BHQK = backend.split_heads(dattended_NUD.reshape(documents, -1, heads * width), heads)
-    dq_BHQK, dk_BHSK, dv_BHSK = attend_backward(dout_BHQK, of, seeing, backend)
+    dq_BHQK, dk_BHSK, dv_BHSK = attend_backward(dout_BHQK, of.q_BHQK, of.k_BHSK, of.v_BHSK, seeing, backend)
     dq_BHQK *= dq_BHQK.dtype.type(1 / math.sqrt(width))
     dx_NUD, dq_proj = linear_backward(merge_heads(dq_BHQK).reshape(of.x_NUD.shape), of.x_NUD, params.q_proj, backend)
     dy_BSD, dk_proj = linear_backward(merge_heads(dk_BHSK), of.y_BSD, params.k_proj, backend)
@@ -96,7 +98,7 @@ def attend(q_BHQK: Array, k_BHSK: Array, v_BHSK: Array, seeing: Seeing, backend:
     out_BHQK: Array = backend.xp.empty(q_BHQK.shape, dtype=q_BHQK.dtype)
 
     def one_tile(b: int, block: slice, h: slice) -> None:
-        tile = Tile(b, h, backend.xp.arange(block.start, block.stop), backend.xp.arange(k_BHSK.shape[2]))
+        tile = _tile(b, block, h, k_BHSK.shape[2], seeing, backend)
         probs_hQS = _probabilities(q_BHQK[b, h, block], k_BHSK[b, h], (b, block), seeing, backend)
         out_BHQK[b, h, block] = seeing.dropped.drop_probs(probs_hQS, tile, backend) @ v_BHSK[b, h]
 
@@ -104,12 +106,13 @@ def attend(q_BHQK: Array, k_BHSK: Array, v_BHSK: Array, seeing: Seeing, backend:
     return out_BHQK
 
 
-def attend_backward(dout_BHQK: Array, of: Attended, seeing: Seeing, backend: Backend) -> tuple[Array, Array, Array]:
+def attend_backward(
+    dout_BHQK: Array, q_BHQK: Array, k_BHSK: Array, v_BHSK: Array, seeing: Seeing, backend: Backend
+) -> tuple[Array, Array, Array]:
     """The gradients of q, k and v. The probabilities are computed again, a tile of (h, Q, S) at a time.
 
     With dropout, `out = drop(p) v`: so `dv = drop(p).T dout` and `dp = drop(dout v.T)`, with the same mask.
     """
-    q_BHQK, k_BHSK, v_BHSK = of.q_BHQK, of.k_BHSK, of.v_BHSK
     if not seeing.dropped.rate:
         return backend.attend_backward(dout_BHQK, q_BHQK, k_BHSK, v_BHSK, seeing.mask_BQS)
     xp = backend.xp
@@ -117,7 +120,7 @@ def attend_backward(dout_BHQK: Array, of: Attended, seeing: Seeing, backend: Bac
     dk_BHSK, dv_BHSK = (xp.zeros(x.shape, dtype=x.dtype) for x in (k_BHSK, v_BHSK))
 
     def one_tile(b: int, block: slice, h: slice) -> None:
-        tile = Tile(b, h, xp.arange(block.start, block.stop), xp.arange(k_BHSK.shape[2]))
+        tile = _tile(b, block, h, k_BHSK.shape[2], seeing, backend)
         q_hQK, k_hSK, v_hSK, dout_hQK = q_BHQK[b, h, block], k_BHSK[b, h], v_BHSK[b, h], dout_BHQK[b, h, block]
         probs_hQS = _probabilities(q_hQK, k_hSK, (b, block), seeing, backend)
         dv_BHSK[b, h] += seeing.dropped.drop_probs(probs_hQS, tile, backend).swapaxes(1, 2) @ dout_hQK
@@ -128,6 +131,13 @@ def attend_backward(dout_BHQK: Array, of: Attended, seeing: Seeing, backend: Bac
 
     _for_each_tile(one_tile, q_BHQK.shape, backend)
     return dq_BHQK, dk_BHSK, dv_BHSK
+
+
+def _tile(b: int, block: slice, h: slice, keys: int, seeing: Seeing, backend: Backend) -> Tile:
+    """Where the probabilities of a tile stand: its dropout depends on that."""
+    xp, positions_Q = backend.xp, seeing.positions_Q
+    queries_Q = xp.arange(block.start, block.stop) if positions_Q is None else positions_Q[block]
+    return Tile(seeing.document + b, h, queries_Q, xp.arange(keys))
 
 
 def _probabilities(q_hQK: Array, k_hSK: Array, at: tuple[int, slice], seeing: Seeing, backend: Backend) -> Array:

@@ -25,7 +25,7 @@ from led_ref.costs.memory import device_errors
 from led_ref.errors import InputError
 from led_ref.model.decoder import TeacherForcing, decoder_layer_backward, teacher_forced_layer, teacher_forcing
 from led_ref.model.dropout import NO_DROPOUT, Dropout
-from led_ref.model.encoder import encoder_layer, encoder_layer_backward
+from led_ref.model.encoder import LayerSeeing, encoder_layer_backward, encoder_layer_with_dropout
 from led_ref.model.masks import EncoderMasks, document_masks, encoder_masks
 from led_ref.model.ops import add_positions, add_positions_backward, embed_tokens, embed_tokens_backward
 from led_ref.model.params import DecoderParams, EncoderParams, LEDParams
@@ -217,8 +217,8 @@ class _Run:
                 continue
             if i >= lowest:
                 inputs[i] = x_BTD
-            at_layer = dropout.at(f"led.encoder.layers.{i}")
-            x_BTD = encoder_layer(x_BTD, layer, heads, masks_of_layer, self.backend, at_layer)
+            seeing = LayerSeeing(heads, masks_of_layer, dropout.at(f"led.encoder.layers.{i}"))
+            x_BTD = encoder_layer_with_dropout(x_BTD, layer, seeing, self.backend)
         return x_BTD, inputs
 
     def _decode(self, batch: Batch, given: TeacherForcing, dropout: Dropout) -> tuple[Array, dict[int, Array]]:
@@ -279,10 +279,9 @@ class _Run:
         """The gradient of the embeddings, or of the input of the lowest layer that is trained."""
         heads = self.config.encoder_attention_heads
         for i in reversed(list(inputs)):
-            layer, at_layer = self.params.encoder.layers[i], dropout.at(f"led.encoder.layers.{i}")
-            dx_BTD, gradients = encoder_layer_backward(
-                dx_BTD, inputs.pop(i), layer, heads, masks[i], self.backend, at_layer
-            )
+            seeing = LayerSeeing(heads, masks[i], dropout.at(f"led.encoder.layers.{i}"))
+            layer = self.params.encoder.layers[i]
+            dx_BTD, gradients = encoder_layer_backward(dx_BTD, inputs.pop(i), layer, seeing, self.backend)
             self._hand_on(f"encoder.layers.{i}", gradients)
         return dx_BTD
 
