@@ -109,7 +109,9 @@ def lm_loss_backward(
     """
     xp = backend.xp
     dx_UD = xp.zeros(x_UD.shape, dtype=x_UD.dtype)
-    dtable_VD: Array | None = None
+    vocabulary = params.lm_head.shape[0]
+    dtable_VD = xp.zeros((vocabulary, x_UD.shape[-1]), dtype=x_UD.dtype)
+    dbias_V = xp.zeros(vocabulary, dtype=x_UD.dtype)  # of the buffer: nobody reads it
     counted = (labels_U != IGNORED_LABEL).nonzero()[0]
     total = 0.0
     for start in range(0, len(counted), LOGIT_ROWS):
@@ -118,12 +120,8 @@ def lm_loss_backward(
         x_XD = x_UD[at]
         logits_XV = backend.linear(x_XD, params.lm_head, params.final_logits_bias[0])
         total += cross_entropy_backward(logits_XV, labels_U[rows], divide_by, smoothing, backend)
-        dx_UD[at], dblock_VD, _ = backend.linear_backward(logits_XV, x_XD, params.lm_head)
-        if dtable_VD is None:
-            dtable_VD = dblock_VD
-        else:
-            dtable_VD += dblock_VD
-    return total, dx_UD, xp.zeros(params.lm_head.shape, dtype=x_UD.dtype) if dtable_VD is None else dtable_VD
+        dx_UD[at], _, _ = backend.linear_backward(logits_XV, x_XD, params.lm_head, into=(dtable_VD, dbias_V))
+    return total, dx_UD, dtable_VD
 
 
 def shift_tokens_right(labels_BU: HostArray, decoder_start_token_id: int, pad_token_id: int) -> HostArray:

@@ -28,6 +28,7 @@ def small_blocks():
         mock.patch.object(NumpyBackend, "queries_per_block", 5),
         mock.patch("led_backends.numpy_backend.BLOCK_ROWS", 7),
         mock.patch("led_ref.model.losses.LOGIT_ROWS", 3),
+        mock.patch("led_ref.model.ops.FEED_FORWARD_ROWS", 9),
     ):
         yield
 

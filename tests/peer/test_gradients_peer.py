@@ -27,6 +27,7 @@ def small_blocks(request):
         mock.patch.object(NumpyBackend, "queries_per_block", 5),
         mock.patch("led_backends.numpy_backend.BLOCK_ROWS", 7),
         mock.patch("led_ref.model.losses.LOGIT_ROWS", 3),
+        mock.patch("led_ref.model.ops.FEED_FORWARD_ROWS", 9),
         mock.patch("led_ref.model.losses.SOFTMAX_ROWS", 2),
     ):
         yield
