@@ -1,0 +1,1 @@
+"""Training: the loss of a batch, its gradients, and the steps that follow them."""
