@@ -253,3 +253,11 @@ class Backend(Protocol):
     def for_each_block(self, work: Callable[[slice], None], rows: int) -> None:
         """Call `work(slice)` so that the slices cover range(rows): the same for work that takes each row by itself."""
         ...
+
+    def for_each_piece(self, work: Callable[[slice], None], rows: int, width: int = 1) -> None:
+        """Call `work(slice)` so that the slices cover range(rows): for short work on each number, such as an optimizer's step.
+
+        A row has `width` numbers, and a piece as many rows as stay in a core's cache, or fill a GPU. The pieces are the same
+        for any number of threads, so sums over a piece are, too.
+        """
+        ...

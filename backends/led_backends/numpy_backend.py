@@ -55,6 +55,9 @@ HARMLESS = 30
 # and 66 with a quarter (int8: 17 and 44, NF4: 46 and 79); with four times as many NF4's tiles leave the cache (100).
 DENSE = 1 << 18
 
+# Numbers of each array in a piece of an optimizer's step: weight, gradient, two moments and two temporaries stay in the cache.
+PIECE = 1 << 15
+
 # Numbers to read, below which a product is sooner done than shared with another thread.
 SMALL = 1 << 19
 
@@ -302,6 +305,10 @@ class NumpyBackend:
     def for_each_block(self, work: Callable[[slice], None], rows: int) -> None:
         """Blocks of BLOCK_ROWS rows, shared among threads, BLAS at one thread meanwhile."""
         self._parallel_for(work, list(slices(rows, BLOCK_ROWS)))
+
+    def for_each_piece(self, work: Callable[[slice], None], rows: int, width: int = 1) -> None:
+        """Pieces of PIECE numbers, shared among threads."""
+        parallel_for(work, list(slices(rows, max(1, PIECE // width))), self.threads, products=False)
 
     # ---- backward (numpy_backward.py) ------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Training: the loss of a batch and the gradient of every parameter, by hand-written backward passes."""
+"""Training: the loss of a batch, its gradients by hand-written backward passes, and the steps that follow them."""
 
 from typing import TYPE_CHECKING
 
