@@ -12,6 +12,7 @@ Documents are drawn by a hash and not by NumPy's generators, whose numbers may c
 """
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -87,6 +88,16 @@ class BatchPlan:
         if self.grouped:
             batches = [batches[i] for i in self._shuffled(range(len(batches)), f"{self.seed} {epoch} batch")]
         return [tuple(batches[k : k + self.accumulation]) for k in range(0, len(batches), self.accumulation)]
+
+    def total_steps(self, epochs: float) -> int:
+        """The steps of so many epochs; a fraction of an epoch is rounded up to whole steps."""
+        whole = int(epochs)
+        if self.batch_tokens is None:  # then every epoch has as many
+            each = -(-len(self.lengths) // self.batch_size)
+            each = -(-each // self.accumulation)
+            return whole * each + math.ceil((epochs - whole) * each)
+        counts = [len(self.steps(epoch)) for epoch in range(math.ceil(epochs))]
+        return sum(counts[:whole]) + sum(math.ceil((epochs - whole) * count) for count in counts[whole:])
 
     def _longest_first(self, i: int) -> int:
         return -self.lengths[i]
