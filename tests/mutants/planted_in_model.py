@@ -243,8 +243,8 @@ PLANTED = [
         "A text sees what the other beams of its document wrote.",
     ),
     (
-        "cross-attention-sees-padding", DECODER, "source_B1T = backend.to_device(attention_mask_BT == 1)[:, None]",
-        "source_B1T = None",
+        "cross-attention-sees-padding", DECODER, "return backend.to_device(attention_mask_BT == 1)[:, None]",
+        "return None",
         "Cross-attention sees the document's padding.",
     ),
     (
