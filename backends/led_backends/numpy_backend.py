@@ -5,7 +5,6 @@ cut by rows, by heads, or, where the rows are few, by tiles of what they are mul
 threads in a way that a result would show.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import lru_cache
@@ -27,6 +26,8 @@ from led_backends.numpy_pieces import (
     in_columns,
     inside_a_piece,
     parallel_for,
+    processors,
+    quietly,
     relu_in_place,
     share,
     shares,
@@ -82,7 +83,7 @@ class NumpyBackend:
     def __init__(self, threads: int | None = None) -> None:
         if threads is not None and threads < 1:
             raise ValueError(f"threads is {threads}; give at least 1, or None for all processors.")
-        self.threads = threads or _processors()
+        self.threads = threads or processors()
 
     def describe(self) -> str:
         """The version of NumPy and the number of threads."""
@@ -361,21 +362,7 @@ class NumpyBackend:
 
     def _parallel_for(self, work: Callable[[Piece], None], pieces: Sequence[Piece]) -> None:
         """Do work with products on every piece, over this backend's threads."""
-        parallel_for(_quietly(work), pieces, self.threads)
-
-
-def _quietly(work: Callable[[Piece], None]) -> Callable[[Piece], None]:
-    """The same work with NumPy's warning "invalid value encountered in matmul" suppressed.
-
-    OpenBLAS 0.3.31 computes with the numbers behind a short row, too, and discards that part (AVX-512, matrix times
-    vector, rows of 5 numbers). If one of them is a NaN, NumPy warns of an invalid operation; the product is right.
-    """
-
-    def quiet(piece: Piece) -> None:
-        with np.errstate(invalid="ignore"):
-            work(piece)
-
-    return quiet
+        parallel_for(quietly(work), pieces, self.threads)
 
 
 def _exponentials(scores: Array) -> Array:
@@ -416,10 +403,3 @@ def _band_corners(first: int, queries: int, keys: int, radius: int) -> tuple[tup
             hidden.flags.writeable = False
             pieces.append((columns, hidden))
     return tuple(pieces)
-
-
-def _processors() -> int:
-    """How many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -57,6 +57,27 @@ def inside_a_piece() -> bool:
     return getattr(_here, "in_a_piece", False)
 
 
+def processors() -> int:
+    """How many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def quietly(work: Callable[[Piece], None]) -> Callable[[Piece], None]:
+    """The same work with NumPy's warning "invalid value encountered in matmul" suppressed.
+
+    OpenBLAS 0.3.31 computes with the numbers behind a short row, too, and discards that part (AVX-512, matrix times
+    vector, rows of 5 numbers). If one of them is a NaN, NumPy warns of an invalid operation; the product is right.
+    """
+
+    def quiet(piece: Piece) -> None:
+        with np.errstate(invalid="ignore"):
+            work(piece)
+
+    return quiet
+
+
 def parallel_for(
     work: Callable[[Piece], None], pieces: Sequence[Piece], threads: int, *, products: bool = True
 ) -> None:

@@ -39,7 +39,7 @@ class Seeing:
 
 @dataclass(frozen=True)
 class Attended:
-    """The intermediates of one attention: what its backward pass reads."""
+    """What one attention computed on its way, and its backward pass reads."""
 
     x_NUD: Array
     y_BSD: Array
@@ -52,7 +52,7 @@ class Attended:
 def attention(
     x_NUD: Array, y_BSD: Array, params: AttentionParams, seeing: Seeing, backend: Backend
 ) -> tuple[Array, Attended]:
-    """Attention from x to y: (N, U, D), and its intermediates.
+    """Attention from x to y: (N, U, D), and what its backward pass reads.
 
     Args:
         x_NUD: the queries' sequence.

@@ -66,13 +66,18 @@ def decoder_masks(
     """
     slots_BWS = cache.slots_after(new)
     slots_NS = slots_BWS.reshape(cache.rows, -1)
-    own_BQE = source_B1T = None
+    own_BQE = None
     real_NS = np.ones(slots_NS.shape, bool) if decoder_attention_mask_NS is None else decoder_attention_mask_NS == 1
     if new > 1 or slots_BWS.shape[1] > 1 or not real_NS.all():
         own_BQE = backend.to_device(causal_mask(slots_BWS, real_NS.reshape(slots_BWS.shape), new))
-    if attention_mask_BT is not None and not attention_mask_BT.all():
-        source_B1T = backend.to_device(attention_mask_BT == 1)[:, None]
-    return DecoderMasks(own_BQE, source_B1T, slots_NS)
+    return DecoderMasks(own_BQE, padding_mask(attention_mask_BT, backend), slots_NS)
+
+
+def padding_mask(attention_mask_BT: HostArray | None, backend: Backend) -> Array | None:
+    """Which tokens of their documents the targets see: (B, 1, T) bool on the device; None: all."""
+    if attention_mask_BT is None or attention_mask_BT.all():
+        return None
+    return backend.to_device(attention_mask_BT == 1)[:, None]
 
 
 def causal_mask(slots_BWS: HostArray, real_BWS: HostArray, new: int) -> HostArray:
@@ -228,9 +233,7 @@ def teacher_forcing(
     """
     positions_U = backend.xp.arange(target_length)
     causal_1UU = (positions_U[:, None] >= positions_U)[None] if target_length > 1 else None
-    is_padded = not attention_mask_BT.all()
-    source_B1T = backend.to_device(attention_mask_BT == 1)[:, None] if is_padded else None
-    return TeacherForcing(states_BTD, source_B1T, causal_1UU, heads)
+    return TeacherForcing(states_BTD, padding_mask(attention_mask_BT, backend), causal_1UU, heads)
 
 
 @dataclass(frozen=True)

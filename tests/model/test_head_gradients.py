@@ -15,6 +15,7 @@ from led_ref.training import loss_and_gradients
 from led_ref.training.gradients import GradientOptions
 from led_ref.weights.keys import arrays_by_key, heads_of
 
+NUMPY = NumpyBackend(threads=2)
 RNG = np.random.default_rng(5)
 LED = {key: value for key, value in draw_weights(CONFIG).items() if key != "final_logits_bias"}
 SHAPES = {
@@ -43,10 +44,10 @@ def model_of(kind, **moved):
     head = "qa_outputs" if kind == "span" else "classification_head"
     weights = {key: value for key, value in weights.items() if key.startswith((head, "led."))}
     if kind == "span":
-        return LEDForQuestionAnswering.from_state_dict(CONFIG, weights, dtype="float64")
+        return LEDForQuestionAnswering.from_state_dict(CONFIG, weights, dtype="float64", backend=NUMPY)
     labels = {str(i): f"label {i}" for i in range(4)}
     config = dataclasses.replace(CONFIG, extra={"problem_type": kind, "id2label": labels})
-    return LEDForSequenceClassification.from_state_dict(config, weights, dtype="float64")
+    return LEDForSequenceClassification.from_state_dict(config, weights, dtype="float64", backend=NUMPY)
 
 
 @pytest.mark.parametrize("kind", TARGETS)
