@@ -57,7 +57,7 @@ HARMLESS = 30
 DENSE = 1 << 18
 
 # Numbers of each array in a piece of an optimizer's step: weight, gradient, two moments and two temporaries stay in the cache.
-PIECE = 1 << 15
+PIECE = 1 << 16
 
 # Numbers to read, below which a product is sooner done than shared with another thread.
 SMALL = 1 << 19

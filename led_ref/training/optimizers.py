@@ -391,7 +391,7 @@ class Adafactor:
 
         def square(piece: slice) -> None:
             u = divided(piece)
-            sums[piece.start] = (u * u).sum(dtype="float64")
+            sums[piece.start] = (u * u).sum()
 
         backend.for_each_piece(square, len(weight), width)
         rms = math.sqrt(float(backend.to_host(_in_order(sums))) / weight.size)
