@@ -83,24 +83,30 @@ def run(options: argparse.Namespace) -> int:
         return misused(options, f"--threads {options.threads} is for a CPU, and at least 1")
     from led_ref.api import train
     from led_ref.training.log import check_picture, read_log, save_curve
+    from led_ref.training.run_state import CHECKPOINT
 
     if options.plot is not None:
         check_picture(options.plot)
     with TrainingBar(enabled=not options.quiet and sys.stderr.isatty()) as bar:
-        trained = train(
-            options.data,
-            options.model,
-            options.out,
-            recipe=options.recipe,
-            validate=options.validate,
-            resume=options.resume,
-            revision=options.revision,
-            backend=_backend(options),
-            dtype=options.dtype,
-            notice=None if options.quiet else bar.say,
-            on_log=lambda line: _report(options, bar, line),
-            **settings,
-        )
+        try:
+            trained = train(
+                options.data,
+                options.model,
+                options.out,
+                recipe=options.recipe,
+                validate=options.validate,
+                resume=options.resume,
+                revision=options.revision,
+                backend=_backend(options),
+                dtype=options.dtype,
+                notice=None if options.quiet else bar.say,
+                on_log=lambda line: _report(options, bar, line),
+                **settings,
+            )
+        except KeyboardInterrupt:
+            if (Path(options.out) / CHECKPOINT).exists() and not options.quiet:
+                bar.say(f"{options.out} has a checkpoint; to go on from it run the same with --resume")
+            raise
     if options.plot is not None:
         save_curve(read_log(Path(options.out) / "log.jsonl"), options.plot)
     found = {**trained.to_dict(), **({"curve": options.plot} if options.plot else {})}
