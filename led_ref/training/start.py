@@ -133,7 +133,7 @@ def labels_in(paths: Sequence[str | Path], data: DataArguments) -> dict[str, Any
         raise InputError(f"{name} has the numbers {numbers[0]} to {numbers[-1]}; labels count from 0. Number them so.")
     if len(values) == 1:
         raise InputError(
-            f"All lines have the {name} {values.pop()!r:.60}: there is nothing to tell apart. Add other lines."
+            f"All lines have the {name} {values.pop()!r:.60}: no other label is there to learn. Add other lines."
         )
     names = texts or [f"LABEL_{number}" for number in range(numbers[-1] + 1)]
     return {
