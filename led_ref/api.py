@@ -5,10 +5,13 @@
     >>> led_ref.generate(page)  # the small bundled model on led-ref's own manual page
     'led-ref- - print files in a standard output'
 
+`train` fine-tunes a checkpoint on files of documents.
+
 `load` returns the loaded model for many calls; `generate` is `load(...).generate(...)`. The work is in pipelines/.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +21,13 @@ from led_ref.pipelines.classification import Classifier, Label
 from led_ref.pipelines.loading import GlobalAttention, bundled_model, notice_missing_fine_tuning
 from led_ref.pipelines.question_answering import Answer, QuestionAnswerer
 from led_ref.pipelines.summarization import LED, TextOptions, check_settings
+from led_ref.training.data import read_dataset
+from led_ref.training.run_folder import RunFolder
+from led_ref.training.settings import RunArguments
+from led_ref.training.start import load_start
+from led_ref.training.trainer import Trained, run_training
 
-__all__ = ["LED", "answer", "bundled_model", "check_settings", "classify", "generate", "load"]
+__all__ = ["LED", "answer", "bundled_model", "check_settings", "classify", "generate", "load", "train"]
 
 
 def load(
@@ -160,3 +168,68 @@ def classify(
     if not isinstance(model, Classifier):
         model = Classifier.load(model, backend=backend, dtype=dtype)
     return model.classify(text, global_attention=global_attention, truncation=truncation)
+
+
+def train(
+    data: str | Path | Sequence[str | Path],
+    model: str | Path,
+    out: str | Path,
+    *,
+    recipe: str | None = None,
+    validate: str | Path | Sequence[str | Path] | None = None,
+    resume: bool = False,
+    revision: str | None = None,
+    backend: str | Backend = "auto",
+    dtype: str = "float32",
+    notice: Callable[[str], None] | None = None,
+    on_log: Callable[[Mapping[str, Any]], object] | None = None,
+    **settings: Any,
+) -> Trained:
+    """Fine-tune a checkpoint on files of documents: summaries, labels or answers.
+
+    All documents are read and checked before the first step. The trained model is one that `load` and transformers read.
+
+    Args:
+        data: files, .jsonl, .csv or .tsv, .gz too: one document a line.
+        model: a folder, or a name on the Hub.
+        out: the folder to make, for the model, its log and its checkpoint (training/trainer.py).
+        recipe: "ai2", "pubmed-notebook" or "primera": settings that people know.
+        validate: files of held-out documents; then the best model is kept, and the last one in `out/last`.
+        resume: go on from the checkpoint in `out`; the result is bit for bit that of a run without interruption.
+        revision: as in `load`.
+        backend: as in `load`.
+        dtype: what to compute in: "float32" or "float64".
+        notice: called with a sentence that the user may want to read; None: dropped.
+        on_log: called with each line of the log (training/log.py).
+        settings: learning_rate, num_train_epochs, text_field, ...: training/settings.py lists and explains them.
+
+    Raises:
+        SettingsError: for a setting that does not exist, cannot be, or contradicts another.
+        InputError: for training data with problems: each with its file and line.
+        LEDError: as `load`.
+    """
+    run = RunArguments.of(recipe, **settings)
+    RunFolder(out, resume=resume)  # a folder that cannot be should not cost the reading of all documents
+    files = [data] if isinstance(data, str | Path) else list(data)
+    loaded, tokenizer = load_start(
+        model, files, run.data, revision=revision, backend=backend, dtype=dtype, seed=run.training.seed, notice=notice
+    )
+    dataset = read_dataset(files, run.data, tokenizer, loaded)
+    held_out = None
+    if validate is not None:
+        others = [validate] if isinstance(validate, str | Path) else list(validate)
+        held_out = read_dataset(others, replace(run.data, max_train_samples=None), tokenizer, loaded)
+    say = notice or (lambda sentence: None)
+    for sentence in (*dataset.notices, *(held_out.notices if held_out is not None else ())):
+        say(sentence)
+    return run_training(
+        loaded,
+        tokenizer,
+        dataset,
+        out,
+        run,
+        held_out=held_out,
+        resume=resume,
+        on_log=on_log or (lambda line: None),
+        notice=say,
+    )

@@ -50,6 +50,9 @@ FEW_ROWS = 16
 # hidden numbers are 64 MiB of float32, not 256 MiB as at 16,384 rows.
 BLOCK_ROWS = 4096
 
+# Numbers in a piece of an optimizer's step: enough for any GPU to be full, and a temporary of it is 64 MiB of float32.
+PIECE = 1 << 24
+
 DRIVERS = (
     "`pip install led-ref[cuda13]` for an NVIDIA driver from 580 on, `pip install led-ref[cuda12]` from 525 on; "
     "`nvidia-smi` shows the driver's version"
@@ -251,6 +254,13 @@ class CupyBackend(PlainOperations):
         """Blocks of BLOCK_ROWS rows, one after the other."""
         for start in range(0, rows, BLOCK_ROWS):
             work(slice(start, min(start + BLOCK_ROWS, rows)))
+
+    @explained
+    def for_each_piece(self, work: Callable[[slice], None], rows: int, width: int = 1) -> None:
+        """Pieces of PIECE numbers, one after the other."""
+        step = max(1, PIECE // width)
+        for start in range(0, rows, step):
+            work(slice(start, min(start + step, rows)))
 
     def free_memory(self) -> int | None:
         """What the GPU has free and CuPy's pool holds unused, within the pool's limit."""

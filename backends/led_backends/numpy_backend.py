@@ -5,7 +5,6 @@ cut by rows, by heads, or, where the rows are few, by tiles of what they are mul
 threads in a way that a result would show.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import lru_cache
@@ -13,6 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from led_backends import numpy_backward as backward
 from led_backends.compact import rows_of, tile_of
 from led_backends.contract import Array, Band, HostArray, Weight
 from led_backends.numpy_pieces import (
@@ -20,12 +20,15 @@ from led_backends.numpy_pieces import (
     KEYS,
     WEIGHT_ROWS,
     Parts,
+    band_corners,
     blas_at_one_thread,
     gelu_in_place,
     gelu_new_in_place,
     in_columns,
     inside_a_piece,
     parallel_for,
+    processors,
+    quietly,
     relu_in_place,
     share,
     shares,
@@ -54,6 +57,9 @@ HARMLESS = 30
 # and 66 with a quarter (int8: 17 and 44, NF4: 46 and 79); with four times as many NF4's tiles leave the cache (100).
 DENSE = 1 << 18
 
+# Numbers of each array in a piece of an optimizer's step: weight, gradient, two moments and two temporaries stay in the cache.
+PIECE = 1 << 16
+
 # Numbers to read, below which a product is sooner done than shared with another thread.
 SMALL = 1 << 19
 
@@ -78,7 +84,7 @@ class NumpyBackend:
     def __init__(self, threads: int | None = None) -> None:
         if threads is not None and threads < 1:
             raise ValueError(f"threads is {threads}; give at least 1, or None for all processors.")
-        self.threads = threads or _processors()
+        self.threads = threads or processors()
 
     def describe(self) -> str:
         """The version of NumPy and the number of threads."""
@@ -266,7 +272,7 @@ class NumpyBackend:
     def _hide_outside(self, scores_hQS: Array, band: Band) -> None:
         """Hide the corners outside the band (for most tiles, only the first and last columns have any), and what is masked."""
         queries, keys = scores_hQS.shape[1:]
-        for columns, hidden_QS in _band_corners(band.first, queries, keys, band.radius):
+        for columns, hidden_QS in band_corners(band.first, queries, keys, band.radius):
             np.copyto(scores_hQS[:, :, columns], -np.inf, where=hidden_QS)
         if band.local_S is not None:
             self.hide(scores_hQS, band.local_S)
@@ -307,25 +313,62 @@ class NumpyBackend:
         """Blocks of BLOCK_ROWS rows, shared among threads, BLAS at one thread meanwhile."""
         self._parallel_for(work, list(slices(rows, BLOCK_ROWS)))
 
+    def for_each_piece(self, work: Callable[[slice], None], rows: int, width: int = 1) -> None:
+        """Pieces of PIECE numbers, shared among threads."""
+        parallel_for(work, list(slices(rows, max(1, PIECE // width))), self.threads, products=False)
+
+    # ---- backward (numpy_backward.py) ------------------------------------------------------------------------------
+
+    def linear_backward(
+        self, dy: Array, x: Array, weight: Weight, into: tuple[Array, Array] | None = None
+    ) -> tuple[Array, Array, Array]:
+        """`dy @ weight`, `dy.T @ x`, `sum of dy`, all leading axes taken together as rows."""
+        return backward.linear_backward(dy, x, self.rows(weight), into, self.threads)
+
+    def layer_norm_backward(
+        self, dy: Array, x: Array, weight: Array, update: Array | None = None
+    ) -> tuple[Array, Array, Array]:
+        """Row by row, in float64 within a row."""
+        return backward.layer_norm_backward(dy, x, weight, update, LAYER_NORM_EPS, self.threads)
+
+    def activate_with_slope(self, x: Array, activation: str) -> tuple[Array, Array]:
+        """In place, one cache-sized piece at a time."""
+        return backward.activate_with_slope(x, activation, self.threads)
+
+    def softmax_backward(self, dprobs: Array, probs: Array) -> Array:
+        """Over dprobs."""
+        return backward.softmax_backward(dprobs, probs)
+
+    def attend_backward(
+        self, dout_BHQK: Array, q_BHQK: Array, k_BHSK: Array, v_BHSK: Array, may_look_BQS: Array | None
+    ) -> tuple[Array, Array, Array]:
+        """A head of a document a piece; its blocks of queries in order, since each adds to the gradients of all keys."""
+        batch, heads, queries, _ = q_BHQK.shape
+        if may_look_BQS is not None:
+            may_look_BQS = np.broadcast_to(may_look_BQS, (batch, queries, k_BHSK.shape[2]))
+        gradients = tuple(np.zeros(x.shape, x.dtype) for x in (q_BHQK, k_BHSK, v_BHSK))
+
+        def one_head(head: tuple[int, int]) -> None:
+            for block in slices(queries, self.queries_per_block):
+                probs_QS = q_BHQK[head][block] @ k_BHSK[head].T
+                if may_look_BQS is not None:
+                    self.hide(probs_QS, may_look_BQS[head[0], block])
+                self.softmax(probs_QS)
+                of_head = [x[head] for x in (q_BHQK, k_BHSK, v_BHSK)]
+                backward.attend_backward(dout_BHQK[head], of_head, probs_QS, block, [x[head] for x in gradients])
+
+        self._parallel_for(one_head, [(b, h) for b in range(batch) for h in range(heads)])
+        return gradients[0], gradients[1], gradients[2]
+
+    def add_rows(self, table: Array, ids: Array, rows: Array) -> None:
+        """Sorted by id, so that each row of the table is written once."""
+        backward.add_rows(table, ids, rows)
+
     # ---- threads ----------------------------------------------------------------------------------------------------
 
     def _parallel_for(self, work: Callable[[Piece], None], pieces: Sequence[Piece]) -> None:
         """Do work with products on every piece, over this backend's threads."""
-        parallel_for(_quietly(work), pieces, self.threads)
-
-
-def _quietly(work: Callable[[Piece], None]) -> Callable[[Piece], None]:
-    """The same work with NumPy's warning "invalid value encountered in matmul" suppressed.
-
-    OpenBLAS 0.3.31 computes with the numbers behind a short row, too, and discards that part (AVX-512, matrix times
-    vector, rows of 5 numbers). If one of them is a NaN, NumPy warns of an invalid operation; the product is right.
-    """
-
-    def quiet(piece: Piece) -> None:
-        with np.errstate(invalid="ignore"):
-            work(piece)
-
-    return quiet
+        parallel_for(quietly(work), pieces, self.threads)
 
 
 def _exponentials(scores: Array) -> Array:
@@ -346,30 +389,3 @@ def _exponentials(scores: Array) -> Array:
 def _lowest(dtype: np.dtype[Any]) -> Any:
     """The lowest number of a dtype: in place of -inf, from which nothing can be taken."""
     return np.finfo(dtype).min
-
-
-@lru_cache(maxsize=256)
-def _band_corners(first: int, queries: int, keys: int, radius: int) -> tuple[tuple[slice, Array], ...]:
-    """The pieces of a (Q, S) tile with something to hide: (columns, what is hidden in them). Most tiles share one.
-
-    Query q sees |first + q - s| <= R, so all that is hidden lies in two corners: left of what the last query sees, and
-    right of what the first one does.
-    """
-    rows = first + np.arange(queries)[:, None]
-    left_end = max(0, min(keys, first + queries - 1 - radius))
-    right_start = max(first + radius + 1, left_end)
-    pieces = []
-    for columns in (slice(0, left_end), slice(right_start, keys)):
-        if columns.start < columns.stop:
-            may_look = abs(rows - np.arange(columns.start, columns.stop)) <= radius
-            hidden = ~may_look
-            hidden.flags.writeable = False
-            pieces.append((columns, hidden))
-    return tuple(pieces)
-
-
-def _processors() -> int:
-    """How many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -8,14 +8,38 @@ One layer, for every token (post-norm, as in BART; paper section 3 and appendix;
 Attention takes the documents of a batch one at a time: a document's numbers do not depend on what lies beside it.
 """
 
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from led_backends.contract import Array, Backend
-from led_ref.model.global_attention import global_attention
+from led_ref.model.attention import merge_heads
+from led_ref.model.dropout import Dropout
+from led_ref.model.global_attention import (
+    GlobalRows,
+    global_attention,
+    global_attention_backward,
+    global_attention_with_dropout,
+)
 from led_ref.model.masks import EncoderMasks
-from led_ref.model.ops import add_and_norm, add_positions, feed_forward, linear, scale_and_split
-from led_ref.model.params import EncoderLayerParams, EncoderParams
-from led_ref.model.sliding_window import sliding_window_attention
+from led_ref.model.ops import (
+    add_and_norm,
+    add_and_norm_backward,
+    add_positions,
+    feed_forward,
+    feed_forward_backward,
+    linear,
+    linear_backward,
+    scale_and_split,
+    zeros_like,
+)
+from led_ref.model.params import EncoderLayerParams, EncoderParams, Linear
+from led_ref.model.sliding_window import (
+    Window,
+    sliding_window_attention,
+    window_attention_backward,
+    window_attention_with_dropout,
+)
 
 # Called after each layer with (layers done, layers in all).
 LayerProgress = Callable[[int, int], None]
@@ -86,3 +110,149 @@ def longformer_self_attention(
             out_GD = global_attention(x_BTD[b], params, heads, mask, backend)
             out_BTD[b, backend.to_device(mask.global_positions_G)] = out_GD
     return out_BTD
+
+
+# ---- training: with dropout, and the backward pass ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LayerSeeing:
+    """What a layer reads beside its input in training: how it looks, and what it drops."""
+
+    heads: int  # H
+    masks: EncoderMasks
+    dropout: Dropout  # at this layer
+
+    def window(self, b: int) -> Window:
+        """Of the local tokens of a document."""
+        return Window(self.masks.documents[b], self.masks.blocks[b], self.dropout.attention("self_attn.probs"), b)
+
+    def global_rows(self, b: int) -> GlobalRows:
+        """Of its global tokens."""
+        dropped = self.dropout.attention("self_attn.global_probs")
+        return GlobalRows(self.heads, self.masks.documents[b], dropped, b)
+
+
+@dataclass(frozen=True)
+class _Forward:
+    """What a layer computes on its way, and its backward pass reads."""
+
+    q_BHTK: Array
+    k_BHTK: Array
+    v_BHTK: Array
+    attended_BTD: Array
+    attention_update_BTD: Array
+    middle_BTD: Array
+    fc_update_BTD: Array
+
+
+def encoder_layer_with_dropout(
+    x_BTD: Array, params: EncoderLayerParams, seeing: LayerSeeing, backend: Backend
+) -> Array:
+    """`encoder_layer` in training: (B, T, D) -> (B, T, D)."""
+    of = _forward(x_BTD, params, seeing, backend)
+    return add_and_norm(of.middle_BTD, of.fc_update_BTD, params.final_layer_norm, backend)
+
+
+def encoder_layer_backward(
+    dy_BTD: Array, x_BTD: Array, params: EncoderLayerParams, seeing: LayerSeeing, backend: Backend
+) -> tuple[Array, EncoderLayerParams]:
+    """The gradients of the layer's input, (B, T, D), and of its weights.
+
+    The layer is computed again from its input; then this goes up the lines of `_forward`, the last one first. A residual
+    connection `x + update` gives its gradient to both; the one of update is dropped out where update was.
+    """
+    of, dropout = _forward(x_BTD, params, seeing, backend), seeing.dropout
+
+    dmiddle_BTD, dfinal_layer_norm = add_and_norm_backward(
+        dy_BTD, of.middle_BTD, of.fc_update_BTD, params.final_layer_norm, backend
+    )
+    dupdate_BTD = dropout.hidden("fc2").drop(dmiddle_BTD, backend)
+    dread_BTD, dfc1, dfc2 = feed_forward_backward(dupdate_BTD, of.middle_BTD, params, dropout, backend)
+    dmiddle_BTD += dread_BTD
+
+    dx_BTD, dself_attn_layer_norm = add_and_norm_backward(
+        dmiddle_BTD, x_BTD, of.attention_update_BTD, params.self_attn_layer_norm, backend
+    )
+    dupdate_BTD = dropout.hidden("self_attn.output").drop(dx_BTD, backend)
+    dattended_BTD, doutput = linear_backward(dupdate_BTD, of.attended_BTD, params.output, backend)
+    dread_BTD, projections = _self_attention_backward(dattended_BTD, x_BTD, of, params, seeing, backend)
+    dx_BTD += dread_BTD
+
+    query, key, value, query_global, key_global, value_global = projections
+    gradients = EncoderLayerParams(
+        query,
+        key,
+        value,
+        query_global,
+        key_global,
+        value_global,
+        doutput,
+        dself_attn_layer_norm,
+        dfc1,
+        params.activation,
+        dfc2,
+        dfinal_layer_norm,
+    )
+    return dx_BTD, gradients
+
+
+def _forward(x_BTD: Array, params: EncoderLayerParams, seeing: LayerSeeing, backend: Backend) -> _Forward:
+    """The layer up to its last LayerNorm: the lines of `encoder_layer` and `longformer_self_attention`, and dropout."""
+    dropout, heads = seeing.dropout, seeing.heads
+    q_BHTK = scale_and_split(linear(x_BTD, params.query, backend), heads, backend)
+    k_BHTK = backend.split_heads(linear(x_BTD, params.key, backend), heads)
+    v_BHTK = backend.split_heads(linear(x_BTD, params.value, backend), heads)
+    attended_BTD: Array = backend.xp.empty(x_BTD.shape, dtype=x_BTD.dtype)
+    for b, mask in enumerate(seeing.masks.documents):
+        out_HTK = window_attention_with_dropout(q_BHTK[b], k_BHTK[b], v_BHTK[b], seeing.window(b), backend)
+        attended_BTD[b] = merge_heads(out_HTK[None])[0]
+        if len(mask.global_positions_G):
+            out_GD = global_attention_with_dropout(x_BTD[b], params, seeing.global_rows(b), backend)
+            attended_BTD[b, backend.to_device(mask.global_positions_G)] = out_GD
+
+    update_BTD = linear(attended_BTD, params.output, backend)
+    update_BTD = dropout.hidden("self_attn.output").drop(update_BTD, backend)
+    middle_BTD = add_and_norm(x_BTD, update_BTD, params.self_attn_layer_norm, backend)
+    fc_BTD = dropout.hidden("fc2").drop(feed_forward(middle_BTD, params, backend, dropout), backend)
+    return _Forward(q_BHTK, k_BHTK, v_BHTK, attended_BTD, update_BTD, middle_BTD, fc_BTD)
+
+
+def _self_attention_backward(
+    dattended_BTD: Array,
+    x_BTD: Array,
+    of: _Forward,
+    params: EncoderLayerParams,
+    seeing: LayerSeeing,
+    backend: Backend,
+) -> tuple[Array, tuple[Linear, ...]]:
+    """The gradients of the layer's input, and of query, key, value, query_global, key_global, value_global.
+
+    The global weights' are sums over documents, in their order; without a global token they are zeros.
+    """
+    xp, heads = backend.xp, seeing.heads
+    dx_BTD = xp.zeros(x_BTD.shape, dtype=x_BTD.dtype)
+    dq_BTD, dk_BTD, dv_BTD = (xp.empty(x_BTD.shape, dtype=x_BTD.dtype) for _ in range(3))
+    globals_ = [
+        zeros_like(params_, backend) for params_ in (params.query_global, params.key_global, params.value_global)
+    ]
+    dout_BHTK = backend.split_heads(dattended_BTD, heads)
+    for b, mask in enumerate(seeing.masks.documents):
+        if len(mask.global_positions_G):
+            dout_GD = dattended_BTD[b, backend.to_device(mask.global_positions_G)]
+            dx_BTD[b], more = global_attention_backward(dout_GD, x_BTD[b], params, seeing.global_rows(b), backend)
+            for (weight, bias), gradient in zip(globals_, more, strict=True):
+                weight += gradient.weight
+                bias += gradient.bias
+        d_HTK = window_attention_backward(
+            dout_BHTK[b], of.q_BHTK[b], of.k_BHTK[b], of.v_BHTK[b], seeing.window(b), backend
+        )
+        dq_BTD[b], dk_BTD[b], dv_BTD[b] = (merge_heads(d[None])[0] for d in d_HTK)
+    dq_BTD *= dq_BTD.dtype.type(1 / math.sqrt(x_BTD.shape[-1] // heads))
+    locals_ = []
+    for d_BTD, projection in ((dq_BTD, params.query), (dk_BTD, params.key), (dv_BTD, params.value)):
+        more_BTD, gradient = linear_backward(d_BTD, x_BTD, projection, backend)
+        dx_BTD += more_BTD
+        locals_.append(gradient)
+    locals_[1].bias[...] = 0  # the key's: softmax does not see it
+    return dx_BTD, (*locals_, *(Linear(*total) for total in globals_))

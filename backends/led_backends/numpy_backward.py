@@ -1,0 +1,193 @@
+"""The CPU backend's backward operations: gradients of what numpy_backend.py computes, cut into pieces for its threads.
+
+A gradient of weights is a sum over all rows of a batch. It is cut by the numbers that it gives, never by the rows that it
+sums, so each is one sum in one order, whatever the number of threads. `d` before a name is the gradient of the loss with
+respect to it:
+
+    y = x @ W.T + b                 dx = dy @ W        dW = dy.T @ x        db = sum of dy over rows
+    p = softmax(s)                  ds = p (dp - sum(p dp))
+    y = n w + b,  n = (s - mean) r  ds = r (dn - mean(dn) - n mean(dn n)),  dn = dy w,  r = 1 / sqrt(variance + eps)
+    y = x Phi(x)                    dy/dx = Phi(x) + x phi(x)               gelu; phi is the density of Phi
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from led_backends.contract import Array
+from led_backends.gelu_tail import CENTRE, GELU_NEW_IS_FLAT
+from led_backends.numpy_pieces import coefficients_of, parallel_for, sigmoid, slices
+
+# Rows of a piece of dW or of dx: an eighth of them, within these limits.
+FEWEST, MOST = 16, 512
+
+# Numbers of a piece of what is done element by element: it has some such arrays at once, in float64 (numpy_backend.CHUNK).
+NUMBERS = 1 << 15
+
+
+def linear_backward(
+    dy: Array, x: Array, weight_FD: Array, into: tuple[Array, Array] | None, threads: int
+) -> tuple[Array, Array, Array]:
+    """The gradient of x by blocks of rows, those of weight and bias by pieces of the outputs F, all shared among threads."""
+    dy_XF, x_XD = dy.reshape(-1, dy.shape[-1]), x.reshape(-1, x.shape[-1])
+    rows, outputs = dy_XF.shape
+    dx_XD = np.empty(x_XD.shape, x.dtype)
+    dweight_FD, dbias_F = into or (np.zeros(weight_FD.shape, x.dtype), np.zeros(outputs, x.dtype))
+    ones_X = np.ones(rows, x.dtype)
+
+    def compute(piece: tuple[str, slice]) -> None:
+        of, part = piece
+        if of == "rows":
+            np.matmul(dy_XF[part], weight_FD, out=dx_XD[part])
+        else:
+            dy_XP = dy_XF[:, part]
+            dweight_FD[part] += dy_XP.T @ x_XD
+            dbias_F[part] += ones_X @ dy_XP
+
+    pieces = [("outputs", part) for part in _eighths(outputs)]
+    parallel_for(compute, pieces + [("rows", part) for part in _eighths(rows)], threads)
+    return dx_XD.reshape(x.shape), dweight_FD, dbias_F
+
+
+def _eighths(total: int) -> Iterator[slice]:
+    """Pieces enough for some threads, and each a product that is worth its call. The cut depends on the shape alone."""
+    return slices(total, min(max(FEWEST, -(-total // 8)), MOST))
+
+
+def layer_norm_backward(
+    dy: Array, x: Array, weight_D: Array, update: Array | None, eps: float, threads: int
+) -> tuple[Array, Array, Array]:
+    """In float64 within a row, as forward. Sums over rows: one for each piece of rows, then the pieces in order."""
+    width = x.shape[-1]
+    dy_XD, x_XD = dy.reshape(-1, width), x.reshape(-1, width)
+    update_XD = None if update is None else np.broadcast_to(update, x.shape).reshape(-1, width)
+    ds_XD = np.empty(x_XD.shape, x.dtype)
+    parts = list(slices(len(x_XD), max(1, NUMBERS // width)))
+    sums_P2D = np.zeros((len(parts), 2, width))
+
+    def compute(piece: int) -> None:
+        part = parts[piece]
+        if update_XD is None:
+            normal_RD = x_XD[part].astype(np.float64)
+        else:
+            normal_RD = np.add(x_XD[part], update_XD[part], dtype=np.float64)
+        normal_RD -= np.add.reduce(normal_RD, -1, keepdims=True) / width
+        variance_R1 = np.einsum("rd,rd->r", normal_RD, normal_RD)[:, None] / width
+        scale_R1 = 1 / np.sqrt(variance_R1 + eps)
+        normal_RD *= scale_R1
+        dn_RD = dy_XD[part].astype(np.float64)
+        np.einsum("rd,rd->d", dn_RD, normal_RD, out=sums_P2D[piece, 0])
+        np.add.reduce(dn_RD, 0, out=sums_P2D[piece, 1])
+        dn_RD *= weight_D
+        mean_R1 = np.add.reduce(dn_RD, -1, keepdims=True) / width
+        normal_RD *= np.einsum("rd,rd->r", dn_RD, normal_RD)[:, None] / width
+        dn_RD -= mean_R1
+        dn_RD -= normal_RD
+        dn_RD *= scale_R1
+        ds_XD[part] = dn_RD
+
+    parallel_for(compute, range(len(parts)), threads, products=False)
+    dweight_D, dbias_D = sums_P2D.sum(0).astype(x.dtype)
+    return ds_XD.reshape(x.shape), dweight_D, dbias_D
+
+
+def attend_backward(
+    dout_QK: Array, of_head: Sequence[Array], probs_QS: Array, block: slice, gradients: Sequence[Array]
+) -> None:
+    """A block of queries of one head: its own gradients are written, those of all keys and values added to."""
+    (q_QK, k_SK, v_SK), (dq_QK, dk_SK, dv_SK) = of_head, gradients
+    dv_SK += probs_QS.T @ dout_QK[block]
+    dscores_QS = softmax_backward(dout_QK[block] @ v_SK.T, probs_QS)
+    dq_QK[block] = dscores_QS @ k_SK
+    dk_SK += dscores_QS.T @ q_QK[block]
+
+
+def softmax_backward(dprobs: Array, probs: Array) -> Array:
+    """`p (dp - sum(p dp))`, over dprobs. A row of zeros gets zeros."""
+    dprobs -= np.einsum("...s,...s->...", dprobs, probs)[..., None]
+    dprobs *= probs
+    return dprobs
+
+
+def add_rows(table_VD: Array, ids_X: Array, rows_XD: Array) -> None:
+    """The rows of each id are summed in their order (a stable sort brings them together), then added."""
+    if not len(ids_X):
+        return
+    order_X = np.argsort(ids_X, kind="stable")
+    sorted_X = ids_X[order_X]
+    starts_U = np.flatnonzero(np.concatenate([[True], sorted_X[1:] != sorted_X[:-1]]))
+    table_VD[sorted_X[starts_U]] += np.add.reduceat(rows_XD[order_X], starts_U, axis=0)
+
+
+# ---- activations: x becomes activation(x), and the slope is returned ---------------------------------------------------
+
+
+def activate_with_slope(x: Array, activation: str, threads: int) -> tuple[Array, Array]:
+    """In place, one cache-sized piece at a time."""
+    slope = np.empty_like(x)
+    flat, slopes, of_piece = x.reshape(-1), slope.reshape(-1), WITH_SLOPE[activation]
+
+    def compute(piece: slice) -> None:
+        of_piece(flat[piece], slopes[piece])
+
+    parallel_for(compute, list(slices(len(flat), NUMBERS)), threads, products=False)
+    return x, slope
+
+
+def relu_with_slope(x: Array, slope: Array) -> None:
+    """1 where x > 0, else 0."""
+    np.greater(x, 0, out=slope, casting="unsafe")
+    np.maximum(x, 0, out=x)
+
+
+def silu_with_slope(x: Array, slope: Array) -> None:
+    """`sigmoid(x) (1 + x (1 - sigmoid(x)))`."""
+    share = sigmoid(x)
+    slope[...] = share * (1 + x * (1 - share))
+    x *= share
+
+
+def gelu_new_with_slope(x: Array, slope: Array) -> None:
+    """`sigmoid(2u) + x sigmoid(2u) (1 - sigmoid(2u)) 2 du/dx`, with `du/dx = sqrt(2/pi) (1 + 3 * 0.044715 x**2)`."""
+    z = np.clip(x, -GELU_NEW_IS_FLAT, GELU_NEW_IS_FLAT)
+    twice = 2 * math.sqrt(2 / math.pi)
+    squared = z * z
+    share = sigmoid(twice * z * (1 + 0.044715 * squared))
+    slope[...] = share * (1 + z * (1 - share) * (twice * (1 + 3 * 0.044715 * squared)))
+    x *= share
+
+
+def gelu_with_slope(x: Array, slope: Array) -> None:
+    """`Phi(x) + x phi(x)`, with both from one exponential: `Phi(-a) = exp(-a**2 / 2) R(s)` (gelu_tail.py), a = |x|."""
+    number, coefficients = x.dtype.type, coefficients_of(x.dtype)
+    a = np.abs(x)
+    s, tail = a - number(CENTRE), a + number(CENTRE)
+    s /= tail
+    np.multiply(s, coefficients[-1], out=tail)  # R(s) by Horner's rule
+    for coefficient in coefficients[-2:0:-1]:
+        tail += coefficient
+        tail *= s
+    tail += coefficients[0]
+    power = np.multiply(a, a, out=s)
+    power *= number(-0.5)
+    np.exp(power, out=power)
+    tail *= power  # Phi(-a)
+    power *= number(1 / math.sqrt(2 * math.pi))
+    power *= x  # x phi(x)
+    np.copysign(number(0.5) - tail, x, out=slope)  # Phi(x) - 1/2 is an odd function
+    slope += number(0.5)
+    # Phi(-a) itself for negative x: 1/2 - (1/2 - Phi(-a)) would have lost the digits of a small one
+    np.copyto(slope, tail, where=x < 0)
+    slope += power
+    tail *= a
+    np.maximum(x, 0, out=x)
+    x -= tail
+
+
+WITH_SLOPE = {
+    "gelu": gelu_with_slope,
+    "relu": relu_with_slope,
+    "silu": silu_with_slope,
+    "gelu_new": gelu_new_with_slope,
+}

@@ -1,0 +1,102 @@
+"""The weights that a training changes: copies of the checkpoint's own, by checkpoint key, and which of them are frozen.
+
+Weights as loaded are read-only views of a file. A training changes its copies in place, so that model and optimizer see the
+same arrays, and a step needs no second set of weights.
+"""
+
+import difflib
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from typing import Any
+
+from led_backends.contract import Array
+from led_ref.config import LEDConfig
+from led_ref.errors import SettingsError
+from led_ref.training.batch import Trainable
+from led_ref.weights.keys import (
+    FINAL_LOGITS_BIAS,
+    LM_HEAD,
+    POSITION_TABLES,
+    SHARED,
+    arrays_by_key,
+    assemble,
+    entries,
+    heads_of,
+)
+
+# What --freeze has names for: patterns of checkpoint keys.
+PARTS = {
+    "encoder": ("led.encoder.*",),
+    "decoder": ("led.decoder.*",),
+    "embeddings": (SHARED, LM_HEAD),
+    "positions": POSITION_TABLES,
+}
+
+
+def with_own_weights(model: Trainable, config: LEDConfig) -> tuple[Trainable, dict[str, Array]]:
+    """A model whose weights may be changed in place, and those that a training may change.
+
+    Args:
+        model: as loaded; it stays as it is.
+        config: of the new model, of the same sizes.
+
+    Returns:
+        The model, and its arrays by checkpoint key: a tied table once, as `led.shared.weight`; without final_logits_bias,
+        which is never trained.
+    """
+    heads, xp = heads_of(model.architecture), model.backend.xp
+    is_tied = model.params.lm_head is model.params.shared
+    arrays = arrays_by_key(model.params, model.config, heads)
+    own: dict[str, Any] = {}
+    by_field: dict[str, Any] = {}
+    for entry in entries(config, heads):
+        if entry.key == LM_HEAD and is_tied:
+            by_field[entry.field] = by_field["shared"]
+            continue
+        by_field[entry.field] = own[entry.key] = xp.array(model.backend.rows(arrays[entry.key]), order="C")
+    del own[FINAL_LOGITS_BIAS]
+    if heads:
+        own.pop(LM_HEAD, None)  # a class with a head does not use it
+    copied = type(model)(
+        config,
+        assemble(by_field, config),
+        backend=model.backend,
+        generation_config=model.generation_config,
+    )
+    return copied, own
+
+
+def with_problem_type(config: LEDConfig, problem_type: str | None) -> LEDConfig:
+    """The configuration with the kind of labels that were learned, so that a loaded model gives the right scores."""
+    if problem_type is None or config.problem_type is not None:
+        return config
+    return replace(config, extra={**config.extra, "problem_type": problem_type})
+
+
+def not_frozen(keys: Collection[str], freeze: Sequence[str]) -> list[str]:
+    """The keys that are trained.
+
+    Args:
+        keys: all checkpoint keys.
+        freeze: names of PARTS, keys, or keys with *.
+
+    Raises:
+        SettingsError: for a name that freezes nothing, or if nothing is left.
+
+    Example:
+        >>> not_frozen(["led.shared.weight", "led.encoder.layers.0.fc1.bias"], ["encoder"])
+        ['led.shared.weight']
+    """
+    frozen: set[str] = set()
+    for name in freeze:
+        found = {key for key in keys for pattern in PARTS.get(name, (name,)) if fnmatchcase(key, pattern)}
+        if not found:
+            nearest = difflib.get_close_matches(name, [*PARTS, *keys], 1)
+            meant = f"Did you mean {nearest[0]}?" if nearest else f"Name {', '.join(PARTS)}, or keys with *."
+            raise SettingsError(f"freeze names {name!r}, but no parameter is called so. {meant}")
+        frozen |= found
+    trained = [key for key in keys if key not in frozen]
+    if not trained:
+        raise SettingsError(f"freeze is {', '.join(freeze)}: nothing is left to train. Freeze less.")
+    return trained
