@@ -30,11 +30,12 @@ class Case:
 
     Args:
         name: what `--only` calls it.
-        work: load, start, tokenize, encode, decode or generate.
+        work: load, start, tokenize, encode, decode, generate or train.
         how: the variant: of the start, the tokenizer's engine, or the cross-attention.
         tokens: of the document.
         beams: of the search.
-        new_tokens: generated tokens.
+        new_tokens: generated tokens; in training those of a target.
+        documents: in a training step.
         is_quick: whether it is part of `--quick`.
         like: the case with the same work for transformers, which has one variant of cross-attention: its figures are reused.
     """
@@ -45,6 +46,7 @@ class Case:
     tokens: int = 0
     beams: int = 0
     new_tokens: int = 0
+    documents: int = 1
     is_quick: bool = False
     like: str = ""
 
@@ -66,6 +68,9 @@ def _cases() -> Iterator[Case]:
     yield Case("generate-1k-4beams", "generate", "cached", 1024, 4, 32, is_quick=True)
     yield Case("generate-16k-4beams", "generate", "cached", 16384, 4, 128)
     yield Case("generate-16k-4beams-folded", "generate", "folded", 16384, 4, 128, like="generate-16k-4beams")
+    for thousands in (1, 4, 16):
+        yield Case(f"train-{thousands}k", "train", "base", 1024 * thousands, new_tokens=128)
+    yield Case("train-small", "train", "small", 1024, new_tokens=24, documents=8)
 
 
 CASES: dict[str, Case] = {case.name: case for case in _cases()}
@@ -80,6 +85,30 @@ def document(case: Case, vocab_size: int) -> tuple[HostArray, HostArray]:
     global_1T = np.zeros_like(ids_1T)
     global_1T[:, 0] = 1
     return ids_1T, global_1T
+
+
+def train_batch(case: Case, vocab_size: int) -> dict[str, HostArray]:
+    """The arguments of a training step: documents (B, T), each with its first token global, and labels (B, U), all random."""
+    rng = np.random.default_rng(0)
+    ids_BT = rng.integers(4, vocab_size, (case.documents, case.tokens))
+    global_BT = np.zeros_like(ids_BT)
+    global_BT[:, 0] = 1
+    labels_BU = rng.integers(4, vocab_size, (case.documents, case.new_tokens))
+    return {
+        "input_ids": ids_BT,
+        "attention_mask": np.ones_like(ids_BT),
+        "global_attention_mask": global_BT,
+        "labels": labels_BU,
+    }
+
+
+def train_folder(case: Case, folder: Path) -> Path:
+    """The model of a training case: the small one is the bundled model, for both sides."""
+    if case.how == "small":
+        from led_ref.api import bundled_model
+
+        return bundled_model()
+    return folder
 
 
 def encoder_states(case: Case, d_model: int) -> HostArray:

@@ -34,6 +34,8 @@ def prepare(case: Case, folder: Path) -> Prepared:
         LEDForConditionalGeneration.from_pretrained(folder)  # its files are in the system's cache after this
         return Prepared(timed(lambda: LEDForConditionalGeneration.from_pretrained(folder)), memory)
 
+    if case.work == "train":
+        return _train(case, bench_cases.train_folder(case, folder))
     model = LEDForConditionalGeneration.from_pretrained(folder)
     if case.work == "encode":
         _warm_up(lambda short: model.encoder(short))
@@ -61,6 +63,41 @@ def prepare(case: Case, folder: Path) -> Prepared:
         return {"seconds": bench_cases.step_seconds(ticks)}
 
     return Prepared(decode, memory)
+
+
+def _train(case: Case, folder: Path) -> Prepared:
+    """Steps of a training: loss, gradients, clipping, AdamW. Dropout is off, as on the other side."""
+    from led_ref.classes.conditional_generation import LEDForConditionalGeneration
+    from led_ref.training.clipping import clip_factor, global_norm
+    from led_ref.training.gradients import GradientOptions, accumulate_gradients
+    from led_ref.training.optimizers import AdamW, initial_state
+    from led_ref.training.trained import with_own_weights
+
+    loaded = LEDForConditionalGeneration.from_pretrained(folder)
+    model, weights = with_own_weights(loaded, loaded.config)
+    del loaded
+    optimizer = AdamW()
+    state = initial_state(optimizer, weights, model.backend)
+    memory = MemoryWatch()
+    batch = bench_cases.train_batch(case, model.config.vocab_size)
+    short = {name: array[:, :WARM_UP_TOKENS] for name, array in batch.items()}
+
+    def step(given: dict[str, Any]) -> None:
+        nonlocal state
+        gradients: dict[str, Any] = {}
+
+        def add(key: str, gradient: Any) -> None:
+            if key in gradients:
+                gradients[key] += gradient
+            else:
+                gradients[key] = gradient
+
+        accumulate_gradients(model, given, add, GradientOptions(documents_at_once=case.documents))
+        scale = clip_factor(global_norm(gradients, model.backend), 1.0)
+        state = optimizer.update(weights, gradients, state, 1e-5, model.backend, scale=scale)
+
+    step(short)
+    return Prepared(timed(lambda: step(batch)), memory)
 
 
 def _warm_up(work: Callable[[list[list[int]]], Any]) -> None:
