@@ -31,8 +31,8 @@ MAY_IMPORT = {
     "oracle.vectors": "classes config generation json_file led_backends model tokenizer weights",
     "pipelines": "classes config costs generation led_backends tokenizer weights",
     "api": "led_backends pipelines training",
-    "tools": "api classes config costs generation led_backends model oracle.definition oracle.traces pipelines tokenizer training "
-    "weights",
+    "tools": "api classes config costs generation led_backends model oracle.definition oracle.traces pipelines tokenizer "
+    "training weights",
     "cli": "api bundled classes config costs led_backends oracle.traces oracle.vectors pipelines tokenizer tools "
     "training weights",
 }
