@@ -307,10 +307,15 @@ class NumpyBackend:
     # ---- backward (numpy_backward.py) ------------------------------------------------------------------------------
 
     def linear_backward(
-        self, dy: Array, x: Array, weight: Weight, into: tuple[Array, Array] | None = None
+        self,
+        dy: Array,
+        x: Array,
+        weight: Weight,
+        into: tuple[Array, Array] | None = None,
+        dx: Array | None = None,
     ) -> tuple[Array, Array, Array]:
         """`dy @ weight`, `dy.T @ x`, `sum of dy`, all leading axes taken together as rows."""
-        return backward.linear_backward(dy, x, self.rows(weight), into, self.threads)
+        return backward.linear_backward(dy, x, self.rows(weight), (dx, into), self.threads)
 
     def layer_norm_backward(
         self, dy: Array, x: Array, weight: Array, update: Array | None = None
