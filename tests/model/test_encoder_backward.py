@@ -122,6 +122,22 @@ def test_layer_in_training_is_the_layer_in_inference():
         np.testing.assert_array_equal(ours, encoder_layer(x, params, 2, masks, NumpyBackend(1)))
 
 
+def test_dropout_does_not_depend_on_blocks():
+    """Nor do gradients, but for rounding; the window's probabilities and those of global rows have masks of their own."""
+    rng, kinds_BT = np.random.default_rng(2), np.array([[2, 1, 1, 1, 1, 1, 0, 0, 0], [1, 1, 2, 1, 1, 1, 1, 1, 1]])
+    params, (x, dy) = draw_layer(rng, 10, 11, "gelu"), rng.normal(size=(2, 2, 9, 10))
+    documents = document_masks((kinds_BT > 0) + 0, (kinds_BT == GLOBAL) + 0)
+    found = []
+    for queries in (2, 5, 128):
+        with mock.patch.object(NumpyBackend, "queries_per_block", queries):
+            masks = encoder_masks(documents, [2], NumpyBackend(1))[0]
+        seeing = LayerSeeing(2, masks, Dropout(RATES, documents=(5, 6)).at("led.encoder.layers.1"))
+        found.append(encoder_layer_backward(dy, x, params, seeing, NumpyBackend(1))[0])
+        assert seeing.window(0).dropped.keys != seeing.global_rows(0).dropped.keys
+    np.testing.assert_allclose(found[0], found[2], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(found[1], found[2], rtol=0, atol=1e-12)
+
+
 @SOME
 @given(layers())
 def test_what_has_no_gradient(layer):
