@@ -138,6 +138,7 @@ class LayerSeeing:
 class _Forward:
     """What a layer computes on its way, and its backward pass reads."""
 
+    x_BTD: Array
     q_BHTK: Array
     k_BHTK: Array
     v_BHTK: Array
@@ -173,10 +174,9 @@ def encoder_layer_backward(
     )
     dupdate_BTD = dropout.hidden("self_attn.output").drop(dx_BTD, backend)
     dattended_BTD, doutput = linear_backward(dupdate_BTD, of.attended_BTD, params.output, backend)
-    dread_BTD, projections = _self_attention_backward(dattended_BTD, x_BTD, of, params, seeing, backend)
-    dx_BTD += dread_BTD
-
-    query, key, value, query_global, key_global, value_global = projections
+    query, key, value, query_global, key_global, value_global = _self_attention_backward(
+        dattended_BTD, dx_BTD, of, params, seeing, backend
+    )
     gradients = EncoderLayerParams(
         query,
         key,
@@ -212,37 +212,32 @@ def _forward(x_BTD: Array, params: EncoderLayerParams, seeing: LayerSeeing, back
     update_BTD = linear(attended_BTD, params.output, backend)
     update_BTD = dropout.hidden("self_attn.output").drop(update_BTD, backend)
     middle_BTD = add_and_norm(x_BTD, update_BTD, params.self_attn_layer_norm, backend)
-    return _Forward(q_BHTK, k_BHTK, v_BHTK, attended_BTD, update_BTD, middle_BTD)
+    return _Forward(x_BTD, q_BHTK, k_BHTK, v_BHTK, attended_BTD, update_BTD, middle_BTD)
 
 
 def _self_attention_backward(
-    dattended_BTD: Array,
-    x_BTD: Array,
-    of: _Forward,
-    params: EncoderLayerParams,
-    seeing: LayerSeeing,
-    backend: Backend,
-) -> tuple[Array, tuple[Linear, ...]]:
-    """The gradients of the layer's input, and of query, key, value, query_global, key_global, value_global.
+    dattended_BTD: Array, dx_BTD: Array, of: _Forward, params: EncoderLayerParams, seeing: LayerSeeing, backend: Backend
+) -> list[Linear]:
+    """The gradients of query, key, value, query_global, key_global, value_global. That of the input is added to dx.
 
-    The global weights' are sums over documents, in their order; without a global token they are zeros.
+    Each is a sum over documents, in their order. Without a global token the global ones are zeros.
     """
-    xp = backend.xp
-    dx_BTD, dq_BTD, dk_BTD, dv_BTD = (xp.zeros(x_BTD.shape, dtype=x_BTD.dtype) for _ in range(4))
-    dglobals = [zeros_like(map_, backend) for map_ in (params.query_global, params.key_global, params.value_global)]
+    maps = (params.query, params.key, params.value)
+    gradients = [
+        zeros_like(map_, backend) for map_ in (*maps, params.query_global, params.key_global, params.value_global)
+    ]
     for b, mask in enumerate(seeing.masks.documents):
-        qkv_HTK = of.q_BHTK[b], of.k_BHTK[b], of.v_BHTK[b]
-        dq_BTD[b], dk_BTD[b], dv_BTD[b] = sliding_window_attention_backward(
-            dattended_BTD[b], *qkv_HTK, seeing.window(b), backend
+        dq_TD, dk_TD, dv_TD = sliding_window_attention_backward(
+            dattended_BTD[b], of.q_BHTK[b], of.k_BHTK[b], of.v_BHTK[b], seeing.window(b), backend
         )
+        dq_TD *= dq_TD.dtype.type(1 / math.sqrt(of.q_BHTK.shape[-1]))
+        for d_TD, map_, total in zip((dq_TD, dk_TD, dv_TD), maps, gradients, strict=False):
+            linear_backward(d_TD, of.x_BTD[b], map_, backend, dx=dx_BTD[b], dparams=total)
         if len(mask.global_positions_G):
             dout_GD = dattended_BTD[b, backend.to_device(mask.global_positions_G)]
-            dx_BTD[b], more = global_attention_backward(dout_GD, x_BTD[b], params, seeing.global_rows(b), backend)
-            for total, of_document in zip(dglobals, more, strict=True):
-                add_gradients(total, of_document)
-    dq_BTD *= dq_BTD.dtype.type(1 / math.sqrt(x_BTD.shape[-1] // seeing.heads))
-    dx_BTD, dquery = linear_backward(dq_BTD, x_BTD, params.query, backend, dx_BTD)
-    dx_BTD, dkey = linear_backward(dk_BTD, x_BTD, params.key, backend, dx_BTD)
-    dx_BTD, dvalue = linear_backward(dv_BTD, x_BTD, params.value, backend, dx_BTD)
-    dkey.bias[...] = 0  # softmax does not see it
-    return dx_BTD, (dquery, dkey, dvalue, *dglobals)
+            dx_TD, of_document = global_attention_backward(dout_GD, of.x_BTD[b], params, seeing.global_rows(b), backend)
+            dx_BTD[b] += dx_TD
+            for total, more in zip(gradients[3:], of_document, strict=True):
+                add_gradients(total, more)
+    gradients[1].bias[...] = 0  # the key's: softmax does not see it
+    return gradients

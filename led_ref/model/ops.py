@@ -157,10 +157,19 @@ def feed_forward_sublayer_backward(
         dupdate_XD = drop_fc2(dsum_XD, block)
         dhidden_XF, _ = linear_backward(dupdate_XD, hidden_XF, layer.fc2, backend, dparams=dfc2)
         dhidden_XF = drop_fc1(dhidden_XF, block)
-        dhidden_XF *= slope_XF
+        _multiply(dhidden_XF, slope_XF, backend)
         dx_XD[block], _ = linear_backward(dhidden_XF, x_XD[block], layer.fc1, backend, dx=dsum_XD, dparams=dfc1)
     dx_BTD: Array = dx_XD.reshape(x_BTD.shape)
     return dx_BTD, dfc1, dfc2, dnorm
+
+
+def _multiply(x_XF: Array, y_XF: Array, backend: Backend) -> None:
+    """`x *= y`, in place, over threads."""
+
+    def compute(rows: slice) -> None:
+        x_XF[rows] *= y_XF[rows]
+
+    backend.for_each_block(compute, len(x_XF))
 
 
 class _Dropped:
