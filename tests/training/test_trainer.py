@@ -1,6 +1,7 @@
 """The loop of a training: what a step does, what is kept, and that a run which was cut off ends with the same bits."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -83,6 +84,8 @@ def test_loss_falls_and_the_model_loads(train, tmp_path, tokenizer):
     assert np.mean(losses[-6:]) < 0.6 * losses[0]
     assert found.loss == losses[-1]
     written = led_ref.load(tmp_path / "out")
+    assert written.model.params.lm_head is written.model.params.shared
+    assert "lm_head.weight" not in weights(tmp_path / "out")
     assert written.tokenizer.encode("cat") == tokenizer.encode("cat")
     assert set(written.generate("cat mat", max_new_tokens=3).split()) <= set(WORDS)
 
@@ -125,6 +128,33 @@ def test_mean_of_labels_or_of_batches(train, tmp_path, model, read, tokenizer):
         assert line["loss"] == pytest.approx(np.average(losses, weights=share), rel=1e-5)
     assert len(set(counts)) > 1
     assert norms["labels"] != pytest.approx(norms["transformers"], rel=1e-4)
+
+
+def test_gradients_are_asked_for_as_the_settings_say(train, monkeypatch, model, read):
+    asked = []
+    accumulate = trainer.accumulate_gradients
+
+    def spy(model, batch, collect, options):
+        asked.append((options, (batch["labels"] >= 0).sum()))
+        return accumulate(model, batch, collect, options)
+
+    monkeypatch.setattr(trainer, "accumulate_gradients", spy)
+    settings = {"gradient_accumulation_steps": 3, "seed": 5, "attention_dropout": 0.25, "label_smoothing_factor": 0.1}
+    train("out", documents_at_once=2, num_train_epochs=1, freeze=["encoder"], **settings)
+    plan = BatchPlan(tuple(read(model, range(11)).lengths), 2, 3, 5).steps(0)
+    assert [(options.dropout.step, options.dropout.documents) for options, _ in asked] == [
+        (number, batch) for number, step in enumerate(plan) for batch in step
+    ]
+    options = asked[0][0]
+    assert (options.dropout.seed, options.label_smoothing, options.documents_at_once) == (5, 0.1, 2)
+    assert (options.dropout.rates.attention_dropout, options.dropout.rates.dropout) == (0.25, 0.1)
+    assert not options.needs("led.encoder.layers.0.fc1.bias")
+    assert options.needs("led.shared.weight")
+    counts = [int(count) for _, count in asked]
+    assert [options.divide_by for options, _ in asked] == [(sum(counts[:3]),)] * 3 + [(sum(counts[3:]),)] * 3
+    asked.clear()
+    train("theirs", accumulate_as="transformers", max_steps=1, **settings)
+    assert [options.divide_by for options, _ in asked] == [(3 * count,) for count in counts[:3]]
 
 
 def test_gradients_are_clipped(train, tmp_path, monkeypatch):
@@ -174,9 +204,12 @@ def spoiled(monkeypatch):
     """Gradients are NaN in batches with these documents."""
     accumulate = trainer.accumulate_gradients
 
-    def spoil(documents):
+    def spoil(documents, loss=False):
         def accumulated(model, batch, collect, options):
             factor = np.float32(np.nan if set(options.dropout.documents) & set(documents) else 1)
+            if loss:
+                found = accumulate(model, batch, collect, options)
+                return replace(found, sums=(found.sums[0] * float(factor),))
             return accumulate(model, batch, lambda key, array: collect(key, array * factor), options)
 
         monkeypatch.setattr(trainer, "accumulate_gradients", accumulated)
@@ -186,13 +219,21 @@ def spoiled(monkeypatch):
 
 def test_step_with_nan_is_not_taken(train, tmp_path, spoiled):
     spoiled([3])
-    found = train("out", lr_scheduler_type="constant")
+    found = train("out", lr_scheduler_type="constant", max_skipped_steps=2)  # one in each epoch: never in a row
     lines = steps_of(tmp_path / "out")
     skipped = [line for line in lines if "skipped" in line]
     assert found.skipped_steps == len(skipped) == 2
     assert all(line["skipped"] == "the norm of the gradients is nan" for line in skipped)
     assert all(any(place.endswith("train.jsonl:4") for place in line["documents"]) for line in skipped)
     assert all(np.isfinite(array).all() for array in weights(tmp_path / "out").values())
+
+
+def test_step_with_nan_loss_is_not_taken(train, tmp_path, spoiled):
+    spoiled([3], loss=True)
+    train("out", gradient_accumulation_steps=2, num_train_epochs=1)
+    (line,) = [line for line in steps_of(tmp_path / "out") if "skipped" in line]
+    assert line["skipped"] == "the loss is nan"
+    assert len(line["documents"]) <= 2  # those of the batch, not of the whole step
 
 
 def test_many_steps_with_nan_stop_the_training(train, tmp_path, spoiled):
