@@ -1,4 +1,4 @@
-"""Optimizers: AdamW and Adafactor, and clipping by the global norm of the gradients.
+"""Optimizers: AdamW and Adafactor.
 
 Of one parameter w, with gradient g, in its n-th step at learning rate a:
 
@@ -30,6 +30,7 @@ import numpy as np
 
 from led_backends.contract import Array, Backend, HostArray
 from led_ref.errors import CheckpointError, InputError
+from led_ref.training.clipping import sum_in_order
 
 Shape = tuple[int, ...]
 STEP = "step"  # "{key}.step": how many steps a parameter has made
@@ -82,7 +83,7 @@ class Optimizer(Protocol):
             state: before this step.
             rate: the learning rate of this step.
             backend: where the arrays live.
-            scale: what every gradient is multiplied by first: `clip_factor`'s result.
+            scale: what every gradient is multiplied by first: `clip_factor`'s result (clipping.py).
         """
         ...
 
@@ -148,58 +149,6 @@ def decays(name: str) -> bool:
         [True, False]
     """
     return not (name.endswith(".bias") or "norm" in name)
-
-
-# ---- clipping --------------------------------------------------------------------------------------------------------
-
-
-def global_norm(gradients: Mapping[str, Array], backend: Backend) -> float:
-    """`sqrt(sum of g^2)` over all numbers of all gradients, added in float64; not finite if one of them is not."""
-    squares = [_sum_of_squares(gradients[name].reshape(-1), backend) for name in sorted(gradients)]
-    return math.sqrt(float(backend.to_host(backend.xp.stack(squares)).sum())) if squares else 0.0
-
-
-def clip_factor(norm: float, max_norm: float) -> float:
-    """What gradients of that global norm are multiplied by, so that it is at most `max_norm`.
-
-    `min(1, max_norm / (norm + 1e-6))`, as torch.nn.utils.clip_grad_norm_ has it.
-
-    Raises:
-        InputError: if the norm is not finite: one step with it would make every weight NaN.
-    """
-    if not math.isfinite(norm):
-        raise InputError(
-            f"The norm of the gradients is {norm}: a number in them is not finite. The weights were not changed. Lower the "
-            "learning rate, or look at the documents of this step."
-        )
-    return min(1.0, max_norm / (norm + 1e-6))
-
-
-def not_finite(gradients: Mapping[str, Array], backend: Backend) -> list[str]:
-    """The names of the gradients that hold a NaN or an infinity."""
-    return [name for name in sorted(gradients) if not math.isfinite(global_norm({name: gradients[name]}, backend))]
-
-
-def _sum_of_squares(numbers: Array, backend: Backend) -> Array:
-    """`sum(numbers^2)` of one axis, in float64, as an array without axes on the device."""
-    sums: dict[int, Array] = {}
-
-    def work(piece: slice) -> None:
-        part = numbers[piece].astype("float64")
-        part *= part
-        sums[piece.start] = part.sum()
-
-    backend.for_each_piece(work, len(numbers))
-    return _in_order(sums)
-
-
-def _in_order(sums: Mapping[int, Array]) -> Array:
-    """The sum of the sums of pieces, by their starts: the order in which threads finished plays no part."""
-    first, *rest = (sums[start] for start in sorted(sums))
-    total = first
-    for part in rest:
-        total = total + part
-    return total
 
 
 # ---- AdamW -----------------------------------------------------------------------------------------------------------
@@ -357,7 +306,7 @@ class Adafactor:
             column_sums[piece.start] = s.sum(0)
 
         backend.for_each_piece(square, rows, width)
-        for moment, mean in zip(moments, (row_means, _in_order(column_sums) / rows), strict=True):
+        for moment, mean in zip(moments, (row_means, sum_in_order(column_sums) / rows), strict=True):
             moment *= kept
             moment += mean * (1 - kept)
         by_row = 1 / xp.sqrt(moments[0] / moments[0].mean())
@@ -394,7 +343,7 @@ class Adafactor:
             sums[piece.start] = (u * u).sum()
 
         backend.for_each_piece(square, len(weight), width)
-        rms = math.sqrt(float(backend.to_host(_in_order(sums))) / weight.size)
+        rms = math.sqrt(float(backend.to_host(sum_in_order(sums))) / weight.size)
         step_size = rate / max(1.0, rms / self.clip_threshold)
 
         def work(piece: slice) -> None:

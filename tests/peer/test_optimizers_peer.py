@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from led_backends.numpy_backend import NumpyBackend
-from led_ref.training.optimizers import Adafactor, AdamW, clip_factor, decays, global_norm, initial_state
+from led_ref.training.clipping import clip_factor, global_norm
+from led_ref.training.optimizers import Adafactor, AdamW, decays, initial_state
 from led_ref.training.schedules import Schedule
 
 pytestmark = pytest.mark.peer

@@ -5,13 +5,11 @@ import pytest
 
 from led_backends.numpy_backend import PIECE, NumpyBackend
 from led_ref.errors import CheckpointError, InputError
+from led_ref.training.clipping import clip_factor, global_norm, not_finite
 from led_ref.training.optimizers import (
     Adafactor,
     AdamW,
-    clip_factor,
-    global_norm,
     initial_state,
-    not_finite,
     restored_state,
 )
 from led_ref.training.schedules import Schedule
