@@ -51,6 +51,13 @@ def test_head_of_the_checkpoint_is_kept(tmp_path, bundled):
     assert notices == []
 
 
+def test_kind_of_the_labels_is_written(labelled, tmp_path, bundled):
+    small_model("classification").save_pretrained(tmp_path / "model", others=bundled.tokenizer.save_pretrained)
+    led_ref.train(labelled(["LABEL_0"], []), tmp_path / "model", tmp_path / "out", max_steps=1)
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["problem_type"] == "multi_label_classification"
+
+
 def test_new_heads(checkpoint, labelled):
     notices = []
     data = DataArguments(task="classification")
