@@ -15,6 +15,7 @@ from led_ref.training.data import read_dataset
 from led_ref.training.log import read_log
 from led_ref.training.settings import DataArguments, RunArguments
 from led_ref.training.trainer import run_training
+from led_ref.training.validation import validate
 from led_ref.weights.safetensors_file import read_safetensors
 
 WORDS = ["cat", "mat", "sat", "the", "on", "a", "dog", "ran", "home", "and", "wrote", "of", "it", "in", "green", "ink"]
@@ -350,15 +351,30 @@ def test_held_out_loss_is_the_mean_over_labels(train, tmp_path, read, tokenizer)
     assert len({len(example.target) for example in held_out.examples}) > 1
 
 
+def test_validation_is_the_model_as_it_is_used(bundled, read):
+    """Each document by itself, with its global attention, without dropout."""
+    held_out = read(bundled.model, range(20, 24))
+    found = {}
+    for name in ("first", "none"):
+        mask_of = global_mask(name, bundled.tokenizer)
+        batches = [collate(held_out, (i,), 1, mask_of) for i in range(4)]
+        losses = [float(bundled.model(**batch).loss) for batch in batches]
+        counts = [batch["labels"].size for batch in batches]
+        measures = validate(bundled.model, held_out, bundled.tokenizer, mask_of, "loss", pad_token_id=1)
+        found[name] = measures["eval_loss"]
+        assert found[name] == pytest.approx(np.average(losses, weights=counts), rel=1e-12)
+    assert found["first"] != pytest.approx(found["none"], rel=1e-3)
+
+
 def test_best_model_is_kept_and_stops_the_run(train, tmp_path, monkeypatch):
     losses = iter([3.0, 2.0, 2.5, 1.95, 2.1, 1.0])
     seen = []
 
-    def validate(model, *_, **__):
+    def validated(model, *_, **__):
         seen.append(np.array(model.params.shared))
         return {"eval_loss": next(losses)}
 
-    monkeypatch.setattr(trainer, "validate", validate)
+    monkeypatch.setattr(trainer, "validate", validated)
     found = train(
         "out", held_out=True, eval_steps=1, num_train_epochs=9, early_stopping_patience=3, early_stopping_threshold=0.1
     )
