@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "costs": "config led_backends model weights",
     "oracle.traces": "led_backends model weights",
     "classes": "config costs generation json_file led_backends model tokenizer weights",
-    "training": "classes config costs json_file led_backends model tokenizer weights",
+    "training": "classes config costs generation json_file led_backends model tokenizer weights",
     "oracle.vectors": "classes config generation json_file led_backends model tokenizer weights",
     "pipelines": "classes config costs generation led_backends tokenizer weights",
     "api": "led_backends pipelines training",

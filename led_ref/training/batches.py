@@ -95,9 +95,9 @@ class BatchPlan:
         if self.batch_tokens is None:  # then every epoch has as many
             each = -(-len(self.lengths) // self.batch_size)
             each = -(-each // self.accumulation)
-            return whole * each + math.ceil((epochs - whole) * each)
+            return whole * each + _part(epochs - whole, each)
         counts = [len(self.steps(epoch)) for epoch in range(math.ceil(epochs))]
-        return sum(counts[:whole]) + sum(math.ceil((epochs - whole) * count) for count in counts[whole:])
+        return sum(counts[:whole]) + sum(_part(epochs - whole, count) for count in counts[whole:])
 
     def _longest_first(self, i: int) -> int:
         return -self.lengths[i]
@@ -126,6 +126,11 @@ class BatchPlan:
             return hashlib.blake2b(f"{draw} {i}".encode(), digest_size=16).digest()
 
         return sorted(numbers, key=key)
+
+
+def _part(fraction: float, steps: int) -> int:
+    """A fraction of so many steps, rounded up; 0.1 of 10 is 1, whatever the last bits of 0.1 are."""
+    return math.ceil(round(fraction * steps, 6))
 
 
 # ---- global attention ----------------------------------------------------------------------------------------------------

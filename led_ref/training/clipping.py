@@ -1,4 +1,4 @@
-"""Clipping by the global norm of all gradients, and what of them is not finite. Sums have one order, for any threads."""
+"""The norm of all gradients as one vector, clipping by it, and the search for a number in them that is not finite."""
 
 import math
 from collections.abc import Mapping

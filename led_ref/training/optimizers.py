@@ -83,7 +83,7 @@ class Optimizer(Protocol):
             state: before this step.
             rate: the learning rate of this step.
             backend: where the arrays live.
-            scale: what every gradient is multiplied by first: `clip_factor`'s result.
+            scale: what every gradient is multiplied by first: `clip_factor`'s result (clipping.py).
         """
         ...
 

@@ -6,8 +6,8 @@
     inverse_sqrt  down as 1 / sqrt(step), without an end
     constant      stays at the highest
 
-Steps are counted from 0, so with a warm-up the first update has rate 0. All equal transformers' get_*_schedule
-(transformers.optimization); `constant` with warmup_steps is its `constant_with_warmup`.
+Steps are counted from 0, so with a warm-up the first update has rate 0. All equal transformers' get_*_schedule;
+`constant` with warmup_steps is its `constant_with_warmup`.
 """
 
 import math

@@ -76,7 +76,7 @@ PART = _number("a number from 0 to below 1", lambda value: 0 <= value < 1)
 YES_OR_NO = Form("True or False", lambda value: isinstance(value, bool), bool, None)
 NAME = Form("a text that is not empty", _is_text, str, str)
 NAMES = Form(
-    "a list of names, or of names with * in them",
+    "a list of names",
     lambda value: isinstance(value, (list, tuple)) and all(map(_is_text, value)),
     tuple,
     lambda word: tuple(word.split(",")),
@@ -251,7 +251,7 @@ class TrainingArguments(CheckedSettings):
 
     freeze: tuple[str, ...] = _setting(
         (), NAMES, "parts", "--freeze", "NAMES",
-        "not trained: encoder, decoder, embeddings, positions, or checkpoint keys with *; commas between",
+        "not trained: encoder, decoder, embeddings, positions, or beginnings of checkpoint keys; commas between",
     )  # fmt: skip
 
     eval_steps: int | None = _setting(
@@ -369,11 +369,12 @@ class RunArguments:
                 raise SettingsError(f"There is no setting {name!r} of training. {meant}")
         values = {**(RECIPES[recipe].settings if recipe else {}), **settings}
         names = {f.name for f in fields(DataArguments)}
-        return cls(
-            DataArguments(**{name: value for name, value in values.items() if name in names}),
-            TrainingArguments(**{name: value for name, value in values.items() if name not in names}),
-            RECIPES[recipe].generation if recipe else {},
-        )
+        data = DataArguments(**{name: value for name, value in values.items() if name in names})
+        generation = dict(RECIPES[recipe].generation) if recipe else {}
+        if generation and data.max_target_length is not None:
+            generation["max_length"] = data.max_target_length  # a text is as long as those that it learned
+        training = TrainingArguments(**{name: value for name, value in values.items() if name not in names})
+        return cls(data, training, generation)
 
 
 def _as_list(value: Any) -> Any:

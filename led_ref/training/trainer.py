@@ -17,10 +17,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from led_backends.contract import Array
+from led_ref.config import LEDConfig
 from led_ref.errors import InputError, SettingsError
+from led_ref.generation.settings.settings import SETTINGS as GENERATION_SETTINGS
 from led_ref.model.dropout import Dropout, DropoutRates
 from led_ref.tokenizer.tokenizer import LEDTokenizer
+from led_ref.training.accumulator import GradientAccumulator, loss_divisors
 from led_ref.training.batch import Trainable, checked_batch
 from led_ref.training.batches import BatchPlan, GlobalMask, Step, collate, global_mask
 from led_ref.training.clipping import clip_factor, global_norm
@@ -28,12 +30,12 @@ from led_ref.training.data import Dataset
 from led_ref.training.gradients import GradientOptions, accumulate_gradients
 from led_ref.training.log import TrainingLog
 from led_ref.training.optimizers import Adafactor, AdamW, Optimizer, initial_state, restored_state
+from led_ref.training.parameters import frozen_keys, trainable_copy, trained_parameters
 from led_ref.training.run_folder import RunFolder
 from led_ref.training.run_state import Progress
 from led_ref.training.schedules import Schedule
 from led_ref.training.settings import RunArguments, TrainingArguments
 from led_ref.training.targets import LossSum
-from led_ref.training.trained import not_frozen, with_own_weights, with_problem_type
 from led_ref.training.validation import check_metric, validate
 
 _DOCUMENTS_NAMED = 20
@@ -163,7 +165,7 @@ class _Training:
     ) -> None:
         args = self.args = run.training
         self.run, self.tokenizer, self.dataset, self.held_out = run, tokenizer, dataset, held_out
-        config = with_problem_type(model.config, dataset.problem_type)
+        config = _with_problem_type(model.config, dataset.problem_type)
         self.plan = BatchPlan.of(dataset, args)
         self.total_steps = args.max_steps or self.plan.total_steps(args.num_train_epochs)
         if args.warmup_steps >= self.total_steps:
@@ -172,15 +174,16 @@ class _Training:
                 "would never be reached. Give fewer (--warmup), or train longer."
             )
         self.schedule = Schedule(args.lr_scheduler_type, args.warmup_steps, self.total_steps)
-        self.model, self.weights = with_own_weights(model, config)
-        self.backend = model.backend
-        self.trained = frozenset(not_frozen(list(self.weights), args.freeze))
+        self.model, self.backend = trainable_copy(_with(model, config, run.generation)), model.backend
+        self.weights = trained_parameters(self.model)
+        frozen = frozen_keys(args.freeze, self.weights)
         self.optimizer: Optimizer = (
             Adafactor(weight_decay=args.weight_decay)
             if args.optim == "adafactor"
             else AdamW(args.adam_beta1, args.adam_beta2, args.adam_epsilon, args.weight_decay)
         )
-        self.parameters = {key: array for key, array in self.weights.items() if key in self.trained}
+        self.parameters = {key: array for key, array in self.weights.items() if key not in frozen}
+        self.accumulator = GradientAccumulator(self.parameters, self.backend)
         self.state = initial_state(self.optimizer, self.parameters, self.backend)
         rates = {"dropout": args.dropout, "attention_dropout": args.attention_dropout}
         given = {name: rate for name, rate in rates.items() if rate is not None}
@@ -231,8 +234,9 @@ class _Training:
     def _take_step(self, step: Step, progress: Progress) -> dict[str, Any]:
         """One step: gradients of all its batches, then the change of the weights. Returns what the log says of it."""
         started = time.perf_counter()
-        gradients: dict[str, Array] = {}
-        losses = self._gradients(step, progress.step, gradients)
+        self.accumulator.clear()
+        losses = self._accumulate(step, progress.step)
+        gradients = self.accumulator.gradients
         norm = global_norm(gradients, self.backend)
         documents = [i for batch in step for i in batch]
         tokens = sum(len(self.dataset.examples[i].ids_T) + self._target_tokens(i) for i in documents)
@@ -256,30 +260,22 @@ class _Training:
             "seconds": round(seconds, 3),
         }
 
-    def _gradients(self, step: Step, number: int, gradients: dict[str, Array]) -> list[LossSum]:
+    def _accumulate(self, step: Step, number: int) -> list[LossSum]:
         """Add up the gradients of the batches of a step; the losses of each batch."""
         batches = [collate(self.dataset, batch, self.pad_token_id, self.mask_of) for batch in step]
         counts = [checked_batch(self.model, batch).target.counts for batch in batches]
-        whole = tuple(float(sum(each)) for each in zip(*counts, strict=True))
-
-        def add(key: str, gradient: Array) -> None:
-            if key in gradients:
-                gradients[key] += gradient
-            else:
-                gradients[key] = gradient
-
         losses = []
-        for documents, batch, own in zip(step, batches, counts, strict=True):
-            # As in transformers: the mean of the batches' own means.
-            own_share = tuple(float(count * len(step)) for count in own)
+        for documents, batch, divide_by in zip(
+            step, batches, loss_divisors(counts, self.args.accumulate_as), strict=True
+        ):
             options = GradientOptions(
                 dropout=Dropout(self.rates, self.args.seed, number, documents),
                 label_smoothing=self.args.label_smoothing_factor,
-                divide_by=own_share if self.args.accumulate_as == "transformers" else whole,
+                divide_by=divide_by,
                 documents_at_once=self.args.documents_at_once,
-                needs=self.trained.__contains__,
+                needs=self.accumulator.needs,
             )
-            losses.append(accumulate_gradients(self.model, batch, add, options))
+            losses.append(accumulate_gradients(self.model, batch, self.accumulator.add, options))
         return losses
 
     def _mean(self, losses: list[LossSum]) -> float:
@@ -357,6 +353,22 @@ class _Training:
 
     def _save_model(self, path: Path) -> None:
         self.model.save_pretrained(path, overwrite=True, others=self.tokenizer.save_pretrained)
+
+
+def _with(model: Trainable, config: LEDConfig, generation: Mapping[str, Any]) -> Trainable:
+    """The same weights with another configuration of the same sizes, and more generation settings."""
+    before = model.generation_config
+    if generation and before is None:  # then config.json's own count, which a generation_config.json would hide
+        before = {name: value for name, value in config.to_dict().items() if name in GENERATION_SETTINGS}
+    settings = {**before, **generation} if before is not None else None
+    return type(model)(config, model.params, backend=model.backend, generation_config=settings)
+
+
+def _with_problem_type(config: LEDConfig, problem_type: str | None) -> LEDConfig:
+    """The configuration with the kind of labels that were learned, so that a loaded model gives the right scores."""
+    if problem_type is None or config.problem_type is not None:
+        return config
+    return replace(config, extra={**config.extra, "problem_type": problem_type})
 
 
 def _is_due(progress: Progress, every: int | None) -> bool:

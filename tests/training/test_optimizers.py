@@ -6,7 +6,12 @@ import pytest
 from led_backends.numpy_backend import PIECE, NumpyBackend
 from led_ref.errors import CheckpointError, InputError
 from led_ref.training.clipping import clip_factor, global_norm, not_finite
-from led_ref.training.optimizers import Adafactor, AdamW, initial_state, restored_state
+from led_ref.training.optimizers import (
+    Adafactor,
+    AdamW,
+    initial_state,
+    restored_state,
+)
 from led_ref.training.schedules import Schedule
 
 BOTH = [AdamW(weight_decay=0.1), Adafactor(weight_decay=0.1)]

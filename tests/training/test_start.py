@@ -8,6 +8,7 @@ from training.small_models import small_model
 
 import led_ref
 from led_ref.errors import InputError
+from led_ref.training import trainer
 from led_ref.training.settings import DataArguments
 from led_ref.training.start import labels_in, load_start
 
@@ -49,6 +50,13 @@ def test_head_of_the_checkpoint_is_kept(tmp_path, bundled):
         loaded.params.classification_head.dense.weight, model.params.classification_head.dense.weight
     )
     assert notices == []
+
+
+def test_kind_of_the_labels_is_written(labelled, tmp_path, bundled):
+    small_model("classification").save_pretrained(tmp_path / "model", others=bundled.tokenizer.save_pretrained)
+    led_ref.train(labelled(["LABEL_0"], []), tmp_path / "model", tmp_path / "out", max_steps=1)
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["problem_type"] == "multi_label_classification"
 
 
 def test_new_heads(checkpoint, labelled):
@@ -100,6 +108,23 @@ def test_labels_in_the_data(labelled, labels, names, problem):
 def test_labels_that_cannot_be(labelled, labels, words):
     with pytest.raises(InputError, match=words):
         labels_in([labelled(*labels)], DataArguments())
+
+
+def test_question_has_global_attention_by_default(checkpoint, tmp_path, monkeypatch):
+    masks = []
+    accumulate = trainer.accumulate_gradients
+    monkeypatch.setattr(
+        trainer,
+        "accumulate_gradients",
+        lambda *given: masks.append(given[1]["global_attention_mask"]) or accumulate(*given),
+    )
+    line = {"question": "Who?", "context": TEXT, "answer": "cat", "answer_start": 4}
+    (tmp_path / "train.jsonl").write_text(json.dumps(line))
+    led_ref.train(tmp_path / "train.jsonl", checkpoint, tmp_path / "out", task="question-answering", max_steps=1)
+    _, tokenizer = load_start(checkpoint, [], DataArguments())
+    question = len(tokenizer.encode("Who?", add_special_tokens=False))
+    (mask,) = masks
+    assert mask[0].tolist() == [1] * (1 + question) + [0] * (mask.shape[1] - 1 - question)
 
 
 @pytest.mark.parametrize(

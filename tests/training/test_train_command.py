@@ -50,7 +50,7 @@ def test_options_become_settings(scene, monkeypatch):
     """Every setting by its option, and a recipe's where no option is given."""
     given = {}
     monkeypatch.setattr(led_ref.api, "train", lambda *_, **named: given.update(named) or SimpleNamespace(to_dict=dict))
-    words = {"freeze": "encoder,*.bias", "task": "summarization", "optim": "adafactor"}
+    words = {"freeze": "encoder,led.decoder.layers.0", "task": "summarization", "optim": "adafactor"}
     arguments, expected = [], {}
     for name, setting in SETTINGS.items():
         form = setting.form
@@ -70,7 +70,7 @@ def test_options_become_settings(scene, monkeypatch):
     )
     assert options.run(options) == 0
     assert {name: given[name] for name in expected} == expected
-    assert given["freeze"] == ("encoder", "*.bias")
+    assert given["freeze"] == ("encoder", "led.decoder.layers.0")
     assert (given["recipe"], given["validate"]) == ("ai2", ["d"])
     run = RunArguments.of("ai2", **expected)
     assert (run.training.batch_tokens, run.training.num_train_epochs) == (9, 5)

@@ -1,20 +1,23 @@
 """The loop of a training: what a step does, what is kept, and that a run which was cut off ends with the same bits."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from training.small_models import small_model
 
+import led_backends
 import led_ref
-from led_ref.errors import CheckpointError, InputError, MissingFileError, SettingsError
+from led_ref.errors import CheckpointError, InputError, MissingFileError
 from led_ref.training import trainer
 from led_ref.training.batches import BatchPlan, collate, global_mask
 from led_ref.training.data import read_dataset
 from led_ref.training.log import read_log
+from led_ref.training.parameters import trained_parameters
 from led_ref.training.settings import DataArguments, RunArguments
-from led_ref.training.trained import not_frozen
 from led_ref.training.trainer import run_training
+from led_ref.training.validation import validate
 from led_ref.weights.safetensors_file import read_safetensors
 
 WORDS = ["cat", "mat", "sat", "the", "on", "a", "dog", "ran", "home", "and", "wrote", "of", "it", "in", "green", "ink"]
@@ -83,14 +86,16 @@ def test_loss_falls_and_the_model_loads(train, tmp_path, tokenizer):
     assert np.mean(losses[-6:]) < 0.6 * losses[0]
     assert found.loss == losses[-1]
     written = led_ref.load(tmp_path / "out")
+    assert written.model.params.lm_head is written.model.params.shared
+    assert "lm_head.weight" not in weights(tmp_path / "out")
     assert written.tokenizer.encode("cat") == tokenizer.encode("cat")
     assert set(written.generate("cat mat", max_new_tokens=3).split()) <= set(WORDS)
 
 
 def test_model_that_it_starts_from_is_unchanged(train, model):
-    before = np.array(model.params.shared)
+    before = led_backends.to_host(model.params.shared).copy()
     train("out")
-    np.testing.assert_array_equal(model.params.shared, before)
+    np.testing.assert_array_equal(led_backends.to_host(model.params.shared), before)
 
 
 def test_rate_follows_the_schedule(train, tmp_path):
@@ -127,6 +132,33 @@ def test_mean_of_labels_or_of_batches(train, tmp_path, model, read, tokenizer):
     assert norms["labels"] != pytest.approx(norms["transformers"], rel=1e-4)
 
 
+def test_gradients_are_asked_for_as_the_settings_say(train, monkeypatch, model, read):
+    asked = []
+    accumulate = trainer.accumulate_gradients
+
+    def spy(model, batch, collect, options):
+        asked.append((options, (batch["labels"] >= 0).sum()))
+        return accumulate(model, batch, collect, options)
+
+    monkeypatch.setattr(trainer, "accumulate_gradients", spy)
+    settings = {"gradient_accumulation_steps": 3, "seed": 5, "attention_dropout": 0.25, "label_smoothing_factor": 0.1}
+    train("out", documents_at_once=2, num_train_epochs=1, freeze=["encoder"], **settings)
+    plan = BatchPlan(tuple(read(model, range(11)).lengths), 2, 3, 5).steps(0)
+    assert [(options.dropout.step, options.dropout.documents) for options, _ in asked] == [
+        (number, batch) for number, step in enumerate(plan) for batch in step
+    ]
+    options = asked[0][0]
+    assert (options.dropout.seed, options.label_smoothing, options.documents_at_once) == (5, 0.1, 2)
+    assert (options.dropout.rates.attention_dropout, options.dropout.rates.dropout) == (0.25, 0.1)
+    assert not options.needs("led.encoder.layers.0.fc1.bias")
+    assert options.needs("led.shared.weight")
+    counts = [int(count) for _, count in asked]
+    assert [options.divide_by for options, _ in asked] == [(sum(counts[:3]),)] * 3 + [(sum(counts[3:]),)] * 3
+    asked.clear()
+    train("theirs", accumulate_as="transformers", max_steps=1, **settings)
+    assert [options.divide_by for options, _ in asked] == [(3 * count,) for count in counts[:3]]
+
+
 def test_gradients_are_clipped(train, tmp_path, monkeypatch):
     scales = []
     update = trainer.AdamW.update
@@ -139,31 +171,40 @@ def test_gradients_are_clipped(train, tmp_path, monkeypatch):
     assert scales[-1] == 1
 
 
-def test_dropout_and_seed_decide_the_result(train, tmp_path):
-    for name, settings in {"a": {}, "again": {}, "dry": {"dropout": 0.0}, "seed": {"seed": 1}}.items():
-        train(name, max_steps=3, **settings)
-    shared = {name: weights(tmp_path / name)["led.shared.weight"] for name in ("a", "again", "dry", "seed")}
-    np.testing.assert_array_equal(shared["a"], shared["again"])
-    assert not np.array_equal(shared["a"], shared["dry"])
-    assert not np.array_equal(shared["a"], shared["seed"])
+def test_each_setting_changes_the_result(train, tmp_path):
+    changed = [
+        {"dropout": 0.0}, {"attention_dropout": 0.5}, {"seed": 1}, {"weight_decay": 0.5}, {"adam_beta1": 0.5},
+        {"adam_beta2": 0.5},
+        {"adam_epsilon": 1.0}, {"optim": "adafactor"}, {"learning_rate": 2e-2}, {"lr_scheduler_type": "constant"},
+        {"warmup_steps": 1}, {"label_smoothing_factor": 0.5}, {"max_grad_norm": 1e-9}, {"global_attention": "none"},
+        {"accumulate_as": "transformers"}, {"group_by_length": False}, {"per_device_train_batch_size": 3},
+    ]  # fmt: skip
+    tables = []
+    for number, settings in enumerate([{}, {}, *changed]):
+        train(str(number), **{"max_steps": 2, "gradient_accumulation_steps": 2, **settings})
+        tables.append(weights(tmp_path / str(number))["led.shared.weight"].tobytes())
+    assert tables[0] == tables[1]
+    assert len(set(tables)) == 1 + len(changed)
+
+
+def test_generation_settings_of_a_recipe(train, tmp_path, tokenizer, read):
+    small = small_model(extra={"no_repeat_ngram_size": 2})
+    for recipe in (None, "pubmed-notebook"):
+        run = RunArguments.of(recipe, max_source_length=61, max_target_length=23, max_steps=1)
+        run_training(small, tokenizer, read(small, range(3)), tmp_path / str(recipe), run)
+    assert not (tmp_path / "None" / "generation_config.json").exists()
+    written = json.loads((tmp_path / "pubmed-notebook" / "generation_config.json").read_text())
+    assert (written["num_beams"], written["max_length"], written["no_repeat_ngram_size"]) == (2, 23, 3)
+    assert written["decoder_start_token_id"] == 2  # config.json's own settings go on
 
 
 def test_frozen_parts_keep_every_bit(train, tmp_path, model):
-    train("out", freeze=["encoder", "embeddings", "*.fc2.weight"], max_steps=3, weight_decay=0.1)
-    before, after = model.params, weights(tmp_path / "out")
-    np.testing.assert_array_equal(after["led.shared.weight"], before.shared)
-    np.testing.assert_array_equal(after["led.encoder.layers.0.fc1.weight"], before.encoder.layers[0].fc1.weight)
-    np.testing.assert_array_equal(after["led.decoder.layers.0.fc2.weight"], before.decoder.layers[0].fc2.weight)
-    assert not np.array_equal(after["led.decoder.layers.0.fc1.weight"], before.decoder.layers[0].fc1.weight)
-
-
-def test_freeze_names():
-    keys = ["led.shared.weight", "led.encoder.embed_positions.weight", "led.decoder.layers.0.fc1.bias"]
-    assert not_frozen(keys, ["positions"]) == [keys[0], keys[2]]
-    with pytest.raises(SettingsError, match=r"'encodr', but no parameter is called so\. Did you mean encoder"):
-        not_frozen(keys, ["encodr"])
-    with pytest.raises(SettingsError, match="nothing is left to train"):
-        not_frozen(keys, ["encoder", "decoder", "embeddings"])
+    train("out", freeze=["encoder", "embeddings", "led.decoder.layers.0.fc2"], max_steps=3, weight_decay=0.1)
+    before = {key: led_backends.to_host(array) for key, array in trained_parameters(model).items()}
+    after = weights(tmp_path / "out")
+    for key in ("led.shared.weight", "led.encoder.layers.0.fc1.weight", "led.decoder.layers.0.fc2.weight"):
+        np.testing.assert_array_equal(after[key], before[key])
+    assert not np.array_equal(after["led.decoder.layers.0.fc1.weight"], before["led.decoder.layers.0.fc1.weight"])
 
 
 # ---- steps that are not taken --------------------------------------------------------------------------------------------
@@ -174,9 +215,12 @@ def spoiled(monkeypatch):
     """Gradients are NaN in batches with these documents."""
     accumulate = trainer.accumulate_gradients
 
-    def spoil(documents):
+    def spoil(documents, loss=False):
         def accumulated(model, batch, collect, options):
             factor = np.float32(np.nan if set(options.dropout.documents) & set(documents) else 1)
+            if loss:
+                found = accumulate(model, batch, collect, options)
+                return replace(found, sums=(found.sums[0] * float(factor),))
             return accumulate(model, batch, lambda key, array: collect(key, array * factor), options)
 
         monkeypatch.setattr(trainer, "accumulate_gradients", accumulated)
@@ -186,13 +230,21 @@ def spoiled(monkeypatch):
 
 def test_step_with_nan_is_not_taken(train, tmp_path, spoiled):
     spoiled([3])
-    found = train("out", lr_scheduler_type="constant")
+    found = train("out", lr_scheduler_type="constant", max_skipped_steps=2)  # one in each epoch: never in a row
     lines = steps_of(tmp_path / "out")
     skipped = [line for line in lines if "skipped" in line]
     assert found.skipped_steps == len(skipped) == 2
     assert all(line["skipped"] == "the norm of the gradients is nan" for line in skipped)
     assert all(any(place.endswith("train.jsonl:4") for place in line["documents"]) for line in skipped)
     assert all(np.isfinite(array).all() for array in weights(tmp_path / "out").values())
+
+
+def test_step_with_nan_loss_is_not_taken(train, tmp_path, spoiled):
+    spoiled([3], loss=True)
+    train("out", gradient_accumulation_steps=2, num_train_epochs=1)
+    (line,) = [line for line in steps_of(tmp_path / "out") if "skipped" in line]
+    assert line["skipped"] == "the loss is nan"
+    assert len(line["documents"]) <= 2  # those of the batch, not of the whole step
 
 
 def test_many_steps_with_nan_stop_the_training(train, tmp_path, spoiled):
@@ -301,15 +353,30 @@ def test_held_out_loss_is_the_mean_over_labels(train, tmp_path, read, tokenizer)
     assert len({len(example.target) for example in held_out.examples}) > 1
 
 
+def test_validation_is_the_model_as_it_is_used(bundled, read):
+    """Each document by itself, with its global attention, without dropout."""
+    held_out = read(bundled.model, range(20, 24))
+    found = {}
+    for name in ("first", "none"):
+        mask_of = global_mask(name, bundled.tokenizer)
+        batches = [collate(held_out, (i,), 1, mask_of) for i in range(4)]
+        losses = [float(bundled.model(**batch).loss) for batch in batches]
+        counts = [batch["labels"].size for batch in batches]
+        measures = validate(bundled.model, held_out, bundled.tokenizer, mask_of, "loss", pad_token_id=1)
+        found[name] = measures["eval_loss"]
+        assert found[name] == pytest.approx(np.average(losses, weights=counts), rel=1e-12)
+    assert found["first"] != pytest.approx(found["none"], rel=1e-3)
+
+
 def test_best_model_is_kept_and_stops_the_run(train, tmp_path, monkeypatch):
     losses = iter([3.0, 2.0, 2.5, 1.95, 2.1, 1.0])
     seen = []
 
-    def validate(model, *_, **__):
-        seen.append(np.array(model.params.shared))
+    def validated(model, *_, **__):
+        seen.append(led_backends.to_host(model.params.shared).copy())
         return {"eval_loss": next(losses)}
 
-    monkeypatch.setattr(trainer, "validate", validate)
+    monkeypatch.setattr(trainer, "validate", validated)
     found = train(
         "out", held_out=True, eval_steps=1, num_train_epochs=9, early_stopping_patience=3, early_stopping_threshold=0.1
     )
@@ -336,7 +403,7 @@ def test_nan_is_never_the_best(train, tmp_path, monkeypatch):
         ({"global_attention": "separators"}, "'<doc-sep>' is no token"),
         ({"warmup_steps": 12}, "warmup_steps is 12, but the training has 12 steps"),
         ({"batch_tokens": 3}, "batch_tokens is 3, but"),
-        ({"freeze": ["*"]}, "nothing is left to train"),
+        ({"freeze": ["encoder", "decoder", "embeddings"]}, "leaves nothing to train"),
     ],
 )
 def test_settings_that_do_not_fit(train, tmp_path, settings, words, monkeypatch):

@@ -64,12 +64,22 @@ def test_order_depends_on_seed_and_epoch():
     plans = [BatchPlan(lengths, 4, 2, seed) for seed in (0, 1)]
     orders = [plan.steps(epoch) for plan in plans for epoch in (0, 1, 2)]
     assert len({tuple(order) for order in orders}) == 6
+    batches = [{frozenset(batch) for step in order for batch in step} for order in orders]
+    assert max(len(a & b) for a, b in itertools.combinations(batches, 2)) < 20  # of 75: documents meet others
     assert plans[0].steps(1) == BatchPlan(lengths, 4, 2, 0).steps(1)
 
 
 def test_order_is_that_of_yesterday():
     """Written down once: a checkpoint of one version of Python, NumPy and led_ref is resumed with another."""
     assert BatchPlan(tuple(range(2, 12)), 3, 2, seed=3).steps(5) == YESTERDAY
+
+
+@given(PLANS, st.sampled_from([0.3, 1, 1.5, 2, 2.01]))
+def test_steps_are_counted_before_they_are_made(plan, epochs):
+    whole = int(epochs)
+    part = plan.steps(whole)
+    steps = sum(len(plan.steps(epoch)) for epoch in range(whole)) + int(np.ceil(round((epochs - whole) * len(part), 9)))
+    assert plan.total_steps(epochs) == steps
 
 
 def test_batches_group_documents_of_like_length():

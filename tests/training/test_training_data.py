@@ -125,13 +125,29 @@ def test_labels_of_other_problem_types(read):
 
 @pytest.mark.parametrize(
     ("answer", "start", "words"),
-    [("cat", 4, " cat"), ("sat on", 8, " sat on"), (" sat ", 7, " sat"), ("The", 0, "The"), ("mat.", 19, " mat.")],
+    [
+        ("cat", 4, " cat"),
+        ("sat on", 8, " sat on"),
+        (" sat ", 7, " sat"),
+        ("The", 0, "The"),
+        ("mat.", 19, " mat."),
+        (".", 22, "."),
+    ],
 )
 def test_answer_as_tokens(read, tokenizer, answer, start, words):
     content = line("question-answering", answers={"text": [answer, "The"], "answer_start": [start, 0]})
     (example,) = read(content, "question-answering").examples
     first, last = example.target
     assert tokenizer.decode(example.ids_T[first : last + 1].tolist()) == words
+
+
+def test_answer_with_blanks_before_a_letter(read, tokenizer):
+    answers = {"text": ["  a"], "answer_start": [5]}
+    (example,) = read(
+        line("question-answering", context="It is  a cat", answers=answers), "question-answering"
+    ).examples
+    first, last = example.target
+    assert tokenizer.decode(example.ids_T[first : last + 1].tolist()) == " a"
 
 
 def test_flat_answer_and_no_answer(read):
@@ -163,6 +179,19 @@ def test_question_with_cut_answer_is_left_out(read):
     assert dataset.notices[-1] == "1 questions are left out: their answers were cut off"
     only = line("question-answering", context=context, answers=answers)
     assert "1 were left out" in problem_of(read, only, "question-answering", truncate=True, max_source_length=20)
+
+
+def test_answer_at_the_cut_is_whole_or_left_out(read, tokenizer):
+    """At each length: the answer's last token is the last one that is kept, or it is not there."""
+    answers = {"text": ["cat sat on"], "answer_start": [4]}
+    content = line("question-answering") + line("question-answering", answers=answers)
+    found = []
+    for length in range(10, 20):
+        *_, example = read(content, "question-answering", truncate=True, max_source_length=length).examples
+        first, last = example.target
+        found.append(tokenizer.decode(example.ids_T[first : last + 1].tolist()))
+    assert found == sorted(found)
+    assert set(found) == {" cat", " cat sat on"}
 
 
 def test_max_train_samples_reads_the_first_lines(read):

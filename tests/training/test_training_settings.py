@@ -81,6 +81,8 @@ def test_recipes():
     assert primera.training.global_attention == "separators"
     lengths = [(run.data.max_source_length, run.data.max_target_length) for run in (ai2, notebook, primera)]
     assert lengths == [(16_368, 256), (8192, 512), (4096, 1024)]
+    assert [run.generation["max_length"] for run in (ai2, notebook, primera)] == [256, 512, 1024]
+    assert RunArguments.of("ai2", max_target_length=9).generation["max_length"] == 9
     assert RunArguments.of("ai2", warmup_steps=3).training.warmup_steps == 3
     assert all(RunArguments.of(name) for name in RECIPES)
 

@@ -80,7 +80,7 @@ def _cases() -> Iterator[Case]:
     yield Case("generate-16k-4beams-folded", "generate", "folded", 16384, 4, 128, like="generate-16k-4beams")
     for thousands in (1, 4, 16):
         yield Case(f"train-{thousands}k", "train", "base", 1024 * thousands, new_tokens=128)
-    yield Case("train-small", "train", "small", 1024, new_tokens=24, documents=8)
+    yield Case("train-small", "train", "small", 1024, new_tokens=24, documents=8, is_quick=True)
 
 
 CASES: dict[str, Case] = {case.name: case for case in _cases()}

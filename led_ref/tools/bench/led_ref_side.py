@@ -69,11 +69,10 @@ def _train(case: Case, folder: Path) -> Prepared:
     from led_ref.training.clipping import clip_factor, global_norm
     from led_ref.training.gradients import GradientOptions, accumulate_gradients
     from led_ref.training.optimizers import AdamW, initial_state
-    from led_ref.training.trained import with_own_weights
+    from led_ref.training.parameters import trainable_copy, trained_parameters
 
-    loaded = LEDForConditionalGeneration.from_pretrained(folder)
-    model, weights = with_own_weights(loaded, loaded.config)
-    del loaded
+    model = trainable_copy(LEDForConditionalGeneration.from_pretrained(folder))
+    weights = trained_parameters(model)
     optimizer = AdamW()
     state = initial_state(optimizer, weights, model.backend)
     memory = MemoryWatch()
