@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "pipelines": "classes config costs generation led_backends tokenizer weights",
     "api": "led_backends pipelines training",
     "tools": "api classes config costs generation led_backends model oracle.definition oracle.traces pipelines tokenizer "
-    "weights",
+    "training weights",
     "cli": "api bundled classes config costs led_backends oracle.traces oracle.vectors pipelines tokenizer tools "
     "training weights",
 }

@@ -159,7 +159,7 @@ source("led_ref.model.encoder:encoder_layer_backward")
 # ## How far a gradient reaches
 #
 # The loss is about the summary. Which words of the page would change it most? The length of the gradient of each token's
-# embedding tells, and the global token `<s>` stands out: through it the whole page is read.
+# embedding shows it, and the global token `<s>` stands out: through it the whole page is read.
 
 # %% alt="The length of the gradient at each of 80 tokens of a page, highest at the first, global token"
 from led_ref.model.ops import embed_tokens
