@@ -125,7 +125,7 @@ def test_first_a_is_uniform_and_seeded():
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     lines = [
-        {"text": text(i, 3 + i % 5 * 4), "summary": text(i + 1, 1 + i % 3), "label": "ab"[i % 2]} for i in range(9)
+        {"text": text(i, 3 + i % 3 * 4), "summary": text(i + 1, 1 + i % 3), "label": "ab"[i % 2]} for i in range(9)
     ]
     (folder / "train.jsonl").write_text("\n".join(map(json.dumps, lines)))
     return folder / "train.jsonl"
@@ -158,10 +158,13 @@ def test_other_weights_keep_every_bit(train, tmp_path):
     }
 
 
-def test_loss_falls(train, tmp_path):
-    train("out", num_train_epochs=8, dropout=0, lora_targets=["*"], lora_rank=4)
+def test_loss_falls_and_load_takes_the_adapter(train, tmp_path, bundled):
+    train("out", start=bundled.model, num_train_epochs=6, dropout=0, lora_rank=4, learning_rate=5e-3)
     losses = [line["loss"] for line in read_log(tmp_path / "out" / "log.jsonl")]
-    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+    assert np.mean(losses[-5:]) < 0.6 * np.mean(losses[:5])
+    written = led_ref.load(adapter=tmp_path / "out" / "adapter").generate("cat mat", max_new_tokens=8)
+    assert written == led_ref.load(tmp_path / "out").generate("cat mat", max_new_tokens=8)
+    assert written != bundled.generate("cat mat", max_new_tokens=8)
 
 
 def test_adapter_on_its_start_is_the_merged_model(train, tmp_path):
@@ -185,15 +188,6 @@ def test_adapter_on_its_start_is_the_merged_model(train, tmp_path):
     np.testing.assert_array_equal(
         again.params.encoder.layers[0].query.weight, merged.params.encoder.layers[0].query.weight
     )
-
-
-def test_load_takes_an_adapter(train, tmp_path, bundled):
-    train("out")
-    small_model().save_pretrained(tmp_path / "start", others=bundled.tokenizer.save_pretrained)
-    texts = {"max_new_tokens": 5, "min_new_tokens": 5}
-    given = led_ref.load(tmp_path / "start", adapter=tmp_path / "out" / "adapter").generate("cat mat", **texts)
-    assert given == led_ref.load(tmp_path / "out").generate("cat mat", **texts)
-    assert given != led_ref.load(tmp_path / "start").generate("cat mat", **texts)
 
 
 def test_optimizer_and_checkpoint_hold_the_factors_alone(train, tmp_path):
