@@ -38,6 +38,7 @@ def load(
     dtype: str = "float32",
     quantize: str | None = None,
     keep_stored: bool = False,
+    adapter: str | Path | None = None,
     notice: Callable[[str], None] | None = None,
 ) -> LED:
     """Load a model and its tokenizer, once for many calls.
@@ -52,13 +53,15 @@ def load(
             bits too): keep the linear maps' matrices in a quarter or a seventh of float32's memory, for some of the accuracy
             and of the speed (docs/precision.md). What `led-ref convert --quantize` wrote is loaded as it is, without this.
         keep_stored: keep weights that are float16 or bfloat16 in the file so, mapped, in half the memory; the same text.
+        adapter: a folder with a LoRA adapter of this model, as `led-ref train --lora-rank` and peft write it: it is merged
+            into the weights (weights/adapter.py).
         notice: called with a sentence that the user may want to read; None: it becomes a warning or is dropped.
 
     Raises:
         InputError: for a revision without a name on the Hub, or another dtype or quantization.
-        MissingFileError: if no such model exists or a file of it is missing.
+        MissingFileError: if no such model or adapter exists or a file of it is missing.
         ConfigError: if it is no LED.
-        CheckpointError: if its weights are damaged or do not cover it exactly.
+        CheckpointError: if its weights are damaged or do not cover it exactly; if the adapter is another model's.
         BackendError: for an unknown backend, or one that cannot run here.
     """
     notice_missing_fine_tuning(model, notice)
@@ -69,6 +72,7 @@ def load(
         dtype=dtype,
         quantize=quantize,
         keep_stored=keep_stored,
+        adapter=adapter,
         notice=notice,
     )
 
@@ -230,6 +234,7 @@ def train(
         run,
         held_out=held_out,
         resume=resume,
+        start=str(model),
         on_log=on_log or (lambda line: None),
         notice=say,
     )

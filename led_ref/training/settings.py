@@ -253,6 +253,17 @@ class TrainingArguments(CheckedSettings):
         (), NAMES, "parts", "--freeze", "NAMES",
         "not trained: encoder, decoder, embeddings, positions, or beginnings of checkpoint keys; commas between",
     )  # fmt: skip
+    lora_rank: int | None = _setting(
+        None, _whole(1), "parts", "--lora-rank", "N",
+        "train LoRA matrices of this rank in place of the weights (training/lora.py)",
+    )  # fmt: skip
+    lora_alpha: float | None = _setting(
+        None, ABOVE_0, "parts", "--lora-alpha", "X", "their product is scaled by X / rank (default: 8, as in peft)"
+    )
+    lora_targets: tuple[str, ...] = _setting(
+        (), NAMES, "parts", "--lora-targets", "NAMES",
+        "the linear maps that get them, as q_proj, fc1, or modules with * (default: query,value,q_proj,v_proj)",
+    )  # fmt: skip
 
     eval_steps: int | None = _setting(
         None,

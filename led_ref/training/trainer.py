@@ -1,6 +1,7 @@
 """The loop of a training: batches, gradients, clipping, a step of the optimizer, the log, validation, the checkpoint.
 
     out/config.json, model.safetensors, ...     the model: with held-out documents the best one, else the last
+    out/adapter/                                with LoRA: the matrices alone, in peft's files; `out` itself is merged
     out/last/                                   the last model, where the best one is another
     out/checkpoint.safetensors                  how a run that was cut off goes on (run_state.py)
     out/log.jsonl                               a line for each step and validation (log.py)
@@ -17,6 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from led_backends.contract import Array
 from led_ref.config import LEDConfig
 from led_ref.errors import InputError, SettingsError
 from led_ref.generation.settings.settings import SETTINGS as GENERATION_SETTINGS
@@ -29,13 +31,14 @@ from led_ref.training.clipping import clip_factor, global_norm
 from led_ref.training.data import Dataset
 from led_ref.training.gradients import GradientOptions, accumulate_gradients
 from led_ref.training.log import TrainingLog
+from led_ref.training.lora import check_lora, lora_weights
 from led_ref.training.optimizers import Adafactor, AdamW, Optimizer, initial_state, restored_state
-from led_ref.training.parameters import frozen_keys, trainable_copy, trained_parameters
 from led_ref.training.run_folder import RunFolder
 from led_ref.training.run_state import Progress
 from led_ref.training.schedules import Schedule
 from led_ref.training.settings import RunArguments, TrainingArguments
 from led_ref.training.targets import LossSum
+from led_ref.training.trained import TrainedWeights, whole_weights
 from led_ref.training.validation import check_metric, validate
 
 _DOCUMENTS_NAMED = 20
@@ -82,6 +85,7 @@ def run_training(
     run: RunArguments,
     *,
     held_out: Dataset | None = None,
+    start: str | None = None,
     resume: bool = False,
     on_log: Callable[[Line], object] = lambda line: None,
     notice: Callable[[str], None] = lambda sentence: None,
@@ -95,6 +99,7 @@ def run_training(
         out: the folder; its parent must exist.
         run: all settings.
         held_out: documents for validation.
+        start: the name of the model that it starts from, for the adapter's file.
         resume: go on from the folder's checkpoint.
         on_log: called with each line of the log, and `total_steps`.
         notice: called with a sentence for the user.
@@ -107,7 +112,7 @@ def run_training(
     args = run.training
     _check(args, dataset, held_out)
     started = time.perf_counter()
-    training = _Training(model, tokenizer, dataset, run, held_out)
+    training = _Training(model, tokenizer, dataset, run, held_out, start)
     folder = RunFolder(out, resume=resume)
     progress = folder.begin(training.facts())
     if progress is None:
@@ -139,6 +144,7 @@ def run_training(
 
 def _check(args: TrainingArguments, dataset: Dataset, held_out: Dataset | None) -> None:
     """Refuse settings that do not fit each other or the data."""
+    check_lora(args)
     if held_out is None and (args.early_stopping_patience or args.eval_steps or args.metric_for_best_model != "loss"):
         raise SettingsError(
             "early_stopping_patience, eval_steps and metric_for_best_model are for held-out documents. Name their files "
@@ -162,9 +168,11 @@ class _Training:
         dataset: Dataset,
         run: RunArguments,
         held_out: Dataset | None,
+        start: str | None,
     ) -> None:
         args = self.args = run.training
-        self.run, self.tokenizer, self.dataset, self.held_out = run, tokenizer, dataset, held_out
+        self.run, self.tokenizer, self.start = run, tokenizer, start
+        self.dataset, self.held_out = dataset, held_out
         config = _with_problem_type(model.config, dataset.problem_type)
         self.plan = BatchPlan.of(dataset, args)
         self.total_steps = args.max_steps or self.plan.total_steps(args.num_train_epochs)
@@ -174,15 +182,16 @@ class _Training:
                 "would never be reached. Give fewer (--warmup), or train longer."
             )
         self.schedule = Schedule(args.lr_scheduler_type, args.warmup_steps, self.total_steps)
-        self.model, self.backend = trainable_copy(_with(model, config, run.generation)), model.backend
-        self.weights = trained_parameters(self.model)
-        frozen = frozen_keys(args.freeze, self.weights)
+        model = _with(model, config, run.generation)
+        self.trained: TrainedWeights = (
+            lora_weights(model, config, args) if args.lora_rank else whole_weights(model, args.freeze)
+        )
+        self.model, self.parameters, self.backend = self.trained.model, self.trained.parameters, model.backend
         self.optimizer: Optimizer = (
             Adafactor(weight_decay=args.weight_decay)
             if args.optim == "adafactor"
             else AdamW(args.adam_beta1, args.adam_beta2, args.adam_epsilon, args.weight_decay)
         )
-        self.parameters = {key: array for key, array in self.weights.items() if key not in frozen}
         self.accumulator = GradientAccumulator(self.parameters, self.backend)
         self.state = initial_state(self.optimizer, self.parameters, self.backend)
         rates = {"dropout": args.dropout, "attention_dropout": args.attention_dropout}
@@ -204,13 +213,15 @@ class _Training:
             "sha256 of the held-out documents": None if self.held_out is None else self.held_out.fingerprint,
             "class": self.model.architecture,
             "dtype": self.model.dtype,
+            **self.trained.facts(),
         }
 
     def restore(self, folder: RunFolder) -> Progress:
         """Take weights, moments and progress from the folder's checkpoint."""
-        weights, moments, progress = folder.load(self.weights)
-        for key, array in self.weights.items():
-            array[...] = self.backend.to_device(weights[key])
+        kept, moments, progress = folder.load(self.trained.kept)
+        for name, array in self.trained.kept.items():
+            array[...] = self.backend.to_device(kept[name])
+        self.trained.renew()
         self.state = restored_state(self.optimizer, moments, self.parameters, self.backend)
         return progress
 
@@ -249,6 +260,7 @@ class _Training:
         rate = self.schedule.rate(progress.step, self.args.learning_rate)
         scale = clip_factor(norm, self.args.max_grad_norm) if self.args.max_grad_norm else 1.0
         self.state = self.optimizer.update(self.parameters, gradients, self.state, rate, self.backend, scale=scale)
+        self.trained.renew()
         self.last_loss = loss
         seconds = time.perf_counter() - started
         return {
@@ -264,6 +276,11 @@ class _Training:
         """Add up the gradients of the batches of a step; the losses of each batch."""
         batches = [collate(self.dataset, batch, self.pad_token_id, self.mask_of) for batch in step]
         counts = [checked_batch(self.model, batch).target.counts for batch in batches]
+
+        def add(key: str, gradient: Array) -> None:
+            for name, part in self.trained.gradients(key, gradient).items():
+                self.accumulator.add(name, part)
+
         losses = []
         for documents, batch, divide_by in zip(
             step, batches, loss_divisors(counts, self.args.accumulate_as), strict=True
@@ -273,9 +290,9 @@ class _Training:
                 label_smoothing=self.args.label_smoothing_factor,
                 divide_by=divide_by,
                 documents_at_once=self.args.documents_at_once,
-                needs=self.accumulator.needs,
+                needs=self.trained.needs.__contains__,
             )
-            losses.append(accumulate_gradients(self.model, batch, self.accumulator.add, options))
+            losses.append(accumulate_gradients(self.model, batch, add, options))
         return losses
 
     def _mean(self, losses: list[LossSum]) -> float:
@@ -319,8 +336,8 @@ class _Training:
         if self.held_out is not None and (is_end or _is_due(progress, self.args.eval_steps)):
             progress = self._validate(progress, epoch, folder, report)
         if is_end or progress.stopped or _is_due(progress, self.args.save_steps):
-            weights = {key: self.backend.to_host(array) for key, array in self.weights.items()}
-            folder.save(weights, self.state.to_host(self.backend), progress)
+            kept = {name: self.backend.to_host(array) for name, array in self.trained.kept.items()}
+            folder.save(kept, self.state.to_host(self.backend), progress)
         return progress
 
     def _validate(
@@ -353,6 +370,7 @@ class _Training:
 
     def _save_model(self, path: Path) -> None:
         self.model.save_pretrained(path, overwrite=True, others=self.tokenizer.save_pretrained)
+        self.trained.save_beside(path, self.start)
 
 
 def _with(model: Trainable, config: LEDConfig, generation: Mapping[str, Any]) -> Trainable:
