@@ -9,7 +9,7 @@ The files in reading order:
 
     oracle/definition/model.py   all of LED in one file, slowly: begin here; model/ is the same, fast
     config.py                    the sizes of an LED, and the letters that name every axis
-    tokenizer/                   text -> ids: unicode_split.py, bpe.py, tokenizer.py
+    tokenizer/                   text -> ids: bpe.py, tokenizer.py
     model/params.py, ops.py      the weights, one field per tensor; linear maps, heads, norms, the feed-forward
     model/masks.py               padding, window and global tokens as one mask per block of queries
     model/sliding_window.py      attention within a window: the heart of LED
@@ -17,13 +17,13 @@ The files in reading order:
     model/attention.py           the decoder's attention, on arrays
     model/encoder.py             a layer, and the stack of layers
     model/kv_cache.py            keys and values of the generated prefix and of the document
-    model/decoder.py             causal self-attention, cross-attention, the stack of layers
-    model/heads.py, losses.py    logits; loss
+    model/decoder.py             causal self-attention, cross-attention, the stack of layers, logits
+    model/heads.py, losses.py    answer spans and labels; losses
     model/intermediates.py       the recorder of a run; hooks.py feeds it; attention_maps.py: attention as one table
     generation/                  greedy search, beam search and sampling over a step function, without a model
     weights/                     checkpoint files: keys.py (one table), safetensors, pytorch_model.bin, the Hub
     costs/                       operations.py, memory.py: multiplications, bytes and memory of a run, before it
-    classes/                     the classes with transformers' names: encoder.py, led.py, generate.py, heads.py
+    classes/                     the classes with transformers' names: led.py, conditional_generation.py, heads.py
     pipelines/                   text in, text out: summarization.py, question_answering.py, classification.py, batching.py
     api.py                       the one-call functions: load, generate, answer, classify
     oracle/                      traces/ (record a run, compare two) and vectors/ (check a port)

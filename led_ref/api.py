@@ -39,10 +39,11 @@ def load(
         revision: branch, tag or commit on the Hub; only with a name on the Hub.
         backend: "auto" (a GPU if CuPy finds one, else the CPU), "numpy" (the CPU), "cupy" (an NVIDIA GPU), or a backend
             object.
-        dtype: what to compute in: "float32" or "float64", on a GPU also "float16".
-        quantize: "int8", "nf4" or "nf4-double": keep the linear maps' matrices in a quarter or a seventh of float32's memory,
-            for some of the accuracy and of the speed (docs/precision.md).
-        keep_stored: keep weights that are float16 or bfloat16 in the file so, in half the memory; the same text.
+        dtype: what to compute in: "float32" or "float64", on a GPU also "float16"; the file's own dtype may be another.
+        quantize: "int8" (a scale for each output), "nf4" (4 bits, in blocks of 64) or "nf4-double" (the blocks' scales in 8
+            bits too): keep the linear maps' matrices in a quarter or a seventh of float32's memory, for some of the accuracy
+            and of the speed (docs/precision.md). What `led-ref convert --quantize` wrote is loaded as it is, without this.
+        keep_stored: keep weights that are float16 or bfloat16 in the file so, mapped, in half the memory; the same text.
         notice: called with a sentence that the user may want to read; None: it becomes a warning or is dropped.
 
     Raises:
@@ -112,7 +113,7 @@ def answer(
 ) -> list[Answer]:
     """Find the answers to a question in a text, best first: load a model and run it, in one call.
 
-    Arguments as in `load` and `QuestionAnswerer.answer`.
+    Arguments and errors as in `load` and `QuestionAnswerer.answer`.
 
     Args:
         question: a text.
@@ -122,7 +123,6 @@ def answer(
 
     Raises:
         CheckpointError: if the checkpoint is not one of LEDForQuestionAnswering; the message names its class.
-        LEDError: as `load` and `QuestionAnswerer.answer`.
     """
     if not isinstance(model, QuestionAnswerer):
         model = QuestionAnswerer.load(model, backend=backend, dtype=dtype)
@@ -147,7 +147,7 @@ def classify(
 ) -> list[Label]:
     """Give a text labels, the highest score first: load a model and run it, in one call.
 
-    Arguments as in `load` and `Classifier.classify`.
+    Arguments and errors as in `load` and `Classifier.classify`.
 
     Args:
         text: a document.
@@ -156,7 +156,6 @@ def classify(
 
     Raises:
         CheckpointError: if the checkpoint is not one of LEDForSequenceClassification; the message names its class.
-        LEDError: as `load` and `Classifier.classify`.
     """
     if not isinstance(model, Classifier):
         model = Classifier.load(model, backend=backend, dtype=dtype)

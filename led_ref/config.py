@@ -25,9 +25,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from led_ref.config_formats import from_allenai, is_allenai, is_whole, rename_aliases
+from led_ref.config_formats import OTHER_KEYS, in_led_form
 from led_ref.errors import ConfigError, MissingFileError
-from led_ref.json_file import read_json_object
+from led_ref.json_file import is_whole, read_json_object, write_text
 
 REGRESSION = "regression"
 SINGLE_LABEL = "single_label_classification"
@@ -36,9 +36,6 @@ PROBLEM_TYPES = (REGRESSION, SINGLE_LABEL, MULTI_LABEL)
 
 # The activation functions of a feed-forward, by transformers' names; a backend has a method of each name.
 ACTIVATIONS = ("gelu", "relu", "silu", "gelu_new")
-
-# What transformers takes where config.json says nothing.
-_LABELS_UNLESS_GIVEN = 2
 
 
 @dataclass(frozen=True)
@@ -116,7 +113,6 @@ class LEDConfig:
         _check_extra(self)
         _check_numbers(self)
         _check_windows(self)
-        _check_shape_of_heads(self)
         _check_special_ids(self)
         if self.activation_function not in ACTIVATIONS:
             raise ConfigError(
@@ -124,9 +120,7 @@ class LEDConfig:
                 "('gelu' is the one with erf, 'gelu_new' the one with tanh). Name one of them, or use another checkpoint."
             )
         if self.is_encoder_decoder is not True:
-            raise ConfigError(
-                f"is_encoder_decoder is {self.is_encoder_decoder!r}; an LED is an encoder-decoder: set it true."
-            )
+            raise ConfigError(f"is_encoder_decoder is {self.is_encoder_decoder!r}; an LED is one: set it true.")
 
     # ---- what follows from the fields -------------------------------------------------------------------------------
 
@@ -159,10 +153,10 @@ class LEDConfig:
             ConfigError: if the numbers are not 0, 1, 2, ... or `num_labels` says that there are more or fewer.
         """
         count, given = self.extra.get("num_labels"), self.extra.get("id2label")
-        if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
+        if count is not None and (not is_whole(count) or count < 1):
             raise ConfigError(f"num_labels is {count!r}; it must be a whole number of at least 1.")
         if given is None:
-            return {label: f"LABEL_{label}" for label in range(count or _LABELS_UNLESS_GIVEN)}
+            return {label: f"LABEL_{label}" for label in range(count or 2)}  # as in transformers
         names = {str(label): name for label, name in given.items()} if isinstance(given, Mapping) else {}
         wanted = [str(label) for label in range(count or max(1, len(names)))]
         if names.keys() != set(wanted) or not all(isinstance(name, str) for name in names.values()):
@@ -202,17 +196,15 @@ class LEDConfig:
             ConfigError: if `model_type` names another model, a value cannot be, or a key and its second name in
                 transformers (d_model is hidden_size) disagree.
         """
-        values = dict(values)
+        if OTHER_KEYS & values.keys():
+            values = in_led_form(values)
         model_type = values.get("model_type", "led")
-        if model_type != "led" and not is_allenai(values):
+        if model_type != "led":
             raise ConfigError(
                 f"model_type is {model_type!r}; led_ref runs 'led' only. Name a folder or Hub model that holds an LED, for "
                 "example allenai/led-base-16384."
                 + (" `led-ref convert --from-bart` makes an LED of a BART." if model_type == "bart" else "")
             )
-        if is_allenai(values):
-            values = from_allenai(values)
-        rename_aliases(values)
         known = {f.name for f in fields(cls)} - {"extra"}
         extra = {key: value for key, value in values.items() if key not in known and key != "model_type"}
         return cls(**{key: value for key, value in values.items() if key in known}, extra=extra)
@@ -246,20 +238,11 @@ class LEDConfig:
         Raises:
             ConfigError: if `extra` holds what JSON has no form for; nothing is written then.
         """
-        folder = Path(folder)
         try:
             text = json.dumps(self.to_dict(), indent=2, sort_keys=True, allow_nan=False) + "\n"
         except (TypeError, ValueError) as error:
             raise ConfigError(f"extra cannot be written as JSON ({error}). Keep plain JSON values in it.") from error
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "config.json"
-        partial = folder / ".config.json.partial"
-        try:
-            partial.write_text(text, encoding="utf-8")
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-        return path
+        return write_text(Path(folder) / "config.json", text)
 
 
 def config_file(folder: str | Path) -> Path:
@@ -301,27 +284,25 @@ def _floats(values: Any, path: str = "") -> Iterator[tuple[str, float]]:
 
 
 def _check_numbers(config: LEDConfig) -> None:
-    """Sizes are whole numbers, and at least 1 (a decoder or encoder without layers is allowed); switches are true or false.
+    """Sizes are whole numbers of at least 1 (layers: 0), switches are booleans, and the heads share d_model evenly.
 
     A switch must be a boolean because the text "false" would count as true; the training settings must be numbers
     because transformers refuses a config.json in which they are not.
     """
-    least = {
-        "vocab_size": 1, "max_encoder_position_embeddings": 1, "max_decoder_position_embeddings": 1,
-        "encoder_layers": 0, "encoder_ffn_dim": 1, "encoder_attention_heads": 1,
-        "decoder_layers": 0, "decoder_ffn_dim": 1, "decoder_attention_heads": 1, "d_model": 1,
-    }  # fmt: skip
-    for name, minimum in least.items():
-        value = getattr(config, name)
-        if not is_whole(value) or value < minimum:
-            raise ConfigError(f"{name} is {value!r}; it must be a whole number of at least {minimum}.")
     for f in fields(config):
         value = getattr(config, f.name)
+        least = 0 if f.name.endswith("_layers") else 1
+        if f.type is int and not f.name.endswith("_id") and not (is_whole(value) and value >= least):
+            raise ConfigError(f"{f.name} is {value!r}; it must be a whole number of at least {least}.")
         if f.type is bool and not isinstance(value, bool):
             raise ConfigError(f"{f.name} is {value!r}; it must be true or false.")
         if f.type is float and not ((isinstance(value, float) or is_whole(value)) and math.isfinite(value)):
+            raise ConfigError(f"{f.name} is {value!r}; it must be a finite number, such as {f.default}.")
+    for name in ("encoder_attention_heads", "decoder_attention_heads"):
+        heads = getattr(config, name)
+        if config.d_model % heads:
             raise ConfigError(
-                f"{f.name} is {value!r}; it must be a finite number ({f.default} unless it was trained so)."
+                f"d_model {config.d_model} cannot be divided among {name} {heads}. Choose a divisor of it."
             )
 
 
@@ -330,25 +311,13 @@ def _check_windows(config: LEDConfig) -> None:
     given = config.attention_window
     if isinstance(given, tuple) and len(given) != config.encoder_layers:
         raise ConfigError(
-            f"attention_window has {len(given)} entries, but there are {config.encoder_layers} encoder layers. "
-            "Give one even number for all layers, or one for each layer."
+            f"attention_window has {len(given)} entries. Give one, or one for each layer ({config.encoder_layers})."
         )
     for window in given if isinstance(given, tuple) else (given,):
         if not is_whole(window) or window < 2 or window % 2:
             raise ConfigError(
                 f"attention_window holds {window!r}; each window is the total width 2R and so an even number of at least 2. "
                 "(Is it a radius? Double it.)"
-            )
-
-
-def _check_shape_of_heads(config: LEDConfig) -> None:
-    """The heads share d_model evenly."""
-    for name in ("encoder_attention_heads", "decoder_attention_heads"):
-        heads = getattr(config, name)
-        if config.d_model % heads:
-            raise ConfigError(
-                f"d_model {config.d_model} cannot be divided among {name} {heads}: {config.d_model} / {heads} is not whole. "
-                "Choose a number of heads that divides d_model."
             )
 
 

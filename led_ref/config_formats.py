@@ -1,12 +1,10 @@
-"""Forms of config.json that are not transformers' LEDConfig: allenai's original file, second names of keys, BART's keys.
+"""Forms of config.json that are not transformers' LEDConfig: allenai's original file, second names of keys, BART's keys."""
 
-from_allenai(values)      attention_window there is the radius R: it is doubled
-rename_aliases(values)    hidden_size -> d_model, and so on
-"""
-
+from collections.abc import Mapping
 from typing import Any
 
 from led_ref.errors import ConfigError
+from led_ref.json_file import is_whole
 
 # Keys that only allenai/longformer's own config.json has; there the window is one-sided.
 _ALLENAI_KEYS = ("attention_mode", "attention_dilation")
@@ -27,9 +25,6 @@ _ALLENAI_RELEASED: dict[str, tuple[Any, ...]] = {
     **BART_RELEASED,
 }
 
-# Half of LEDConfig's own default, 512.
-_RADIUS_UNLESS_GIVEN = 256
-
 # Second names that transformers gives to some keys, in a file too.
 _ALIASES = {
     "hidden_size": "d_model",
@@ -39,15 +34,18 @@ _ALIASES = {
     "initializer_range": "init_std",
 }
 
-
-def is_allenai(values: dict[str, Any]) -> bool:
-    """Whether the content of a config.json is of allenai's original code."""
-    return any(key in values for key in _ALLENAI_KEYS)
+# A config.json without these keys has the form of LEDConfig already.
+OTHER_KEYS = {*_ALLENAI_KEYS, *_ALIASES}
 
 
-def is_whole(value: object) -> bool:
-    """Whether a value is an int, and no bool."""
-    return isinstance(value, int) and not isinstance(value, bool)
+def in_led_form(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of a config.json that has some of `OTHER_KEYS`, in the form of LEDConfig. Another model's is unchanged."""
+    values = dict(values)
+    if any(key in values for key in _ALLENAI_KEYS):
+        values = from_allenai(values)
+    if values.get("model_type", "led") == "led":
+        rename_aliases(values)
+    return values
 
 
 def rename_aliases(values: dict[str, Any]) -> None:
@@ -73,13 +71,12 @@ def from_allenai(values: dict[str, Any]) -> dict[str, Any]:
                 f"{name} is {found!r} in this config.json of allenai's original code; led_ref knows LED as released, "
                 f"where it is {' or '.join(map(repr, released))}. Name a released checkpoint."
             )
-    given = values.get("attention_window", _RADIUS_UNLESS_GIVEN)
+    given = values.get("attention_window", 256)  # half of LEDConfig's own default
     radii = given if isinstance(given, list) else [given]
     for radius in radii:
         if not is_whole(radius) or radius < 1:
             raise ConfigError(
-                f"attention_window holds {radius!r}; in this config.json of allenai's original code it is the radius R, "
-                "a whole number of at least 1."
+                f"attention_window holds {radius!r}; in allenai's original code it is the radius R, at least 1."
             )
     values["attention_window"] = [2 * radius for radius in radii] if isinstance(given, list) else 2 * given
     values["model_type"] = "led"

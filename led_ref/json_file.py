@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from led_ref.errors import ConfigError, LEDError
 
@@ -45,6 +45,23 @@ def read_text(path: Path, *, error_class: type[LEDError] = ConfigError, remedy: 
         raise error_class(f"{path} is not UTF-8: byte {error.start} is {found:#04x}. {remedy}") from error
     except OSError as error:
         raise error_class(f"{path} cannot be read ({error.strerror}). Check its permissions.") from error
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a UTF-8 file whole or not at all, in a folder that is made if needed. Returns its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8", newline="\n")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def is_whole(value: object) -> TypeGuard[int]:
+    """Whether a value is an int, and no bool: in Python True is an int, too."""
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def unique_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -29,8 +29,7 @@ import numpy as np
 from matplotlib.patches import FancyBboxPatch
 
 import led_ref
-from led_ref.tokenizer.bpe import from_printable, to_printable
-from led_ref.tokenizer.unicode_split import split
+from led_ref.tokenizer.bpe import from_printable, split, to_printable
 
 led = led_ref.load()
 folder = led_ref.bundled_model()

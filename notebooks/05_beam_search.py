@@ -200,7 +200,7 @@ for penalty in (0.0, 1.0, 2.0):
 # made here by a step function that forgets `parents`:
 
 # %%
-from led_ref.classes.decoding_step import DecodingStep
+from led_ref.classes.generate import DecodingStep
 from led_ref.generation.search import make_prompt, search
 from led_ref.model.kv_cache import CachePlan
 

@@ -29,6 +29,7 @@ from led_ref.errors import CheckpointError, ConfigError, InputError, MissingFile
 from led_ref.pipelines.text_files import read_document
 from led_ref.tools.random_weights import write_random_checkpoint
 from led_ref.weights.safetensors_file import read_safetensors, write_safetensors
+from led_ref.weights.stored_tensor import StoredTensor
 
 FC1 = "led.encoder.layers.1.fc1.weight"
 # As small as can be, but for the vocabulary, which is that of the bundled tokenizer.
@@ -110,7 +111,7 @@ def tensors_with(change: Callable[[dict], None]) -> Callable[[Path], None]:
         path = folder / "model.safetensors"
         tensors = {key: np.array(tensor.to_numpy("float32")) for key, tensor in read_safetensors(path).items()}
         change(tensors)
-        write_safetensors(path, {key: ("F32", array.shape, array) for key, array in tensors.items()}, {})
+        write_safetensors(path, {key: StoredTensor("F32", array) for key, array in tensors.items()}, {})
 
     return spoil
 

@@ -9,7 +9,7 @@ import pytest
 import led_ref
 from led_backends.compact import DoubleScales
 from led_backends.numpy_backend import BLOCK_ROWS, NumpyBackend
-from led_ref.classes.decoding_step import DecodingStep
+from led_ref.classes.generate import DecodingStep
 from led_ref.classes.outputs import LEDEncoderBaseModelOutput
 from led_ref.config import LEDConfig
 from led_ref.costs import memory as memory_plan
@@ -19,7 +19,7 @@ from led_ref.errors import InputError
 from led_ref.model.kv_cache import FIRST_CAPACITY, CachePlan
 from led_ref.model.masks import document_masks, window_blocks
 from led_ref.weights.keys import LM_HEAD, arrays_by_key, entries, parameter_count
-from led_ref.weights.load import params_from_tensors
+from led_ref.weights.load import load_params
 from led_ref.weights.stored_tensor import StoredTensor, narrow
 
 # Large in D against everything that the plan does not count (masks, ids, one array of a row's width).
@@ -81,7 +81,7 @@ def test_compact_weight_bytes(kind):
     stored = {"float16": "F16", "bfloat16": "BF16"}.get(kind, "F32")
     tensors = {key: StoredTensor(stored, narrow(array, stored)) for key, array in drawn.items()}
     quantize = None if stored != "F32" else kind
-    params = params_from_tensors(tensors, config, backend=NumpyBackend(), quantize=quantize, keep_stored=True)
+    params = load_params(tensors, config, backend=NumpyBackend(), quantize=quantize, keep_stored=True)
     held = sum(bytes_of(weight) for key, weight in arrays_by_key(params, config).items() if key != LM_HEAD)
     # Biases and norms in half precision become float32: they are few, and nobody would wait for them in a product.
     assert held == memory_plan.weight_bytes(config, Workload(tokens=1, weights=kind))

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from led_backends import numpy_backward as backward
-from led_backends.compact import CompactWeight, rows_of, tile_of
+from led_backends.compact import rows_of, tile_of
 from led_backends.contract import Array, Band, HostArray, Weight
 from led_backends.numpy_pieces import (
     FEW_ROWS,
@@ -118,28 +118,33 @@ class NumpyBackend:
         def multiply(parts: Parts) -> None:
             for n, part in parts:
                 (weight, bias), y = maps[n], results[n]
-                if few or compact[n]:  # a part of the outputs
-                    tile, scales = tile_of(weight, part) if compact[n] else (np.asarray(weight)[part], None)
+                if few and isinstance(weight, np.ndarray):  # a part of the outputs
                     y = y[:, part]
+                    tiled_product(rows, weight[part], WEIGHT_ROWS, y)
+                    y += bias[part]
+                elif isinstance(weight, np.ndarray):  # a part of the rows of x
+                    np.matmul(rows[part], weight.T, out=y[part])
+                    y[part] += bias
+                else:  # a part of the outputs, of which a tile is dense at a time
+                    y = y[:, part]
+                    tile, scales = tile_of(weight, part)
                     tiled_product(rows, tile, WEIGHT_ROWS if few else len(tile), y)
                     if scales is not None:
                         y *= scales
                     y += bias[part]
-                else:  # a part of the rows of x
-                    np.matmul(rows[part], np.asarray(weight).T, out=y[part])
-                    y[part] += bias
 
-        compact = [isinstance(weight, CompactWeight) for weight, _ in maps]
         pieces: list[Parts] = []
-        if few:
-            lengths = tuple([0 if compact[n] else weight.shape[0] for n, (weight, _) in enumerate(maps)])
-            pieces += shares(lengths, threads)
+        lengths = []  # of the matrices whose rows are dealt to the threads
         for n, (weight, _) in enumerate(maps):
-            if compact[n]:
+            outputs, is_dense = weight.shape[0], isinstance(weight, np.ndarray)
+            lengths.append(outputs if few and is_dense else 0)
+            if not is_dense:
                 most = max(1, (DENSE if few else SMALL) // (WEIGHT_ROWS * rows.shape[-1])) * WEIGHT_ROWS
-                pieces += [[(n, part)] for part in slices(weight.shape[0], min(share(weight.shape[0], threads), most))]
+                pieces += [[(n, part)] for part in slices(outputs, min(share(outputs, threads), most))]
             elif not few:
                 pieces += [[(n, part)] for part in slices(len(rows), min(share(len(rows), threads), BLOCK_ROWS))]
+        if few:
+            pieces = [*shares(tuple(lengths), threads), *pieces]
         self._parallel_for(multiply, pieces)
         return [y.reshape(*x.shape[:-1], y.shape[-1]) for y in results]
 

@@ -326,7 +326,7 @@ assert list(ids_of_search) == prefix
 # | encoder attention, global | the same | `global_attention.py` | [5](05_global_attention.md) |
 # | a layer | `_encode_document` | `encoder.py` | [6](06_a_layer.md) |
 # | the decoder | `_decode_document` | `decoder.py`, with a KV cache: `kv_cache.py` | [8](08_decoder_and_cache.md) |
-# | logits and loss | `decode`, `loss` | `heads.py` | [8](08_decoder_and_cache.md) |
+# | logits and loss | `decode`, `loss` | `decoder.py`, `losses.py` | [8](08_decoder_and_cache.md) |
 # | the search | `led_ref/oracle/definition/search.py` | `led_ref/generation/` | [9](09_searching_for_words.md) |
 #
 # ## What goes wrong: no attention mask

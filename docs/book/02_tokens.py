@@ -28,8 +28,7 @@ import matplotlib.pyplot as plt
 from book_tools import BAND, QUIET, WRONG, bundled, manual_page, planted, source
 
 import led_ref
-from led_ref.tokenizer.bpe import merge, to_printable
-from led_ref.tokenizer.unicode_split import split
+from led_ref.tokenizer.bpe import merge, split, to_printable
 
 led = bundled()
 ids = led.encode("The summary is written word by word.")

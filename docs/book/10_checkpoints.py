@@ -167,6 +167,7 @@ source("led_ref.weights.load:settle_tied_tables")
 # %%
 from led_ref.weights.find_files import read_tensors
 from led_ref.weights.safetensors_file import write_safetensors
+from led_ref.weights.stored_tensor import StoredTensor
 
 KEY = "led.encoder.layers.0.self_attn.longformer_self_attn.key.weight"
 QUERY = KEY.replace("key", "query")
@@ -180,7 +181,9 @@ def broken(change):
         for path in folder.iterdir():
             if path.suffix in (".json", ".txt"):
                 (Path(scratch) / path.name).write_bytes(path.read_bytes())
-        write_safetensors(Path(scratch) / "model.safetensors", {n: ("F32", a.shape, a) for n, a in tensors.items()}, {})
+        write_safetensors(
+            Path(scratch) / "model.safetensors", {n: StoredTensor("F32", a) for n, a in tensors.items()}, {}
+        )
         try:
             led = led_ref.load(scratch)
         except led_ref.LEDError as error:

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 from led_ref.lazy import hand_on
 
 if TYPE_CHECKING:
-    from led_ref.classes.encoder import LEDEncoder
+    from led_ref.classes.led import LEDEncoder
     from led_ref.classes.pretrained import LEDPreTrainedModel
 
 __all__ = ["LEDEncoder", "LEDPreTrainedModel"]
 
-__getattr__, __dir__ = hand_on(__name__, {"encoder": ("LEDEncoder",), "pretrained": ("LEDPreTrainedModel",)})
+__getattr__, __dir__ = hand_on(__name__, {"led": ("LEDEncoder",), "pretrained": ("LEDPreTrainedModel",)})

@@ -4,54 +4,31 @@ model = LEDForConditionalGeneration.from_pretrained("allenai/led-large-16384-arx
 ids = model.generate(input_ids, attention_mask=mask, global_attention_mask=global_mask, num_beams=4)
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from led_backends.contract import Backend, HostArray
+from led_backends.contract import HostArray
 from led_ref.classes import input_checks as inputs
-from led_ref.classes.encoder import LEDEncoder, Progress
 from led_ref.classes.generate import prepare, resolve, run, stream_ids
-from led_ref.classes.led import LEDModel
+from led_ref.classes.led import LEDWithHead, Progress
 from led_ref.classes.outputs import LEDSeq2SeqLMOutput
-from led_ref.classes.pretrained import LEDPreTrainedModel
-from led_ref.config import LEDConfig
 from led_ref.errors import InputError
 from led_ref.generation.settings.resolve import look_up
 from led_ref.generation.settings.settings import GenerationConfig
 from led_ref.generation.step import compute_transition_scores
-from led_ref.model.heads import lm_logits
+from led_ref.model.decoder import lm_logits
 from led_ref.model.intermediates import Recorder
 from led_ref.model.kv_cache import DecoderCache
 from led_ref.model.losses import IGNORED_LABEL, cross_entropy, shift_tokens_right
-from led_ref.model.params import LEDParams
 from led_ref.tokenizer.tokenizer import LEDTokenizer
 
 
-class LEDForConditionalGeneration(LEDPreTrainedModel):
-    """LED with its language-model head: the class that generates text.
-
-    `self.led` is the LEDModel inside, as in the checkpoint's keys.
-    """
+class LEDForConditionalGeneration(LEDWithHead):
+    """LED with its language-model head: the class that generates text."""
 
     architecture = "LEDForConditionalGeneration"
-
-    def __init__(
-        self,
-        config: LEDConfig,
-        params: LEDParams,
-        *,
-        backend: str | Backend | None = None,
-        generation_config: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(config, params, backend=backend, generation_config=generation_config)
-        self.led = LEDModel(config, params, backend=self.backend)
-
-    @property
-    def encoder(self) -> LEDEncoder:
-        """The encoder by itself."""
-        return self.led.encoder
 
     def forward(
         self,

@@ -1,38 +1,102 @@
-"""generate, step by step: validate the call, run the encoder, search, name the results.
+"""generate: validate the call, run the encoder, search with the model as the step function, name the results.
 
-Here the model and the search meet: decoding_step.py is the step function that generation/ searches with.
+Here model and search meet. generation/ knows no model and model/ knows no search; all that passes between them is
+
+    logits_NV = step(token_ids_NU, parents_N)
+
+A step embeds the new ids, runs the decoder after the positions of its KV cache, and computes the logits of the last one.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any
 
-from led_backends.contract import HostArray
+import numpy as np
+
+from led_backends.contract import Array, HostArray
 from led_ref.classes import input_checks as inputs
-from led_ref.classes.decoding_step import DecodingStep
-from led_ref.classes.encoder import STATES, Progress, of_layers, wanted_outputs
-from led_ref.classes.led import LEDModel
+from led_ref.classes.led import STATES, LEDModel, Progress, of_layers, wanted_outputs
 from led_ref.classes.outputs import (
     GenerateBeamEncoderDecoderOutput,
     GenerateEncoderDecoderOutput,
     GenerateOutput,
     LEDEncoderBaseModelOutput,
 )
-from led_ref.costs.memory import check_free_memory, device_errors
-from led_ref.costs.operations import Workload
+from led_ref.classes.pretrained import check_free_memory, device_errors
 from led_ref.errors import InputError, SettingsError
 from led_ref.generation.search import make_prompt, search, stream
 from led_ref.generation.settings.resolve import GivenSettings, look_up
 from led_ref.generation.settings.settings import OUTPUT_SETTINGS, GenerationConfig
 from led_ref.generation.step import OwnRules, SearchResult
-from led_ref.model.intermediates import Recorder
-from led_ref.model.kv_cache import FIRST_CAPACITY, CachePlan
+from led_ref.model.decoder import decode, decoder_masks, lm_logits
+from led_ref.model.hooks import recording_decoder
+from led_ref.model.intermediates import Recorder, keep
+from led_ref.model.kv_cache import FIRST_CAPACITY, CachePlan, DecoderCache
+from led_ref.model.ops import embed_tokens
 from led_ref.tokenizer.pieces import token_bytes
 from led_ref.tokenizer.tokenizer import LEDTokenizer
 
 # What the decoder keeps of a document: each layer's keys and values, or the encoder's states alone.
 CROSS_ATTENTION = ("cached", "folded")
+
+
+@dataclass
+class DecodingStep:
+    """A step function for generation/. It holds the one thing that changes from step to step: the KV cache.
+
+    Args:
+        led: the model.
+        cache: of the documents, before the first target position (LEDModel.source_memory).
+        attention_mask_BT: the documents' padding mask; None: all are tokens.
+        recorder: receives the intermediates of each call, as step.0, step.1, ...
+        use_cache: False: compute all positions of the prefix anew in each step. The ids are the same; only the documents'
+            keys and values are kept.
+        kept: the ends of the names of the intermediates that `self.calls` keeps of each call.
+    """
+
+    led: LEDModel
+    cache: DecoderCache
+    attention_mask_BT: HostArray | None
+    recorder: Recorder | None = None
+    use_cache: bool = True
+    kept: tuple[str, ...] = ()
+    calls: list[dict[str, Array]] = field(default_factory=list, init=False)
+    prefix_NU: HostArray | None = field(
+        default=None, init=False
+    )  # the ids of the prefix, where no cache holds its keys
+
+    def __call__(self, token_ids_NU: HostArray, parents_N: HostArray | None) -> HostArray:
+        """Logits (N, V) of the next id; row n continues row parents_N[n] of the call before."""
+        led, params = self.led, self.led.params
+        if parents_N is not None:
+            self.cache = self.cache.reorder(parents_N)
+        if not self.use_cache:
+            if self.prefix_NU is not None:
+                token_ids_NU = np.concatenate([self.prefix_NU[parents_N], token_ids_NU], axis=1)
+            self.prefix_NU = token_ids_NU
+        masks = decoder_masks(token_ids_NU.shape[1], self.cache, None, self.attention_mask_BT, led.backend)
+        embeds_NUD = embed_tokens(token_ids_NU, params.shared, led.backend)
+        recorder, backend = self._recorder_of_call(), led.backend
+        if recorder is not None:
+            recorder("led.decoder.input_ids", token_ids_NU)
+            recorder("led.decoder.embed_tokens.output", embeds_NUD)
+            heads, inner = led.config.decoder_attention_heads, recorder.at("led.decoder")
+            backend = recording_decoder(led.backend, params.decoder, heads, inner, (self.cache, masks))
+        last_NUD, after = decode(embeds_NUD, self.cache, params.decoder, led.config, masks, backend)
+        if self.use_cache:
+            self.cache = after
+        logits_N1V = lm_logits(last_NUD[:, -1:], params, led.backend)
+        if recorder is not None:
+            recorder("logits", logits_N1V)
+        return led.backend.to_host(logits_N1V[:, 0])
+
+    def _recorder_of_call(self) -> Recorder | None:
+        """The recorder of this call: the caller's at step.N, and what keeps the intermediates that are wanted afterwards."""
+        if self.recorder is None and not self.kept:
+            return None
+        self.calls.append({})
+        return keep(self.kept, self.calls[-1], self.recorder and self.recorder.at(f"step.{len(self.calls) - 1}"))
 
 
 @dataclass(frozen=True)
@@ -89,8 +153,9 @@ def prepare(
     folded, new_tokens = cross_attention == "folded", resolved.max_length - prompt_BP.shape[1]
     cache = resolved.cache_implementation if resolved.use_cache else "none"
     beams = resolved.rows_per_document
-    load = Workload(length, documents, beams, new_tokens, dtype=led.dtype, folded=folded, cache=cache)
-    check_free_memory(led.backend, config, load, is_read=encoder_outputs is not None)
+    sizes = {"tokens": length, "batch": documents, "beams": beams, "new_tokens": new_tokens, "cache": cache}
+    is_read = encoder_outputs is not None
+    check_free_memory(led.backend, config, is_read=is_read, dtype=led.dtype, folded=folded, **sizes)
     shown = {"output_attentions": resolved.output_attentions, "output_hidden_states": resolved.output_hidden_states}
     if encoder_outputs is None:
         source = (input_ids, attention_mask, global_attention_mask)

@@ -18,17 +18,15 @@ from typing import Any
 
 import numpy as np
 
-from led_backends.contract import Backend, HostArray
+from led_backends.contract import HostArray
 from led_ref.classes import input_checks as inputs
-from led_ref.classes.encoder import LEDEncoder
-from led_ref.classes.led import LEDModel
+from led_ref.classes.led import LEDWithHead
 from led_ref.classes.outputs import (
     LEDSeq2SeqModelOutput,
     LEDSeq2SeqQuestionAnsweringModelOutput,
     LEDSeq2SeqSequenceClassifierOutput,
 )
-from led_ref.classes.pretrained import LEDPreTrainedModel
-from led_ref.config import REGRESSION, SINGLE_LABEL, LEDConfig
+from led_ref.config import REGRESSION, SINGLE_LABEL
 from led_ref.errors import CheckpointError, InputError
 from led_ref.model.heads import label_logits, last_marked_state, span_logits
 from led_ref.model.intermediates import Recorder
@@ -40,22 +38,10 @@ from led_ref.model.losses import (
     span_loss,
     squared_error,
 )
-from led_ref.model.params import LEDParams
 
 
-class LEDWithHead(LEDPreTrainedModel):
-    """The base class of both: an LEDModel, `self.led`, whose decoder reads the document too."""
-
-    def __init__(
-        self, config: LEDConfig, params: LEDParams, *, backend: str | Backend | None = None, **kept: Any
-    ) -> None:
-        super().__init__(config, params, backend=backend, **kept)
-        self.led = LEDModel(config, params, backend=self.backend)
-
-    @property
-    def encoder(self) -> LEDEncoder:
-        """The encoder by itself."""
-        return self.led.encoder
+class LEDThatReadsTwice(LEDWithHead):
+    """The base class of both: the decoder reads the document, too."""
 
     @property
     def longest_document(self) -> int:
@@ -93,7 +79,7 @@ class LEDWithHead(LEDPreTrainedModel):
         return shift_tokens_right(ids_BT, start, IGNORED_LABEL)  # among ids there is no -100 to replace
 
 
-class LEDForQuestionAnswering(LEDWithHead):
+class LEDForQuestionAnswering(LEDThatReadsTwice):
     """LED that marks the answer in its document: for each position the scores of the answer's start and of its end.
 
     Checkpoint keys: the LED's, and `qa_outputs.weight` (2, D) with `qa_outputs.bias`. led_ref.answer works on texts.
@@ -163,7 +149,7 @@ class LEDForQuestionAnswering(LEDWithHead):
     __call__ = forward
 
 
-class LEDForSequenceClassification(LEDWithHead):
+class LEDForSequenceClassification(LEDThatReadsTwice):
     """LED that gives a whole document labels: scores of Y labels from the decoder's state at its last `</s>`.
 
     Checkpoint keys: the LED's, and `classification_head.dense.*` (D, D) and `classification_head.out_proj.*` (Y, D); Y and the

@@ -51,10 +51,7 @@ def checked_ids(
     if also_allowed is not None:
         bad &= array != also_allowed
     if bad.any():
-        row, column = (int(index) for index in np.argwhere(bad)[0])
-        raise InputError(
-            f"{name}[{row}, {column}] is {array[row, column]}, outside the vocabulary 0 ... {vocab_size - 1}. {remedy}."
-        )
+        raise InputError(f"{_first(name, array, bad)}, outside the vocabulary 0 ... {vocab_size - 1}. {remedy}.")
     return array.astype(np.int64)
 
 
@@ -78,9 +75,8 @@ def checked_mask(name: str, mask: Any, shape: tuple[int, int], *, padding: int |
     allowed = (0, 1) if padding is None else (padding, 0, 1)
     bad = ~np.isin(array, allowed)
     if bad.any():
-        row, column = (int(index) for index in np.argwhere(bad)[0])
         raise InputError(
-            f"{name}[{row}, {column}] is {array[row, column]}; only {', '.join(map(str, allowed))} may stand there. "
+            f"{_first(name, array, bad)}; only {', '.join(map(str, allowed))} may stand there. "
             "A mask says which tokens count, it does not weigh them."
         )
     return array.astype(np.int64)
@@ -122,9 +118,8 @@ def refuse_unmasked_padding(ids_BT: HostArray, pad_token_id: int | None) -> None
     """Refuse pad ids that come without a mask: treated as text they would change the result silently."""
     padded = ids_BT == pad_token_id
     if padded.any():
-        row, column = (int(index) for index in np.argwhere(padded)[0])
         raise InputError(
-            f"input_ids[{row}, {column}] is the pad id {pad_token_id}, but there is no attention_mask. "
+            f"input_ids{np.argwhere(padded)[0].tolist()} is the pad id {pad_token_id}, but there is no attention_mask. "
             "Pass the tokenizer's attention_mask (or a mask of ones, if the pad token is meant as text)."
         )
 
@@ -172,9 +167,8 @@ def checked_positions(name: str, positions: Any, rows: int) -> HostArray:
             f"{name} has shape {array.shape} and dtype {array.dtype}; give one whole number for each of the {rows} rows."
         )
     if (array < 0).any():
-        row = int(np.argmax(array < 0))
         raise InputError(
-            f"{name}[{row}] is {array[row]}; positions count from 0. For a row without an answer give the position of <s>, "
+            f"{_first(name, array, array < 0)}; positions count from 0. For a row without an answer give the position of <s>, "
             "0; for an answer in a part that was cut off, the length or more: it does not count then."
         )
     return array.astype(np.int64)
@@ -215,8 +209,7 @@ def checked_class_labels(labels: Any, rows: int, num_labels: int, problem_type: 
         bad = ~np.isfinite(array)
         allowed = "a regression learns finite numbers"
     if bad.any():
-        at = [int(index) for index in np.argwhere(bad)[0]]
-        raise InputError(f"labels{at} is {array[tuple(at)]}; {allowed} (problem_type is {problem_type}).")
+        raise InputError(f"{_first('labels', array, bad)}; {allowed} (problem_type is {problem_type}).")
     if is_single:
         return problem_type, array.astype(np.int64).reshape(rows)
     return problem_type, array.astype(np.float64).reshape(rows, num_labels)
@@ -229,6 +222,12 @@ def exactly_one(choices: dict[str, Any], remedy: str) -> str:
         found = " and ".join(given) if given else f"none of {', '.join(choices)}"
         raise InputError(f"Found {found}; give exactly one of {', '.join(choices)}. {remedy}")
     return given[0]
+
+
+def _first(name: str, array: HostArray, bad: HostArray) -> str:
+    """The first of the bad values with its place: "input_ids[0, 3] is -1"."""
+    place = np.argwhere(bad)[0].tolist()
+    return f"{name}{place} is {array[tuple(place)]}"
 
 
 def _as_array(name: str, values: Any) -> HostArray:

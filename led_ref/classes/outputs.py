@@ -160,13 +160,7 @@ class GenerateOutput(ModelOutput):
 
 @dataclass(frozen=True)
 class GenerateEncoderDecoderOutput(GenerateOutput):
-    """The output of greedy search and sampling; the other fields are GenerateOutput's.
-
-    Args:
-        sequences: (B * num_return_sequences, P + U) ids, prompt first, padded on the right.
-        scores: with output_scores, for each step the processed logits, (N, V) float32.
-        logits: with output_logits, for each step the model's logits, (N, V) float32.
-    """
+    """The output of greedy search and sampling: fields of led_ref.SearchResult, and those of GenerateOutput."""
 
     sequences: HostArray
     scores: tuple[HostArray, ...] | None = None
@@ -175,16 +169,7 @@ class GenerateEncoderDecoderOutput(GenerateOutput):
 
 @dataclass(frozen=True)
 class GenerateBeamEncoderDecoderOutput(GenerateOutput):
-    """The output of beam search and beam sampling; the other fields are GenerateOutput's.
-
-    Args:
-        sequences: (B * num_return_sequences, P + U) ids, a document's best hypothesis first, padded on the right.
-        sequences_scores: (B * num_return_sequences,) float32, sum of log-probabilities / length ** length_penalty. In
-            transformers with output_scores only, here always.
-        scores: with output_scores, for each step the processed log-probabilities, (N, V) float32.
-        logits: with output_logits, for each step the model's logits, (N, V) float32.
-        beam_indices: (B * num_return_sequences, U) int32: the row that generated each id after the prompt; -1 after its end.
-    """
+    """The output of beam search and beam sampling: the fields of led_ref.SearchResult, and those of GenerateOutput."""
 
     sequences: HostArray
     sequences_scores: HostArray | None = None

@@ -1,6 +1,7 @@
 """The base class of the LED classes: a configuration, weights and a backend, from_pretrained and save_pretrained."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -8,12 +9,16 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 import led_backends
-from led_backends.contract import Array, Backend, HostArray, Weight
+from led_backends.contract import Array, Backend, DeviceMemoryError, HostArray, Weight
 from led_ref.config import LEDConfig
-from led_ref.costs.memory import device_errors
+from led_ref.costs.memory import plan
+from led_ref.costs.operations import Workload, on_gpu
 from led_ref.errors import BackendError, InputError
 from led_ref.json_file import read_json_object
 from led_ref.model.params import LEDParams
+
+# The memory plan may be wrong by this part: it must not refuse a run that fits.
+DOUBT = 0.1
 
 
 def get_backend(backend: str | Backend | None) -> Backend:
@@ -28,6 +33,43 @@ def get_backend(backend: str | Backend | None) -> Backend:
         return led_backends.get(backend or "auto")
     except led_backends.BackendUnavailableError as error:
         raise BackendError(str(error)) from error
+
+
+@contextmanager
+def device_errors(backend: Backend) -> Iterator[None]:
+    """Within this context, an out-of-memory error of the device becomes a BackendError that says what to lower."""
+    try:
+        with backend.at_work():
+            yield
+    except DeviceMemoryError as error:
+        raise BackendError(str(error)) from error
+
+
+def check_free_memory(backend: Backend, config: LEDConfig, *, is_read: bool = False, **sizes: Any) -> None:
+    """Refuse a run that needs more than the device's free memory, before it begins. The host's memory is not checked.
+
+    Args:
+        backend: the device of the run.
+        config: sizes of the model.
+        is_read: whether the encoder has run already.
+        sizes: those of the run: the fields of costs.Workload.
+
+    Raises:
+        BackendError: naming the bytes needed beside the weights, and the free bytes.
+    """
+    free = backend.free_memory()
+    if free is None:
+        return
+    load = on_gpu(config, Workload(**sizes))
+    planned = plan(config, load)
+    needed = planned.writing if is_read else max(planned.encoding, planned.writing)
+    if needed * (1 - DOUBT) > free:
+        raise BackendError(
+            f"Reading {load.batch} x {load.tokens:,} tokens and writing {load.new_tokens:,} with {load.beams} beams needs "
+            f"about {needed:,} bytes beside the weights, and {backend.describe()} has {free:,} left. "
+            "Give fewer tokens, beams or documents at a time, dtype='float16', or cross_attention='folded', which keeps no "
+            "keys and values of the document. `led-ref estimate` says what a run needs."
+        )
 
 
 class LEDPreTrainedModel:
@@ -69,46 +111,25 @@ class LEDPreTrainedModel:
         backend: str | Backend = "auto",
         notice: Callable[[str], None] | None = None,
     ) -> Self:
-        """Load a checkpoint.
+        """Load a checkpoint; the other arguments and the errors are those of led_ref.load.
 
         Args:
             name_or_folder: a folder with config.json and weights, or a name on the Hugging Face Hub.
-            revision: branch, tag or commit on the Hub.
-            dtype: what to compute in, "float32" or "float64", on a GPU also "float16"; the file's own dtype may be another.
-            quantize: round the matrices of all linear maps to "int8" (a scale for each output), "nf4" (4 bits, in blocks of 64)
-                or "nf4-double" (the blocks' scales in 8 bits too), and keep them so: they become numbers a tile at a time. What
-                `led-ref convert --quantize` wrote is loaded as it is, without this.
-            keep_stored: leave tables and matrices that the file has in float16 or bfloat16 as they lie there, mapped, half as
-                large; they become numbers a tile at a time, with the same result to the last bits. False: widen them now.
-            backend: "auto" (a GPU if CuPy is installed and one answers, else the CPU), "numpy", "cupy", or a backend object.
             notice: called with a sentence for the user (such as that a .bin is being read).
-
-        Raises:
-            MissingFileError: if there is no such model, or a file of it is missing.
-            ConfigError: if config.json is not an LED's.
-            CheckpointError: if the weights do not cover the model exactly, or are damaged.
-            InputError: for another dtype or quantization.
-            BackendError: if the backend cannot run here.
         """
-        from led_ref.weights.hub import resolve
+        from led_ref.weights.find_files import read_tensors, resolve
         from led_ref.weights.keys import heads_of
         from led_ref.weights.load import load_params
 
         device = get_backend(backend)
+        options: Any = {"backend": device, "dtype": dtype, "quantize": quantize, "keep_stored": keep_stored}
         folder = resolve(name_or_folder, revision=revision, notice=notice)
         config = LEDConfig.from_pretrained(folder)
         with device_errors(device):
-            params = load_params(
-                folder,
-                config,
-                backend=device,
-                dtype=dtype,
-                quantize=quantize,
-                keep_stored=keep_stored,
-                heads=heads_of(cls.architecture),
-                notice=notice,
-            )
-        return cls(config, params, backend=device, generation_config=read_generation_config(folder))
+            tensors = read_tensors(folder, notice=notice)
+            params = load_params(tensors, config, **options, heads=heads_of(cls.architecture))
+        file = folder / "generation_config.json"
+        return cls(config, params, backend=device, generation_config=read_json_object(file) if file.is_file() else None)
 
     @classmethod
     def from_state_dict(
@@ -129,21 +150,14 @@ class LEDPreTrainedModel:
             CheckpointError: if the arrays do not cover the model exactly.
         """
         from led_ref.weights.keys import heads_of
-        from led_ref.weights.load import params_from_tensors
+        from led_ref.weights.load import load_params
         from led_ref.weights.stored_tensor import from_numpy
 
         device = get_backend(backend)
+        options: Any = {"backend": device, "dtype": dtype, "quantize": quantize, "keep_stored": keep_stored}
         tensors = {key: from_numpy(key, array) for key, array in state_dict.items()}
         with device_errors(device):
-            params = params_from_tensors(
-                tensors,
-                config,
-                backend=device,
-                dtype=dtype,
-                quantize=quantize,
-                keep_stored=keep_stored,
-                heads=heads_of(cls.architecture),
-            )
+            params = load_params(tensors, config, **options, heads=heads_of(cls.architecture))
         return cls(config, params, backend=device)
 
     def save_pretrained(
@@ -233,15 +247,3 @@ class LEDPreTrainedModel:
     def dtype(self) -> str:
         """What the model computes in: "float32", "float64" or, on a GPU, "float16"."""
         return self.params.shared.dtype.name
-
-
-def read_generation_config(folder: Path) -> dict[str, Any] | None:
-    """What a folder's generation_config.json says; None if there is none.
-
-    Raises:
-        ConfigError: if the file is not a JSON object.
-    """
-    path = folder / "generation_config.json"
-    if not path.is_file():
-        return None
-    return read_json_object(path)

@@ -36,8 +36,8 @@ def run(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from led_ref.weights.convert import convert
+    from led_ref.weights.find_files import resolve
     from led_ref.weights.from_bart import convert_bart
-    from led_ref.weights.hub import resolve
 
     notice = None if options.quiet else say
     folder = resolve(options.source, revision=options.revision, notice=notice)

@@ -28,7 +28,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print what a checkpoint holds. 1 if it cannot be loaded as it is."""
     from led_ref.api import bundled_model
-    from led_ref.weights.hub import resolve
+    from led_ref.weights.find_files import resolve
     from led_ref.weights.summary import summarize_checkpoint
 
     folder = bundled_model() if options.model is None else resolve(options.model, revision=options.revision)

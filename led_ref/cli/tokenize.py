@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     from led_ref.pipelines.text_files import read_document
     from led_ref.tokenizer.tokenizer import LEDTokenizer
     from led_ref.tools.terminal import print_json
-    from led_ref.weights.hub import resolve
+    from led_ref.weights.find_files import resolve
 
     text = options.text if options.text is not None else read_document(options.file or "-")
     folder = bundled_model() if options.model is None else resolve(options.model)

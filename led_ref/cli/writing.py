@@ -19,9 +19,11 @@ from led_ref.cli.documents import bars, complain, read_all, report_on_each, show
 from led_ref.cli.result_folder import ResultFolder, model_digest
 from led_ref.cli.shared_options import given, load_model
 from led_ref.errors import LEDError, SettingsError
-from led_ref.pipelines.batching import BATCH_MEMORY, Document, Written, write_each
+from led_ref.pipelines.batching import BATCH_MEMORY
+from led_ref.pipelines.loading import Document
+from led_ref.pipelines.summarization import Written, write_each
 from led_ref.tools.terminal import ProgressBars, count_documents, say
-from led_ref.weights.hub import resolve
+from led_ref.weights.find_files import resolve
 from led_ref.weights.keys import parameter_count
 
 BATCH_SIZE = 4

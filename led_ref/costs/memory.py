@@ -1,4 +1,4 @@
-"""The peak memory of a run in bytes, computed from the sizes alone, before the run; and a device whose memory is too small.
+"""The peak memory of a run in bytes, computed from the sizes alone, before the run.
 
     plan(config, load).peak       compare it with the free memory, before a long run begins
 
@@ -18,15 +18,13 @@ the workspace of a BLAS or of a GPU's runtime. led-base, 16,384 tokens, 4 beams,
 """
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from led_backends.compact import stored_bytes
-from led_backends.contract import Backend, DeviceMemoryError
 from led_ref.config import LEDConfig
-from led_ref.costs.operations import Workload, largest_tile, on_gpu
-from led_ref.errors import BackendError, InputError
+from led_ref.costs.operations import Workload, largest_tile
+from led_ref.errors import InputError
 from led_ref.model.kv_cache import FIRST_CAPACITY
 from led_ref.weights.keys import LM_HEAD, POSITION_TABLES, TIED, entries
 from led_ref.weights.quantization.file_format import is_matrix
@@ -43,9 +41,6 @@ ENCODER_ARRAYS, FEED_FORWARD_ARRAYS, SOURCE_ARRAYS, UNCACHED_ARRAYS = 6, 5, 1, 7
 
 # The search works on the host in float32: the logits, their log-probabilities, and one intermediate array.
 SEARCH_ARRAYS = 3
-
-# The plan may be wrong by this part: it must not refuse a run that fits.
-DOUBT = 0.1
 
 
 @dataclass(frozen=True)
@@ -184,42 +179,3 @@ def _step_scratch(config: LEDConfig, load: Workload) -> int:
     else:
         scores = min(load.tiles_at_once, heads) * min(queries, load.queries_per_block) * load.tokens
     return (scores + UNCACHED_ARRAYS * load.batch * queries * d) * load.item + load.batch * queries * queries
-
-
-# ---- the memory of the device ----------------------------------------------------------------------------------------
-
-
-@contextmanager
-def device_errors(backend: Backend) -> Iterator[None]:
-    """Within this context, an out-of-memory error of the device becomes a BackendError that says what to lower."""
-    try:
-        with backend.at_work():
-            yield
-    except DeviceMemoryError as error:
-        raise BackendError(str(error)) from error
-
-
-def check_free_memory(backend: Backend, config: LEDConfig, load: Workload, *, is_read: bool = False) -> None:
-    """Refuse a run that needs more than the device's free memory, before it begins. The host's memory is not checked.
-
-    Args:
-        backend: the device of the run.
-        config: sizes of the model.
-        load: sizes of the run.
-        is_read: whether the encoder has run already.
-
-    Raises:
-        BackendError: naming the bytes needed beside the weights, and the free bytes.
-    """
-    free = backend.free_memory()
-    if free is None:
-        return
-    planned = plan(config, on_gpu(config, load))
-    needed = planned.writing if is_read else max(planned.encoding, planned.writing)
-    if needed * (1 - DOUBT) > free:
-        raise BackendError(
-            f"Reading {load.batch} x {load.tokens:,} tokens and writing {load.new_tokens:,} with {load.beams} beams needs "
-            f"about {needed:,} bytes beside the weights, and {backend.describe()} has {free:,} left. "
-            "Give fewer tokens, beams or documents at a time, dtype='float16', or cross_attention='folded', which keeps no "
-            "keys and values of the document. `led-ref estimate` says what a run needs."
-        )

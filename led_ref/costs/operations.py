@@ -283,8 +283,3 @@ def cross_work(config: LEDConfig, load: Workload) -> Work:
     operations = 4 * n * load.tokens * d * (config.decoder_attention_heads if load.folded else 1)
     moved = 2 * load.batch * load.tokens * d + 4 * n * config.decoder_attention_heads * load.tokens * load.folded
     return Work("document", layers * operations, layers * moved * load.item, layers * ATTEND)
-
-
-def transfer_bytes(config: LEDConfig, load: Workload) -> int:
-    """Bytes that one step copies from a GPU to the host, where the search runs: N rows of V logits."""
-    return load.rows * config.vocab_size * load.item

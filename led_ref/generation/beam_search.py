@@ -91,11 +91,8 @@ def beam_search(
     With do_sample the candidates of each step are drawn by their scores, instead of being the best ones.
     Source: transformers 5.23, GenerationMixin._beam_search; `length` counts neither the prompt nor the padding.
 
-    Args:
-        step: the model; see step.py. It is called with N = B * W rows, at the first call too.
-        prompt_ids: (B, P) int64, each row beginning with the start id.
-        settings: resolved settings; num_beams is W.
-        hooks: scores are not normalised again after the processors; the record is that of `record_step`.
+    Arguments as in `greedy_search`; the step function gets N = B * W rows, at the first call too, and the record is that of
+    `record_step`. Scores are not normalised again after the processors.
 
     Returns:
         sequences, sequences_scores, beam_indices, and with output_scores the processed log-probabilities of each step,

@@ -72,18 +72,9 @@ def group_beam_search(
     Source: transformers 4.57, BeamSearchScorer, HammingDiversityLogitsProcessor and the loop that its Hub repository
     transformers-community/group-beam-search holds (to 4.56: GenerationMixin._group_beam_search).
 
-    Args:
-        step: as in `beam_search`; the beams of one group are neighbours.
-        prompt_ids: as in `beam_search`.
-        settings: resolved settings; num_beams is W, of all groups together.
-        hooks: the diversity penalty comes after the processors; stopping criteria are not part of this search.
-
-    Returns:
-        As `beam_search`; the scores of each step have the diversity penalty subtracted. (Rows of a group that is done
-        still run, without effect.)
-
-    Raises:
-        InputError: if the model's logits contain NaN.
+    Arguments, result and errors as in `beam_search`. W is the beams of all groups together; those of one group are neighbours.
+    The diversity penalty comes after the processors, and is subtracted in the scores of each step; stopping criteria are not
+    part of this search. (Rows of a group that is done still run, without effect.)
     """
     B, P = prompt_ids.shape
     W = settings.num_beams

@@ -97,18 +97,15 @@ def build_processors(
 def _against_repetition(settings: GenerationConfig, source_ids: Ids | None) -> list[Processor]:
     chosen: list[Processor] = []
     if settings.encoder_repetition_penalty != 1.0:
-        source = _source(source_ids, "encoder_repetition_penalty", settings.encoder_repetition_penalty)
-        distinct = [np.unique(row) for row in source]
-        penalty = settings.encoder_repetition_penalty
-        chosen.append(partial(favour_source_ids, source_ids=distinct, penalty=penalty))
+        distinct = [np.unique(row) for row in _source(source_ids, settings, "encoder_repetition_penalty")]
+        chosen.append(partial(favour_source_ids, source_ids=distinct, penalty=settings.encoder_repetition_penalty))
     if settings.repetition_penalty != 1.0:
         chosen.append(partial(penalise_repetition, penalty=settings.repetition_penalty))
     if settings.no_repeat_ngram_size > 0:
         chosen.append(partial(forbid_repeated_ngrams, size=settings.no_repeat_ngram_size))
     if settings.encoder_no_repeat_ngram_size > 0:
         size = settings.encoder_no_repeat_ngram_size
-        source = _source(source_ids, "encoder_no_repeat_ngram_size", size)
-        tables = [ngram_table(row, size=size) for row in source]
+        tables = [ngram_table(row, size=size) for row in _source(source_ids, settings, "encoder_no_repeat_ngram_size")]
         chosen.append(partial(forbid_source_ngrams, tables=tables, size=size))
     return chosen
 
@@ -235,11 +232,11 @@ def _rescale(scores: Scores, penalty: float) -> Scores:
     return np.where(scores < 0, scores * penalty, scores / penalty)
 
 
-def _source(source_ids: Ids | None, setting: str, value: float) -> Ids:
+def _source(source_ids: Ids | None, settings: GenerationConfig, name: str) -> Ids:
     if source_ids is None:
         raise SettingsError(
-            f"{setting} is {value}, which needs the ids of the source, but the call gives only encoder outputs. "
-            f"Pass input_ids, or leave {setting} out."
+            f"{name} is {getattr(settings, name)}, which needs the ids of the source, but the call gives only encoder "
+            f"outputs. Pass input_ids, or leave {name} out."
         )
     return source_ids
 

@@ -38,7 +38,7 @@ Scores: TypeAlias = npt.NDArray[np.floating[Any]]
 # (prompt and generated prefix (N, U), scores (N, V)) -> scores (N, V), the given arrays untouched: see processors.py.
 Processor: TypeAlias = Callable[[Ids, Scores], Scores]
 
-# (ids so far (N, U), the scores of each step or None) -> which rows stop here (N,): see search.py.
+# (ids so far (N, U), the scores of each step or None) -> which rows stop here: (N,), or one bool for all. See search.py.
 StoppingCriterion: TypeAlias = Callable[[Ids, tuple[Scores, ...] | None], Any]
 
 # (which document, ids so far (U,)) -> the ids that may come next.
@@ -61,13 +61,10 @@ class StepFunction(Protocol):
 
 @dataclass(frozen=True)
 class OwnRules:
-    """The caller's own rules, which are functions and not settings.
+    """The caller's own rules, which are functions and not settings (their types are above).
 
     Args:
-        logits_processor: functions (ids (N, U), scores (N, V)) -> scores (N, V), applied after all processors of ours and
-            before the warpers of sampling.
-        prefix_allowed_tokens_fn: (which document, ids so far (U,)) -> the ids that may come next.
-        stopping_criteria: functions (ids (N, U), scores so far or None) -> which rows stop here: (N,), or one bool for all.
+        logits_processor: applied after all processors of ours and before the warpers of sampling.
         token_bytes: id -> its bytes; stop_strings need it.
     """
 
@@ -201,19 +198,14 @@ def log_softmax(logits_NV: Scores) -> Scores:
 def compute_transition_scores(
     sequences: Ids, scores: tuple[Scores, ...], beam_indices: npt.NDArray[np.integer] | None = None, *, normalize: bool
 ) -> npt.NDArray[np.float32]:
-    """For each id of each text, its score in the step that chose it: `scores[step][row, id]`.
+    """For each id of each text, its score in the step that chose it: `scores[step][row, id]`, (N, U) float32.
 
-    `row` is the same in every step without beams. With beams a hypothesis changes rows, and beam_indices has its row.
+    The other arguments are the fields of one SearchResult. `row` is the same in every step without beams. With beams a
+    hypothesis changes rows, and beam_indices has its row; where it is -1, after a text's end, the score is 0.
     Source: transformers 5.23, GenerationMixin.compute_transition_scores.
 
     Args:
-        sequences: (N, P + U) ids, prompt first, as a search returned them.
-        scores: its scores, (rows, V) for each step.
-        beam_indices: (N, U), with beams; None: without.
         normalize: take the log-softmax of the scores first. Without beams they are logits, which are no measure by themselves.
-
-    Returns:
-        (N, U) float32; 0 where beam_indices is -1, after a text's end.
 
     Raises:
         InputError: if the scores are of fewer steps than ids, or of other rows.

@@ -35,7 +35,7 @@ from led_ref.model.ops import (
     feed_forward_sublayer_backward,
     linear,
 )
-from led_ref.model.params import AttentionParams, DecoderLayerParams, DecoderParams
+from led_ref.model.params import AttentionParams, DecoderLayerParams, DecoderParams, LEDParams
 
 # ---- masks ---------------------------------------------------------------------------------------------------------------
 
@@ -157,6 +157,11 @@ def decode(
         x_NUD, memory = decoder_layer(x_NUD, memory, layer, config.decoder_attention_heads, masks, backend)
         layers.append(memory)
     return x_NUD, cache.grown(layers, embeds_NUD.shape[1])
+
+
+def lm_logits(x_NUD: Array, params: LEDParams, backend: Backend) -> Array:
+    """`x @ lm_head.T + final_logits_bias`: (N, U, D) -> (N, U, V). The output table is the embedding table, unless untied."""
+    return backend.linear(x_NUD, params.lm_head, params.final_logits_bias[0])
 
 
 def decoder_layer(

@@ -1,6 +1,6 @@
 """Heads: from the decoder's states to what a class is for. losses.py has what each is trained with.
 
-words           logits = x @ lm_head.T + final_logits_bias          of every state    LEDForConditionalGeneration
+words           lm_logits, in decoder.py                            of every state    LEDForConditionalGeneration
 an answer       (start, end) = qa_outputs(x)                        of every state    LEDForQuestionAnswering
 a label         out_proj(tanh(dense(x)))                            of one state      LEDForSequenceClassification
 """
@@ -8,12 +8,7 @@ a label         out_proj(tanh(dense(x)))                            of one state
 from led_backends.contract import Array, Backend, HostArray
 from led_ref.model.dropout import NO_DROPOUT, Dropout
 from led_ref.model.ops import linear, linear_backward
-from led_ref.model.params import ClassificationHeadParams, LEDParams, Linear
-
-
-def lm_logits(x_NUD: Array, params: LEDParams, backend: Backend) -> Array:
-    """`x @ lm_head.T + final_logits_bias`: (N, U, D) -> (N, U, V). The output table is the embedding table, unless untied."""
-    return backend.linear(x_NUD, params.lm_head, params.final_logits_bias[0])
+from led_ref.model.params import ClassificationHeadParams, Linear
 
 
 def span_logits(x_BTD: Array, params: Linear, backend: Backend) -> tuple[Array, Array]:

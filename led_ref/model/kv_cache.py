@@ -21,7 +21,7 @@ both continue beam 1:
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -129,7 +129,8 @@ class DecoderCache:
                 f"Rows {np.asarray(parents_N).tolist()} are to be continued, but each document has {beams} rows of its own, "
                 "and a hypothesis can only continue one of the same document."
             )
-        return replace(self, slots_BWS=self.slots_BWS[document_B1, parents_BW % beams])
+        slots_BWS = self.slots_BWS[document_B1, parents_BW % beams]
+        return DecoderCache(self.layers, slots_BWS, self.used, self.source_shape)
 
     def slots_after(self, new: int) -> HostArray:
         """The table with `new` more positions: the beams append in turn, each its positions in a row."""
@@ -140,4 +141,4 @@ class DecoderCache:
     def grown(self, layers: Sequence[LayerCache], new: int) -> "DecoderCache":
         """The cache after `new` more positions of each beam, which `layers` hold already."""
         used = self.used + self.slots_BWS.shape[1] * new
-        return replace(self, layers=tuple(layers), slots_BWS=self.slots_after(new), used=used)
+        return DecoderCache(tuple(layers), self.slots_after(new), used, self.source_shape)

@@ -5,12 +5,9 @@ from typing import TYPE_CHECKING
 from led_ref.lazy import hand_on
 
 if TYPE_CHECKING:
-    from led_ref.pipelines.batching import Document
-    from led_ref.pipelines.loading import TextPipeline
+    from led_ref.pipelines.loading import Document, TextPipeline
     from led_ref.pipelines.summarization import TextOptions
 
 __all__ = ["Document", "TextOptions", "TextPipeline"]
 
-__getattr__, __dir__ = hand_on(
-    __name__, {"batching": ("Document",), "loading": ("TextPipeline",), "summarization": ("TextOptions",)}
-)
+__getattr__, __dir__ = hand_on(__name__, {"loading": ("Document", "TextPipeline"), "summarization": ("TextOptions",)})

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from led_backends.contract import HostArray
-from led_ref.classes.encoder import Progress
 from led_ref.classes.heads import LEDForSequenceClassification
+from led_ref.classes.led import Progress
 from led_ref.config import MULTI_LABEL, REGRESSION
 from led_ref.generation.step import log_softmax
 from led_ref.pipelines.loading import GlobalAttention, TextPipeline, global_mask

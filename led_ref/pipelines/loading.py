@@ -13,9 +13,13 @@ from led_backends.contract import HostArray
 from led_ref.classes.pretrained import LEDPreTrainedModel
 from led_ref.errors import InputError
 from led_ref.tokenizer.tokenizer import LEDTokenizer
-from led_ref.weights.hub import resolve
+from led_ref.weights.find_files import resolve
 
 Model = TypeVar("Model", bound=LEDPreTrainedModel)
+
+# Which tokens see all and are seen by all: a name, a 0/1 array (a mask), or a list of positions.
+GlobalAttention = str | HostArray | Sequence[int]
+_GLOBAL_FORMS = "give 'first', 'none', 'all', a list of positions, or a 0/1 array"
 
 # Ai2's own checkpoints that were pretrained but not fine-tuned to summarize.
 NOT_FINE_TUNED = ("allenai/led-base-16384", "allenai/led-large-16384")
@@ -24,6 +28,18 @@ NOT_FINE_TUNED = ("allenai/led-base-16384", "allenai/led-large-16384")
 def bundled_model() -> Path:
     """The folder of the small trained model that comes with led_ref (its card: MODEL_CARD.md in it)."""
     return Path(__file__).parent.parent / "bundled"
+
+
+@dataclass(frozen=True)
+class Document:
+    """One document as the model reads it: its ids, and its global attention mask (0 or 1 for each id)."""
+
+    ids: Sequence[int]
+    global_mask: Sequence[int]
+
+    def masks(self) -> dict[str, Any]:
+        """The padding mask and the global mask that `model.encoder` and `model.generate` take beside `[ids]`."""
+        return {"attention_mask": [[1] * len(self.ids)], "global_attention_mask": [self.global_mask]}
 
 
 @dataclass(frozen=True)
@@ -105,10 +121,6 @@ def notice_missing_fine_tuning(model: str | Path | None, notice: Callable[[str],
 
 
 # ---- global attention ------------------------------------------------------------------------------------------------
-
-# Which tokens see all and are seen by all: a name, a 0/1 array (a mask), or a list of positions.
-GlobalAttention = str | HostArray | Sequence[int]
-_GLOBAL_FORMS = "give 'first', 'none', 'all', a list of positions, or a 0/1 array"
 
 
 def global_mask(global_attention: GlobalAttention, length: int) -> list[int]:

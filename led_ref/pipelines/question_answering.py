@@ -25,11 +25,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from led_backends.contract import HostArray
-from led_ref.classes.encoder import Progress
 from led_ref.classes.heads import LEDForQuestionAnswering
+from led_ref.classes.led import Progress
 from led_ref.errors import InputError
 from led_ref.generation.step import log_softmax
-from led_ref.pipelines.loading import TextPipeline
+from led_ref.pipelines.loading import Document, TextPipeline
 
 Span = tuple[int, int]
 
@@ -56,11 +56,9 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class PreparedQuestion:
+class PreparedQuestion(Document):
     """A question and its context as the model reads them."""
 
-    ids: list[int]
-    global_mask: list[int]
     first: int  # position of the context's first token
     offsets: list[tuple[int, int]]  # of the context's tokens, in characters of the context
 

@@ -1,24 +1,30 @@
-"""`LED`: a document in, a generated text out; at once, document by document, or as a stream.
+"""`LED`: documents in, generated texts out; at once, document by document, or as a stream.
 
-led = led_ref.load("allenai/led-large-16384-arxiv")
-led.generate(text, num_beams=4)                     one text
-led.generate(texts, batch_size=4)                   a list of texts
-for i, summary in led.generate_each(texts): ...     each text as soon as its batch is done
-for piece in led.stream(text, num_beams=1): ...     one text, token by token
+    led = led_ref.load("allenai/led-large-16384-arxiv")
+    led.generate(text, num_beams=4)                     one text
+    led.generate(texts, batch_size=4)                   a list of texts
+    for i, summary in led.generate_each(texts): ...     each text as soon as its batch is done
+    for piece in led.stream(text, num_beams=1): ...     one text, token by token
+
+Several documents may be decoded together: batching.py. An error stays with its document.
 """
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
 from led_ref.classes.conditional_generation import LEDForConditionalGeneration
-from led_ref.classes.encoder import Progress
-from led_ref.errors import LEDError, SettingsError
-from led_ref.pipelines.batching import BATCH_MEMORY, Document, check_document_list, write_each
-from led_ref.pipelines.loading import GlobalAttention, TextPipeline, global_mask
+from led_ref.classes.led import Progress
+from led_ref.costs import memory
+from led_ref.costs.operations import Workload
+from led_ref.errors import InputError, LEDError, SettingsError
+from led_ref.generation.settings.settings import GenerationConfig
+from led_ref.pipelines.batching import BATCH_MEMORY, encode_each, plan_batches
+from led_ref.pipelines.loading import Document, GlobalAttention, TextPipeline, global_mask
 from led_ref.tokenizer.pieces import text_pieces
+from led_ref.tokenizer.tokenizer import LEDTokenizer
 
 # Arguments of model.generate that LED.generate refuses, and what to do instead.
 _FOR_IDS_ONLY = {
@@ -48,8 +54,9 @@ class TextOptions:
         cross_attention: "cached", or "folded" to save memory; see LEDForConditionalGeneration.generate.
         batch_size: the most documents that are decoded together. Above 1 it is faster (docs/performance.md) and takes the
             memory of so many. The texts are the same; only the last bits of the logits may differ.
-        batch_memory: bytes that a batch may take beside the weights; where that is too little, batches are smaller.
-        progress: called after each encoder layer and each generated token, for every document.
+        batch_memory: bytes that a batch may take beside the weights; where that is too little, batches are smaller. A single
+            document may take more.
+        progress: called after each encoder layer and each generated token, with the counts of the whole batch.
     """
 
     global_attention: GlobalAttention = "first"
@@ -97,15 +104,14 @@ class LED(TextPipeline[LEDForConditionalGeneration]):
         """
         chosen, settings = TextOptions.split(options)
         # All documents are checked before the first is read: the last one being too long should not cost an hour.
-        if isinstance(text, str):
-            documents = [self._prepare(text, chosen)]
-        else:
-            documents = []
-            for i, document in enumerate(check_document_list(text)):
-                try:
-                    documents.append(self._prepare(document, chosen))
-                except LEDError as error:
-                    raise type(error)(f"texts[{i}]: {error}") from error
+        documents = []
+        for i, document in enumerate([text] if isinstance(text, str) else check_document_list(text)):
+            try:
+                documents.append(self._prepare(document, chosen))
+            except LEDError as error:
+                if isinstance(text, str):
+                    raise
+                raise type(error)(f"texts[{i}]: {error}") from error
         texts: list[Any] = [None] * len(documents)
         for i, found in self._generate_prepared(documents, chosen, settings):
             if isinstance(found, LEDError):
@@ -165,13 +171,7 @@ class LED(TextPipeline[LEDForConditionalGeneration]):
         texts = self.model.effective_settings(**settings).num_return_sequences
         if texts > 1:
             raise SettingsError(f"num_return_sequences is {texts}, but one text is streamed at a time. Leave it out.")
-        ids_of_steps = self.model.stream(
-            [document.ids],
-            attention_mask=[[1] * len(document.ids)],
-            global_attention_mask=[document.global_mask],
-            tokenizer=self.tokenizer,
-            **options,
-        )
+        ids_of_steps = self.model.stream([document.ids], **document.masks(), tokenizer=self.tokenizer, **options)
         return text_pieces(self.tokenizer, (int(token_id) for (token_id,) in ids_of_steps))
 
     def prepare(self, text: str, *, global_attention: GlobalAttention = "first", truncation: bool = False) -> Document:
@@ -228,3 +228,131 @@ def check_settings(settings: Mapping[str, Any]) -> None:
                 f"There is no setting {name!r} (it was set to {value!r}) here. Is {nearest[0]!r} meant?"
             )
     LEDForConditionalGeneration.check_settings(**settings)
+
+
+# ---- batches ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Written:
+    """The generated texts of one document, num_return_sequences of them, the best first.
+
+    Args:
+        ids: the ids of each text, prompt first, without padding.
+        scores: the score of each text, from beam search; else None.
+    """
+
+    ids: list[list[int]]
+    scores: list[float] | None
+
+
+def write_each(
+    model: LEDForConditionalGeneration,
+    documents: Sequence[Document],
+    settings: Mapping[str, Any],
+    *,
+    batch_size: int = 1,
+    batch_memory: int = BATCH_MEMORY,
+    cross_attention: str = "cached",
+    progress: Progress | None = None,
+    tokenizer: LEDTokenizer | None = None,
+    skip: Collection[int] = (),
+) -> Iterator[tuple[int, Written | LEDError]]:
+    """Generate the texts of each document; yield (number of the document, its texts or its error) as each batch is done.
+
+    With a batch_size of 1 in the order of the documents, else the longest first. Arguments that are not described here are
+    those of TextOptions. Processors that use the ids of the source count padding as text, and max_time limits a whole batch:
+    with one of these each document is decoded alone.
+
+    Args:
+        model: encodes and decodes.
+        documents: as the model reads them.
+        settings: of generate.
+        tokenizer: for stop_strings.
+        skip: numbers of documents to leave out. The batches are those of all documents nevertheless, so that each document
+            is computed in the same batch as without `skip`.
+
+    Raises:
+        SettingsError: for settings that no document can be decoded with, or a batch_size or batch_memory below 1.
+    """
+    for name, value in (("batch_size", batch_size), ("batch_memory", batch_memory)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise SettingsError(f"{name} is {value!r}; give a whole number of at least 1.")
+    resolved = model.effective_settings(**settings)
+    uses_source_ids = resolved.encoder_no_repeat_ngram_size > 0 or resolved.encoder_repetition_penalty != 1.0
+
+    def fits(longest: int, count: int) -> bool:
+        new = resolved.max_length - 1
+        folded = cross_attention == "folded"
+        cache = resolved.cache_implementation if resolved.use_cache else "none"
+        load = Workload(longest, count, resolved.rows_per_document, new, dtype=model.dtype, folded=folded, cache=cache)
+        return memory.plan(model.config, load).writing <= batch_memory
+
+    if batch_size == 1 or uses_source_ids or resolved.max_time is not None:
+        batches = [[i] for i in range(len(documents))]
+    else:
+        batches = plan_batches([len(document.ids) for document in documents], most=batch_size, fits=fits)
+    shared = {**settings, "cross_attention": cross_attention, "return_dict_in_generate": True, "tokenizer": tokenizer}
+    seeds = resolved.seed
+    if isinstance(seeds, tuple) and len(seeds) != len(documents):
+        raise SettingsError(
+            f"seed holds {len(seeds)} numbers, but there are {len(documents)} documents. Give one seed, or one for each."
+        )
+
+    def attempt(batch: Sequence[int]) -> list[tuple[int, Written | LEDError]]:
+        try:
+            own = {"seed": [seeds[i] for i in batch]} if isinstance(seeds, tuple) else {}
+            found = _generate_batch(model, [documents[i] for i in batch], progress, **{**shared, **own})
+        except LEDError as error:
+            if len(batch) == 1:
+                return [(batch[0], error)]
+            # Then each document alone: the others of the batch must not fail with it.
+            return [pair for i in batch for pair in attempt([i])]
+        return [(i, _texts_of_one(found, b, resolved)) for b, i in enumerate(batch)]
+
+    for batch in batches:
+        if not set(batch) <= set(skip):
+            yield from (pair for pair in attempt(batch) if pair[0] not in skip)
+
+
+def _generate_batch(
+    model: LEDForConditionalGeneration, documents: Sequence[Document], progress: Progress | None, **settings: Any
+) -> Any:
+    """Generate for documents that are decoded together; one document alone is a plain call."""
+    if len(documents) > 1:
+        encoded, mask_BT = encode_each(model, documents, progress)
+        return model.generate(encoder_outputs=encoded, attention_mask=mask_BT, progress=progress, **settings)
+    (document,) = documents
+    return model.generate([document.ids], **document.masks(), progress=progress, **settings)
+
+
+def _texts_of_one(found: Any, b: int, settings: GenerationConfig) -> Written:
+    """The texts of document b of a batch, without the padding after them."""
+    R = settings.num_return_sequences
+    texts = []
+    for row in found.sequences[b * R : (b + 1) * R].tolist():
+        length = len(row)
+        while length > 1 and row[length - 1] == settings.fill_token_id:
+            length -= 1
+        # Where the end-of-sequence id also pads, the first one belongs to the text.
+        is_end = settings.fill_token_id in settings.eos_token_ids and length < len(row)
+        texts.append(row[: length + is_end])
+    scores = getattr(found, "sequences_scores", None)  # of beam search
+    return Written(texts, None if scores is None else scores[b * R : (b + 1) * R].tolist())
+
+
+def check_document_list(texts: Any) -> list[Any]:
+    """The documents as a list.
+
+    Raises:
+        InputError: for an empty list, or anything that is no collection of texts.
+    """
+    if isinstance(texts, bytes | bytearray | Mapping | Path) or not isinstance(texts, Iterable):
+        remedy = (
+            "of a file, pass its text: path.read_text()" if isinstance(texts, Path) else "decode or take out the text"
+        )
+        raise InputError(f"A document is {type(texts).__name__}, not str. Give a text or a list of texts ({remedy}).")
+    documents = list(texts)
+    if not documents:
+        raise InputError("There are no documents: the list is empty. Give at least one text.")
+    return documents

@@ -1,20 +1,22 @@
-"""Truncation and padding, which make texts of different lengths one batch; and BatchEncoding, the result.
+"""From texts to a batch: validation of the texts, truncation and padding; and BatchEncoding, the result.
 
+    >>> as_pairs(["a", "b"], ["c", "d"])
+    ([('a', 'c'), ('b', 'd')], True)
     >>> rules = length_rules(padding="longest", pad_to_multiple_of=4)
-    >>> rows = [{"input_ids": [0, 9, 2], "global_attention_mask": [1, 0, 0]}, {"input_ids": [0, 9, 9, 9, 2]}]
-    >>> pad_row(rows[0], rules.padded_length([3, 5]), pad_token_id=1)
-    {'input_ids': [0, 9, 2, 1, 1, 1, 1, 1], 'global_attention_mask': [1, 0, 0, -1, -1, -1, -1, -1]}
+    >>> rules.padded([{"input_ids": [0, 9, 2], "global_attention_mask": [1, 0, 0]}], is_batch=False, pad_token_id=1)
+    BatchEncoding({'input_ids': [0, 9, 2, 1], 'global_attention_mask': [1, 0, 0, -1]})
 
 Truncation is never silent: without `truncation` a text keeps all its tokens, and a `max_length` without effect is refused.
 (transformers truncates if only max_length is given, with a warning.) Overflowing tokens and stride are not supported: LED
 reads a long document whole.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from led_ref.errors import InputError
+from led_ref.json_file import is_whole
 
 # The padding value of each field; that of input_ids is the pad token's id. In the global mask, -1 means masked.
 PAD_VALUES: Mapping[str, Any] = {
@@ -32,7 +34,6 @@ _TRUNCATIONS = {
     False: None, None: None, "do_not_truncate": None, True: "longest_first",
     "longest_first": "longest_first", "only_first": "only_first", "only_second": "only_second",
 }  # fmt: skip
-_SIDES = ("right", "left")
 
 Row = dict[str, list[Any]]
 
@@ -77,6 +78,48 @@ class BatchEncoding(Mapping[str, Any]):
         return f"BatchEncoding({self.data!r})"
 
 
+def as_pairs(text: object, text_pair: object) -> tuple[list[tuple[str, ...]], bool]:
+    """The texts as a list of (A,) or (A, B), and whether the input was a list. No text is changed.
+
+    Raises:
+        InputError: naming the position of what is no text, or not valid in UTF-8.
+    """
+    is_batch = isinstance(text, list | tuple)
+    firsts = _checked_texts("text", text)
+    if not firsts:
+        raise InputError("The batch of texts is empty. Pass at least one text; an empty text, '', is allowed.")
+    if text_pair is None:
+        return [(a,) for a in firsts], is_batch
+    if isinstance(text_pair, list | tuple) != is_batch:
+        raise InputError(
+            f"text is a {type(text).__name__}, but text_pair is a {type(text_pair).__name__}. Pass two texts, or two lists."
+        )
+    seconds = _checked_texts("text_pair", text_pair)
+    if len(seconds) != len(firsts):
+        raise InputError(f"There are {len(firsts)} texts, but {len(seconds)} in text_pair. Pass as many of both.")
+    return list(zip(firsts, seconds, strict=True)), is_batch
+
+
+def _checked_texts(name: str, given: object) -> list[str]:
+    """One text, or those of a list."""
+    places = {f"{name}[{i}]": t for i, t in enumerate(given)} if isinstance(given, list | tuple) else {name: given}
+    for place, text in places.items():
+        if not isinstance(text, str):
+            raise InputError(
+                f"{place} is a {type(text).__name__}, not a text: {text!r:.60}. Pass a str or a list of str; decode bytes "
+                "first; pass pairs as text=[...], text_pair=[...]."
+            )
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"{place} holds the lone surrogate U+{ord(text[error.start]):04X} at position {error.start}, which is no "
+                "character and not valid in UTF-8. Read the file with errors='replace', or drop such characters with "
+                "text.encode('utf-8', 'ignore').decode('utf-8')."
+            ) from error
+    return list(places.values())
+
+
 @dataclass(frozen=True)
 class LengthRules:
     """The rules of truncation and padding, validated by `length_rules`."""
@@ -85,15 +128,27 @@ class LengthRules:
     truncation: str | None
     max_length: int | None
     pad_to_multiple_of: int | None
+    padding_side: str
 
-    def padded_length(self, lengths: Sequence[int]) -> int | None:
-        """The length to which rows of these lengths are padded; None: no padding.
+    def padded(self, rows: Sequence[Row], *, is_batch: bool, pad_token_id: int) -> BatchEncoding:
+        """The rows padded to one length, field by field; one row without the list around it.
 
         Raises:
             InputError: if a row is longer than the max_length to pad to.
         """
+        length = self._padded_length([len(row["input_ids"]) for row in rows])
+        padded: list[Row] = [{} for _ in rows]
+        for row, new in zip(rows, padded, strict=True):
+            for name, values in row.items():
+                value = pad_token_id if name == "input_ids" else PAD_VALUES[name]
+                filling = [value] * (length - len(values))
+                new[name] = [*values, *filling] if self.padding_side == "right" else [*filling, *values]
+        return BatchEncoding({name: [row[name] for row in padded] for name in padded[0]} if is_batch else padded[0])
+
+    def _padded_length(self, lengths: Sequence[int]) -> int:
+        """The length to which rows of these lengths are padded; 0 without padding."""
         if self.padding is None:
-            return None
+            return 0
         length = max(lengths)
         if self.padding == "max_length" and self.max_length is not None:
             if length > self.max_length:
@@ -157,21 +212,22 @@ def length_rules(
     max_length: int | None = None,
     pad_to_multiple_of: int | None = None,
     model_max_length: int | None = None,
+    padding_side: str = "right",
 ) -> LengthRules:
     """Validate the tokenizer's arguments of these names; model_max_length is the default of max_length.
 
     Raises:
         InputError: for an unknown value, for contradictory settings, or for a setting without effect.
     """
+    check_side("padding_side", padding_side)
     pad_how = _PADDINGS[_known("padding", padding, _PADDINGS)]
     cut_how = _TRUNCATIONS[_known("truncation", truncation, _TRUNCATIONS)]
     for name, value in (("max_length", max_length), ("pad_to_multiple_of", pad_to_multiple_of)):
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+        if value is not None and not (is_whole(value) and value >= 1):
             raise InputError(f"{name} is {value!r}; it must be a whole number of at least 1.")
     if max_length is not None and cut_how is None and pad_how != "max_length":
         raise InputError(
-            f"max_length={max_length} alone does nothing. To cut longer texts add truncation=True; to pad shorter "
-            "ones add padding='max_length'."
+            f"max_length={max_length} alone does nothing: add truncation=True to cut, or padding='max_length' to pad."
         )
     if pad_to_multiple_of is not None and pad_how is None:
         raise InputError(f"pad_to_multiple_of={pad_to_multiple_of} does nothing without padding. Add padding=True.")
@@ -184,39 +240,26 @@ def length_rules(
         max_length = model_max_length
     if cut_how and pad_how and max_length is not None and pad_to_multiple_of and max_length % pad_to_multiple_of:
         raise InputError(
-            f"Texts are cut to max_length {max_length} and padded to a multiple of {pad_to_multiple_of}, but "
-            f"{max_length} is no such multiple. Give a max_length that is."
+            f"max_length {max_length} is no multiple of {pad_to_multiple_of}, to which texts are padded. Give one that is."
         )
-    return LengthRules(pad_how, cut_how, max_length, pad_to_multiple_of)
+    return LengthRules(pad_how, cut_how, max_length, pad_to_multiple_of, padding_side)
 
 
 def check_side(name: str, side: str) -> str:
     """The side, "right" or "left"; InputError for another."""
-    return str(_known(name, side, dict.fromkeys(_SIDES)))
+    return str(_known(name, side, ("right", "left")))
 
 
-def _known(name: str, value: object, table: Mapping[Any, Any]) -> Any:
+def _known(name: str, value: object, table: Iterable[Any]) -> Any:
     # Not `value in table`: 1 equals True, and an unhashable value would raise TypeError.
     if any(type(value) is type(known) and value == known for known in table):
         return value
-    raise InputError(
-        f"{name} is {value!r}; it can be {', '.join(repr(known) for known in table if known is not None)}."
-    )
+    raise InputError(f"{name} is {value!r}; it can be {', '.join(repr(k) for k in table if k is not None)}.")
 
 
 def cut(sequence: Sequence[Any], length: int, side: str) -> list[Any]:
     """The first `length` entries; the last ones if the left side is cut."""
     return list(sequence[:length]) if side == "right" else list(sequence[len(sequence) - length :])
-
-
-def pad_row(row: Mapping[str, Sequence[Any]], length: int | None, *, pad_token_id: int, side: str = "right") -> Row:
-    """Every field of a row padded to a length; None, or a row of that length or more: no padding."""
-    padded: Row = {}
-    for name, values in row.items():
-        value = pad_token_id if name == "input_ids" else PAD_VALUES[name]
-        filling = [value] * ((length or 0) - len(values))
-        padded[name] = [*values, *filling] if side == "right" else [*filling, *values]
-    return padded
 
 
 def rows_of(inputs: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> tuple[list[Row], bool]:
@@ -238,9 +281,7 @@ def rows_of(inputs: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> tuple[li
             return [_checked_row(fields, 0)], False
         for name, values in fields.items():
             if not isinstance(values, list) or len(values) != len(ids):
-                raise InputError(
-                    f"{name} has not {len(ids)} rows, as input_ids has. Pass the same rows of every field."
-                )
+                raise InputError(f"{name} has not {len(ids)} rows, as input_ids has. Pass as many of each field.")
         rows = [{name: values[i] for name, values in fields.items()} for i in range(len(ids))]
     elif isinstance(inputs, Sequence) and all(isinstance(row, Mapping) for row in inputs):
         rows = [{name: _plain(values) for name, values in row.items()} for row in inputs]
@@ -249,9 +290,7 @@ def rows_of(inputs: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> tuple[li
     if not rows:
         raise InputError("The batch to pad is empty. Pass at least one encoding.")
     if len({frozenset(row) for row in rows}) > 1:
-        raise InputError(
-            f"The rows have different fields: {[sorted(row) for row in rows]}. Give each row the same ones."
-        )
+        raise InputError(f"The rows have different fields: {[sorted(row) for row in rows]}. Give each row the same.")
     return [_checked_row(row, i) for i, row in enumerate(rows)], True
 
 

@@ -1,8 +1,24 @@
-"""Byte-level byte-pair encoding (BPE): a word to pieces of the vocabulary, by merges in order of rank.
+r"""Byte-level byte-pair encoding (BPE): a text to words, and a word to pieces of the vocabulary, by merges in order of rank.
 
-The idea (Sennrich et al. 2016, arXiv 1508.07909; over bytes: Radford et al. 2019): training of the vocabulary begins with
-single bytes, and merges again and again the most frequent pair of neighbours in a large text. The result is the list of
-merges in this order. Tokenizing a word repeats them:
+Pre-tokenization comes first, as in GPT-2. BPE merges inside a word, never across two:
+
+    >>> split("It's  3 o'clock, 寿司!")
+    ['It', "'s", ' ', ' 3', ' o', "'", 'clock', ',', ' 寿司', '!']
+
+A word is a match of this pattern, from left to right (from the published code of GPT-2, Radford et al. 2019):
+
+    's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
+
+that is: an English contraction; letters, numbers or other signs, each with at most one space before them; or white
+space. Before a word, `\s+(?!\S)` matches white space without its last character. If that last one is a space, it belongs to
+the word: above, the first of two spaces is a word and the second belongs to ' 3'.
+
+There is no normalization (é as one code point and as e + accent are two different texts), and no segmentation of languages
+without spaces: a Chinese sentence is one word up to its next punctuation mark.
+
+The idea of BPE (Sennrich et al. 2016, arXiv 1508.07909; over bytes: Radford et al. 2019): training of the vocabulary begins
+with single bytes, and merges again and again the most frequent pair of neighbours in a large text. The result is the list
+of merges in this order. Tokenizing a word repeats them:
 
     >>> ranks = {("l", "o"): 0, ("e", "r"): 1, ("lo", "w"): 2, ("low", "er"): 3, ("w", "e"): 4}
     >>> merge(list("lowest"), ranks)
@@ -20,8 +36,11 @@ and merges.txt are readable text; a space becomes Ġ:
 """
 
 import heapq
+import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+
+from led_ref.tokenizer.unicode_ranges import LETTERS, NUMBERS, WHITE_SPACE
 
 Pair = tuple[str, str]
 
@@ -31,6 +50,33 @@ _SHORT = 48
 # The cache holds no long words, which rarely repeat, and is bounded.
 _LONGEST_REMEMBERED = 256
 _MOST_REMEMBERED = 100_000
+
+
+# ---- text -> words ------------------------------------------------------------------------------------------------------
+
+
+def character_class(ranges: str) -> str:
+    """The inside of a regular expression's `[...]` for ranges of code points in hexadecimal: "41-5a aa" is A to Z and ª."""
+    ends = (word.split("-") for word in ranges.split())
+    return "".join("-".join(f"\\U{int(end, 16):08x}" for end in pair) for pair in ends)
+
+
+# Python's `re` has no `\p{L}`, and its `\s` matches U+001C...U+001F, which are no white space in Unicode.
+_L, _N, _S = character_class(LETTERS), character_class(NUMBERS), character_class(WHITE_SPACE)
+
+# `(?![^S])` is the pattern's `(?!\S)`: the next character is white space, or the text ends.
+WORD = re.compile(f"'(?:[stmd]|re|ve|ll)| ?[{_L}]+| ?[{_N}]+| ?[^{_S}{_L}{_N}]+|[{_S}]+(?![^{_S}])|[{_S}]+")
+
+# The 25 white-space characters themselves; `str.isspace` counts four more.
+WHITE_SPACE_CHARACTERS = frozenset(re.findall(f"[{_S}]", "".join(map(chr, range(0x3001)))))
+
+
+def split(text: str) -> list[str]:
+    """The words of a text, in order; joined they are the text again."""
+    return WORD.findall(text)
+
+
+# ---- word -> bytes ------------------------------------------------------------------------------------------------------
 
 
 def _printable_bytes() -> dict[int, str]:
@@ -60,6 +106,9 @@ def from_printable(piece: str) -> bytes:
         return bytes(CHARACTER_TO_BYTE[character] for character in piece)
     except KeyError:
         return piece.encode("utf-8")
+
+
+# ---- bytes -> pieces ----------------------------------------------------------------------------------------------------
 
 
 def merge(pieces: Sequence[str], ranks: Mapping[Pair, int]) -> list[str]:

@@ -3,8 +3,8 @@
 Tests compare the two on every kind of text. Both find added tokens; tokenizer.py and batch.py add `<s>` and `</s>`,
 truncate and pad, for both.
 
-    >>> bytes_only = {character: byte for byte, character in BYTE_TO_CHARACTER.items()} | {"hi": 256}
-    >>> engine = PythonEngine(bytes_only, {("h", "i"): 0}, {AddedToken("</s>", special=True): 257})
+    >>> from led_ref.tokenizer.bpe import CHARACTER_TO_BYTE
+    >>> engine = PythonEngine(CHARACTER_TO_BYTE | {"hi": 256}, {("h", "i"): 0}, {AddedToken("</s>", special=True): 257})
     >>> engine.encode_with_offsets("hi é</s>")
     ([256, 32, 195, 169, 257], [(0, 2), (3, 3), (3, 4), (3, 4), (4, 8)])
     >>> engine.decode([256, 32, 195, 169, 257], skip_special_tokens=True)
@@ -20,12 +20,11 @@ from functools import lru_cache
 from itertools import accumulate, chain
 
 from led_ref.errors import InputError
-from led_ref.tokenizer.added_tokens import AddedToken, AddedTokenFinder
-from led_ref.tokenizer.bpe import BYTE_TO_CHARACTER, Pair, WordPieces, from_printable
-from led_ref.tokenizer.unicode_split import WHITE_SPACE_CHARACTERS, WORD, split
+from led_ref.tokenizer.bpe import WHITE_SPACE_CHARACTERS, WORD, Pair, WordPieces, from_printable, split
+from led_ref.tokenizer.specials import AddedToken, AddedTokenFinder
 
 Offsets = tuple[int, int]
-_SPACES = "".join(WHITE_SPACE_CHARACTERS) + BYTE_TO_CHARACTER[ord(" ")]
+_SPACES = "".join(WHITE_SPACE_CHARACTERS) + "Ġ"  # a space, in a piece
 
 
 class PythonEngine:
@@ -34,7 +33,7 @@ class PythonEngine:
     Args:
         vocab: piece -> id.
         ranks: pair of pieces -> its position in the list of merges.
-        added: added token -> id.
+        added: added token -> id, in the order of ids.
     """
 
     def __init__(self, vocab: Mapping[str, int], ranks: Mapping[Pair, int], added: Mapping[AddedToken, int]) -> None:
@@ -103,7 +102,7 @@ class RustEngine:
         self._rust.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         self._rust.post_processor = processors.ByteLevel(trim_offsets=True, add_prefix_space=False)
         self._rust.decoder = decoders.ByteLevel()
-        for token, i in sorted(added.items(), key=lambda entry: entry[1]):
+        for token, i in added.items():
             fields = {"lstrip": token.lstrip, "rstrip": token.rstrip, "normalized": token.normalized}
             self._rust.add_tokens([RustAddedToken(token.content, special=token.special, **fields)])
             if self._rust.token_to_id(token.content) != i:

@@ -8,23 +8,23 @@ A folder holds either
     tokenizer_config.json    {"model_max_length": 16384}; can also hold the special tokens; optional
 
 or tokenizer.json, which holds all but the length. If both exist, tokenizer.json is read, as in transformers.
-led_ref.weights.hub downloads them.
+led_ref.weights.find_files downloads them.
 """
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from led_ref.errors import CheckpointError, MissingFileError
-from led_ref.json_file import read_json_object, read_text
-from led_ref.tokenizer.added_tokens import AddedToken
+from led_ref.json_file import is_whole, read_json_object, read_text, write_text
 from led_ref.tokenizer.bpe import BYTE_TO_CHARACTER, UTF8_BYTES, Pair
-from led_ref.tokenizer.specials import NAMES
+from led_ref.tokenizer.specials import NAMES, AddedToken
 
 VOCAB, MERGES, SPECIALS, CONFIG = "vocab.json", "merges.txt", "special_tokens_map.json", "tokenizer_config.json"
 ADDED, ALL_IN_ONE = "added_tokens.json", "tokenizer.json"
-_VERSION_LINE = "#version: 0.2"
+_FURTHER = ("additional_special_tokens", "extra_special_tokens")
 _AGAIN = "Fetch the file again."
 
 # Settings of other byte-level tokenizers. LED has these values; another value means other ids or offsets.
@@ -47,7 +47,7 @@ def check_vocab(values: object, where: str = "vocab") -> dict[str, int]:
         raise CheckpointError(f"{where} holds {found}, not an object of piece -> id. {_AGAIN}")
     piece_of: dict[int, str] = {}
     for piece, i in values.items():
-        if not isinstance(piece, str) or not isinstance(i, int) or isinstance(i, bool) or i < 0:
+        if not isinstance(piece, str) or not is_whole(i) or i < 0:
             raise CheckpointError(f"{where}: {piece!r} has {i!r} for an id; ids are whole numbers from 0 on. {_AGAIN}")
         if i in piece_of:
             raise CheckpointError(f"{where}: {piece_of[i]!r} and {piece!r} have the same id {i}. {_AGAIN}")
@@ -79,9 +79,7 @@ def check_merges(
     ranks: dict[Pair, int] = {}
     for rank, entry in enumerate(pairs):
         place = f"{where} {rank + first}"
-        pair = (
-            tuple(entry.split(" ")) if isinstance(entry, str) else tuple(entry) if isinstance(entry, Sequence) else ()
-        )
+        pair = tuple(entry.split(" ") if isinstance(entry, str) else entry if isinstance(entry, Sequence) else ())
         if len(pair) != 2 or not all(isinstance(piece, str) and piece for piece in pair):
             raise CheckpointError(f"{place}: {entry!r} is not two pieces with one space between. {_AGAIN}")
         for piece in (*pair, "".join(pair)):
@@ -118,9 +116,7 @@ def read_folder(folder: str | Path) -> dict[str, Any]:
             )
     read = _read_all_in_one if (folder / ALL_IN_ONE).is_file() else read_vocab_and_merges
     vocab, merges, added = read(folder)
-    named = {
-        name: config[name] for name in (*NAMES, "additional_special_tokens", "extra_special_tokens") if name in config
-    }
+    named = {name: config[name] for name in (*NAMES, *_FURTHER) if name in config}
     if "added_tokens_decoder" in config:
         added = _ids_to_tokens(config["added_tokens_decoder"], folder / CONFIG)
     elif (folder / SPECIALS).is_file():
@@ -131,9 +127,8 @@ def read_folder(folder: str | Path) -> dict[str, Any]:
             f"{SPECIALS} there: it names the special tokens, and says that <mask> includes the space before it."
         )
     # added_tokens.json has only ids; the other sources have flags, which apply to the named token of the same text.
-    own = {
-        token.content: token for token in added.values() if read is _read_all_in_one or "added_tokens_decoder" in config
-    }
+    have_flags = read is _read_all_in_one or "added_tokens_decoder" in config
+    own = {token.content: token for token in added.values()} if have_flags else {}
 
     def token(value: object) -> AddedToken:
         given = token_of(value, folder / SPECIALS)
@@ -142,7 +137,7 @@ def read_folder(folder: str | Path) -> dict[str, Any]:
     tokens = {name: token(value) for name, value in named.items() if name in NAMES}
     if "mask_token" not in tokens and "<mask>" in own:
         tokens["mask_token"] = own["<mask>"]
-    extra = [*named.get("additional_special_tokens", ()), *named.get("extra_special_tokens", ())]
+    extra = [value for name in _FURTHER for value in named.get(name, ())]
     return {
         "vocab": vocab,
         "merges": merges,
@@ -186,9 +181,7 @@ def read_vocab_and_merges(folder: Path) -> tuple[dict[str, int], dict[Pair, int]
 def _read_all_in_one(folder: Path) -> tuple[dict[str, int], dict[Pair, int], dict[int, AddedToken]]:
     path = folder / ALL_IN_ONE
     values = _read_object(path)
-    model, splitter = (
-        values[name] if isinstance(values.get(name), dict) else {} for name in ("model", "pre_tokenizer")
-    )
+    model, splitter = (values[key] if isinstance(values.get(key), dict) else {} for key in ("model", "pre_tokenizer"))
     wrong = [
         f"model.{name} {model.get(name)!r}"
         for name, good in _MODEL_MUST_BE.items()
@@ -214,9 +207,7 @@ def _ids_to_tokens(values: object, path: Path) -> dict[int, AddedToken]:
     tokens: dict[int, AddedToken] = {}
     for i, value in values.items() if isinstance(values, Mapping) else ():
         if not str(i).isdecimal():
-            raise CheckpointError(
-                f"{path}: the added token {value!r} has the id {i!r}; ids are whole numbers. {_AGAIN}"
-            )
+            raise CheckpointError(f"{path}: added token {value!r} has the id {i!r}; ids are whole numbers. {_AGAIN}")
         tokens[int(i)] = token_of(value, path)
     return tokens
 
@@ -248,34 +239,17 @@ def write_vocabulary(
     """Write vocab.json and merges.txt, in the order of ids and of ranks; a `prefix` makes the names "prefix-vocab.json", ..."""
     start = f"{prefix}-" if prefix else ""
     in_order = dict(sorted(vocab.items(), key=lambda entry: entry[1]))
-    lines = [_VERSION_LINE, *(" ".join(pair) for pair in sorted(ranks, key=ranks.__getitem__))]
+    lines = ["#version: 0.2", *(" ".join(pair) for pair in sorted(ranks, key=ranks.__getitem__))]
     return (
-        _write(folder / f"{start}{VOCAB}", json.dumps(in_order, ensure_ascii=False)),
-        _write(folder / f"{start}{MERGES}", "\n".join(lines) + "\n"),
+        write_text(folder / f"{start}{VOCAB}", json.dumps(in_order, ensure_ascii=False)),
+        write_text(folder / f"{start}{MERGES}", "\n".join(lines) + "\n"),
     )
 
 
 def write_specials(folder: Path, named: Mapping[str, AddedToken], config: Mapping[str, Any]) -> tuple[Path, Path]:
     """Write special_tokens_map.json (with every flag) and tokenizer_config.json."""
-    objects = {name: {"content": token.content, **flags_of(token)} for name, token in named.items()}
+    objects = {name: {k: v for k, v in asdict(token).items() if k != "special"} for name, token in named.items()}
     return (
-        _write(folder / SPECIALS, json.dumps(objects, indent=2, ensure_ascii=False) + "\n"),
-        _write(folder / CONFIG, json.dumps(dict(config), indent=2, ensure_ascii=False) + "\n"),
+        write_text(folder / SPECIALS, json.dumps(objects, indent=2, ensure_ascii=False) + "\n"),
+        write_text(folder / CONFIG, json.dumps(dict(config), indent=2, ensure_ascii=False) + "\n"),
     )
-
-
-def flags_of(token: AddedToken) -> dict[str, bool]:
-    """A token's flags in special_tokens_map.json."""
-    return {name: getattr(token, name) for name in ("single_word", "lstrip", "rstrip", "normalized")}
-
-
-def _write(path: Path, text: str) -> Path:
-    """Write a file atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8", newline="\n")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path

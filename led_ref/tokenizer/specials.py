@@ -1,4 +1,4 @@
-"""The special tokens: their seven names, their positions in the model's input, and their ids.
+"""The special tokens: their seven names, their ids, their positions in the model's input, and how a text is cut at them.
 
 LED has five special tokens for seven names: `<s>` is bos and cls, `</s>` is eos and sep. No text gives unk, because every
 byte is in the vocabulary.
@@ -6,36 +6,134 @@ byte is in the vocabulary.
     A          <s> A </s>
     A and B    <s> A </s></s> B </s>
 
-added_tokens.py finds special tokens in a text.
+A text is cut at its special and other added tokens, and BPE encodes the stretches between them:
+
+    >>> mask = AddedToken("<mask>", lstrip=True, special=True)
+    >>> text = "a  <mask> b"
+    >>> [(text[span.start : span.end], str(span.token)) for span in AddedTokenFinder([mask]).find(text)]
+    [('a', 'None'), ('  <mask>', '<mask>'), (' b', 'None')]
+
+`<mask>` includes the white space on its left (`lstrip`), because the model was trained to generate " word" in its place.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from led_ref.errors import InputError
-from led_ref.tokenizer.added_tokens import AddedToken
+from led_ref.tokenizer.bpe import WHITE_SPACE_CHARACTERS
 
 NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
-T = TypeVar("T")
+
+@dataclass(frozen=True)
+class AddedToken:
+    """A token that is matched in raw text, with the fields of `tokenizers.AddedToken`.
+
+    Args:
+        content: the text to match.
+        single_word: match whole words only; True is refused.
+        lstrip: include the white space before it.
+        rstrip: include the white space after it.
+        normalized: match in a second pass, after the tokens for which this is False.
+        special: left out by `decode(..., skip_special_tokens=True)`.
+
+    Raises:
+        InputError: if content is empty or no text, or single_word is True.
+    """
+
+    content: str
+    single_word: bool = False
+    lstrip: bool = False
+    rstrip: bool = False
+    normalized: bool = True
+    special: bool = False
+
+    def __post_init__(self) -> None:
+        """Validate the fields."""
+        if not isinstance(self.content, str) or not self.content:
+            raise InputError(f"An added token's content is {self.content!r}; it must be a text that is not empty.")
+        if self.single_word:
+            raise InputError(
+                f"The added token {self.content!r} has single_word=True, which LED never has. Set it false."
+            )
+
+    def __str__(self) -> str:
+        return self.content
 
 
-class _Property(property, Generic[T]):
-    """A `property` whose value has the type T for the type checker."""
+@dataclass(frozen=True)
+class Span:
+    """A stretch of a text, text[start:end]: plain text if token is None, else the token and its white space."""
 
-    if TYPE_CHECKING:
-
-        def __init__(self, fget: Callable[[Any], T], *, doc: str) -> None: ...
-        def __get__(self, instance: Any, owner: type | None = None, /) -> T: ...  # type: ignore[override]
-
-
-def _text(name: str, doc: str) -> _Property[str]:
-    return _Property(lambda tokenizer: tokenizer._named[name].content, doc=doc)
+    start: int
+    end: int
+    token: AddedToken | None = None
 
 
-def _id(name: str) -> _Property[int]:
-    return _Property(lambda tokenizer: tokenizer._id_of[getattr(tokenizer, name)], doc=f"The id of `{name}`.")
+class AddedTokenFinder:
+    """Cuts a text at its added tokens.
+
+    Of two matches the first wins, and at the same position the longest. Tokens that are not `normalized` are matched in a
+    first pass, the others in the remaining text, as in the `tokenizers` library.
+
+    Args:
+        tokens: all added tokens, with different contents.
+
+    Raises:
+        InputError: if one token includes the white space after it and another begins with white space: the result would
+            be ambiguous. (The `tokenizers` library crashes on some of these texts.)
+    """
+
+    def __init__(self, tokens: Sequence[AddedToken]) -> None:
+        greedy = [token.content for token in tokens if token.rstrip]
+        spaced = [token.content for token in tokens if token.content[0] in WHITE_SPACE_CHARACTERS]
+        if greedy and spaced:
+            raise InputError(
+                f"The added token {greedy[0]!r} takes the white space after it (rstrip), but {spaced[0]!r} begins with "
+                "white space. Set rstrip false, or lstrip true on a token without the white space."
+            )
+        self._by_content = {token.content: token for token in tokens}
+        passes = ([t for t in tokens if not t.normalized], [t for t in tokens if t.normalized])
+        # Longest first: `re` takes the first alternative that matches.
+        contents = [sorted((token.content for token in group), key=len, reverse=True) for group in passes if group]
+        self._patterns = [re.compile("|".join(map(re.escape, group))) for group in contents]
+
+    def find(self, text: str) -> list[Span]:
+        """The stretches of a text, in order and not empty; their concatenation is the text."""
+        spans = [Span(0, len(text))] if text else []
+        for pattern in self._patterns:
+            spans = [
+                part
+                for span in spans
+                for part in ([span] if span.token else self._cut(pattern, text, span.start, span.end))
+            ]
+        return spans
+
+    def _cut(self, pattern: re.Pattern[str], text: str, begin: int, stop: int) -> Iterator[Span]:
+        done = begin
+        for match in pattern.finditer(text, begin, stop):
+            token, (start, end) = self._by_content[match.group()], match.span()
+            while token.lstrip and start > done and text[start - 1] in WHITE_SPACE_CHARACTERS:
+                start -= 1
+            while token.rstrip and end < stop and text[end] in WHITE_SPACE_CHARACTERS:
+                end += 1
+            if done < start:
+                yield Span(done, start)
+            yield Span(start, end, token)
+            done = end
+        if done < stop:
+            yield Span(done, stop)
+
+
+# The type checker sees the property's value.
+def _text(name: str, doc: str) -> str:
+    return property(lambda tokenizer: tokenizer._named[name].content, doc=doc)  # type: ignore[return-value]
+
+
+def _id(name: str) -> int:
+    doc = f"The id of `{name}`."
+    return property(lambda tokenizer: tokenizer._id_of[getattr(tokenizer, name)], doc=doc)  # type: ignore[return-value]
 
 
 class SpecialTokens:
@@ -126,7 +224,7 @@ def as_special(token: str | AddedToken) -> AddedToken:
 def number_tokens(
     vocab: Mapping[str, int], special: Sequence[AddedToken], added: Mapping[int, AddedToken]
 ) -> dict[AddedToken, int]:
-    """Every token that is matched in raw text, with its id: from the vocabulary, from `added`, or the next free one.
+    """Every token that is matched in raw text, in the order of ids: from the vocabulary, from `added`, or the next free one.
 
     Args:
         vocab: piece -> id.
@@ -151,4 +249,4 @@ def number_tokens(
         if content in by_content:
             ids[by_content[content]] = vocab.get(content, following)
             following += content not in vocab
-    return ids
+    return dict(sorted(ids.items(), key=lambda entry: entry[1]))

@@ -28,18 +28,17 @@ Not supported: training a vocabulary, a space before a text (`add_prefix_space`)
 
 import operator
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 from typing import Any, overload
 
 from led_ref.errors import InputError
 from led_ref.tokenizer import files
-from led_ref.tokenizer.added_tokens import AddedToken
-from led_ref.tokenizer.batch import BatchEncoding, LengthRules, Row, check_side, cut, length_rules, pad_row, rows_of
+from led_ref.tokenizer.batch import BatchEncoding, LengthRules, Row, as_pairs, check_side, cut, length_rules, rows_of
 from led_ref.tokenizer.bpe import Pair, from_printable
 from led_ref.tokenizer.engine import ENGINES
-from led_ref.tokenizer.specials import NAMES, SpecialTokens, as_special, number_tokens
-from led_ref.tokenizer.texts import as_pairs
+from led_ref.tokenizer.specials import NAMES, AddedToken, SpecialTokens, as_special, number_tokens
 
 _MASK = AddedToken("<mask>", lstrip=True, normalized=False, special=True)
 
@@ -94,9 +93,8 @@ class LEDTokenizer(SpecialTokens):
         self._named = {name: as_special(token) for name, token in zip(NAMES, given, strict=True)}
         self._vocab = files.check_vocab(vocab)
         self._ranks = files.check_merges(merges, self._vocab)
-        self._added = number_tokens(
-            self._vocab, [*self._named.values(), *map(as_special, extra_special_tokens)], added_tokens or {}
-        )
+        special = [*self._named.values(), *map(as_special, extra_special_tokens)]
+        self._added = number_tokens(self._vocab, special, added_tokens or {})
         self._id_of = self._vocab | {token.content: i for token, i in self._added.items()}
         self._piece_of = {i: piece for piece, i in self._id_of.items()}
         self._special_ids = frozenset(i for token, i in self._added.items() if token.special)
@@ -163,8 +161,8 @@ class LEDTokenizer(SpecialTokens):
             max_length=max_length,
             pad_to_multiple_of=pad_to_multiple_of,
             model_max_length=self.model_max_length,
+            padding_side=padding_side or self.padding_side,
         )
-        side = check_side("padding_side", padding_side or self.padding_side)
         pairs, is_batch = as_pairs(text, text_pair)
         wanted = {
             "input_ids": True,
@@ -177,7 +175,7 @@ class LEDTokenizer(SpecialTokens):
         for texts in pairs:
             row = self._row(texts, rules, add_special_tokens=add_special_tokens, with_offsets=return_offsets_mapping)
             rows.append({name: row[name] for name, is_wanted in wanted.items() if is_wanted})
-        return self._filled_up(rows, is_batch, rules, side)
+        return rules.padded(rows, is_batch=is_batch, pad_token_id=self.pad_token_id)
 
     def encode(self, text: str, text_pair: str | None = None, **settings: Any) -> list[int]:
         """The ids of one text or pair; settings and errors as in `__call__`, and InputError for a list of texts."""
@@ -198,11 +196,8 @@ class LEDTokenizer(SpecialTokens):
             encoded = [(ids, [(0, 0)] * len(ids)) for ids in map(self._engine.encode, texts)]
         is_pair = len(texts) == 2
         lengths = [len(ids) for ids, _ in encoded]
-        kept = rules.kept(
-            lengths[0],
-            lengths[1] if is_pair else None,
-            self.num_special_tokens_to_add(is_pair) if add_special_tokens else 0,
-        )
+        added = self.num_special_tokens_to_add(is_pair) if add_special_tokens else 0
+        kept = rules.kept(lengths[0], lengths[1] if is_pair else None, added)
         side = self.truncation_side
         ids = [cut(ids, length, side) for (ids, _), length in zip(encoded, kept, strict=False)]
         offsets = [cut(offsets, length, side) for (_, offsets), length in zip(encoded, kept, strict=False)]
@@ -219,7 +214,7 @@ class LEDTokenizer(SpecialTokens):
             "attention_mask": [1] * len(all_ids),
             "token_type_ids": [0] * len(all_ids),
             "special_tokens_mask": is_added,
-            "offset_mapping": [(0, 0) if added else next(given) for added in is_added],
+            "offset_mapping": [(0, 0) if is_special else next(given) for is_special in is_added],
         }
 
     # ---- padding ------------------------------------------------------------------------------------------------------
@@ -251,17 +246,12 @@ class LEDTokenizer(SpecialTokens):
             max_length=max_length,
             pad_to_multiple_of=pad_to_multiple_of,
             model_max_length=self.model_max_length,
+            padding_side=padding_side or self.padding_side,
         )
         rows, is_batch = rows_of(encoded_inputs)
         if return_attention_mask:
             rows = [{**row, "attention_mask": row.get("attention_mask", [1] * len(row["input_ids"]))} for row in rows]
-        return self._filled_up(rows, is_batch, rules, check_side("padding_side", padding_side or self.padding_side))
-
-    def _filled_up(self, rows: Sequence[Row], is_batch: bool, rules: LengthRules, side: str) -> BatchEncoding:
-        """The rows padded to one length, field by field; one row without the list around it."""
-        length = rules.padded_length([len(row["input_ids"]) for row in rows])
-        padded = [pad_row(row, length, pad_token_id=self.pad_token_id, side=side) for row in rows]
-        return BatchEncoding({name: [row[name] for row in padded] for name in padded[0]} if is_batch else padded[0])
+        return rules.padded(rows, is_batch=is_batch, pad_token_id=self.pad_token_id)
 
     # ---- ids -> text --------------------------------------------------------------------------------------------------
 
@@ -363,16 +353,11 @@ class LEDTokenizer(SpecialTokens):
     def save_pretrained(self, save_directory: str | Path) -> tuple[str, ...]:
         """Write the files for `from_pretrained`, ours or transformers': vocabulary, special tokens and settings."""
         config: dict[str, Any] = {"tokenizer_class": "LEDTokenizer", **self.special_tokens_map}
-        config["extra_special_tokens"] = [
-            token.content for token in self._added if token.special and token not in self._named.values()
-        ]
+        config["extra_special_tokens"] = [t.content for t in self._added if t.special and t not in self._named.values()]
         config["padding_side"], config["truncation_side"] = self.padding_side, self.truncation_side
         if self.model_max_length is not None:
             config["model_max_length"] = self.model_max_length
-        config["added_tokens_decoder"] = {
-            str(i): {"content": token.content, **files.flags_of(token), "special": token.special}
-            for token, i in sorted(self._added.items(), key=lambda entry: entry[1])
-        }
+        config["added_tokens_decoder"] = {str(i): asdict(token) for token, i in self._added.items()}
         specials = files.write_specials(Path(save_directory), self._named, config)
         return *self.save_vocabulary(save_directory), *map(str, specials)
 

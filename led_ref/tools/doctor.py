@@ -140,7 +140,7 @@ def check_checkpoint(folder: str) -> dict[str, Any]:
         CheckpointError: if its vocabulary or its positions are too few for the known inputs.
     """
     from led_ref.classes.conditional_generation import LEDForConditionalGeneration
-    from led_ref.model.heads import lm_logits
+    from led_ref.model.decoder import lm_logits
 
     model = LEDForConditionalGeneration.from_pretrained(Path(folder))
     config = model.config

@@ -8,6 +8,7 @@ from led_backends.contract import HostArray
 from led_ref.config import LEDConfig
 from led_ref.weights.keys import LM_HEAD, entries
 from led_ref.weights.safetensors_file import write_safetensors
+from led_ref.weights.stored_tensor import StoredTensor
 
 
 def random_weights(config: LEDConfig, *, seed: int = 0) -> dict[str, HostArray]:
@@ -22,6 +23,6 @@ def random_weights(config: LEDConfig, *, seed: int = 0) -> dict[str, HostArray]:
 
 def write_random_checkpoint(folder: Path, config: LEDConfig, *, seed: int = 0) -> None:
     """Write a checkpoint with `random_weights`, as safetensors."""
-    tensors = {key: ("F32", values.shape, values) for key, values in random_weights(config, seed=seed).items()}
+    tensors = {key: StoredTensor("F32", values) for key, values in random_weights(config, seed=seed).items()}
     config.save(folder)
     write_safetensors(folder / "model.safetensors", tensors, {"format": "pt"})

@@ -57,7 +57,7 @@ def say(sentence: str) -> None:
 
 
 class ProgressBars(contextlib.AbstractContextManager["ProgressBars"]):
-    """A bar for reading (encoder layers) and one for writing (tokens); its calls are those of `Progress` (classes/encoder.py).
+    """A bar for reading (encoder layers) and one for writing (tokens); its calls are those of `Progress` (classes/led.py).
 
     Args:
         label: what stands before the bar, such as the document's name.

@@ -20,8 +20,8 @@ from typing import Any
 
 from led_backends.compact import CompactWeight
 from led_backends.contract import Array, Backend, HostArray
+from led_ref.classes.pretrained import device_errors
 from led_ref.config import LEDConfig
-from led_ref.costs.memory import device_errors
 from led_ref.errors import InputError
 from led_ref.model.decoder import TeacherForcing, decoder_layer_backward, teacher_forced_layer, teacher_forcing
 from led_ref.model.dropout import NO_DROPOUT, Dropout

@@ -9,7 +9,7 @@
     config.json         allenai's attention_window is R         transformers' is 2R; `dtype` is that of the weights
     everything else     generation_config.json, tokenizer       the same bytes
 
-write_folder.py writes all files or none, and compares them with the tensors.
+save.py writes all files or none, and compares them with the tensors.
 
 A conversion changes numbers only by rounding to `dtype` or to codes. from_bart.py converts a BART.
 """
@@ -26,10 +26,9 @@ from led_ref.weights.find_files import GENERATION_CONFIG, TOKENIZER_FILES, Notic
 from led_ref.weights.keys import FINAL_LOGITS_BIAS
 from led_ref.weights.load import finite_array
 from led_ref.weights.quantization.file_format import QuantizedTensor, quantizable, tensor_of
-from led_ref.weights.quantization.rounding import check_kind
-from led_ref.weights.quantization.rounding import quantized as rounded
+from led_ref.weights.quantization.rounding import check_kind, quantized
+from led_ref.weights.save import check_destination, config_to_write, lay_out, write_folder
 from led_ref.weights.stored_tensor import DTYPE_NAMES, StoredTensor, narrow
-from led_ref.weights.write_folder import check_destination, config_to_write, lay_out, write_folder
 
 # The dtypes of the argument, and safetensors' names of them.
 _STORED_NAMES = {DTYPE_NAMES[name]: name for name in ("F32", "F16", "BF16")}
@@ -117,14 +116,13 @@ def write_converted(
         others: called with the new folder after the copying; may change the copied files.
     """
     if dtype is not None and dtype not in _STORED_NAMES:
-        raise InputError(
-            f"dtype is {dtype!r}; choose one of {', '.join(_STORED_NAMES)}, or None to keep each tensor's own."
-        )
-    check_kind(quantize)
+        raise InputError(f"dtype is {dtype!r}; choose one of {', '.join(_STORED_NAMES)}, or None: as in the file.")
+    if quantize is not None:
+        check_kind(quantize)
     files = find_weights(source)
     matrices = quantizable(config) if quantize is not None else {}
     tensors = {
-        key: _quantized(key, tensor, str(quantize)) if key in matrices else _as_dtype(key, tensor, dtype)
+        key: _rounded(key, tensor, str(quantize)) if key in matrices else _as_dtype(key, tensor, dtype)
         for key, tensor in lay_out(tensors, config).items()
     }
     copied = tuple(name for name in (GENERATION_CONFIG, *TOKENIZER_FILES) if (source / name).is_file())
@@ -152,18 +150,14 @@ def _as_dtype(key: str, tensor: StoredTensor, dtype: str | None) -> StoredTensor
     """The tensor rounded or widened to a dtype; InputError if a finite number is too large for it."""
     if dtype is None or tensor.dtype == _STORED_NAMES[dtype]:
         return tensor
-    numbers = tensor.to_numpy(
-        "float64" if tensor.dtype == "F64" else "float32"
-    )  # exact, so that it is rounded only once
+    numbers = tensor.to_numpy("float64" if tensor.dtype == "F64" else "float32")  # exact: it is rounded only once
     return StoredTensor(_STORED_NAMES[dtype], narrow(numbers, _STORED_NAMES[dtype], name=key))
 
 
-def _quantized(key: str, tensor: StoredTensor, scheme: str) -> StoredTensor:
+def _rounded(key: str, tensor: StoredTensor, scheme: str) -> StoredTensor:
     """A matrix rounded to codes; InputError if it has another quantization, CheckpointError if not all are finite."""
     if isinstance(tensor, QuantizedTensor):
         if tensor.dtype == scheme:
             return tensor
-        raise InputError(
-            f"{key} is {tensor.dtype} already. Quantize a checkpoint of floats: rounding twice costs accuracy."
-        )
-    return tensor_of(rounded(finite_array(key, tensor, "float32"), scheme))
+        raise InputError(f"{key} is {tensor.dtype} already. Quantize a checkpoint of floats: two roundings cost more.")
+    return tensor_of(quantized(finite_array(key, tensor, "float32"), scheme))

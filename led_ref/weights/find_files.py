@@ -1,4 +1,11 @@
-"""Find a folder's weight files, and map every tensor in them by its name in the file.
+"""Find a model: its name to a folder, the folder to its weight files, and these to mapped tensors by their names.
+
+    resolve("a/local/folder")             the folder
+    resolve("allenai/led-base-16384")     the snapshot's folder in huggingface_hub's cache, downloaded if needed
+
+Downloaded are config.json, the weights in the first format that the repository has, the tokenizer's files and
+generation_config.json, all from one commit. If the Hub cannot be reached, or HF_HUB_OFFLINE is set, the cache must hold
+them.
 
 A model's folder holds config.json and the first that exists of:
 
@@ -13,11 +20,13 @@ untrusted: a shard must be a plain file name in the same folder, and hold exactl
 load.py compares the tensors with the table of an LED (keys.py). This file reads no numbers: the files are mapped.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from led_ref.errors import CheckpointError, MissingFileError
+from led_ref.errors import CheckpointError, InputError, MissingFileError
 from led_ref.json_file import read_json_object
 from led_ref.weights.safetensors_file import read_safetensors
 from led_ref.weights.stored_tensor import StoredTensor
@@ -49,7 +58,7 @@ LAYOUT = f"""a folder with
     vocab.json and merges.txt  (or tokenizer.json)
     {GENERATION_CONFIG}  (if the model has one)"""
 
-_NAMES_SHOWN = 5
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -59,12 +68,10 @@ class WeightFiles:
     Args:
         paths: the file, or all shards in the order of their names.
         weight_map: tensor name -> shard's file name; None without an index.
-        index: the index file; None without one.
     """
 
     paths: tuple[Path, ...]
     weight_map: Mapping[str, str] | None = None
-    index: Path | None = None
 
     @property
     def are_torch(self) -> bool:
@@ -93,10 +100,9 @@ def find_weights(folder: str | Path) -> WeightFiles:
     missing = [shard.name for shard in shards if not shard.is_file()]
     if missing:
         raise MissingFileError(
-            f"{found} names {len(shards)} shards, of which {len(missing)} do not exist: {shorten(missing)}. "
-            "Put them beside the index."
+            f"{found} names {len(shards)} shards, of which {len(missing)} do not exist: {shorten(missing)}. Add them."
         )
-    return WeightFiles(shards, weight_map, found)
+    return WeightFiles(shards, weight_map)
 
 
 def read_index(path: Path) -> dict[str, str]:
@@ -116,8 +122,7 @@ def read_index(path: Path) -> dict[str, str]:
         plain = isinstance(shard, str) and shard.isprintable() and not set(shard) & set("/\\:") and shard[:1] != "."
         if not plain or not shard.endswith(suffix):
             raise CheckpointError(
-                f"{path} puts {name!r} into {shard!r}; a shard is a plain file name that ends in {suffix}, in the "
-                f"folder of the index. {again}"
+                f"{path} puts {name!r} into {shard!r}; a shard is a plain file name that ends in {suffix}. {again}"
             )
     return weight_map
 
@@ -140,7 +145,7 @@ def read_tensors(folder: str | Path, *, notice: Notice | None = None) -> dict[st
             "`led-ref convert` writes one, which loads faster."
         )
     read = read_torch_bin if files.are_torch else read_safetensors
-    if files.weight_map is None or files.index is None:
+    if files.weight_map is None:
         return read(files.paths[0])
     tensors: dict[str, StoredTensor] = {}
     for path in files.paths:
@@ -149,15 +154,124 @@ def read_tensors(folder: str | Path, *, notice: Notice | None = None) -> dict[st
         for names, what in ((listed - of_shard.keys(), "lacks"), (of_shard.keys() - listed, "has, unlisted,")):
             if names:
                 raise CheckpointError(
-                    f"{files.index.name} and {path.name} disagree: the shard {what} {len(names)} tensors: "
+                    f"The index of {folder} and {path.name} disagree: the shard {what} {len(names)} tensors: "
                     f"{shorten(sorted(names))}. Fetch the index and its shards again, all from one revision."
                 )
         tensors.update(of_shard)
     return tensors
 
 
-def shorten(names: Iterable[str], shown: int = _NAMES_SHOWN) -> str:
+def shorten(names: Iterable[str], shown: int = 5) -> str:
     """The first few of many names, and the number of the others: "a, b, c and 12 more"."""
     names = list(names)
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
     return ", ".join(names[:shown]) + more
+
+
+def resolve(name_or_folder: str | Path, *, revision: str | None = None, notice: Notice | None = None) -> Path:
+    """The folder of a model: the named folder, or the cache's copy of a Hub repository.
+
+    Args:
+        name_or_folder: a folder, or `organisation/model`. An existing folder of this name is preferred to the Hub.
+        revision: branch, tag, commit or pull request (`refs/pr/4`) of the Hub repository.
+        notice: called with a sentence for the user if the repository has only a pytorch_model.bin.
+
+    Raises:
+        MissingFileError: if the folder or repository does not exist or lacks config.json or weights, or if neither the Hub
+            can be reached nor the cache holds them.
+        InputError: for a folder with a revision.
+    """
+    name = str(name_or_folder)
+    folder = Path(name).expanduser()
+    if folder.is_dir() and name:  # Path("") is the working directory
+        if revision is not None:
+            raise InputError(f"revision {revision!r} is for names on the Hub, but {folder} is a folder: leave it out.")
+        return folder
+    if folder.exists() and name:
+        raise MissingFileError(f"{folder} is a file. Name the folder that holds it and {CONFIG}.")
+    if isinstance(name_or_folder, Path) or not _HUB_NAME.fullmatch(name):
+        raise MissingFileError(
+            f"There is no folder {name!r}, and it is no Hub name (organisation/model, such as allenai/led-base-16384). "
+            f"A model is {LAYOUT}"
+        )
+    return _fetch(name, revision, notice)
+
+
+def _fetch(name: str, revision: str | None, notice: Notice | None) -> Path:
+    """Download a model's files; the folder of the repository's snapshot."""
+    from huggingface_hub import HfApi, errors
+
+    at = f"{name} (revision {revision})" if revision else name
+    try:
+        present = {entry.rfilename for entry in HfApi().model_info(name, revision=revision).siblings or ()}
+    except errors.GatedRepoError as error:
+        raise MissingFileError(
+            f"{at} is on the Hub, but you have no access. Accept its terms on its page and log in with `hf auth login`."
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise MissingFileError(
+            f"There is no folder {name}, and no model of this name on the Hub (or it is private: `hf auth login`). "
+            "Check the spelling."
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise MissingFileError(f"{name} has no revision {revision!r}. Leave it out for the newest revision.") from error
+    except errors.HFValidationError as error:
+        raise MissingFileError(f"{name!r} is no folder, and cannot be the name of a Hub model ({error}).") from error
+    except Exception as error:  # no connection; the library changed its HTTP client, and so the errors, twice
+        return _from_cache(name, revision, at, why=type(error).__name__)
+
+    if CONFIG not in present:
+        raise MissingFileError(f"{at} has no {CONFIG}; it holds {shorten(sorted(present))}. Name an LED's repository.")
+    # The cache finds a revision without the Hub only if one download named it.
+    folder = _download(name, revision, CONFIG).parent
+    get = partial(_download, name, folder.name)  # all other files are of the same commit
+    _get_weights(at, present, get, notice)
+    for file in (GENERATION_CONFIG, *TOKENIZER_FILES):
+        if file in present:
+            get(file)
+    return folder
+
+
+def _get_weights(at: str, present: Collection[str], get: Callable[[str], Path], notice: Notice | None) -> None:
+    """Download the weights in the first format that the repository has, an index with all its shards."""
+    first = next((file for file in WEIGHT_FILES if file in present), None)
+    if first is None:
+        raise MissingFileError(
+            f"{at} holds no weights that led_ref reads ({', '.join(WEIGHT_FILES)}); it holds {shorten(sorted(present))}."
+        )
+    if ".bin" in first and notice is not None:
+        notice(f"{at} has no {SAFETENSORS}; fetching {first}. `led-ref convert` writes one, which loads faster.")
+    path = get(first)
+    if path.suffix == ".json":
+        shards = sorted(set(read_index(path).values()))
+        missing = [shard for shard in shards if shard not in present]
+        if missing:
+            raise CheckpointError(f"Shards of {first} of {at} do not exist: {shorten(missing)}. Try another revision.")
+        for shard in shards:
+            get(shard)
+
+
+def _from_cache(name: str, revision: str | None, at: str, *, why: str) -> Path:
+    """The folder of an earlier download, if it is complete."""
+    from huggingface_hub import errors, hf_hub_download
+
+    try:
+        folder = Path(hf_hub_download(name, CONFIG, revision=revision, local_files_only=True)).parent
+        find_weights(folder)
+    except (errors.EntryNotFoundError, MissingFileError) as error:
+        raise MissingFileError(
+            f"The Hub cannot be reached ({why}), and its local cache does not hold {at}. Either try again with a connection "
+            f"(HF_HUB_OFFLINE unset), or copy the model's files from another machine and name their folder: {LAYOUT}"
+        ) from error
+    return folder
+
+
+def _download(name: str, revision: str | None, file: str) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(name, file, revision=revision))
+    except Exception as error:  # a lost connection, a full disk
+        raise MissingFileError(
+            f"{file} of {name} could not be fetched ({type(error).__name__}: {error}). Try again: finished downloads are kept."
+        ) from error

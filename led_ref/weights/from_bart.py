@@ -34,32 +34,38 @@ import numpy as np
 from led_ref.config import LEDConfig, config_file
 from led_ref.config_formats import BART_RELEASED
 from led_ref.errors import ConfigError, InputError
-from led_ref.json_file import read_json_object
+from led_ref.json_file import read_json_object, write_text
 from led_ref.weights.convert import ConversionReport, write_converted
 from led_ref.weights.find_files import TOKENIZER_FILES, Notice, read_tensors
-from led_ref.weights.keys import FINAL_LOGITS_BIAS, HEADS, LM_HEAD, POSITION_TABLES, TIED, checkpoint_entries
+from led_ref.weights.keys import (
+    FINAL_LOGITS_BIAS,
+    HEADS,
+    POSITION_TABLES,
+    TIED,
+    canonical_key,
+    checkpoint_entries,
+    heads_in,
+)
 from led_ref.weights.load import complain
+from led_ref.weights.save import check_destination
 from led_ref.weights.stored_tensor import StoredTensor
-from led_ref.weights.write_folder import check_destination
 
 # LED's module <- BART's, both under `encoder.layers.i.self_attn.`. All other names are the same after `led.` and `model.`.
-_TABLE = """
-longformer_self_attn.query          q_proj
-longformer_self_attn.key            k_proj
-longformer_self_attn.value          v_proj
-longformer_self_attn.query_global   q_proj
-longformer_self_attn.key_global     k_proj
-longformer_self_attn.value_global   v_proj
-output                              out_proj
-"""
-_MODULES = dict(line.split() for line in _TABLE.strip().splitlines())
+_MODULES = {
+    "longformer_self_attn.query": "q_proj",
+    "longformer_self_attn.key": "k_proj",
+    "longformer_self_attn.value": "v_proj",
+    "longformer_self_attn.query_global": "q_proj",
+    "longformer_self_attn.key_global": "k_proj",
+    "longformer_self_attn.value_global": "v_proj",
+    "output": "out_proj",
+}
 _ENCODER_ATTENTION = re.compile(r"(model\.encoder\.layers\.\d+\.self_attn)\.(.+)\.(weight|bias)")
 
 BART_POSITIONS = 1024  # the default of config.json
 EXTRA_ROWS = 2  # of BART's position tables
 # Version numbers of BART's training program, no weights.
 _NO_WEIGHTS = {"model.encoder.version", "model.decoder.version"}
-TOKENIZER_CONFIG = "tokenizer_config.json"
 
 
 def bart_key(key: str) -> str:
@@ -110,9 +116,7 @@ def convert_bart(
     path = config_file(source)
     config = led_config(read_json_object(path), str(path), max_positions, attention_window)
     tensors = led_tensors(read_tensors(source, notice=notice), config)
-    head = next((HEADS[name] for key in tensors if (name := key.split(".")[0]) in HEADS), None)
-    architecture = head or "LEDForConditionalGeneration"
-
+    heads = [HEADS[head] for head in heads_in(tensors)]
     return write_converted(
         source,
         tensors,
@@ -120,7 +124,7 @@ def convert_bart(
         destination,
         dtype=dtype,
         quantize=quantize,
-        architecture=architecture,
+        architecture=heads[0] if heads else "LEDForConditionalGeneration",
         others=partial(_set_tokenizer_length, length=max_positions),
     )
 
@@ -149,16 +153,12 @@ def led_config(
             )
     own = values.pop("max_position_embeddings", BART_POSITIONS)
     if not isinstance(max_positions, int) or not isinstance(own, int) or max_positions < own:
-        raise InputError(
-            f"max_positions is {max_positions!r}; this BART reads {own} tokens, and its LED must read as many or more."
-        )
+        raise InputError(f"max_positions is {max_positions!r}; this BART reads {own} tokens, its LED at least as many.")
     values.pop("extra_pos_embeddings", None)  # the two extra rows
     window = attention_window if isinstance(attention_window, int) else list(attention_window)
     sizes = {"max_encoder_position_embeddings": max_positions, "max_decoder_position_embeddings": own}
     try:
-        config = LEDConfig.from_dict(
-            {**values, **sizes, "attention_window": window}
-        )  # its other defaults are BART's, too
+        config = LEDConfig.from_dict({**values, **sizes, "attention_window": window})  # the other defaults are BART's
     except ConfigError as error:
         raise ConfigError(f"{place}: {error}") from None
     return replace(config, attention_window=config.windows)  # one for each layer, as in Ai2's files
@@ -174,7 +174,7 @@ def led_tensors(tensors: Mapping[str, StoredTensor], config: LEDConfig) -> dict[
     Raises:
         CheckpointError: listing every tensor that is missing, left over or of another shape.
     """
-    given = {_bart_name(name): tensor for name, tensor in tensors.items()}
+    given = {re.sub(r"^led\.", "model.", canonical_key(name)): tensor for name, tensor in tensors.items()}
     found = {name: tensor for name, tensor in given.items() if name.split(".")[0] in HEADS}  # the same in both
     # The number of rows of BART's position tables in the file.
     rows = config.max_decoder_position_embeddings + EXTRA_ROWS
@@ -206,18 +206,11 @@ def tiled_positions(table: StoredTensor, rows: int) -> StoredTensor:
     return StoredTensor(table.dtype, own[np.arange(rows) % len(own)])
 
 
-def _bart_name(name: str) -> str:
-    """A tensor's name with the prefix `model.`, which a file of BartModel lacks."""
-    if name in (LM_HEAD, FINAL_LOGITS_BIAS) or name.split(".")[0] in HEADS:
-        return name
-    return "model." + name.removeprefix("model.")
-
-
 def _set_tokenizer_length(folder: Path, length: int) -> None:
     """Set the tokenizer's length, to which truncation=True cuts, to the LED's; if the folder has a tokenizer."""
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         return
-    path = folder / TOKENIZER_CONFIG
+    path = folder / "tokenizer_config.json"
     values = read_json_object(path) if path.is_file() else {}
     values["model_max_length"] = length
-    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")

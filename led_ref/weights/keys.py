@@ -15,7 +15,7 @@ This file knows names and shapes only; load.py reads the weights.
 """
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from types import NoneType
 from typing import Any, get_args, get_type_hints
@@ -140,7 +140,12 @@ def entries(config: LEDConfig, heads: Collection[str] = ()) -> tuple[Entry, ...]
         shape = tuple(_SIZES[letter](config) for letter in letters)
         numbers = range(layers[field.split(".")[0]]) if ".i." in field else range(1)
         for i in numbers:
-            expanded += list(_tensors_of_row(field.replace(".i.", f".{i}."), key.replace(".i.", f".{i}."), shape))
+            ours, theirs = field.replace(".i.", f".{i}."), key.replace(".i.", f".{i}.").removesuffix(".*")
+            if key.endswith(".*"):
+                expanded.append(Entry(f"{ours}.weight", f"{theirs}.weight", shape))
+                expanded.append(Entry(f"{ours}.bias", f"{theirs}.bias", shape[:1]))
+            else:
+                expanded.append(Entry(ours, theirs, shape))
     return tuple(expanded)
 
 
@@ -215,12 +220,3 @@ def arrays_by_key(params: LEDParams, config: LEDConfig, heads: Collection[str] =
         return node
 
     return {entry.key: at(params, entry.field) for entry in entries(config, heads)}
-
-
-def _tensors_of_row(field: str, key: str, shape: tuple[int, ...]) -> Iterator[Entry]:
-    module, two, _ = key.partition(".*")
-    if two:
-        yield Entry(f"{field}.weight", f"{module}.weight", shape)
-        yield Entry(f"{field}.bias", f"{module}.bias", shape[:1])
-    else:
-        yield Entry(field, key, shape)

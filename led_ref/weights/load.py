@@ -16,14 +16,13 @@ must then cover it exactly. Files of the same weights can differ in these points
 
 Everything else is an error. float32 tensors are not copied: the arrays are read-only views of the mapped file. With
 `keep_stored`, those in half precision are not copied either; the backend widens them at use (led_backends/compact.py).
-safetensors_file.py and torch_files/ read the formats; hub.py finds the folder.
+safetensors_file.py and torch_files/ read the formats; find_files.py finds the files.
 """
 
 import dataclasses
 import math
 import re
 from collections.abc import Collection, Mapping
-from pathlib import Path
 
 import numpy as np
 
@@ -32,7 +31,7 @@ from led_backends.contract import Backend, HostArray, Weight
 from led_ref.config import LEDConfig
 from led_ref.errors import CheckpointError, InputError
 from led_ref.model.params import LEDParams
-from led_ref.weights.find_files import Notice, read_tensors, shorten
+from led_ref.weights.find_files import shorten
 from led_ref.weights.keys import (
     EMBED_TOKENS,
     FINAL_LOGITS_BIAS,
@@ -48,7 +47,7 @@ from led_ref.weights.keys import (
     entries,
     heads_in,
 )
-from led_ref.weights.quantization.file_format import QuantizedTensor, is_matrix, join
+from led_ref.weights.quantization.file_format import CONFIG_KEY, QuantizedTensor, is_matrix, join
 from led_ref.weights.quantization.rounding import check_kind, quantized
 from led_ref.weights.stored_tensor import FLOAT_NAMES, HALF_NAMES, StoredTensor
 
@@ -62,33 +61,12 @@ _OTHER_MODELS = (
     (r"^(transformer\.)?h\.\d+\.attn\.", "GPT-2"),
     (r"^(model\.)?layers\.\d+\.self_attn\.", "a decoder-only model (Llama, OPT or the like)"),
 )
-_EXTRA_POSITION_ROWS = 2
+_EXTRA_ROWS = 2  # of allenai/longformer's position tables
 # Numbers of a half-precision table that are checked at a time.
 _LOOKED_AT = 1 << 20
 
 
 def load_params(
-    folder: str | Path,
-    config: LEDConfig,
-    *,
-    backend: Backend,
-    dtype: str = "float32",
-    quantize: str | None = None,
-    keep_stored: bool = False,
-    heads: Collection[str] = (),
-    notice: Notice | None = None,
-) -> LEDParams:
-    """Read a folder's weights into LEDParams on the backend's device: `params_from_tensors` of `read_tensors`.
-
-    The folder has one of the layouts of find_files.py. Other arguments and errors as in these two functions.
-    """
-    tensors = read_tensors(folder, notice=notice)
-    return params_from_tensors(
-        tensors, config, backend=backend, dtype=dtype, quantize=quantize, keep_stored=keep_stored, heads=heads
-    )
-
-
-def params_from_tensors(
     tensors: Mapping[str, StoredTensor],
     config: LEDConfig,
     *,
@@ -98,16 +76,12 @@ def params_from_tensors(
     keep_stored: bool = False,
     heads: Collection[str] = (),
 ) -> LEDParams:
-    """LEDParams from tensors in memory, on the backend's device.
+    """LEDParams on the backend's device; dtype, quantize and keep_stored as in LEDPreTrainedModel.from_pretrained.
 
     Args:
-        tensors: by name, in any spelling of the table above.
+        tensors: by name, in any spelling of the table above, such as the result of `read_tensors`.
         config: gives the shape of every tensor.
         backend: takes each array by `to_device`.
-        dtype: one of the backend's `compute_dtypes`, for tensors of any dtype.
-        quantize: round the matrices of linear maps to "int8", "nf4" or "nf4-double"; None keeps them. A matrix that is
-            quantized in the file stays quantized.
-        keep_stored: keep float16 and bfloat16 matrices and tables as in the file; False: widen them now.
         heads: the heads (of `HEADS`) that the file must have.
 
     Returns:
@@ -117,7 +91,8 @@ def params_from_tensors(
         CheckpointError: if keys are missing or left over, a shape is wrong, or a number is not finite.
         InputError: if `dtype` or `quantize` is unknown, or the file has another quantization.
     """
-    check_kind(quantize)
+    if quantize is not None:
+        check_kind(quantize)
     if dtype not in backend.compute_dtypes:
         raise InputError(
             f"dtype is {dtype!r}; the {backend.name} backend computes in {' or '.join(backend.compute_dtypes)}. "
@@ -125,16 +100,15 @@ def params_from_tensors(
         )
     tensors = settle_tied_tables(fit_to_config(tensors, config, heads=heads))
     arrays: dict[str, Weight] = {}
+    to_device = backend.to_device
     for entry in entries(config, heads):
         if entry.key in tensors:
             host = _weight(entry, tensors[entry.key], dtype, quantize, keep_stored=keep_stored)
-            arrays[entry.field] = (
-                host.on(backend.to_device) if isinstance(host, CompactWeight) else backend.to_device(host)
-            )
+            arrays[entry.field] = host.on(to_device) if isinstance(host, CompactWeight) else to_device(host)
     if LM_HEAD not in tensors:
         arrays["lm_head"] = arrays["shared"]
     if FINAL_LOGITS_BIAS not in tensors:
-        arrays["final_logits_bias"] = backend.to_device(np.zeros((1, config.vocab_size), dtype))
+        arrays["final_logits_bias"] = to_device(np.zeros((1, config.vocab_size), dtype))
     return assemble(arrays, config)
 
 
@@ -155,7 +129,8 @@ def fit_to_config(
         CheckpointError: listing every tensor that does not fit.
     """
     _refuse_other_models(tensors)
-    tensors = join(tensors, config)
+    if CONFIG_KEY in config.extra or any(tensor.dtype not in FLOAT_NAMES for tensor in tensors.values()):
+        tensors = join(tensors, config)
     _refuse_headless(tensors, config, heads)
     shapes = {entry.key: entry.shape for entry in checkpoint_entries(config, heads)}
     fitted: dict[str, StoredTensor] = {}
@@ -167,7 +142,9 @@ def fit_to_config(
             left_over.append(f"{name} (a head of {HEADS[head]})" if head in HEADS and head not in heads else name)
             continue
         if name.startswith("model.") and key in POSITION_TABLES:
-            tensor = _without_extra_rows(tensor, shapes[key])
+            rows, width = shapes[key]
+            if tensor.shape == (rows + _EXTRA_ROWS, width):
+                tensor = dataclasses.replace(tensor, data=tensor.data[_EXTRA_ROWS:])
         if key in fitted:
             twice.append(f"{name} ({key})")
         if tensor.dtype not in FLOAT_NAMES and not isinstance(tensor, QuantizedTensor):
@@ -267,13 +244,6 @@ def _refuse_headless(names: Collection[str], config: LEDConfig, heads: Collectio
                 f"This checkpoint has no {head}.*, the head of {HEADS[head]}: config.json names {architecture} as its "
                 f"architecture. Give one that was fine-tuned as {HEADS[head]}."
             )
-
-
-def _without_extra_rows(tensor: StoredTensor, shape: tuple[int, ...]) -> StoredTensor:
-    """A position table of allenai/longformer without its first two rows; any other tensor unchanged."""
-    if tensor.shape == (shape[0] + _EXTRA_POSITION_ROWS, *shape[1:]):
-        return dataclasses.replace(tensor, data=tensor.data[_EXTRA_POSITION_ROWS:])
-    return tensor
 
 
 def _weight(

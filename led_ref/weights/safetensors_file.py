@@ -83,37 +83,30 @@ def read_safetensors(path: str | Path) -> dict[str, StoredTensor]:
     mapped = map_file(path)
     header = _checked_header(mapped, Path(path))
     return {
-        name: StoredTensor(
-            entry.dtype, np.ndarray(entry.shape, NUMPY_DTYPES[entry.dtype], buffer=mapped, offset=entry.start)
-        )
+        name: StoredTensor(entry.dtype, np.ndarray(entry.shape, NUMPY_DTYPES[entry.dtype], mapped, entry.start))
         for name, entry in header.tensors.items()
     }
 
 
 def write_safetensors(
-    path: str | Path,
-    tensors: Mapping[str, tuple[str, tuple[int, ...], HostArray | bytes]],
-    metadata: Mapping[str, str] | None = None,
+    path: str | Path, tensors: Mapping[str, StoredTensor], metadata: Mapping[str, str] | None = None
 ) -> Path:
     """Write a file atomically: its name always stands for the old file or the whole new one, never for a part.
 
-    The library writes a hidden file beside the target. That file is read back, compared byte for byte, and then renamed
-    to the target. After any error, Ctrl-C included, the hidden file is removed.
-
-    The library takes all tensors at once, so all are in memory while it writes; but nothing is copied, and a view into a
-    memory map (the readers' result) takes no memory of its own.
+    The library writes a hidden file beside the target, which is read back, compared byte for byte, and renamed to the
+    target; after any error, Ctrl-C included, it is removed. The library takes all tensors at once; but nothing is copied,
+    and a view into a memory map (the readers' result) takes no memory of its own.
 
     Args:
         path: the file to write. Its folder must exist.
-        tensors: name -> (dtype name, shape, data): an array in NUMPY_DTYPES[dtype] (bfloat16 as uint16 bit patterns, the
-            result of `narrow`), or the tensor's bytes in row-major, little-endian order.
+        tensors: the tensors by name, each with its array in NUMPY_DTYPES[dtype] (`narrow` makes one of floats).
         metadata: text for the header; transformers requires {"format": "pt"}.
 
     Returns:
         The path.
 
     Raises:
-        InputError: if a tensor's data disagrees with its dtype, shape or size.
+        InputError: if a tensor's array has another dtype.
         MissingFileError: if the folder does not exist.
         CheckpointError: if the file cannot be written, or read back unchanged.
     """
@@ -122,12 +115,15 @@ def write_safetensors(
     path = Path(path)
     if not path.parent.is_dir():
         raise MissingFileError(f"There is no folder {path.parent} for {path.name}. Make it first.")
-    raw = {name: _row_major_bytes(name, *given) for name, given in tensors.items()}
+    raw = {name: _row_major_bytes(name, tensor) for name, tensor in tensors.items()}
     specs = {
         name: safetensors.TensorSpec(
-            dtype=DTYPE_NAMES[dtype], shape=list(shape), data_ptr=raw[name].ctypes.data, data_len=raw[name].nbytes
+            dtype=DTYPE_NAMES[tensor.dtype],
+            shape=list(tensor.shape),
+            data_ptr=raw[name].ctypes.data,
+            data_len=raw[name].nbytes,
         )
-        for name, (dtype, shape, _) in tensors.items()
+        for name, tensor in tensors.items()
     }
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     try:
@@ -222,9 +218,7 @@ def _checked_entry(name: str, values: object, data_start: int, refuse: Refuse) -
     size = math.prod(shape) * NUMPY_DTYPES[dtype].itemsize
     start, stop = offsets
     if stop - start != size:
-        raise refuse(
-            f"{shown} is {dtype} of shape {shape}, {size} bytes, but data_offsets {offsets} span {stop - start}"
-        )
+        raise refuse(f"{shown} is {dtype} {shape}, {size} bytes, but data_offsets {offsets} span {stop - start}")
     if is_too_large(shape):
         raise refuse(f"{shown} has the shape {shape}, too large for an array")
     return TensorEntry(dtype, tuple(shape), data_start + start, data_start + stop)
@@ -240,9 +234,7 @@ def _check_cover(by_place: Mapping[str, TensorEntry], data_start: int, file_size
     for name, entry in by_place.items():
         if entry.start != position:
             what = "overlaps" if entry.start < position else "leaves a hole after"
-            raise refuse(
-                f"{name[:200]!r} begins at byte {entry.start} and {what} {previous[:200]!r}, which ends at {position}"
-            )
+            raise refuse(f"{name[:200]!r} at byte {entry.start} {what} {previous[:200]!r}, which ends at {position}")
         previous, position = name, entry.stop
     if position != file_size:
         raise refuse(
@@ -254,43 +246,28 @@ def _check_cover(by_place: Mapping[str, TensorEntry], data_start: int, file_size
 # ---- writing --------------------------------------------------------------------------------------------------------
 
 
-def _row_major_bytes(name: str, dtype: str, shape: tuple[int, ...], data: HostArray | bytes) -> HostArray:
-    """The tensor's bytes as a flat uint8 array, copied only if strided; InputError if data, dtype and shape disagree."""
-    if dtype not in NUMPY_DTYPES:
-        raise InputError(f"{name} has the dtype {dtype!r}; known are {', '.join(NUMPY_DTYPES)}.")
-    wanted = NUMPY_DTYPES[dtype]
-    if isinstance(data, np.ndarray):
-        if data.dtype != wanted or data.shape != tuple(shape):
-            raise InputError(
-                f"{name} should be {dtype} {tuple(shape)} but is a {data.dtype} array of shape {data.shape}. "
-                f"narrow(array, {dtype!r}) makes such an array of floats."
-            )
-        return np.ascontiguousarray(data).reshape(-1).view(np.uint8)
-    size = math.prod(shape) * wanted.itemsize
-    if len(data) != size:
-        raise InputError(f"{name} should be {dtype} {tuple(shape)}, {size} bytes, but has {len(data)}.")
-    return np.frombuffer(data, np.uint8)
+def _row_major_bytes(name: str, tensor: StoredTensor) -> HostArray:
+    """The tensor's bytes as a flat uint8 array, copied only if strided; InputError if its array has another dtype."""
+    if NUMPY_DTYPES.get(tensor.dtype) != tensor.data.dtype:
+        raise InputError(
+            f"{name} should be {tensor.dtype}, but its array is {tensor.data.dtype}. Known are {', '.join(NUMPY_DTYPES)}; "
+            "narrow(array, dtype) makes an array of one of its floats."
+        )
+    return np.ascontiguousarray(tensor.data).reshape(-1).view(np.uint8)
 
 
 def _compare(
-    unfinished: Path,
-    tensors: Mapping[str, tuple[str, tuple[int, ...], HostArray | bytes]],
-    raw: Mapping[str, HostArray],
-    metadata: Mapping[str, str],
+    unfinished: Path, tensors: Mapping[str, StoredTensor], raw: Mapping[str, HostArray], metadata: Mapping[str, str]
 ) -> None:
     """Read the file back with this module's reader and compare it with the tensors."""
     written = read_safetensors(unfinished)
     if written.keys() != tensors.keys() or read_header(unfinished).metadata != metadata:
-        raise CheckpointError(
-            f"{unfinished} holds other names than the written ones. Check the disk; write the file again."
-        )
-    for name, (dtype, shape, _) in tensors.items():
+        raise CheckpointError(f"{unfinished} holds other names than written. Check the disk; write the file again.")
+    for name, tensor in tensors.items():
         found = written[name]
         found_bytes = found.data.reshape(-1).view(np.uint8)
-        if (found.dtype, found.shape) != (dtype, tuple(shape)) or not all(
+        if (found.dtype, found.shape) != (tensor.dtype, tensor.shape) or not all(
             np.array_equal(found_bytes[i : i + _COMPARED_AT_ONCE], raw[name][i : i + _COMPARED_AT_ONCE])
             for i in range(0, found_bytes.size, _COMPARED_AT_ONCE)
         ):
-            raise CheckpointError(
-                f"{unfinished} does not give back {name} as it was written. Check the disk; write the file again."
-            )
+            raise CheckpointError(f"{unfinished} does not give back {name}. Check the disk; write the file again.")

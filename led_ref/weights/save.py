@@ -1,31 +1,53 @@
-"""Save a model as a folder that led_ref and transformers load: the inverse of load.py.
+"""Save a model as a folder that led_ref and transformers load, whole or not at all: the inverse of load.py.
 
     save_model("my-led", model.params, model.config, "LEDForConditionalGeneration", backend=model.backend)
 
-The table in keys.py names the tensors. Each class has those that transformers writes for it:
+    model.safetensors                       each tensor once, under the names of the table in keys.py
+    model-00001-of-00002.safetensors, ...   instead, with model.safetensors.index.json, if one file would be too large
+    config.json                             `dtype` of the weights; the class in `architectures`
+    other files                             written by `others`
+
+Each class has the tensors that transformers writes for it:
 
     LEDForConditionalGeneration     led.*, final_logits_bias; lm_head.weight only if it is not the embedding table
     LEDModel                        the same names without `led.`, and no output projection
     LEDForQuestionAnswering         led.*, qa_outputs.*
     LEDForSequenceClassification    led.*, classification_head.*
 
-Numbers keep their dtype, quantized matrices their codes; `led-ref convert --dtype` changes the dtype.
+Numbers keep their dtype, quantized matrices their codes; convert.py changes them.
+
+The new files are written in a hidden folder beside the destination, and read back and compared bit for bit. Only then each
+is renamed into the destination; if this is interrupted, the old files are put back. So an error, Ctrl-C or a full disk
+leaves the destination unchanged.
 """
 
 import json
+import math
+import os
+import re
+import shutil
+import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from led_backends.compact import CompactWeight
 from led_backends.contract import Backend
 from led_ref.config import LEDConfig
+from led_ref.errors import CheckpointError, InputError, MissingFileError
+from led_ref.json_file import is_whole, write_text
 from led_ref.model.params import LEDParams
-from led_ref.weights.find_files import GENERATION_CONFIG
-from led_ref.weights.keys import FINAL_LOGITS_BIAS, LM_HEAD, arrays_by_key, heads_of
-from led_ref.weights.quantization.file_format import tensor_of
-from led_ref.weights.stored_tensor import StoredTensor, from_numpy
-from led_ref.weights.write_folder import check_destination, config_to_write, lay_out, write_folder
+from led_ref.weights.find_files import CONFIG, GENERATION_CONFIG, SAFETENSORS, SAFETENSORS_INDEX, WEIGHT_FILES
+from led_ref.weights.keys import EMBED_TOKENS, FINAL_LOGITS_BIAS, LM_HEAD, SHARED, arrays_by_key, heads_in, heads_of
+from led_ref.weights.load import fit_to_config, settle_tied_tables
+from led_ref.weights.quantization.file_format import CONFIG_KEY, QuantizedTensor, quantization_config, split, tensor_of
+from led_ref.weights.safetensors_file import write_safetensors
+from led_ref.weights.stored_tensor import DTYPE_NAMES, NUMPY_DTYPES, StoredTensor, from_numpy
+
+_UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
 def save_model(
@@ -42,24 +64,12 @@ def save_model(
 ) -> tuple[Path, ...]:
     """Write a model's weights, config.json and generation_config.json; all of them, or none.
 
+    Arguments, result and errors as in LEDPreTrainedModel.save_pretrained, and:
+
     Args:
-        folder: created if needed, in an existing folder.
         params: the weights, on the backend's device.
-        config: the model's configuration.
         architecture: transformers' name of the class.
-        backend: copies the weights to the host.
         generation_config: the content of generation_config.json; None writes none.
-        others: see write_folder.
-        max_shard_size: the maximum bytes of a file, such as "5GB".
-        overwrite: allow to replace existing weights.
-
-    Returns:
-        The weight files.
-
-    Raises:
-        InputError: if the folder has weights already, or `max_shard_size` is no size.
-        MissingFileError: if the folder's parent does not exist.
-        CheckpointError: if the files cannot be written, or read back unchanged.
     """
     destination = Path(folder).resolve()
     check_destination(destination, overwrite=overwrite)
@@ -68,8 +78,7 @@ def save_model(
 
     def write_others(new: Path) -> None:
         if generation_config is not None:
-            text = json.dumps(dict(generation_config), indent=2, sort_keys=True) + "\n"
-            (new / GENERATION_CONFIG).write_text(text, encoding="utf-8")
+            write_text(new / GENERATION_CONFIG, json.dumps(dict(generation_config), indent=2, sort_keys=True) + "\n")
         others(new)
 
     return write_folder(destination, tensors, config, others=write_others, max_shard_size=max_shard_size)
@@ -93,3 +102,161 @@ def _tensors(params: LEDParams, config: LEDConfig, architecture: str, backend: B
     if architecture == "LEDModel":
         return {key.removeprefix("led."): tensor for key, tensor in tensors.items() if key.startswith("led.")}
     return tensors
+
+
+def check_destination(destination: Path, *, overwrite: bool) -> None:
+    """Validate a destination before any work.
+
+    Raises:
+        InputError: if it is a file, or holds weights and `overwrite` is False.
+        MissingFileError: if its parent folder does not exist.
+    """
+    if destination.exists() and not destination.is_dir():
+        raise InputError(f"{destination} is a file. Name a folder to write {SAFETENSORS} and {CONFIG} into.")
+    if not destination.parent.is_dir():
+        raise MissingFileError(f"There is no folder {destination.parent} for {destination.name}. Make it first.")
+    present = [name for name in WEIGHT_FILES if (destination / name).exists()]
+    if present and not overwrite:
+        raise InputError(
+            f"{destination} holds {present[0]} already. Name another folder, or pass overwrite=True (--overwrite)."
+        )
+
+
+def lay_out(tensors: Mapping[str, StoredTensor], config: LEDConfig) -> dict[str, StoredTensor]:
+    """The tensors, heads included, under the names that transformers 5 writes, sorted by name.
+
+    If tie_word_embeddings is false, transformers has separate tables for encoder, decoder and output, and fills those that
+    a file lacks with random numbers. So all of them are written.
+
+    Raises:
+        CheckpointError: if the tensors are not exactly those of the configuration.
+    """
+    heads = heads_in(tensors)
+    laid_out = settle_tied_tables(fit_to_config(tensors, config, heads=heads))
+    if not config.tie_word_embeddings:
+        laid_out.update(dict.fromkeys(EMBED_TOKENS, laid_out[SHARED]))
+        if not heads:
+            laid_out.setdefault(LM_HEAD, laid_out[SHARED])
+    if not heads:
+        dtype = laid_out[SHARED].dtype
+        zeros = StoredTensor(dtype, np.zeros((1, config.vocab_size), NUMPY_DTYPES[dtype]))
+        laid_out.setdefault(FINAL_LOGITS_BIAS, zeros)
+    return dict(sorted(laid_out.items()))
+
+
+def config_to_write(config: LEDConfig, tensors: Mapping[str, StoredTensor], architecture: str | None) -> LEDConfig:
+    """The configuration with the weights' `dtype`, and with a class of LED in `architectures`: the given one, if any."""
+    extra = {key: value for key, value in config.extra.items() if key not in {"dtype", "torch_dtype"}}
+    extra.pop(CONFIG_KEY, None)
+    extra |= quantization_config(tensors)
+    dtypes = {DTYPE_NAMES[tensor.dtype] for tensor in tensors.values() if not isinstance(tensor, QuantizedTensor)}
+    if len(dtypes) == 1:
+        extra["dtype"] = dtypes.pop()
+    if architecture is not None:
+        extra["architectures"] = [architecture]
+    if not any(str(name).startswith("LED") for name in extra.get("architectures") or ()):
+        extra["architectures"] = ["LEDForConditionalGeneration"]
+    return replace(config, extra=extra)
+
+
+def bytes_of_size(size: int | str) -> int:
+    """A size in bytes, from a number or a text such as "5GB" (10**9) or "200MB" (10**6), as in transformers.
+
+    Raises:
+        InputError: for anything else, and for less than one byte.
+
+    Example:
+        >>> bytes_of_size("5GB"), bytes_of_size(1000)
+        (5000000000, 1000)
+    """
+    if isinstance(size, str) and (parts := re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]B)", size.strip().upper())):
+        size = int(float(parts[1]) * _UNITS[parts[2]])
+    if is_whole(size) and size >= 1:
+        return size
+    raise InputError(f"max_shard_size is {size!r}; give bytes, or a text such as '200MB' or '5GB'.")
+
+
+def write_folder(
+    destination: Path,
+    tensors: Mapping[str, StoredTensor],
+    config: LEDConfig,
+    *,
+    others: Callable[[Path], object],
+    max_shard_size: int | str | None = None,
+) -> tuple[Path, ...]:
+    """Write weights, config.json and other files into the destination, all or none. Files of these names are replaced.
+
+    Args:
+        destination: created if needed, in an existing folder (`check_destination`).
+        tensors: the tensors by their names in the file; a quantized matrix is split into its parts here.
+        config: the content of config.json.
+        others: called with the new folder, which holds config.json already; writes further files into it.
+        max_shard_size: the maximum bytes of tensors in one file; a larger tensor gets its own file. None: one file.
+
+    Returns:
+        The weight files.
+
+    Raises:
+        InputError: if `max_shard_size` is no size.
+        CheckpointError: if the files cannot be written, or read back unchanged.
+    """
+    shards = _shards(split(tensors), math.inf if max_shard_size is None else bytes_of_size(max_shard_size))
+    try:
+        staging = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", suffix=".unfinished", dir=destination.parent))
+        try:
+            new = staging / "new"
+            config.save(new)
+            others(new)
+            for name, shard in shards.items():
+                write_safetensors(new / name, shard, {"format": "pt"})
+            if len(shards) > 1:
+                size = sum(tensor.data.nbytes for shard in shards.values() for tensor in shard.values())
+                weight_map = {key: name for name, shard in shards.items() for key in shard}
+                index = {"metadata": {"total_size": size}, "weight_map": weight_map}
+                write_text(new / SAFETENSORS_INDEX, json.dumps(index, indent=2, sort_keys=True) + "\n")
+            _install(new, destination, aside=staging / "before")
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+    except OSError as error:
+        raise CheckpointError(
+            f"{destination} could not be written ({error}). Check the disk's space and permissions; nothing was changed."
+        ) from error
+    return tuple(destination / name for name in shards)
+
+
+def _shards(tensors: Mapping[str, StoredTensor], most: float) -> dict[str, dict[str, StoredTensor]]:
+    """The tensors of each file, in order; a tensor that would make a file too large begins the next one."""
+    shards: list[dict[str, StoredTensor]] = [{}]
+    for key, tensor in tensors.items():
+        if shards[-1] and sum(t.data.nbytes for t in shards[-1].values()) + tensor.data.nbytes > most:
+            shards.append({})
+        shards[-1][key] = tensor
+    if len(shards) == 1:
+        return {SAFETENSORS: shards[0]}
+    return {f"model-{i:05}-of-{len(shards):05}.safetensors": shard for i, shard in enumerate(shards, 1)}
+
+
+def _install(new: Path, destination: Path, *, aside: Path) -> None:
+    """Move the files of a finished folder into the destination: all of them, or none."""
+    if not destination.exists():
+        os.rename(new, destination)
+        return
+    names = sorted(path.name for path in new.iterdir())
+    # A reader prefers one file to an index: it would load an old file beside new shards.
+    outdated = {SAFETENSORS} if SAFETENSORS_INDEX in names else set()
+    before = {name for name in {*names, *outdated} if (destination / name).exists()}
+    aside.mkdir()
+    try:
+        for name in sorted(outdated & before):
+            os.replace(destination / name, aside / name)
+        for name in names:
+            if name in before:
+                os.replace(destination / name, aside / name)
+            os.replace(new / name, destination / name)
+    except BaseException:  # Ctrl-C too
+        for name in {*names, *outdated}:
+            if (aside / name).exists():
+                os.replace(aside / name, destination / name)
+            elif name not in before:
+                (destination / name).unlink(missing_ok=True)
+        raise

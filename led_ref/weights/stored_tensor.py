@@ -31,13 +31,12 @@ from led_ref.errors import CheckpointError, InputError, MissingFileError
 # safetensors' dtype names, and the NumPy dtype of the same bytes. Files are little-endian on every machine.
 # BF16 are bit patterns, not numbers.
 _CODES = "F64 <f8, F32 <f4, F16 <f2, BF16 <u2, I64 <i8, I32 <i4, I16 <i2, I8 i1, U8 u1, BOOL ?"
-NUMPY_DTYPES: dict[str, np.dtype[np.generic]] = {
-    name: np.dtype(code) for name, code in (entry.split() for entry in _CODES.split(", "))
-}
+NUMPY_DTYPES = {name: np.dtype(code) for name, code in (entry.split() for entry in _CODES.split(", "))}
 
 # The names in config.json, led_backends and the safetensors library: "F32" -> "float32".
 DTYPE_NAMES = {name: dtype.name for name, dtype in NUMPY_DTYPES.items()} | {"BF16": "bfloat16"}
 FLOAT_NAMES = ("F64", "F32", "F16", "BF16")
+_COMPUTED = {DTYPE_NAMES[name]: name for name in ("F32", "F64", "F16")}
 HALF_NAMES = {name: DTYPE_NAMES[name] for name in ("F16", "BF16")}
 
 MAX_TENSORS = 100_000  # of one file; LED-large has 587
@@ -87,29 +86,28 @@ class StoredTensor:
                     "convert the checkpoint's tensors with .float() before saving it."
                 )
             return _aligned(self.data, own)
-        if dtype not in ("float16", "float32", "float64"):
-            raise InputError(f"LED cannot compute in dtype {dtype!r}; choose 'float32', 'float64' or 'float16'.")
-        if dtype == "float16":
-            return _aligned(self.data, np.dtype(dtype)) if self.dtype == "F16" else narrow(self.to_numpy(), "F16")
+        if dtype not in _COMPUTED:
+            raise InputError(f"LED cannot compute in dtype {dtype!r}; choose {', '.join(_COMPUTED)}.")
+        numbers = self.data
         if self.dtype == "BF16":
             bits = self.data.astype(np.uint32)
             bits <<= np.uint32(16)
-            return _aligned(bits.view(np.float32), np.dtype(dtype))
-        if self.dtype == "F64" and dtype == "float32":
-            return narrow(_aligned(self.data, np.dtype("float64")), "F32")
-        return _aligned(self.data, np.dtype(dtype))
+            numbers = bits.view(np.float32)
+        if np.dtype(dtype).itemsize < numbers.dtype.itemsize:
+            return narrow(numbers, _COMPUTED[dtype])
+        return _aligned(numbers, np.dtype(dtype))
 
 
 def from_numpy(name: str, array: HostArray) -> StoredTensor:
     """A NumPy array as a StoredTensor, without a copy.
 
     Raises:
-        CheckpointError: with the tensor's `name`, if its dtype is none of NUMPY_DTYPES.
+        InputError: with the tensor's `name`, if its dtype is none of NUMPY_DTYPES.
     """
     for dtype, numpy_dtype in NUMPY_DTYPES.items():
         if dtype != "BF16" and array.dtype == numpy_dtype:
             return StoredTensor(dtype, array)
-    raise CheckpointError(f"{name} holds {array.dtype} values. Weights are float16, float32 or float64: convert it.")
+    raise InputError(f"{name} holds {array.dtype}, which safetensors does not have. Convert it to a float or int type.")
 
 
 def narrow(array: HostArray, dtype: str, *, name: str = "tensor") -> HostArray:
@@ -171,9 +169,7 @@ def map_file(path: str | Path) -> mmap.mmap:
                 raise CheckpointError(f"{path} is empty (0 bytes). Fetch the file again.")
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
-        raise CheckpointError(
-            f"{path} cannot be opened ({error.strerror}). Check its permissions and its disk."
-        ) from error
+        raise CheckpointError(f"{path} cannot be opened ({error.strerror}). Check its permissions and disk.") from error
 
 
 def name_foreign_content(head: bytes) -> str:

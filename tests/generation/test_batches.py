@@ -6,7 +6,9 @@ from hypothesis import strategies as st
 
 from led_ref.costs import memory as memory_plan
 from led_ref.errors import InputError, SettingsError
-from led_ref.pipelines.batching import Document, plan_batches, write_each
+from led_ref.pipelines.batching import plan_batches
+from led_ref.pipelines.loading import Document
+from led_ref.pipelines.summarization import write_each
 
 PIECES = [(3, 40), (700, 820), (10, 190), (1500, 1630), (20, 90), (900, 1010), (400, 404)]
 

@@ -143,10 +143,10 @@ def test_unsupported_settings_in_a_call(name, value):
 
 
 IDLE = [
-    ({"temperature": 0.7}, {"do_sample": True}, "do_sample is False: nothing is drawn"),
+    ({"temperature": 0.7}, {"do_sample": True}, r"do_sample is False \(the default\): nothing is drawn"),
     ({"top_k": 5}, {"do_sample": True}, "Pass do_sample=True, or leave top_k out"),
     ({"seed": 7}, {"do_sample": True}, "do_sample is False"),
-    ({"length_penalty": 2.0}, {"num_beams": 2}, "num_beams is 1: there are no beams"),
+    ({"length_penalty": 2.0}, {"num_beams": 2}, r"num_beams is 1 \(the default\): there are no beams"),
     ({"early_stopping": True}, {"num_beams": 2}, "leave early_stopping out"),
     ({"exponential_decay_length_penalty": (2, 1.5), "eos_token_id": None}, {"eos_token_id": 2}, "no end to favour"),
 ]

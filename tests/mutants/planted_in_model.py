@@ -6,7 +6,6 @@ GLOBAL = "led_ref/model/global_attention.py"
 ENCODER = "led_ref/model/encoder.py"
 DECODER = "led_ref/model/decoder.py"
 OPS = "led_ref/model/ops.py"
-HEADS = "led_ref/model/heads.py"
 LOSSES = "led_ref/model/losses.py"
 ATTENTION = "led_ref/model/attention.py"
 FOLDING = "led_ref/model/folding.py"
@@ -280,16 +279,16 @@ PLANTED = [
         "Each case goes on from a past once.",
     ),
     (
-        "cache-reorder-forgotten", "led_ref/classes/decoding_step.py", "self.cache = self.cache.reorder(parents_N)", "pass",
+        "cache-reorder-forgotten", "led_ref/classes/generate.py", "self.cache = self.cache.reorder(parents_N)", "pass",
         "The cache stays where it was when beams change places.",
     ),
     # ---- logits and loss ----
     (
-        "logits-bias-missing", HEADS, "params.final_logits_bias[0])", "0 * params.final_logits_bias[0])",
+        "logits-bias-missing", DECODER, "params.final_logits_bias[0])", "0 * params.final_logits_bias[0])",
         "final_logits_bias is not added.",
     ),
     (
-        "output-table-always-tied", HEADS, "params.lm_head,", "params.shared,",
+        "output-table-always-tied", DECODER, "params.lm_head,", "params.shared,",
         "An output table of the checkpoint's own is not used.",
     ),
     (

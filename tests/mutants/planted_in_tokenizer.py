@@ -1,9 +1,8 @@
 """Bugs planted in the tokenizer: (name, file, source, planted, what)."""
 
 BPE = "led_ref/tokenizer/bpe.py"
-SPLIT = "led_ref/tokenizer/unicode_split.py"
 ENGINE = "led_ref/tokenizer/engine.py"
-ADDED = "led_ref/tokenizer/added_tokens.py"
+SPECIALS = "led_ref/tokenizer/specials.py"
 BATCH = "led_ref/tokenizer/batch.py"
 DECODED = 'b"".join(self._bytes_of[i] for i in ids if i not in skipped).decode("utf-8", errors="replace")'
 
@@ -29,15 +28,15 @@ PLANTED = [
         "The bytes that cannot be seen are numbered backwards.",
     ),
     (
-        "contraction-missing", SPLIT, "'(?:[stmd]|re|ve|ll)|", "'(?:[stm]|re|ve|ll)|",
+        "contraction-missing", BPE, "'(?:[stmd]|re|ve|ll)|", "'(?:[stm]|re|ve|ll)|",
         "'d is no contraction.",
     ),
     (
-        "last-space-kept", SPLIT, "[{_S}]+(?![^{_S}])|", "",
+        "last-space-kept", BPE, "[{_S}]+(?![^{_S}])|", "",
         "Of several spaces the last one does not go to the word behind it.",
     ),
     (
-        "words-without-their-space", SPLIT, "| ?[{_L}]+|", "|[{_L}]+|",
+        "words-without-their-space", BPE, "| ?[{_L}]+|", "|[{_L}]+|",
         "The space before a word does not go with it.",
     ),
     (
@@ -45,15 +44,15 @@ PLANTED = [
         "A space is added before every stretch of text.",
     ),
     (
-        "specials-split", ADDED, "for pattern in self._patterns:", "for pattern in self._patterns[:0]:",
+        "specials-split", SPECIALS, "for pattern in self._patterns:", "for pattern in self._patterns[:0]:",
         "Special tokens in a text are split into pieces like any word.",
     ),
     (
-        "mask-leaves-its-space", ADDED, "while token.lstrip and", "while False and",
+        "mask-leaves-its-space", SPECIALS, "while token.lstrip and", "while False and",
         "<mask> does not take the space before it.",
     ),
     (
-        "shortest-added-token", ADDED, "sorted(contents, key=len, reverse=True)", "sorted(contents, key=len)",
+        "shortest-added-token", SPECIALS, "key=len, reverse=True)", "key=len)",
         "Of two added tokens that fit the shorter one is taken.",
         "Of LED's own special tokens none is the beginning of another.",
     ),
@@ -85,7 +84,7 @@ PLANTED = [
         "The attention mask is filled up with 1.",
     ),
     (
-        "padded-on-the-other-side", BATCH, '[*values, *filling] if side == "right"', '[*filling, *values] if side == "right"',
+        "padded-on-the-other-side", BATCH, "[*values, *filling] if", "[*filling, *values] if",
         "Rows are filled up on the left when the right is asked for.",
     ),
     (

@@ -347,7 +347,7 @@ PLANTED = [
      "first=max(cache.length - 1, 0))", "step.1.led.decoder.embed_positions.output"),
     ("the cache not reordered", f"{MODEL}/kv_cache.py", "[document_B1, parents_BW % beams]", "",
      f"step.*.{ATTENTION}.k"),
-    ("no bias on logits", f"{MODEL}/heads.py", "params.final_logits_bias[0]", "params.final_logits_bias[0] * 0",
+    ("no bias on logits", f"{MODEL}/decoder.py", "params.final_logits_bias[0]", "params.final_logits_bias[0] * 0",
      "step.0.logits"),
     ("n-grams longer by one", "led_ref/generation/processors.py", "size=settings.no_repeat_ngram_size)",
      "size=settings.no_repeat_ngram_size + 1)", "beam.step.*.scores"),

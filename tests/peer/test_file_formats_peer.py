@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from led_ref.weights.safetensors_file import read_header, read_safetensors, write_safetensors
-from led_ref.weights.stored_tensor import narrow
+from led_ref.weights.stored_tensor import StoredTensor, narrow
 from led_ref.weights.torch_files.torch_bin import read_torch_bin
 
 pytestmark = pytest.mark.peer
@@ -126,7 +126,7 @@ def test_rounding_matches_torch(tmp_path, dtype):
     generator = torch.Generator().manual_seed(1)
     wide = torch.randn(1009, 7, dtype=torch.float64, generator=generator).float()  # torch rounds twice from float64
     path = tmp_path / "model.safetensors"
-    write_safetensors(path, {"w": (DTYPES[dtype], (1009, 7), narrow(wide.numpy(), DTYPES[dtype]))}, {"format": "pt"})
+    write_safetensors(path, {"w": StoredTensor(DTYPES[dtype], narrow(wide.numpy(), DTYPES[dtype]))}, {"format": "pt"})
     read = load_file(path)["w"]
     assert read.dtype == getattr(torch, dtype)
     assert torch.equal(read, wide.to(getattr(torch, dtype)))

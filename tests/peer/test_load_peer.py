@@ -11,6 +11,7 @@ import pytest
 from led_backends import get
 from led_ref.config import LEDConfig
 from led_ref.weights.convert import convert
+from led_ref.weights.find_files import read_tensors
 from led_ref.weights.keys import TIED, checkpoint_entries, entries
 from led_ref.weights.load import load_params
 
@@ -155,7 +156,7 @@ def reference_logits(peer, tmp_path_factory):
 def test_every_file_form_loads_bit_equal(peer, reference_logits, tmp_path, form):
     FORMS[form](peer, tmp_path)
     config = LEDConfig.from_pretrained(tmp_path)
-    assert_same_bits(load_params(tmp_path, config, backend=get("numpy")), peer, config, form)
+    assert_same_bits(load_params(read_tensors(tmp_path), config, backend=get("numpy")), peer, config, form)
     if form != "LEDModel":  # without the final_logits_bias
         np.testing.assert_array_equal(logits_of_ours(tmp_path), reference_logits)
 
@@ -184,7 +185,7 @@ def test_half_precision_rounding_matches_torch(tmp_path, dtype):
     convert(tmp_path / "source", tmp_path / "new", dtype=dtype)
     rounded = peer.to(dtype=getattr(torch, dtype)).float()
     config = LEDConfig.from_pretrained(tmp_path / "new")
-    assert_same_bits(load_params(tmp_path / "new", config, backend=get("numpy")), rounded, config)
+    assert_same_bits(load_params(read_tensors(tmp_path / "new"), config, backend=get("numpy")), rounded, config)
 
 
 @pytest.mark.parametrize("tie_word_embeddings", [True, False])
@@ -199,7 +200,7 @@ def test_untied_lm_head_round_trip(tmp_path, tie_word_embeddings):
         side.embed_tokens.weight.data.copy_(shared)
     save_torch(peer, tmp_path / "source")
     config = LEDConfig.from_pretrained(tmp_path / "source")
-    assert_same_bits(load_params(tmp_path / "source", config, backend=get("numpy")), peer, config)
+    assert_same_bits(load_params(read_tensors(tmp_path / "source"), config, backend=get("numpy")), peer, config)
 
     convert(tmp_path / "source", tmp_path / "new")
     back = LEDForConditionalGeneration.from_pretrained(tmp_path / "new")

@@ -33,7 +33,7 @@ def leave(size):
 
 def test_memory_plan_precedes_encoding_and_decoding(model, monkeypatch):
     calls = []
-    monkeypatch.setattr("led_ref.classes.encoder.encode", lambda *a, **k: calls.append(a) or 1 / 0)
+    monkeypatch.setattr("led_ref.classes.led.encode", lambda *a, **k: calls.append(a) or 1 / 0)
     leave(100_000)
     with pytest.raises(
         BackendError, match=r"Reading 2 x 300 tokens.*bytes beside the weights, and CuPy.* left.*float16"

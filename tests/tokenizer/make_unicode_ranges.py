@@ -72,7 +72,7 @@ def _lines(name: str, code_points: set[int]) -> Iterator[str]:
     line = ""
     for first, last in ranges(code_points):
         word = f"{first:x}" if first == last else f"{first:x}-{last:x}"
-        if len(line) + 1 + len(word) > 118:
+        if len(line) + 1 + len(word) > 126:
             yield line
             line = ""
         line = f"{line} {word}".lstrip()

@@ -13,8 +13,7 @@ from led_ref.oracle.definition import tokenizer as dense_tokenizer
 from led_ref.oracle.definition.tokenizer import Vocabulary
 from led_ref.tokenizer import AddedToken, LEDTokenizer
 from led_ref.tokenizer.batch import length_rules
-from led_ref.tokenizer.bpe import BYTE_TO_CHARACTER
-from led_ref.tokenizer.unicode_split import split
+from led_ref.tokenizer.bpe import BYTE_TO_CHARACTER, split
 
 MANY = settings(max_examples=EXAMPLES)
 

@@ -6,7 +6,7 @@ from tokenizers import pre_tokenizers
 from vocabularies import EXAMPLES, TEXTS
 
 from led_ref.tokenizer import unicode_ranges
-from led_ref.tokenizer.unicode_split import WHITE_SPACE_CHARACTERS, split
+from led_ref.tokenizer.bpe import WHITE_SPACE_CHARACTERS, split
 
 SPLITTER = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
 

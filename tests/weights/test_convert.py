@@ -13,7 +13,7 @@ from test_load import FORMS, LM_HEAD, SHARED, load
 from led_ref.config import LEDConfig
 from led_ref.errors import CheckpointError, ConfigError, InputError, MissingFileError
 from led_ref.weights import convert as convert_module
-from led_ref.weights import safetensors_file, write_folder
+from led_ref.weights import safetensors_file, save
 from led_ref.weights.convert import convert
 from led_ref.weights.keys import EMBED_TOKENS
 from led_ref.weights.stored_tensor import StoredTensor
@@ -146,8 +146,8 @@ def interrupt_renames(monkeypatch):
     def rename(old, new):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(write_folder.os, "replace", replace)
-    monkeypatch.setattr(write_folder.os, "rename", rename)
+    monkeypatch.setattr(save.os, "replace", replace)
+    monkeypatch.setattr(save.os, "rename", rename)
     return KeyboardInterrupt
 
 

@@ -12,7 +12,7 @@ import pytest
 from huggingface_hub import errors
 
 from led_ref.errors import CheckpointError, InputError, MissingFileError
-from led_ref.weights.hub import resolve
+from led_ref.weights.find_files import resolve
 
 NAME = "some-org/led-small.16384"
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
@@ -150,7 +150,7 @@ def test_a_file_is_no_folder(tmp_path):
 
 def resolve_offline(cache: Path) -> subprocess.CompletedProcess[str]:
     """The real library in a process of its own, which reads HF_HUB_OFFLINE and HF_HUB_CACHE when it is imported."""
-    program = f"from led_ref.weights.hub import resolve; print(resolve({NAME!r}))"
+    program = f"from led_ref.weights.find_files import resolve; print(resolve({NAME!r}))"
     environment = {
         **os.environ,
         "HF_HUB_OFFLINE": "1",

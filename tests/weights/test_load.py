@@ -20,8 +20,8 @@ SHARED, ENCODER_TOKENS, DECODER_TOKENS, LM_HEAD = TIED
 FC1 = "led.encoder.layers.1.fc1.weight"
 
 
-def load(folder, config, **options):
-    return load_params(folder, config, backend=get("numpy"), **options)
+def load(folder, config, notice=None, **options):
+    return load_params(read_tensors(folder, notice=notice), config, backend=get("numpy"), **options)
 
 
 def assert_holds(params, tensors, config, dtype=np.float32):
@@ -136,7 +136,7 @@ def test_file_format_precedence(tmp_path):
         (tmp_path / name).write_text(index if name.endswith(".json") else "", encoding="utf-8")
         (tmp_path / f"x{suffix}").touch()
         found = find_weights(tmp_path)
-        assert (found.index or found.paths[0]).name == name
+        assert found.paths[0].name == (f"x{suffix}" if name.endswith(".json") else name)
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------------

@@ -15,9 +15,9 @@ from led_ref.classes.conditional_generation import LEDForConditionalGeneration
 from led_ref.classes.heads import LEDForQuestionAnswering, LEDForSequenceClassification
 from led_ref.classes.led import LEDModel
 from led_ref.errors import CheckpointError, ConfigError, InputError, MissingFileError
-from led_ref.weights import write_folder as new_folder
+from led_ref.weights import save as new_folder
 from led_ref.weights.keys import entries, heads_of
-from led_ref.weights.write_folder import bytes_of_size
+from led_ref.weights.save import bytes_of_size
 
 CLASSES = (LEDForConditionalGeneration, LEDModel, LEDForQuestionAnswering, LEDForSequenceClassification)
 

@@ -23,7 +23,7 @@ settings, such as a temperature without do_sample; in a file, such values are ig
 
 import difflib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -47,16 +47,15 @@ _CHANGES_NOTHING_IN_A_FILE = frozenset({
 # The value with which one changes nothing (besides None, False, 0 and empty lists).
 _NEUTRAL = {"guidance_scale": 1}
 
-
 # length ** length_penalty must stay far inside float32, so that scores divided by it do as well.
 _LARGEST_DIVISOR = 1e30
 
 # Why a setting has no effect without the one that it needs, and what to pass. (`generate` itself checks what needs
 # return_dict_in_generate: a search can keep scores without it.)
 _NO_EFFECT = {
-    "do_sample": ("do_sample is False: nothing is drawn", "do_sample=True"),
-    "num_beams": ("num_beams is 1: there are no beams", "num_beams=4, for one"),
-    "eos_token_id": ("eos_token_id is None: there is no end to favour", "eos_token_id"),
+    "do_sample": ("nothing is drawn", "do_sample=True"),
+    "num_beams": ("there are no beams", "num_beams=4, for one"),
+    "eos_token_id": ("there is no end to favour", "eos_token_id"),
 }
 
 
@@ -116,14 +115,16 @@ class GivenSettings:
                 values.pop(new_tokens, None)
         values.setdefault("max_length", min(prompt_length + DEFAULT_NEW_TOKENS, max_positions))
         settings = GenerationConfig(**values)
-        sizes = {"prompt_length": prompt_length, "max_positions": max_positions, "vocab_size": vocab_size}
-        check_against_model(settings, self.where, **sizes)
-        check_together(settings, self.where, prompt_length=prompt_length)
-        return settings
 
-    def where(self, name: str) -> str:
-        """The place that a setting's value is from, in words."""
-        return f"from {self.found[name].place}" if name in self.found else "the default"
+        def stated(name: str) -> str:
+            place = f"from {self.found[name].place}" if name in self.found else "the default"
+            return f"{name} is {getattr(settings, name)!r} ({place})"
+
+        sizes = {"prompt_length": prompt_length, "max_positions": max_positions, "vocab_size": vocab_size}
+        check_against_model(settings, stated, **sizes)
+        check_together(settings, stated, prompt_length=prompt_length)
+        check_effect(settings, stated, [name for name, found in self.found.items() if found.place == "the call"])
+        return settings
 
     def _counts(self, new_tokens: str, length: str) -> bool:
         """Whether the setting that counts new tokens is given, and not overruled by a length in the call."""
@@ -205,97 +206,89 @@ def _refuse_missing_features(values: Mapping[str, Any], place: str, names: froze
 
 # ---- all settings together, and against the model; the errors name values, places and remedies ----------------------
 
+# The name of a setting -> "num_beams is 4 (from the call)".
+Stated = Callable[[str], str]
 
-def check_together(settings: GenerationConfig, where: Callable[[str], str], *, prompt_length: int) -> None:
+
+def check_together(settings: GenerationConfig, stated: Stated, *, prompt_length: int) -> None:
     """Refuse settings that contradict each other."""
     beams, returned = settings.num_beams, settings.num_return_sequences
     if returned > beams and not (settings.do_sample and beams == 1):
         raise SettingsError(
-            f"num_return_sequences is {returned} ({where('num_return_sequences')}), but num_beams is {beams} "
-            f"({where('num_beams')}), and a search returns at most one text for each beam"
-            f"{' (1 beam is greedy search)' if beams == 1 else ''}. "
-            f"Pass num_beams={returned} or more, or ask for fewer texts"
-            f"{'; or draw them: do_sample=True' if beams == 1 else ''}."
+            f"{stated('num_return_sequences')}, but {stated('num_beams')}, and a search returns at most one text for each "
+            f"beam{' (1 beam is greedy search)' if beams == 1 else ''}. Pass num_beams={returned} or more, or ask for "
+            f"fewer texts{'; or draw them: do_sample=True' if beams == 1 else ''}."
         )
-    _check_groups(settings, where)
-    most_name, most = _as_given(settings, "max")
-    least_name, least = _as_given(settings, "min")
+    _check_groups(settings, stated)
+    most, least = _bound(settings, "max"), _bound(settings, "min")
     prompt = "1 id" if prompt_length == 1 else f"{prompt_length} ids"
     if settings.max_length <= prompt_length:
         raise SettingsError(
-            f"max_length is {settings.max_length} ({where(most_name)}), but the prompt "
-            f"(the start id and decoder_input_ids) has {prompt}. Pass max_new_tokens, which does not count them, or "
-            f"max_length of at least {prompt_length + 1}."
+            f"{stated('max_length')}, but the prompt (the start id and decoder_input_ids) has {prompt}. Pass "
+            f"max_new_tokens, which does not count them, or max_length of at least {prompt_length + 1}."
         )
     if settings.min_length > settings.max_length:
-        both_new = least_name == "min_new_tokens" and most_name == "max_new_tokens"
+        both_new = least == "min_new_tokens" and most == "max_new_tokens"
         raise SettingsError(
-            f"{least_name} is {least} ({where(least_name)}), but {most_name} is {most} ({where(most_name)})"
-            f"{'' if both_new else f'; a length also counts the prompt ({prompt})'}. "
-            f"Lower {least_name} (0 switches it off) or raise {most_name}."
+            f"{stated(least)}, but {stated(most)}{'' if both_new else f'; a length also counts the prompt ({prompt})'}. "
+            f"Lower {least} (0 switches it off) or raise {most}."
         )
     if settings.cache_implementation == "static" and not settings.use_cache:
         raise SettingsError(
-            f"cache_implementation is 'static' ({where('cache_implementation')}), but use_cache is False "
-            f"({where('use_cache')}): there is no cache to keep. Leave one of the two out."
+            f"{stated('cache_implementation')}, but {stated('use_cache')}: there is no cache to keep. Leave one of the two out."
         )
     if abs(settings.length_penalty) * math.log10(settings.max_length) > math.log10(_LARGEST_DIVISOR):
         limit = math.log10(_LARGEST_DIVISOR) / math.log10(settings.max_length)
         raise SettingsError(
-            f"length_penalty is {settings.length_penalty} ({where('length_penalty')}); {settings.max_length} ids to "
-            f"that power do not fit into float32. Keep it between {-limit:.1f} and {limit:.1f}; usual values are 0 to 2."
+            f"{stated('length_penalty')}; {settings.max_length} ids to that power do not fit into float32. Keep it between "
+            f"{-limit:.1f} and {limit:.1f}; usual values are 0 to 2."
         )
-    check_effect(settings, where)
+    for name in ("stop_strings", "max_time"):
+        if getattr(settings, name) and settings.fill_token_id < 0:
+            raise SettingsError(
+                f"{stated(name)}, so texts differ in length, but there is no pad_token_id and no eos_token_id to fill up the "
+                "short ones with. Pass pad_token_id."
+            )
 
 
-def check_effect(settings: GenerationConfig, where: Callable[[str], str]) -> None:
+def check_effect(settings: GenerationConfig, stated: Stated, call: Collection[str]) -> None:
     """Refuse a setting of the call that has no effect beside its other settings."""
-    defaults = type(settings)()
+    defaults = GenerationConfig()
     lacking = {
         "do_sample": not settings.do_sample,
         "num_beams": settings.num_beams == 1,
         "eos_token_id": not settings.eos_token_ids,
     }
-    for name, setting in SETTINGS.items():
-        value = getattr(settings, name)
-        is_set = where(name) == "from the call" and value != getattr(defaults, name)
-        if is_set and lacking.get(setting.needs):
-            why, remedy = _NO_EFFECT[setting.needs]
-            raise SettingsError(
-                f"{name} is {value!r} ({where(name)}), but {why} ({where(setting.needs)}). "
-                f"Pass {remedy}, or leave {name} out."
-            )
-    for name in ("stop_strings", "max_time"):
-        if getattr(settings, name) and settings.fill_token_id < 0:
-            raise SettingsError(
-                f"{name} is {getattr(settings, name)!r} ({where(name)}), so texts differ in length, but there is no "
-                "pad_token_id and no eos_token_id to fill up the short ones with. Pass pad_token_id."
-            )
+    for name in call:
+        needed = SETTINGS[name].needs
+        if lacking.get(needed) and getattr(settings, name) != getattr(defaults, name):
+            why, remedy = _NO_EFFECT[needed]
+            raise SettingsError(f"{stated(name)}, but {stated(needed)}: {why}. Pass {remedy}, or leave {name} out.")
 
 
-def _check_groups(settings: GenerationConfig, where: Callable[[str], str]) -> None:
+def _check_groups(settings: GenerationConfig, stated: Stated) -> None:
     """Refuse groups of unequal size, and groups without the penalty that makes them differ, or the penalty alone."""
     beams, groups, penalty = settings.num_beams, settings.num_beam_groups, settings.diversity_penalty
     if beams % groups:
         raise SettingsError(
-            f"num_beam_groups is {groups} ({where('num_beam_groups')}), but num_beams is {beams} ({where('num_beams')}), "
-            f"which cannot be cut into {groups} groups of one size. Pass num_beams={groups * max(1, beams // groups)}."
+            f"{stated('num_beam_groups')}, but {stated('num_beams')}, which cannot be cut into {groups} groups of one size. "
+            f"Pass num_beams={groups * max(1, beams // groups)}."
         )
     if groups > 1 and settings.do_sample:
         raise SettingsError(
-            f"do_sample is True ({where('do_sample')}) and num_beam_groups is {groups} ({where('num_beam_groups')}): groups "
-            "differ by their penalty, not by chance. Pass do_sample=False or num_beam_groups=1."
+            f"{stated('do_sample')} and {stated('num_beam_groups')}: groups differ by their penalty, not by chance. Pass "
+            "do_sample=False or num_beam_groups=1."
         )
     if (groups > 1) != (penalty > 0):
         remedy = "num_beam_groups=2 or more" if groups == 1 else "a diversity_penalty above 0, such as 1.0"
         raise SettingsError(
-            f"diversity_penalty is {penalty} ({where('diversity_penalty')}) and num_beam_groups is {groups} "
-            f"({where('num_beam_groups')}): groups differ by the penalty, and without groups it does nothing. Pass {remedy}."
+            f"{stated('diversity_penalty')} and {stated('num_beam_groups')}: groups differ by the penalty, and without groups "
+            f"it does nothing. Pass {remedy}."
         )
 
 
 def check_against_model(
-    settings: GenerationConfig, where: Callable[[str], str], *, prompt_length: int, max_positions: int, vocab_size: int
+    settings: GenerationConfig, stated: Stated, *, prompt_length: int, max_positions: int, vocab_size: int
 ) -> None:
     """Refuse settings that this model cannot follow: too long for its positions, ids that it does not have."""
     if prompt_length >= max_positions:
@@ -305,26 +298,23 @@ def check_against_model(
             "the start id, or fewer."
         )
     if settings.max_length > max_positions:
-        name, given = _as_given(settings, "max")
+        name = _bound(settings, "max")
         takes = "start id takes one" if prompt_length == 1 else f"start id and decoder_input_ids take {prompt_length}"
         why, most = "", max_positions
         if name == "max_new_tokens":
             why, most = f", of which the {takes}", max_positions - prompt_length
         raise SettingsError(
-            f"{name} is {given} ({where(name)}), but the decoder has {max_positions} positions{why}. "
-            f"Pass {name}={most} or less."
+            f"{stated(name)}, but the decoder has {max_positions} positions{why}. Pass {name}={most} or less."
         )
     for name, setting in SETTINGS.items():
-        value = getattr(settings, name)
-        if setting.form.holds_ids and any(token >= vocab_size for token in _ids_in(value)):
+        if setting.form.holds_ids and any(token >= vocab_size for token in _ids_in(getattr(settings, name))):
             raise SettingsError(
-                f"{name} is {value!r} ({where(name)}), but ids lie in 0 ... {vocab_size - 1}. "
-                "Name an id of this model's vocabulary."
+                f"{stated(name)}, but ids lie in 0 ... {vocab_size - 1}. Name an id of this model's vocabulary."
             )
     if settings.num_beams > 1 and settings.candidates_per_beam > vocab_size:
         raise SettingsError(
-            f"eos_token_id is {settings.eos_token_id!r} ({where('eos_token_id')}) and the vocabulary has {vocab_size} "
-            "ids: no id is left to continue a beam with. Name fewer ends."
+            f"{stated('eos_token_id')} and the vocabulary has {vocab_size} ids: no id is left to continue a beam with. Name "
+            "fewer ends."
         )
 
 
@@ -337,9 +327,6 @@ def _ids_in(value: Any) -> Iterator[int]:
         yield value
 
 
-def _as_given(settings: GenerationConfig, bound: str) -> tuple[str, int | None]:
-    """The setting that bounds the length ("max" or "min") under the name that it was given by, and its value."""
-    new_tokens: int | None = getattr(settings, f"{bound}_new_tokens")
-    if new_tokens is not None:
-        return f"{bound}_new_tokens", new_tokens
-    return f"{bound}_length", getattr(settings, f"{bound}_length")
+def _bound(settings: GenerationConfig, bound: str) -> str:
+    """The name of the setting by which the length's bound ("max" or "min") was given."""
+    return f"{bound}_length" if getattr(settings, f"{bound}_new_tokens") is None else f"{bound}_new_tokens"

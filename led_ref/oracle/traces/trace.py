@@ -35,7 +35,7 @@ from led_ref.model import attention_maps, hooks, intermediates, ops
 from led_ref.model.intermediates import Recorder
 from led_ref.oracle.traces.step_names import describe, layer_or_step, place
 from led_ref.weights.safetensors_file import read_header, read_safetensors, write_safetensors
-from led_ref.weights.stored_tensor import FLOAT_NAMES, NUMPY_DTYPES, StoredTensor
+from led_ref.weights.stored_tensor import FLOAT_NAMES, StoredTensor, from_numpy
 
 # The keys of a trace file's metadata: the format and its version, and the steps in order as JSON.
 FORMAT = "led_ref.trace"
@@ -108,7 +108,7 @@ class Trace(Mapping[str, HostArray]):
             CheckpointError: if the disk does not take the file.
         """
         check_target(path, overwrite=overwrite)
-        tensors = {name: (_stored_dtype(name, value), value.shape, value) for name, value in self.items()}
+        tensors = {name: from_numpy(name, value) for name, value in self.items()}
         steps = [{"name": step.name, **{key: getattr(step, key) for key in _ALSO}} for step in self.steps.values()]
         return write_safetensors(path, tensors, {FORMAT: VERSION, "steps": json.dumps(steps)})
 
@@ -276,14 +276,6 @@ def _source_line(frame: FrameType | None) -> str:
 
 
 # ---- files ------------------------------------------------------------------------------------------------------------
-
-
-def _stored_dtype(name: str, value: HostArray) -> str:
-    """What safetensors calls the array's type."""
-    for dtype, numpy_dtype in NUMPY_DTYPES.items():
-        if dtype != "BF16" and value.dtype == numpy_dtype:
-            return dtype
-    raise InputError(f"{name} holds {value.dtype}, which safetensors does not have. Convert it to a float or int type.")
 
 
 def _widened(stored: StoredTensor) -> HostArray:

@@ -35,7 +35,7 @@ from led_ref.tools.bench.transformers_side import has_case
 from led_ref.tools.doctor import blas, versions
 from led_ref.tools.random_weights import write_random_checkpoint
 from led_ref.tools.terminal import print_json, say
-from led_ref.weights.hub import resolve
+from led_ref.weights.find_files import resolve
 
 
 def run_bench(options: argparse.Namespace) -> int:

@@ -53,7 +53,6 @@ _STATE = "quant_state.bitsandbytes__nf4"
 _INT8_PARTS = ("SCB", "weight_format")
 _NF4_PARTS = ("absmax", "quant_map", "nested_absmax", "nested_quant_map", _STATE)
 _STATE_BYTES = 1000
-_AGAIN = "Fetch or convert it again."
 
 
 @dataclass(frozen=True)
@@ -170,20 +169,24 @@ def join(tensors: Mapping[str, StoredTensor], config: LEDConfig) -> dict[str, St
         return dict(tensors)
     entry_of = quantizable(config)
     unjoined = {name for name, tensor in tensors.items() if not isinstance(tensor, QuantizedTensor)}
-    names = {name for name in unjoined if canonical_key(name) in entry_of}
-    prefixes = tuple(name.removesuffix("weight") if kind == "int8" else f"{name}." for name in names)
+    prefix_of = {
+        name: name.removesuffix("weight") if kind == "int8" else f"{name}."
+        for name in unjoined
+        if canonical_key(name) in entry_of
+    }
     parts_of_all = _INT8_PARTS if kind == "int8" else _NF4_PARTS
-    taken = {prefix + part for prefix in prefixes for part in parts_of_all}
+    taken = {prefix + part for prefix in prefix_of.values() for part in parts_of_all}
     joined: dict[str, StoredTensor] = {}
     for name, tensor in tensors.items():
-        if name in names:
-            shape = entry_of[canonical_key(name)].shape
-            prefix = name.removesuffix("weight") if kind == "int8" else f"{name}."
+        if name in prefix_of:
+            shape, prefix = entry_of[canonical_key(name)].shape, prefix_of[name]
             parts = {part: tensors[prefix + part] for part in parts_of_all if prefix + part in tensors}
             try:
                 joined[name] = tensor_of(_READERS[kind]({**parts, "weight": tensor}, (shape[0], shape[1])))
             except CheckpointError as error:
-                raise CheckpointError(f"{name}, which config.json says is {kind}: {error} {_AGAIN}") from error
+                raise CheckpointError(
+                    f"{name}, which config.json says is {kind}: {error} Fetch or convert it again."
+                ) from error
         elif name not in taken:
             joined[name] = tensor
     return joined
@@ -253,9 +256,7 @@ def _checked_state(parts: Mapping[str, StoredTensor], shape: tuple[int, int], *,
     offset = values.pop("nested_offset", None) if isinstance(values, dict) else None
     dtype = values.pop("dtype", None) if isinstance(values, dict) else None
     if values != wanted or dtype not in ("float32", "float16", "bfloat16"):
-        raise CheckpointError(
-            f"{_STATE} says {str(values)[:300]} with dtype {str(dtype)[:20]!r}, and has to say {wanted}."
-        )
+        raise CheckpointError(f"{_STATE} says {str(values)[:300]}, dtype {str(dtype)[:20]!r}, and has to say {wanted}.")
     if not double:
         return 0.0
     if not isinstance(offset, float) or not 0 <= offset <= float(np.finfo(np.float32).max):

@@ -42,9 +42,9 @@ def quantized(matrix: HostArray, kind: str) -> CompactWeight:
     return _MAKERS[kind](matrix)
 
 
-def check_kind(kind: str | None) -> None:
-    """Validate a kind of quantization; None is none. InputError for an unknown one."""
-    if kind is not None and kind not in KINDS:
+def check_kind(kind: str) -> None:
+    """Validate a kind of quantization; InputError for an unknown one."""
+    if kind not in KINDS:
         raise InputError(f"quantize is {kind!r}; choose one of {', '.join(KINDS)}, or None for no rounding.")
 
 

@@ -21,7 +21,7 @@ length, which is limited.
     >>> run_pickle(b"\x80\x02}X\x01\x00\x00\x00aK\x07s.", 0, 13, ValueError).value
     {'a': 7}
 
-torch_zip.py and torch_legacy.py find the storages' bytes.
+torch_zip.py and torch_bin.py find the storages' bytes.
 Source: Python's pickletools for the instructions, and its disassembly of torch.save's files for the needed ones.
 """
 
@@ -259,11 +259,9 @@ def _describe(values: list[Any]) -> str:
 def _rebuild_tensor(arguments: tuple[Any, ...]) -> TensorRecord | None:
     """torch._utils._rebuild_tensor_v2(storage, offset, size, stride, requires_grad, hooks[, metadata])."""
     match arguments:
-        case StorageRecord() as storage, int(offset), tuple(size), tuple(
-            stride
-        ), bool(), dict() as hooks, *metadata if (
+        case StorageRecord() as storage, int(offset), tuple(size), tuple(stride), bool(), dict() as hooks, *more if (
             not hooks
-            and metadata in ([], [None], [{}])
+            and more in ([], [None], [{}])  # metadata
             and len(size) == len(stride) <= MAX_DIMENSIONS
             and all(type(number) is int and number >= 0 for number in (offset, *size, *stride))
         ):

@@ -134,9 +134,7 @@ def _find_directory(mapped: mmap.mmap, refuse: Refuse) -> tuple[int, int, int]:
     if any(disks) or here != count or comment:
         raise refuse("its zip archive has several disks or a comment")
     if offset + size != end or count > MAX_RECORDS:
-        raise refuse(
-            f"its zip directory of {count} records and {size} bytes at byte {offset} does not end at byte {end}"
-        )
+        raise refuse(f"its zip directory of {count} records and {size} bytes at {offset} does not end at byte {end}")
     return offset, end, count
 
 
@@ -163,9 +161,7 @@ def _listed_record(mapped: mmap.mmap, position: int, stop: int, refuse: Refuse) 
     if method != 0 or packed != size:
         raise refuse(f"its zip record {name[:80]!r} is compressed (method {method}); PyTorch compresses nothing")
     if flags & ~(_DESCRIPTOR_FOLLOWS | _NAME_IS_UTF8) or disk:
-        raise refuse(
-            f"its zip record {name[:80]!r} has the flags {flags:#x} and disk {disk}, which PyTorch never writes"
-        )
+        raise refuse(f"its zip record {name[:80]!r} has the flags {flags:#x} and disk {disk}, which PyTorch never sets")
     # The data begin after the local header, whose extra field has a length of its own.
     if header + _LOCAL.size > len(mapped):
         raise refuse(f"its zip record {name[:80]!r} should be at byte {header} of {len(mapped)}")
