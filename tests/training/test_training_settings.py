@@ -1,6 +1,5 @@
 """The settings of a training: each checked by its form, recipes, and the names that transformers has."""
 
-import dataclasses
 import math
 
 import pytest
@@ -14,7 +13,6 @@ from led_ref.training.settings import (
     SCHEDULES,
     SETTINGS,
     RunArguments,
-    TrainingArguments,
 )
 
 
@@ -98,15 +96,3 @@ def test_each_setting_has_an_option_of_its_own():
     assert len(set(options)) == len(options)
     assert all(option.startswith("--") and option == option.lower() for option in options)
     assert all(setting.about and not setting.about.endswith(".") for setting in SETTINGS.values())
-
-
-@pytest.mark.peer
-def test_defaults_are_those_of_transformers():
-    from transformers import Seq2SeqTrainingArguments
-
-    theirs = {f.name: f.default for f in dataclasses.fields(Seq2SeqTrainingArguments)}
-    ours = TrainingArguments().to_dict()
-    same = theirs.keys() & ours.keys()
-    assert {"learning_rate", "num_train_epochs", "warmup_steps", "adam_epsilon", "label_smoothing_factor"} <= same
-    differ = {name for name in same if theirs[name] != ours[name]}
-    assert differ == {"optim", "max_steps", "metric_for_best_model", "save_steps"}
