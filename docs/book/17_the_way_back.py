@@ -117,7 +117,7 @@ plt.show()
 # of a tile again from q and k: nothing of the T x T matrix, and no probability, is ever kept.
 
 # %%
-source("led_ref.model.sliding_window:window_attention_backward")
+source("led_ref.model.sliding_window:sliding_window_attention_backward")
 
 # %% [markdown]
 # Two neighbouring tiles share keys. Each adds its part to `dk` and `dv`, in one order, so that no bit depends on the number of
@@ -127,16 +127,16 @@ source("led_ref.model.sliding_window:window_attention_backward")
 # %% alt="Bars of how long the gradient of each key is, for the sum and for the last tile alone, which is lower"
 from led_ref.model.dropout import NOTHING_DROPPED
 from led_ref.model.masks import document_masks, window_blocks
-from led_ref.model.sliding_window import Window, window_attention_backward
+from led_ref.model.sliding_window import Window, sliding_window_attention_backward
 
 length, radius = 48, 8
 (mask,) = document_masks(np.ones((1, length), int), None)
 q, k, v, dout = rng.normal(size=(4, 1, length, 4))
 blocks = window_blocks(mask, radius, backend, queries=8)
-whole = window_attention_backward(dout.copy(), q, k, v, Window(mask, blocks, NOTHING_DROPPED, 0), backend)[1][0]
+whole = sliding_window_attention_backward(dout[0], q, k, v, Window(mask, blocks, NOTHING_DROPPED, 0), backend)[1]
 last = np.zeros_like(whole)
 for block in blocks:
-    part = window_attention_backward(dout.copy(), q, k, v, Window(mask, [block], NOTHING_DROPPED, 0), backend)[1][0]
+    part = sliding_window_attention_backward(dout[0], q, k, v, Window(mask, [block], NOTHING_DROPPED, 0), backend)[1]
     last[block.low : block.high] = part[block.low : block.high]  # "=" where "+=" belongs
 figure, axes = plt.subplots(figsize=(7, 2.6))
 axes.bar(range(length), np.linalg.norm(whole, axis=1), color=BAND, label="all tiles")
