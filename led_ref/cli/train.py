@@ -72,11 +72,8 @@ def run(options: argparse.Namespace) -> int:
     settings = {name: getattr(options, name) for name in SETTINGS if getattr(options, name) is not None}
     if {"num_train_epochs", "max_steps"} <= settings.keys():
         raise Misused("give --epochs or --steps, not both")
-    alone = [
-        SETTINGS[name].option
-        for name in ("early_stopping_patience", "eval_steps", "metric_for_best_model")
-        if name in settings
-    ]
+    for_held_out = ("early_stopping_patience", "eval_steps", "metric_for_best_model")
+    alone = [SETTINGS[name].option for name in for_held_out if name in settings]
     if alone and options.validate is None:
         raise Misused(f"{alone[0]} is for held-out documents; add --validate HELDOUT")
     if options.threads is not None and (options.backend == "cupy" or options.threads < 1):
