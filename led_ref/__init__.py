@@ -24,6 +24,7 @@ The files in reading order:
     weights/                     checkpoint files: keys.py (one table), safetensors, pytorch_model.bin, the Hub
     costs/                       operations.py, memory.py: multiplications, bytes and memory of a run, before it
     classes/                     the classes with transformers' names: led.py, conditional_generation.py, heads.py
+    training/                    gradients.py, optimizers.py, trainer.py: from documents to a fine-tuned checkpoint
     pipelines/                   text in, text out: summarization.py, question_answering.py, classification.py, batching.py
     api.py                       the one-call functions: load, generate, answer, classify
     oracle/                      traces/ (record a run, compare two) and vectors/ (check a port)
@@ -48,8 +49,9 @@ if TYPE_CHECKING:
     from led_ref import pipelines as pipelines
     from led_ref import tokenizer as tokenizer
     from led_ref import tools as tools
+    from led_ref import training as training
     from led_ref import weights as weights
-    from led_ref.api import answer, classify, generate, load
+    from led_ref.api import answer, classify, generate, load, train
     from led_ref.classes.conditional_generation import LEDForConditionalGeneration
     from led_ref.classes.heads import LEDForQuestionAnswering, LEDForSequenceClassification
     from led_ref.classes.led import LEDModel
@@ -84,7 +86,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _NAMES_BY_MODULE = {
-    "api": ("answer", "classify", "generate", "load"),
+    "api": ("answer", "classify", "generate", "load", "train"),
     "pipelines.classification": ("Classifier", "Label"),
     "pipelines.loading": ("bundled_model",),
     "pipelines.question_answering": ("Answer", "QuestionAnswerer"),
@@ -109,7 +111,8 @@ _NAMES_BY_MODULE = {
 }  # fmt: skip
 
 _PACKAGES = (
-    "classes", "cli", "costs", "generation", "model", "oracle", "pipelines", "tokenizer", "tools", "weights",
+    "classes", "cli", "costs", "generation", "model", "oracle", "pipelines", "tokenizer", "tools", "training",
+    "weights",
 )  # fmt: skip
 
 __getattr__, __dir__ = hand_on(__name__, _NAMES_BY_MODULE, _PACKAGES)
@@ -121,5 +124,5 @@ __all__ = [
     "LEDForSequenceClassification", "LEDModel", "LEDSeq2SeqLMOutput", "LEDSeq2SeqModelOutput",
     "LEDSeq2SeqQuestionAnsweringModelOutput", "LEDSeq2SeqSequenceClassifierOutput", "LEDTokenizer", "Label",
     "MissingFileError", "QuestionAnswerer", "SearchResult", "SettingsError", "answer", "bundled_model", "classify",
-    "generate", "load", "trace",
+    "generate", "load", "trace", "train",
 ]  # fmt: skip

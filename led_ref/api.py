@@ -5,10 +5,13 @@
     >>> led_ref.generate(page)  # the small bundled model on led-ref's own manual page
     'led-ref- - print files in a standard output'
 
+`train` fine-tunes a checkpoint on files of documents.
+
 `load` returns the loaded model for many calls; `generate` is `load(...).generate(...)`. The work is in pipelines/.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +21,13 @@ from led_ref.pipelines.classification import Classifier, Label
 from led_ref.pipelines.loading import GlobalAttention, bundled_model, notice_missing_fine_tuning
 from led_ref.pipelines.question_answering import Answer, QuestionAnswerer
 from led_ref.pipelines.summarization import LED, TextOptions, check_settings
+from led_ref.training.data import read_dataset
+from led_ref.training.run_folder import RunFolder
+from led_ref.training.settings import RunArguments
+from led_ref.training.start import load_start
+from led_ref.training.trainer import Trained, run_training
 
-__all__ = ["LED", "answer", "bundled_model", "check_settings", "classify", "generate", "load"]
+__all__ = ["LED", "answer", "bundled_model", "check_settings", "classify", "generate", "load", "train"]
 
 
 def load(
@@ -30,6 +38,7 @@ def load(
     dtype: str = "float32",
     quantize: str | None = None,
     keep_stored: bool = False,
+    adapter: str | Path | None = None,
     notice: Callable[[str], None] | None = None,
 ) -> LED:
     """Load a model and its tokenizer, once for many calls.
@@ -44,13 +53,15 @@ def load(
             bits too): keep the linear maps' matrices in a quarter or a seventh of float32's memory, for some of the accuracy
             and of the speed (docs/precision.md). What `led-ref convert --quantize` wrote is loaded as it is, without this.
         keep_stored: keep weights that are float16 or bfloat16 in the file so, mapped, in half the memory; the same text.
+        adapter: a folder with a LoRA adapter of this model, as `led-ref train --lora-rank` and peft write it: it is merged
+            into the weights (weights/adapter.py).
         notice: called with a sentence that the user may want to read; None: it becomes a warning or is dropped.
 
     Raises:
         InputError: for a revision without a name on the Hub, or another dtype or quantization.
-        MissingFileError: if no such model exists or a file of it is missing.
+        MissingFileError: if no such model or adapter exists or a file of it is missing.
         ConfigError: if it is no LED.
-        CheckpointError: if its weights are damaged or do not cover it exactly.
+        CheckpointError: if its weights are damaged or do not cover it exactly; if the adapter is another model's.
         BackendError: for an unknown backend, or one that cannot run here.
     """
     notice_missing_fine_tuning(model, notice)
@@ -61,6 +72,7 @@ def load(
         dtype=dtype,
         quantize=quantize,
         keep_stored=keep_stored,
+        adapter=adapter,
         notice=notice,
     )
 
@@ -160,3 +172,69 @@ def classify(
     if not isinstance(model, Classifier):
         model = Classifier.load(model, backend=backend, dtype=dtype)
     return model.classify(text, global_attention=global_attention, truncation=truncation)
+
+
+def train(
+    data: str | Path | Sequence[str | Path],
+    model: str | Path,
+    out: str | Path,
+    *,
+    recipe: str | None = None,
+    validate: str | Path | Sequence[str | Path] | None = None,
+    resume: bool = False,
+    revision: str | None = None,
+    backend: str | Backend = "auto",
+    dtype: str = "float32",
+    notice: Callable[[str], None] | None = None,
+    on_log: Callable[[Mapping[str, Any]], object] | None = None,
+    **settings: Any,
+) -> Trained:
+    """Fine-tune a checkpoint on files of documents: summaries, labels or answers.
+
+    All documents are read and checked before the first step. The trained model is one that `load` and transformers read.
+
+    Args:
+        data: files, .jsonl, .csv or .tsv, .gz too: one document a line.
+        model: a folder, or a name on the Hub.
+        out: the folder to make, for the model, its log and its checkpoint (training/trainer.py).
+        recipe: "ai2", "pubmed-notebook" or "primera": settings that people know.
+        validate: files of held-out documents; then the best model is kept, and the last one in `out/last`.
+        resume: go on from the checkpoint in `out`; the result is bit for bit that of a run without interruption.
+        revision: as in `load`.
+        backend: as in `load`.
+        dtype: what to compute in: "float32" or "float64".
+        notice: called with a sentence that the user may want to read; None: dropped.
+        on_log: called with each line of the log (training/log.py).
+        settings: learning_rate, num_train_epochs, text_field, ...: training/settings.py lists and explains them.
+
+    Raises:
+        SettingsError: for a setting that does not exist, cannot be, or contradicts another.
+        InputError: for training data with problems: each with its file and line.
+        LEDError: as `load`.
+    """
+    run = RunArguments.of(recipe, **settings)
+    RunFolder(out, resume=resume)  # a folder that cannot be should not cost the reading of all documents
+    files = [data] if isinstance(data, str | Path) else list(data)
+    loaded, tokenizer = load_start(
+        model, files, run.data, revision=revision, backend=backend, dtype=dtype, seed=run.training.seed, notice=notice
+    )
+    dataset = read_dataset(files, run.data, tokenizer, loaded)
+    held_out = None
+    if validate is not None:
+        others = [validate] if isinstance(validate, str | Path) else list(validate)
+        held_out = read_dataset(others, replace(run.data, max_train_samples=None), tokenizer, loaded)
+    say = notice or (lambda sentence: None)
+    for sentence in (*dataset.notices, *(held_out.notices if held_out is not None else ())):
+        say(sentence)
+    return run_training(
+        loaded,
+        tokenizer,
+        dataset,
+        out,
+        run,
+        held_out=held_out,
+        resume=resume,
+        start=str(model),
+        on_log=on_log or (lambda line: None),
+        notice=say,
+    )

@@ -178,12 +178,17 @@ class LEDConfig:
             raise ConfigError(f"num_labels is {quoted(count)}; it must be a whole number of at least 1.")
         if given is None:
             return count or 2
-        if not isinstance(given, Mapping) or not given or len(given) != (count or len(given)):
+        numbers = {str(label) for label in given} if isinstance(given, Mapping) else set()
+        if (
+            not numbers
+            or numbers != {str(label) for label in range(len(numbers))}
+            or len(numbers) != (count or len(numbers))
+        ):
             raise ConfigError(
                 f"id2label is {quoted(given)}; it must be an object with a name for each of the numbers 0, 1, 2, ..."
                 f"{'' if count is None else f' (num_labels is {count})'}."
             )
-        return len(given)
+        return len(numbers)
 
     @property
     def problem_type(self) -> str | None:
@@ -221,8 +226,8 @@ class LEDConfig:
         model_type = values.get("model_type", "led")
         if model_type != "led":
             raise ConfigError(
-                f"model_type is {quoted(model_type)}; led_ref runs 'led' only. Name a folder or Hub model that holds an LED, for "
-                "example allenai/led-base-16384."
+                f"model_type is {quoted(model_type)}; led_ref runs 'led' only. Name a folder or Hub model that holds an LED, "
+                "for example allenai/led-base-16384."
                 + (" `led-ref convert --from-bart` makes an LED of a BART." if model_type == "bart" else "")
             )
         known = {f.name for f in fields(cls)} - {"extra"}
@@ -341,8 +346,8 @@ def _check_windows(config: LEDConfig) -> None:
     for window in given if isinstance(given, tuple) else (given,):
         if not is_whole(window) or not 2 <= window <= MAX_SIZE or window % 2:
             raise ConfigError(
-                f"attention_window holds {quoted(window)}; each window is the total width 2R and so an even number of at least 2. "
-                "(Is it a radius? Double it.)"
+                f"attention_window holds {quoted(window)}; each window is the total width 2R and so an even number of at least "
+                "2. (Is it a radius? Double it.)"
             )
 
 
@@ -354,4 +359,6 @@ def _check_special_ids(config: LEDConfig) -> None:
             if token is None and name != "decoder_start_token_id":
                 continue
             if not is_whole(token) or not 0 <= token < config.vocab_size:
-                raise ConfigError(f"{name} is {quoted(value)}; ids lie in 0 ... {config.vocab_size - 1} (vocab_size - 1).")
+                raise ConfigError(
+                    f"{name} is {quoted(value)}; ids lie in 0 ... {config.vocab_size - 1} (vocab_size - 1)."
+                )

@@ -3,7 +3,6 @@
 Each class is also a subclass of a built-in exception, so that `except ValueError` catches it, too.
 """
 
-
 MAX_MESSAGE = 4000  # characters; the longest useful messages list some fifty settings or tensors
 
 

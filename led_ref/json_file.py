@@ -180,7 +180,7 @@ def _check_depth(values: Any) -> None:
 
 
 def _check_surrogates(values: Any) -> None:
-    """Half of a surrogate pair, "\\\\ud800" alone, is no character."""
+    r"""Half of a surrogate pair, "\\ud800" alone, is no character."""
     try:
         json.dumps(values, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError as error:

@@ -388,7 +388,11 @@ def test_ctrl_c_exit_code_and_whole_lines(page, tmp_path):
         "the longest page of all " * 2400, encoding="utf-8"
     )  # 14,403 tokens, some seconds
     arguments = ["summarize", page, *["long.txt"] * 9, "--json", *QUICK]
-    process = subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # A test run under nohup or in a CI's background ignores SIGINT, and its children would, too.
+    heeds = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler)}
+    process = subprocess.Popen(
+        [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **heeds
+    )
     first = process.stdout.readline()  # the short one is done, the long one begun
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
@@ -402,7 +406,8 @@ def test_ctrl_c_exit_code_and_whole_lines(page, tmp_path):
 
 def test_ctrl_c_during_import(page):
     """Wherever it comes between Python's own start and the first result, it is no traceback."""
-    module = "import sys; sys.path[:0] = {path!r}; import _thread; real = __import__\n"
+    module = "import sys; sys.path[:0] = {path!r}; import _thread, signal; real = __import__\n"
+    module += "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     interrupted = """
 def importing(name, *rest):
     if name == {name!r}: _thread.interrupt_main()

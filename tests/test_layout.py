@@ -27,12 +27,14 @@ MAY_IMPORT = {
     "costs": "config led_backends model weights",
     "oracle.traces": "led_backends model weights",
     "classes": "config costs generation json_file led_backends model tokenizer weights",
+    "training": "classes config costs generation json_file led_backends model tokenizer weights",
     "oracle.vectors": "classes config generation json_file led_backends model tokenizer weights",
     "pipelines": "classes config costs generation led_backends tokenizer weights",
-    "api": "led_backends pipelines",
+    "api": "led_backends pipelines training",
     "tools": "api classes config costs generation led_backends model oracle.definition oracle.traces pipelines tokenizer "
-    "weights",
-    "cli": "api bundled classes config costs led_backends oracle.traces oracle.vectors pipelines tokenizer tools weights",
+    "training weights",
+    "cli": "api bundled classes config costs led_backends oracle.traces oracle.vectors pipelines tokenizer tools "
+    "training weights",
 }
 
 

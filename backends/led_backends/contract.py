@@ -207,6 +207,47 @@ class Backend(Protocol):
         """
         ...
 
+    # ---- backward: `d` before a name is the gradient of the loss with respect to it, and has its shape and dtype ----
+
+    def linear_backward(
+        self,
+        dy: Array,
+        x: Array,
+        weight: Weight,
+        into: tuple[Array, Array] | None = None,
+        dx: Array | None = None,
+    ) -> tuple[Array, Array, Array]:
+        """Of `linear`: `dx = dy @ weight`, `dweight = dy.T @ x`, `dbias = sum of dy`, the sums over all leading axes.
+
+        Each sum has one order, so no bit of it depends on the number of threads. `into`, (dweight, dbias), and `dx` are
+        contiguous arrays to add to and to return, in place of new ones.
+        """
+        ...
+
+    def layer_norm_backward(
+        self, dy: Array, x: Array, weight: Array, update: Array | None = None
+    ) -> tuple[Array, Array, Array]:
+        """Of `layer_norm`: the gradient of `x + update` (both have it), of weight and of bias."""
+        ...
+
+    def activate_with_slope(self, x: Array, activation: str) -> tuple[Array, Array]:
+        """`activation(x)`, over x, and its derivative at x: `dx = dy * slope`. One of gelu, relu, silu, gelu_new."""
+        ...
+
+    def softmax_backward(self, dprobs: Array, probs: Array) -> Array:
+        """`probs (dprobs - sum(probs dprobs))`: the gradient of the scores. May overwrite dprobs. Hidden scores get 0."""
+        ...
+
+    def attend_backward(
+        self, dout_BHQK: Array, q_BHQK: Array, k_BHSK: Array, v_BHSK: Array, may_look_BQS: Array | None
+    ) -> tuple[Array, Array, Array]:
+        """Of `attend`: (dq, dk, dv). The probabilities are computed again, some queries at a time."""
+        ...
+
+    def add_rows(self, table: Array, ids: Array, rows: Array) -> None:
+        """`table[id] += row` for each, in place, in the order of the rows: table (V, D), ids (X,), rows (X, D)."""
+        ...
+
     def for_each_tile(self, tile: Callable[[slice], None], heads: int) -> None:
         """Call `tile(slice)` so that the slices cover range(heads), in whatever grain and order suits the machine.
 
@@ -216,4 +257,12 @@ class Backend(Protocol):
 
     def for_each_block(self, work: Callable[[slice], None], rows: int) -> None:
         """Call `work(slice)` so that the slices cover range(rows): the same for work that takes each row by itself."""
+        ...
+
+    def for_each_piece(self, work: Callable[[slice], None], rows: int, width: int = 1) -> None:
+        """Call `work(slice)` so that the slices cover range(rows): for short work on each number, such as an optimizer's step.
+
+        A row has `width` numbers, and a piece as many rows as stay in a core's cache, or fill a GPU. The pieces are the same
+        for any number of threads, so sums over a piece are, too.
+        """
         ...

@@ -22,14 +22,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from led_backends.compact import CompactWeight, rows_of
-from led_backends.contract import (
-    Array,
-    BackendUnavailableError,
-    Band,
-    DeviceMemoryError,
-    HostArray,
-    Weight,
-)
+from led_backends.contract import Array, BackendUnavailableError, Band, DeviceMemoryError, HostArray, Weight
 from led_backends.cupy_plain import PlainOperations
 from led_backends.cupy_products import float16_products
 
@@ -49,6 +42,9 @@ FEW_ROWS = 16
 # Rows of a feed-forward taken through both products at a time: enough for any GPU to be full, and at F = 4096 their
 # hidden numbers are 64 MiB of float32, not 256 MiB as at 16,384 rows.
 BLOCK_ROWS = 4096
+
+# Numbers in a piece of an optimizer's step: enough for any GPU to be full, and a temporary of it is 64 MiB of float32.
+PIECE = 1 << 24
 
 DRIVERS = (
     "`pip install led-ref[cuda13]` for an NVIDIA driver from 580 on, `pip install led-ref[cuda12]` from 525 on; "
@@ -225,17 +221,12 @@ class CupyBackend(PlainOperations):
         sums = xp.empty((*of_chunk, width), "float32")
         sizes = _ints(may_look_BQS is not None, heads, positions, width)
         q_BHQK = self._dense(q_BHQK)
-        strides = (
-            key_stride,
-            value_stride,
-            look_document,
-            look_query,
-        )  # 8 bytes each, as Python's numbers go to a kernel
+        strides = (key_stride, value_stride, look_document, look_query)  # 8 bytes each, as Python's go to a kernel
         arguments = (q_BHQK, keys, values, mask, highest, total, sums, *sizes, *strides)
         self._launch("attend_chunk", q_BHQK, documents * heads * chunks * CHUNK, CHUNK, *arguments, of=queries)
         out_BQHK: Array = xp.empty(
             (documents, queries, heads, width), q_BHQK.dtype
-        )  # as it will be read: heads side by side
+        )  # as it is read: heads side by side
         sizes = _ints(documents * heads * queries, chunks, queries, heads, width)
         self._launch("attend_combine", out_BQHK, out_BQHK.size, 256, highest, total, sums, out_BQHK, *sizes)
         out_BHQK: Array = out_BQHK.swapaxes(1, 2)
@@ -251,6 +242,13 @@ class CupyBackend(PlainOperations):
         """Blocks of BLOCK_ROWS rows, one after the other."""
         for start in range(0, rows, BLOCK_ROWS):
             work(slice(start, min(start + BLOCK_ROWS, rows)))
+
+    @explained
+    def for_each_piece(self, work: Callable[[slice], None], rows: int, width: int = 1) -> None:
+        """Pieces of PIECE numbers, one after the other."""
+        step = max(1, PIECE // width)
+        for start in range(0, rows, step):
+            work(slice(start, min(start + step, rows)))
 
     def free_memory(self) -> int | None:
         """What the GPU has free and CuPy's pool holds unused, within the pool's limit."""

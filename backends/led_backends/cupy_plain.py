@@ -24,6 +24,9 @@ FLOAT16_LIMIT = 64512  # 65504 - 1000 as float16 rounds it: transformers clamps 
 # largest array of all, and nobody needs them at once.
 SCORES_AT_A_TIME = 1 << 26
 
+# Rows that `add_rows` sums at a time: a product of (ids, rows) zeros and ones.
+IDS_AT_A_TIME = 2048
+
 # Numbers of a CompactWeight that are there as numbers at a time: 32 MiB of float32, enough to fill a GPU with their product.
 NUMBERS_AT_A_TIME = 1 << 23
 
@@ -77,15 +80,21 @@ class PlainOperations:
 
     def gelu(self, x: Array) -> Array:
         """`max(x, 0) - |x| Phi(-|x|)`, in place (gelu_tail.py says why this form)."""
-        xp, y = self.xp, self._wide(x)
-        a = xp.abs(y)
+        y = self._wide(x)
+        tail, _ = self._normal_tail(y)
+        x[...] = self.xp.maximum(y, 0) - self.xp.abs(y) * tail
+        return x
+
+    def _normal_tail(self, y: Array) -> tuple[Array, Array]:
+        """`Phi(-a)` and `exp(-a**2 / 2)` for a = |y|: the normal distribution's tail, `exp(-a**2 / 2) R(s)`."""
+        a = self.xp.abs(y)
         s = (a - CENTRE) / (a + CENTRE)
         coefficients = tail_coefficients(y.dtype.name)
-        ratio = xp.full_like(s, coefficients[-1])
+        ratio = self.xp.full_like(s, coefficients[-1])
         for coefficient in coefficients[-2::-1]:
             ratio = ratio * s + coefficient
-        x[...] = xp.maximum(y, 0) - a * ratio * xp.exp(a * a * -0.5)
-        return x
+        power: Array = self.xp.exp(a * a * -0.5)
+        return ratio * power, power
 
     def relu(self, x: Array) -> Array:
         """`max(x, 0)`, in place."""
@@ -174,6 +183,95 @@ class PlainOperations:
                 self.hide(scores_BHQS, may_look_BQS[:, None, rows])
             out_BHQK[:, :, block] = self._products(self.softmax(scores_BHQS), v_BHSK)
         return out_BHQK
+
+    # ---- backward ------------------------------------------------------------------------------------------------------
+
+    def linear_backward(
+        self,
+        dy: Array,
+        x: Array,
+        weight: Weight,
+        into: tuple[Array, Array] | None = None,
+        dx: Array | None = None,
+    ) -> tuple[Array, Array, Array]:
+        """`dy @ weight`, `dy.T @ x`, `sum of dy`, all leading axes taken together as rows."""
+        dy_XF, x_XD = dy.reshape(-1, dy.shape[-1]), x.reshape(-1, x.shape[-1])
+        more_XD = dy_XF @ rows_of(weight)
+        dweight, dbias = dy_XF.T @ x_XD, self._like(self._wide(dy_XF).sum(0), dy)
+        if into is not None:
+            into[0][...] += dweight
+            into[1][...] += dbias
+            dweight, dbias = into
+        if dx is None:
+            return more_XD.reshape(x.shape), dweight, dbias
+        dx += more_XD.reshape(x.shape)
+        return dx, dweight, dbias
+
+    def layer_norm_backward(
+        self, dy: Array, x: Array, weight: Array, update: Array | None = None
+    ) -> tuple[Array, Array, Array]:
+        """`r (dn - mean(dn) - n mean(dn n))` with n the normalised row, `dn = dy weight`, `r = 1 / sqrt(variance + eps)`."""
+        y = self._wide(x) if update is None else self._wide(x) + self._wide(update)
+        centred = y - y.mean(-1, keepdims=True)
+        scale = 1 / self.xp.sqrt((centred * centred).mean(-1, keepdims=True) + LAYER_NORM_EPS)
+        normal, dy_wide, over = centred * scale, self._wide(dy), tuple(range(x.ndim - 1))
+        dnormal = dy_wide * self._wide(weight)
+        ds = scale * (dnormal - dnormal.mean(-1, keepdims=True) - normal * (dnormal * normal).mean(-1, keepdims=True))
+        return self._like(ds, x), self._like((dy_wide * normal).sum(over), x), self._like(dy_wide.sum(over), x)
+
+    def activate_with_slope(self, x: Array, activation: str) -> tuple[Array, Array]:
+        """The slope first, then the activation over x."""
+        xp, y = self.xp, self._wide(x)
+        if activation == "relu":
+            slope = xp.where(y > 0, y.dtype.type(1), y.dtype.type(0))
+        elif activation == "silu":
+            sigmoid = self._sigmoid(y)
+            slope = sigmoid * (1 + y * (1 - sigmoid))
+        elif activation == "gelu_new":
+            z, twice = xp.clip(y, -GELU_NEW_IS_FLAT, GELU_NEW_IS_FLAT), 2 * math.sqrt(2 / math.pi)
+            sigmoid = self._sigmoid(twice * (z + 0.044715 * z**3))
+            slope = sigmoid * (1 + z * (1 - sigmoid) * (twice * (1 + 3 * 0.044715 * z * z)))
+        else:
+            tail, power = self._normal_tail(y)
+            slope = xp.where(y < 0, tail, 1 - tail) + y * power * (1 / math.sqrt(2 * math.pi))
+        slope = self._like(slope, x)
+        return cast(Array, getattr(self, activation)(x)), slope
+
+    def softmax_backward(self, dprobs: Array, probs: Array) -> Array:
+        """`p (dp - sum(p dp))`."""
+        dp, p = self._wide(dprobs), self._wide(probs)
+        return self._like(p * (dp - (p * dp).sum(-1, keepdims=True)), dprobs)
+
+    def attend_backward(
+        self, dout_BHQK: Array, q_BHQK: Array, k_BHSK: Array, v_BHSK: Array, may_look_BQS: Array | None
+    ) -> tuple[Array, Array, Array]:
+        """For blocks of queries (see SCORES_AT_A_TIME), in order."""
+        xp, products = self.xp, self._products
+        documents, heads, queries, _ = q_BHQK.shape
+        dq_BHQK: Array = xp.empty(q_BHQK.shape, q_BHQK.dtype)
+        dk_BHSK, dv_BHSK = (xp.zeros(x.shape, x.dtype) for x in (k_BHSK, v_BHSK))
+        step = max(1, SCORES_AT_A_TIME // max(1, documents * heads * k_BHSK.shape[2]))
+        for start in range(0, queries, step):
+            block = slice(start, start + step)
+            q, dout = q_BHQK[:, :, block], dout_BHQK[:, :, block]
+            scores_BHQS = products(q, k_BHSK.swapaxes(-1, -2))
+            if may_look_BQS is not None:
+                rows = block if may_look_BQS.shape[1] > 1 else slice(None)
+                self.hide(scores_BHQS, may_look_BQS[:, None, rows])
+            probs_BHQS = self.softmax(scores_BHQS)
+            dv_BHSK += products(probs_BHQS.swapaxes(-1, -2), dout)
+            dscores_BHQS = self.softmax_backward(products(dout, v_BHSK.swapaxes(-1, -2)), probs_BHQS)
+            dq_BHQK[:, :, block] = products(dscores_BHQS, k_BHSK)
+            dk_BHSK += products(dscores_BHQS.swapaxes(-1, -2), q)
+        return dq_BHQK, dk_BHSK, dv_BHSK
+
+    def add_rows(self, table: Array, ids: Array, rows: Array) -> None:
+        """Each id's rows are summed by a product with zeros and ones: no atomic additions, whose order would be chance."""
+        for start in range(0, len(ids), IDS_AT_A_TIME):
+            part = slice(start, start + IDS_AT_A_TIME)
+            unique_U = self.xp.unique(ids[part])
+            is_of_UX = (unique_U[:, None] == ids[None, part]).astype(rows.dtype)
+            table[unique_U] += is_of_UX @ rows[part]
 
     def _products(self, a: Array, b: Array) -> Array:
         """`a @ b` of stacks of matrices."""

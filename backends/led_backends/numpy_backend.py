@@ -5,14 +5,13 @@ cut by rows, by heads, or, where the rows are few, by tiles of what they are mul
 threads in a way that a result would show.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from functools import lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
 
+from led_backends import numpy_backward as backward
 from led_backends.compact import rows_of, tile_of
 from led_backends.contract import Array, Band, HostArray, Weight
 from led_backends.numpy_pieces import (
@@ -20,12 +19,16 @@ from led_backends.numpy_pieces import (
     KEYS,
     WEIGHT_ROWS,
     Parts,
+    band_corners,
     blas_at_one_thread,
+    exponentials,
     gelu_in_place,
     gelu_new_in_place,
     in_columns,
     inside_a_piece,
     parallel_for,
+    processors,
+    quietly,
     relu_in_place,
     share,
     shares,
@@ -45,14 +48,13 @@ CHUNK = 1 << 16
 # rows, 353 ms in blocks of 1,024.
 BLOCK_ROWS = 1024
 
-# A softmax whose rows all have their highest score within this distance of 0 need not shift them: exp(30) is 1e13, so that
-# even 100,000 of them stay far within float32, and the highest of a row stays far above what is lost beside it.
-HARMLESS = 30
-
 # Numbers of a CompactWeight that a thread makes dense at a time, for few rows. That is several short calls each, so a wait for
 # Python's lock weighs more here than in CHUNK. A table of 50,265 x 768 float16 numbers, times one row, took 29 ms like this
 # and 66 with a quarter (int8: 17 and 44, NF4: 46 and 79); with four times as many NF4's tiles leave the cache (100).
 DENSE = 1 << 18
+
+# Numbers of each array in a piece of an optimizer's step: weight, gradient, two moments and two temporaries stay in the cache.
+PIECE = 1 << 16
 
 # Numbers to read, below which a product is sooner done than shared with another thread.
 SMALL = 1 << 19
@@ -78,7 +80,7 @@ class NumpyBackend:
     def __init__(self, threads: int | None = None) -> None:
         if threads is not None and threads < 1:
             raise ValueError(f"threads is {threads}; give at least 1, or None for all processors.")
-        self.threads = threads or _processors()
+        self.threads = threads or processors()
 
     def describe(self) -> str:
         """The version of NumPy and the number of threads."""
@@ -241,7 +243,7 @@ class NumpyBackend:
 
     def softmax(self, scores: Array) -> Array:
         """Softmax over the last axis, in place; a row that may look at nothing becomes zeros."""
-        total = _exponentials(scores)
+        total = exponentials(scores)
         scores /= total
         return scores
 
@@ -258,7 +260,7 @@ class NumpyBackend:
     def band_attend(self, scores_hQZ: Array, v_hZK: Array, globals_: int, band: Band) -> Array:
         """`exp(scores) @ v / sum(exp(scores))`: K divisions a query instead of G + S."""
         self._hide_outside(scores_hQZ[:, :, globals_:], band)
-        total_hQ1 = _exponentials(scores_hQZ)
+        total_hQ1 = exponentials(scores_hQZ)
         out_hQK: Array = scores_hQZ @ v_hZK
         out_hQK /= total_hQ1
         return out_hQK
@@ -266,7 +268,7 @@ class NumpyBackend:
     def _hide_outside(self, scores_hQS: Array, band: Band) -> None:
         """Hide the corners outside the band (for most tiles, only the first and last columns have any), and what is masked."""
         queries, keys = scores_hQS.shape[1:]
-        for columns, hidden_QS in _band_corners(band.first, queries, keys, band.radius):
+        for columns, hidden_QS in band_corners(band.first, queries, keys, band.radius):
             np.copyto(scores_hQS[:, :, columns], -np.inf, where=hidden_QS)
         if band.local_S is not None:
             self.hide(scores_hQS, band.local_S)
@@ -289,7 +291,7 @@ class NumpyBackend:
             tiled_product(q_hQK, k_BHSK[b, h], tile, scores_hQS)
             if may_look_BQS is not None:
                 self.hide(scores_hQS, may_look_BQS[b, block])
-            total_hQ1 = _exponentials(scores_hQS)
+            total_hQ1 = exponentials(scores_hQS)
             tiled_sum(scores_hQS, v_BHSK[b, h], tile, out_BHQK[b, h, block])
             out_BHQK[b, h, block] /= total_hQ1  # K divisions a query instead of S
 
@@ -307,69 +309,50 @@ class NumpyBackend:
         """Blocks of BLOCK_ROWS rows, shared among threads, BLAS at one thread meanwhile."""
         self._parallel_for(work, list(slices(rows, BLOCK_ROWS)))
 
+    def for_each_piece(self, work: Callable[[slice], None], rows: int, width: int = 1) -> None:
+        """Pieces of PIECE numbers, shared among threads."""
+        parallel_for(work, list(slices(rows, max(1, PIECE // width))), self.threads, products=False)
+
+    # ---- backward (numpy_backward.py) ------------------------------------------------------------------------------
+
+    def linear_backward(
+        self,
+        dy: Array,
+        x: Array,
+        weight: Weight,
+        into: tuple[Array, Array] | None = None,
+        dx: Array | None = None,
+    ) -> tuple[Array, Array, Array]:
+        """`dy @ weight`, `dy.T @ x`, `sum of dy`, all leading axes taken together as rows."""
+        return backward.linear_backward(dy, x, self.rows(weight), (dx, into), self.threads)
+
+    def layer_norm_backward(
+        self, dy: Array, x: Array, weight: Array, update: Array | None = None
+    ) -> tuple[Array, Array, Array]:
+        """Row by row, in float64 within a row."""
+        return backward.layer_norm_backward(dy, x, weight, update, LAYER_NORM_EPS, self.threads)
+
+    def activate_with_slope(self, x: Array, activation: str) -> tuple[Array, Array]:
+        """In place, one cache-sized piece at a time."""
+        return backward.activate_with_slope(x, activation, self.threads)
+
+    def softmax_backward(self, dprobs: Array, probs: Array) -> Array:
+        """Over dprobs."""
+        return backward.softmax_backward(dprobs, probs)
+
+    def attend_backward(
+        self, dout_BHQK: Array, q_BHQK: Array, k_BHSK: Array, v_BHSK: Array, may_look_BQS: Array | None
+    ) -> tuple[Array, Array, Array]:
+        """A head of a document a piece; its blocks of queries in order, since each adds to the gradients of all keys."""
+        qkv = q_BHQK, k_BHSK, v_BHSK
+        return backward.attend_backward(dout_BHQK, qkv, may_look_BQS, self.queries_per_block, self.threads)
+
+    def add_rows(self, table: Array, ids: Array, rows: Array) -> None:
+        """Sorted by id, so that each row of the table is written once."""
+        backward.add_rows(table, ids, rows)
+
     # ---- threads ----------------------------------------------------------------------------------------------------
 
     def _parallel_for(self, work: Callable[[Piece], None], pieces: Sequence[Piece]) -> None:
         """Do work with products on every piece, over this backend's threads."""
-        parallel_for(_quietly(work), pieces, self.threads)
-
-
-def _quietly(work: Callable[[Piece], None]) -> Callable[[Piece], None]:
-    """The same work with NumPy's warning "invalid value encountered in matmul" suppressed.
-
-    OpenBLAS 0.3.31 computes with the numbers behind a short row, too, and discards that part (AVX-512, matrix times
-    vector, rows of 5 numbers). If one of them is a NaN, NumPy warns of an invalid operation; the product is right.
-    """
-
-    def quiet(piece: Piece) -> None:
-        with np.errstate(invalid="ignore"):
-            work(piece)
-
-    return quiet
-
-
-def _exponentials(scores: Array) -> Array:
-    """`exp(score - highest)` over the last axis, in place, and what a row's sum up to: for a row that is hidden, zeros and 1.
-
-    The highest is taken away so that exp stays in range. Where it would anyway, nothing is: the quotient is the same.
-    """
-    highest = scores.max(-1, keepdims=True, initial=_lowest(scores.dtype))
-    if np.abs(highest).max() > HARMLESS:
-        scores -= highest
-    np.exp(scores, out=scores)
-    total: Array = np.einsum("...s->...", scores)[..., None]  # a third of the time of `sum`
-    total[total == 0] = 1
-    return total
-
-
-@lru_cache(maxsize=2)
-def _lowest(dtype: np.dtype[Any]) -> Any:
-    """The lowest number of a dtype: in place of -inf, from which nothing can be taken."""
-    return np.finfo(dtype).min
-
-
-@lru_cache(maxsize=256)
-def _band_corners(first: int, queries: int, keys: int, radius: int) -> tuple[tuple[slice, Array], ...]:
-    """The pieces of a (Q, S) tile with something to hide: (columns, what is hidden in them). Most tiles share one.
-
-    Query q sees |first + q - s| <= R, so all that is hidden lies in two corners: left of what the last query sees, and
-    right of what the first one does.
-    """
-    rows = first + np.arange(queries)[:, None]
-    left_end = max(0, min(keys, first + queries - 1 - radius))
-    right_start = max(first + radius + 1, left_end)
-    pieces = []
-    for columns in (slice(0, left_end), slice(right_start, keys)):
-        if columns.start < columns.stop:
-            may_look = abs(rows - np.arange(columns.start, columns.stop)) <= radius
-            hidden = ~may_look
-            hidden.flags.writeable = False
-            pieces.append((columns, hidden))
-    return tuple(pieces)
-
-
-def _processors() -> int:
-    """How many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        parallel_for(quietly(work), pieces, self.threads)

@@ -57,6 +57,27 @@ def inside_a_piece() -> bool:
     return getattr(_here, "in_a_piece", False)
 
 
+def processors() -> int:
+    """How many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def quietly(work: Callable[[Piece], None]) -> Callable[[Piece], None]:
+    """The same work with NumPy's warning "invalid value encountered in matmul" suppressed.
+
+    OpenBLAS 0.3.31 computes with the numbers behind a short row, too, and discards that part (AVX-512, matrix times
+    vector, rows of 5 numbers). If one of them is a NaN, NumPy warns of an invalid operation; the product is right.
+    """
+
+    def quiet(piece: Piece) -> None:
+        with np.errstate(invalid="ignore"):
+            work(piece)
+
+    return quiet
+
+
 def parallel_for(
     work: Callable[[Piece], None], pieces: Sequence[Piece], threads: int, *, products: bool = True
 ) -> None:
@@ -261,6 +282,56 @@ def slices(total: int, step: int) -> Iterator[slice]:
         yield slice(start, min(start + step, total))
 
 
+# ---- the sliding window's mask ------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=256)
+def band_corners(first: int, queries: int, keys: int, radius: int) -> tuple[tuple[slice, Array], ...]:
+    """The pieces of a (Q, S) tile with something to hide: (columns, what is hidden in them). Most tiles share one.
+
+    Query q sees |first + q - s| <= R, so all that is hidden lies in two corners: left of what the last query sees, and
+    right of what the first one does.
+    """
+    rows = first + np.arange(queries)[:, None]
+    left_end = max(0, min(keys, first + queries - 1 - radius))
+    right_start = max(first + radius + 1, left_end)
+    pieces = []
+    for columns in (slice(0, left_end), slice(right_start, keys)):
+        if columns.start < columns.stop:
+            may_look = abs(rows - np.arange(columns.start, columns.stop)) <= radius
+            hidden = ~may_look
+            hidden.flags.writeable = False
+            pieces.append((columns, hidden))
+    return tuple(pieces)
+
+
+# ---- softmax ----------------------------------------------------------------------------------------------------------
+
+# A softmax whose rows all have their highest score within this distance of 0 need not shift them: exp(30) is 1e13, so that
+# even 100,000 of them stay far within float32, and the highest of a row stays far above what is lost beside it.
+HARMLESS = 30
+
+
+def exponentials(scores: Array) -> Array:
+    """`exp(score - highest)` over the last axis, in place, and what a row's sum up to: for a row that is hidden, zeros and 1.
+
+    The highest is taken away so that exp stays in range. Where it would anyway, nothing is: the quotient is the same.
+    """
+    highest = scores.max(-1, keepdims=True, initial=_lowest(scores.dtype))
+    if np.abs(highest).max() > HARMLESS:
+        scores -= highest
+    np.exp(scores, out=scores)
+    total: Array = np.einsum("...s->...", scores)[..., None]  # a third of the time of `sum`
+    total[total == 0] = 1
+    return total
+
+
+@lru_cache(maxsize=2)
+def _lowest(dtype: np.dtype[Any]) -> Any:
+    """The lowest number of a dtype: in place of -inf, from which nothing can be taken."""
+    return np.finfo(dtype).min
+
+
 # ---- activations -----------------------------------------------------------------------------------------------------
 
 
@@ -271,7 +342,7 @@ def relu_in_place(x: Array) -> None:
 
 def silu_in_place(x: Array) -> None:
     """`x sigmoid(x)`."""
-    x *= _sigmoid(x)
+    x *= sigmoid(x)
 
 
 def gelu_new_in_place(x: Array) -> None:
@@ -279,12 +350,12 @@ def gelu_new_in_place(x: Array) -> None:
     z = np.clip(x, -GELU_NEW_IS_FLAT, GELU_NEW_IS_FLAT)
     z *= 1 + 0.044715 * z * z
     z *= 2 * math.sqrt(2 / math.pi)
-    x *= _sigmoid(z)
+    x *= sigmoid(z)
 
 
 def gelu_in_place(x: Array) -> None:
     """`max(x, 0) - |x| Phi(-|x|)`."""
-    number, coefficients = x.dtype.type, _coefficients(x.dtype)
+    number, coefficients = x.dtype.type, coefficients_of(x.dtype)
     a = np.abs(x)
     s, tail = a - number(CENTRE), a + number(CENTRE)
     s /= tail
@@ -303,12 +374,12 @@ def gelu_in_place(x: Array) -> None:
 
 
 @lru_cache(maxsize=2)
-def _coefficients(dtype: np.dtype[Any]) -> list[Any]:
+def coefficients_of(dtype: np.dtype[Any]) -> list[Any]:
     """The polynomial of gelu_tail.py, as numbers of a dtype."""
     return [dtype.type(c) for c in tail_coefficients(dtype.name)]
 
 
-def _sigmoid(z: Array) -> Array:
+def sigmoid(z: Array) -> Array:
     """`1 / (1 + exp(-z))`. exp is given negative numbers only, so it cannot overflow."""
     power = np.exp(-np.abs(z))
     quotient: Array = np.where(z < 0, power, z.dtype.type(1))

@@ -187,8 +187,12 @@ plt.show()
 # it stands there:
 
 # %% alt="Error of each of 300 rows for three mistakes: near 0.1 to 1, where rounding would be near 1e-16"
+from unittest import mock
+
+with mock.patch("led_backends.numpy_backend.band_corners", planted("band-left-short").band_corners):
+    one_short_TK = by_blocks()
 mistakes = {
-    "one key short on the left": by_blocks(planted("band-left-short").NumpyBackend()),
+    "one key short on the left": one_short_TK,
     "total width taken for R": by_definition(abs(i_T1 - j_T) <= 2 * R),
     "half of R": by_definition(abs(i_T1 - j_T) <= R // 2),
 }

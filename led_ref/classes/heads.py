@@ -200,7 +200,7 @@ class LEDForSequenceClassification(LEDThatReadsTwice):
                 "LEDForSequenceClassification classifies by the state at the document's last </s>, and where that is only "
                 "input_ids say. Give input_ids, and no inputs_embeds."
             )
-        is_end_BT = self._ends(input_ids)
+        is_end_BT = self.end_positions(input_ids)
         out = self._run(
             input_ids,
             decoder_input_ids,
@@ -228,8 +228,12 @@ class LEDForSequenceClassification(LEDThatReadsTwice):
 
     __call__ = forward
 
-    def _ends(self, input_ids: Any) -> HostArray:
-        """The positions of `</s>`, (B, T): equally many in every row."""
+    def end_positions(self, input_ids: Any) -> HostArray:
+        """Where input_ids have `</s>`, (B, T) bool: equally many in every row.
+
+        Raises:
+            InputError: if they are not, or a row has none.
+        """
         ids_BT = inputs.checked_ids("input_ids", input_ids, self.config.vocab_size)
         is_end_BT = np.isin(ids_BT, self.config.eos_token_ids)
         counts_B = is_end_BT.sum(axis=1)

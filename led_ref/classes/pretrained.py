@@ -39,11 +39,10 @@ def get_backend(backend: str | Backend | None) -> Backend:
 def device_errors(backend: Backend) -> Iterator[None]:
     """Within this context, an out-of-memory error of the device becomes a BackendError that says what to lower.
 
-    NumPy's warnings are as it ships them: a caller's `np.seterr(all="raise")` would stop at the first exp(-200), which is 0
-    and harmless.
+    Underflow is no error here, whatever the caller's np.seterr says: exp(-200) is 0 in float32, and that is right.
     """
     try:
-        with np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"), backend.at_work():
+        with np.errstate(under="ignore"), backend.at_work():
             yield
     except DeviceMemoryError as error:
         raise BackendError(str(error)) from error
@@ -112,6 +111,7 @@ class LEDPreTrainedModel:
         dtype: str = "float32",
         quantize: str | None = None,
         keep_stored: bool = False,
+        adapter: str | Path | None = None,
         backend: str | Backend = "auto",
         notice: Callable[[str], None] | None = None,
     ) -> Self:
@@ -121,6 +121,7 @@ class LEDPreTrainedModel:
             name_or_folder: a folder with config.json and weights, or a name on the Hugging Face Hub.
             notice: called with a sentence for the user (such as that a .bin is being read).
         """
+        from led_ref.weights.adapter import read_adapter, with_adapter
         from led_ref.weights.find_files import read_tensors, resolve
         from led_ref.weights.keys import heads_of
         from led_ref.weights.load import load_params
@@ -131,6 +132,9 @@ class LEDPreTrainedModel:
         config = LEDConfig.from_pretrained(folder)
         with device_errors(device):
             tensors = read_tensors(folder, notice=notice)
+            if adapter is not None:
+                computed_in = "float64" if dtype == "float64" else "float32"
+                tensors = with_adapter(tensors, read_adapter(adapter), computed_in)
             params = load_params(tensors, config, **options, heads=heads_of(cls.architecture))
         file = folder / "generation_config.json"
         return cls(config, params, backend=device, generation_config=read_json_object(file) if file.is_file() else None)

@@ -31,6 +31,7 @@ try:
         summarize,
         tokenize,
         trace,
+        train,
         vectors,
     )
     from led_ref.errors import LEDError
@@ -42,6 +43,7 @@ COMMANDS: dict[str, Any] = {
     command.__name__.rpartition(".")[2]: command
     for command in (
         summarize, generate, tokenize, answer, classify,  # text in, text out
+        train,  # checkpoint and documents in, checkpoint out
         inspect, convert,  # checkpoints
         trace, steps, diff, explore, vectors,  # the numbers inside a run
         doctor, bench, estimate, exercise,  # this machine, and the book

@@ -7,7 +7,8 @@ One layer, for every target position (paper section 3; BART's decoder unchanged;
     x = LayerNorm(x + fc2(gelu(fc1(x))))
 
 Both attentions are those of attention.py, with the KV cache between projection and attention: keys and values of earlier
-positions, and of the document, are computed once (kv_cache.py).
+positions, and of the document, are computed once (kv_cache.py). In training all positions of the right target are read at
+once (teacher forcing), without a cache; that layer, and its backward pass, are at the end of this file.
 
 N = B * W rows: each of the B documents has W adjacent rows, its beams. Their queries attend to the document's one copy of
 keys and values in cross-attention, and in self-attention to the buffer that they share, where a mask separates their
@@ -20,10 +21,20 @@ import numpy as np
 
 from led_backends.contract import Array, Backend, HostArray
 from led_ref.config import LEDConfig
-from led_ref.model.attention import merge_and_project, split_queries
+from led_ref.model.attention import Attended, Seeing, attention, attention_backward, merge_and_project, split_queries
+from led_ref.model.dropout import Dropout
 from led_ref.model.folding import folded_attention
 from led_ref.model.kv_cache import CachePlan, DecoderCache, GrowingBuffer, LayerCache
-from led_ref.model.ops import add_and_norm, add_positions, by_heads, feed_forward, linear
+from led_ref.model.ops import (
+    add_and_norm,
+    add_and_norm_backward,
+    add_positions,
+    by_heads,
+    feed_forward,
+    feed_forward_sublayer,
+    feed_forward_sublayer_backward,
+    linear,
+)
 from led_ref.model.params import AttentionParams, DecoderLayerParams, DecoderParams, LEDParams
 
 # ---- masks ---------------------------------------------------------------------------------------------------------------
@@ -56,13 +67,18 @@ def decoder_masks(
     """
     slots_BWS = cache.slots_after(new)
     slots_NS = slots_BWS.reshape(cache.rows, -1)
-    own_BQE = source_B1T = None
+    own_BQE = None
     real_NS = np.ones(slots_NS.shape, bool) if decoder_attention_mask_NS is None else decoder_attention_mask_NS == 1
     if new > 1 or slots_BWS.shape[1] > 1 or not real_NS.all():
         own_BQE = backend.to_device(causal_mask(slots_BWS, real_NS.reshape(slots_BWS.shape), new))
-    if attention_mask_BT is not None and not attention_mask_BT.all():
-        source_B1T = backend.to_device(attention_mask_BT == 1)[:, None]
-    return DecoderMasks(own_BQE, source_B1T, slots_NS)
+    return DecoderMasks(own_BQE, padding_mask(attention_mask_BT, backend), slots_NS)
+
+
+def padding_mask(attention_mask_BT: HostArray | None, backend: Backend) -> Array | None:
+    """Which tokens of their documents the targets see: (B, 1, T) bool on the device; None: all."""
+    if attention_mask_BT is None or attention_mask_BT.all():
+        return None
+    return backend.to_device(attention_mask_BT == 1)[:, None]
 
 
 def causal_mask(slots_BWS: HostArray, real_BWS: HostArray, new: int) -> HostArray:
@@ -194,3 +210,131 @@ def cross_attention(
         assert states_BTD is not None
         out_BHQK = folded_attention(q_BHQK, states_BTD, params.k_proj, params.v_proj, masks.source_B1T, backend)
     return merge_and_project(out_BHQK, x_NUD.shape, params.out_proj, backend)
+
+
+# ---- teacher forcing: all positions of a target at once, without a cache -------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TeacherForcing:
+    """What all layers of the decoder read in training, beside their input."""
+
+    states_BTD: Array  # the encoder's last hidden state
+    source_B1T: Array | None  # bool, (B, 1, T): the documents' padding mask; None: unmasked
+    causal_1UU: Array | None  # bool, (1, U, U): each position sees itself and those before it; None: U is 1
+    heads: int  # H
+
+
+def teacher_forcing(
+    states_BTD: Array, attention_mask_BT: HostArray, target_length: int, heads: int, backend: Backend
+) -> TeacherForcing:
+    """For documents and targets of a batch. Padding behind a target needs no mask: no earlier position sees it.
+
+    Args:
+        states_BTD: the encoder's last hidden state.
+        attention_mask_BT: 1 for source tokens, 0 for padding, on the host.
+        target_length: U.
+        heads: H of the decoder.
+        backend: where to compute.
+    """
+    positions_U = backend.xp.arange(target_length)
+    causal_1UU = (positions_U[:, None] >= positions_U)[None] if target_length > 1 else None
+    return TeacherForcing(states_BTD, padding_mask(attention_mask_BT, backend), causal_1UU, heads)
+
+
+@dataclass(frozen=True)
+class _Forward:
+    """What a layer computes on its way: inputs of its three sublayers, updates of two, and what its attentions looked like."""
+
+    of_self: Attended
+    self_update_BUD: Array
+    middle_BUD: Array
+    of_cross: Attended
+    cross_update_BUD: Array
+    last_BUD: Array
+
+
+def teacher_forced_layer(
+    x_BUD: Array, params: DecoderLayerParams, given: TeacherForcing, dropout: Dropout, backend: Backend
+) -> Array:
+    """`decoder_layer` without a cache and with dropout: (B, U, D) -> (B, U, D).
+
+    Args:
+        x_BUD: the layer's input.
+        params: the layer.
+        given: what it reads beside.
+        dropout: at this layer.
+        backend: where to compute.
+    """
+    of = _forward(x_BUD, params, given, dropout, backend)
+    return feed_forward_sublayer(of.last_BUD, params, dropout, backend)
+
+
+def decoder_layer_backward(
+    dy_BUD: Array, x_BUD: Array, params: DecoderLayerParams, given: TeacherForcing, dropout: Dropout, backend: Backend
+) -> tuple[Array, Array, DecoderLayerParams]:
+    """The gradients of the layer's input, (B, U, D), of the encoder's states, (B, T, D), and of the layer's weights.
+
+    The layer is computed again from its input; then this goes up the lines of `_forward`, the last one first. A residual
+    connection `x + update` gives its gradient to both; the one of update is dropped out where update was.
+    """
+    of = _forward(x_BUD, params, given, dropout, backend)
+    seeing_self, seeing_cross = _seeing(given, dropout)
+
+    dlast_BUD, dfc1, dfc2, dfinal_layer_norm = feed_forward_sublayer_backward(
+        dy_BUD, of.last_BUD, params, dropout, backend
+    )
+
+    dmiddle_BUD, dencoder_attn_layer_norm = add_and_norm_backward(
+        dlast_BUD, of.middle_BUD, of.cross_update_BUD, params.encoder_attn_layer_norm, backend
+    )
+    dupdate_BUD = dropout.hidden("encoder_attn.out_proj").drop(dmiddle_BUD, backend)
+    dx_BUD, dstates_BTD, dencoder_attn = attention_backward(
+        dupdate_BUD, of.of_cross, params.encoder_attn, seeing_cross, backend
+    )
+    dmiddle_BUD += dx_BUD
+
+    dinput_BUD, dself_attn_layer_norm = add_and_norm_backward(
+        dmiddle_BUD, x_BUD, of.self_update_BUD, params.self_attn_layer_norm, backend
+    )
+    dupdate_BUD = dropout.hidden("self_attn.out_proj").drop(dinput_BUD, backend)
+    dx_BUD, dy_BUD, dself_attn = attention_backward(dupdate_BUD, of.of_self, params.self_attn, seeing_self, backend)
+    dinput_BUD += dx_BUD
+    dinput_BUD += dy_BUD
+
+    gradients = DecoderLayerParams(
+        dself_attn,
+        dself_attn_layer_norm,
+        dencoder_attn,
+        dencoder_attn_layer_norm,
+        dfc1,
+        params.activation,
+        dfc2,
+        dfinal_layer_norm,
+    )
+    return dinput_BUD, dstates_BTD, gradients
+
+
+def _forward(
+    x_BUD: Array, params: DecoderLayerParams, given: TeacherForcing, dropout: Dropout, backend: Backend
+) -> _Forward:
+    """The layer up to its feed-forward."""
+    seeing_self, seeing_cross = _seeing(given, dropout)
+
+    self_BUD, of_self = attention(x_BUD, x_BUD, params.self_attn, seeing_self, backend)
+    self_BUD = dropout.hidden("self_attn.out_proj").drop(self_BUD, backend)
+    middle_BUD = add_and_norm(x_BUD, self_BUD, params.self_attn_layer_norm, backend)
+
+    cross_BUD, of_cross = attention(middle_BUD, given.states_BTD, params.encoder_attn, seeing_cross, backend)
+    cross_BUD = dropout.hidden("encoder_attn.out_proj").drop(cross_BUD, backend)
+    last_BUD = add_and_norm(middle_BUD, cross_BUD, params.encoder_attn_layer_norm, backend)
+
+    return _Forward(of_self, self_BUD, middle_BUD, of_cross, cross_BUD, last_BUD)
+
+
+def _seeing(given: TeacherForcing, dropout: Dropout) -> tuple[Seeing, Seeing]:
+    """How the layer's self-attention and its cross-attention look."""
+    return (
+        Seeing(given.heads, given.causal_1UU, dropout.attention("self_attn.probs")),
+        Seeing(given.heads, given.source_B1T, dropout.attention("encoder_attn.probs")),
+    )

@@ -8,14 +8,39 @@ One layer, for every token (post-norm, as in BART; paper section 3 and appendix;
 Attention takes the documents of a batch one at a time: a document's numbers do not depend on what lies beside it.
 """
 
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from led_backends.contract import Array, Backend
-from led_ref.model.global_attention import global_attention
+from led_ref.model.dropout import Dropout
+from led_ref.model.global_attention import (
+    GlobalRows,
+    global_attention,
+    global_attention_backward,
+    global_attention_with_dropout,
+)
 from led_ref.model.masks import EncoderMasks
-from led_ref.model.ops import add_and_norm, add_positions, feed_forward, linear, scale_and_split
-from led_ref.model.params import EncoderLayerParams, EncoderParams
-from led_ref.model.sliding_window import sliding_window_attention
+from led_ref.model.ops import (
+    add_and_norm,
+    add_and_norm_backward,
+    add_gradients,
+    add_positions,
+    feed_forward,
+    feed_forward_sublayer,
+    feed_forward_sublayer_backward,
+    linear,
+    linear_backward,
+    scale_and_split,
+    zeros_like,
+)
+from led_ref.model.params import EncoderLayerParams, EncoderParams, Linear
+from led_ref.model.sliding_window import (
+    Window,
+    sliding_window_attention,
+    sliding_window_attention_backward,
+    sliding_window_attention_with_dropout,
+)
 
 # Called after each layer with (layers done, layers in all).
 LayerProgress = Callable[[int, int], None]
@@ -86,3 +111,133 @@ def longformer_self_attention(
             out_GD = global_attention(x_BTD[b], params, heads, mask, backend)
             out_BTD[b, backend.to_device(mask.global_positions_G)] = out_GD
     return out_BTD
+
+
+# ---- training: with dropout, and the backward pass ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LayerSeeing:
+    """What a layer reads beside its input in training: how it looks, and what it drops."""
+
+    heads: int  # H
+    masks: EncoderMasks
+    dropout: Dropout  # at this layer
+
+    def window(self, b: int) -> Window:
+        """Of the local tokens of a document."""
+        return Window(self.masks.documents[b], self.masks.blocks[b], self.dropout.attention("self_attn.probs"), b)
+
+    def global_rows(self, b: int) -> GlobalRows:
+        """Of its global tokens."""
+        dropped = self.dropout.attention("self_attn.global_probs")
+        return GlobalRows(self.heads, self.masks.documents[b], dropped, b)
+
+
+@dataclass(frozen=True)
+class _Forward:
+    """What a layer computes on its way, and its backward pass reads."""
+
+    x_BTD: Array
+    q_BHTK: Array
+    k_BHTK: Array
+    v_BHTK: Array
+    attended_BTD: Array
+    attention_update_BTD: Array
+    middle_BTD: Array
+
+
+def encoder_layer_with_dropout(
+    x_BTD: Array, params: EncoderLayerParams, seeing: LayerSeeing, backend: Backend
+) -> Array:
+    """`encoder_layer` in training: (B, T, D) -> (B, T, D)."""
+    of = _forward(x_BTD, params, seeing, backend)
+    return feed_forward_sublayer(of.middle_BTD, params, seeing.dropout, backend)
+
+
+def encoder_layer_backward(
+    dy_BTD: Array, x_BTD: Array, params: EncoderLayerParams, seeing: LayerSeeing, backend: Backend
+) -> tuple[Array, EncoderLayerParams]:
+    """The gradients of the layer's input, (B, T, D), and of its weights.
+
+    The layer is computed again from its input; then this goes up the lines of `_forward`, the last one first. A residual
+    connection `x + update` gives its gradient to both; the one of update is dropped out where update was.
+    """
+    of, dropout = _forward(x_BTD, params, seeing, backend), seeing.dropout
+
+    dmiddle_BTD, dfc1, dfc2, dfinal_layer_norm = feed_forward_sublayer_backward(
+        dy_BTD, of.middle_BTD, params, dropout, backend
+    )
+
+    dx_BTD, dself_attn_layer_norm = add_and_norm_backward(
+        dmiddle_BTD, x_BTD, of.attention_update_BTD, params.self_attn_layer_norm, backend
+    )
+    dupdate_BTD = dropout.hidden("self_attn.output").drop(dx_BTD, backend)
+    dattended_BTD, doutput = linear_backward(dupdate_BTD, of.attended_BTD, params.output, backend)
+    query, key, value, query_global, key_global, value_global = _self_attention_backward(
+        dattended_BTD, dx_BTD, of, params, seeing, backend
+    )
+    gradients = EncoderLayerParams(
+        query,
+        key,
+        value,
+        query_global,
+        key_global,
+        value_global,
+        doutput,
+        dself_attn_layer_norm,
+        dfc1,
+        params.activation,
+        dfc2,
+        dfinal_layer_norm,
+    )
+    return dx_BTD, gradients
+
+
+def _forward(x_BTD: Array, params: EncoderLayerParams, seeing: LayerSeeing, backend: Backend) -> _Forward:
+    """The layer up to its feed-forward: the lines of `encoder_layer` and `longformer_self_attention`, and dropout."""
+    dropout, heads = seeing.dropout, seeing.heads
+    q_BHTK = scale_and_split(linear(x_BTD, params.query, backend), heads, backend)
+    k_BHTK = backend.split_heads(linear(x_BTD, params.key, backend), heads)
+    v_BHTK = backend.split_heads(linear(x_BTD, params.value, backend), heads)
+    attended_BTD: Array = backend.xp.empty(x_BTD.shape, dtype=x_BTD.dtype)
+    for b, mask in enumerate(seeing.masks.documents):
+        attended_BTD[b] = sliding_window_attention_with_dropout(
+            q_BHTK[b], k_BHTK[b], v_BHTK[b], seeing.window(b), backend
+        )
+        if len(mask.global_positions_G):
+            out_GD = global_attention_with_dropout(x_BTD[b], params, seeing.global_rows(b), backend)
+            attended_BTD[b, backend.to_device(mask.global_positions_G)] = out_GD
+
+    update_BTD = linear(attended_BTD, params.output, backend)
+    update_BTD = dropout.hidden("self_attn.output").drop(update_BTD, backend)
+    middle_BTD = add_and_norm(x_BTD, update_BTD, params.self_attn_layer_norm, backend)
+    return _Forward(x_BTD, q_BHTK, k_BHTK, v_BHTK, attended_BTD, update_BTD, middle_BTD)
+
+
+def _self_attention_backward(
+    dattended_BTD: Array, dx_BTD: Array, of: _Forward, params: EncoderLayerParams, seeing: LayerSeeing, backend: Backend
+) -> list[Linear]:
+    """The gradients of query, key, value, query_global, key_global, value_global. That of the input is added to dx.
+
+    Each is a sum over documents, in their order. Without a global token the global ones are zeros.
+    """
+    maps = (params.query, params.key, params.value)
+    gradients = [
+        zeros_like(map_, backend) for map_ in (*maps, params.query_global, params.key_global, params.value_global)
+    ]
+    for b, mask in enumerate(seeing.masks.documents):
+        dq_TD, dk_TD, dv_TD = sliding_window_attention_backward(
+            dattended_BTD[b], of.q_BHTK[b], of.k_BHTK[b], of.v_BHTK[b], seeing.window(b), backend
+        )
+        dq_TD *= dq_TD.dtype.type(1 / math.sqrt(of.q_BHTK.shape[-1]))
+        for d_TD, map_, total in zip((dq_TD, dk_TD, dv_TD), maps, gradients, strict=False):
+            linear_backward(d_TD, of.x_BTD[b], map_, backend, dx=dx_BTD[b], dparams=total)
+        if len(mask.global_positions_G):
+            dout_GD = dattended_BTD[b, backend.to_device(mask.global_positions_G)]
+            dx_TD, of_document = global_attention_backward(dout_GD, of.x_BTD[b], params, seeing.global_rows(b), backend)
+            dx_BTD[b] += dx_TD
+            for total, more in zip(gradients[3:], of_document, strict=True):
+                add_gradients(total, more)
+    gradients[1].bias[...] = 0  # the key's: softmax does not see it
+    return gradients

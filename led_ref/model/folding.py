@@ -53,3 +53,44 @@ def folded_attention(
             backend.hide(scores_HQT, may_look_BQT[b if len(may_look_BQT) > 1 else 0])
         out_BHQK[b] = folded_values(backend.softmax(scores_HQT), x_TD, value, backend)
     return out_BHQK
+
+
+# ---- backward ------------------------------------------------------------------------------------------------------------
+
+
+def folded_scores_backward(
+    dscores_HQT: Array, q_HQK: Array, x_TD: Array, key: Linear, backend: Backend
+) -> tuple[Array, Array, Array]:
+    """Of `(q Wk) . x`: the gradients of q, of x, and of Wk.
+
+    With f = q Wk: `df = ds x`, `dx = ds.T f`, `dq = df Wk.T`, `dWk = q.T df`. The key's bias has none: softmax does not see it.
+    """
+    heads, queries, width = q_HQK.shape
+    length, d_model = x_TD.shape
+    key_HKD = backend.rows(key.weight).reshape(heads, width, d_model)
+    dscores_XT = dscores_HQT.reshape(heads * queries, length)
+    dfolded_HQD = (dscores_XT @ x_TD).reshape(heads, queries, d_model)
+    dx_TD = dscores_XT.T @ (q_HQK @ key_HKD).reshape(heads * queries, d_model)
+    dkey_HKD = q_HQK.swapaxes(1, 2) @ dfolded_HQD
+    return dfolded_HQD @ key_HKD.swapaxes(1, 2), dx_TD, dkey_HKD.reshape(heads * width, d_model)
+
+
+def folded_values_backward(
+    dout_HQK: Array, probs_HQT: Array, x_TD: Array, value: Linear, backend: Backend
+) -> tuple[Array, Array, Linear]:
+    """Of `Wv (sum_j p_j x_j) + sum_j p_j bv`: the gradients of the probabilities, of x, and of the map.
+
+    With m = sum_j p_j x_j: `dm = dout Wv`, `dp = dm x + dout bv`, `dx = p.T dm`, `dWv = dout.T m`. The p_j add up to one
+    unless some are dropped.
+    """
+    heads, queries, width = dout_HQK.shape
+    length, d_model = x_TD.shape
+    value_HKD = backend.rows(value.weight).reshape(heads, width, d_model)
+    probs_XT = probs_HQT.reshape(heads * queries, length)
+    dmixed_XD = (dout_HQK @ value_HKD).reshape(heads * queries, d_model)
+    dprobs_HQT = (dmixed_XD @ x_TD.T).reshape(heads, queries, length)
+    dprobs_HQT += dout_HQK @ value.bias.reshape(heads, width, 1)
+    mixed_HQD = (probs_XT @ x_TD).reshape(heads, queries, d_model)
+    dvalue_HKD = dout_HQK.swapaxes(1, 2) @ mixed_HQD
+    dbias_HK = (dout_HQK * probs_HQT.sum(-1)[:, :, None]).sum(1)
+    return dprobs_HQT, probs_XT.T @ dmixed_XD, Linear(dvalue_HKD.reshape(heads * width, d_model), dbias_HK.reshape(-1))

@@ -25,13 +25,22 @@ by, and what it gives. With one head of width 2 and a query [1, 0] (already divi
     >>> probs_S.round(3).tolist(), (probs_S @ v_SK).round(2).tolist()
     ([0.665, 0.09, 0.245], [7.63, 1.88])
 
+The backward pass takes the same tiles. A tile has all keys of its queries, so the softmax is whole: it is computed again, and
+neither probabilities nor their sums are kept. With `d` for the gradient of the loss with respect to what follows it:
+
+    dv += p.T dout      dp = dout v.T      ds = p (dp - sum(p dp))      dq = ds k      dk += ds.T q
+
+Neighbouring tiles share keys, so dk and dv are added up, tile after tile, in one order.
+
 What is not here: the rows of global tokens (global_attention.py overwrites them) and padding to a multiple of the window
 (there is none: the last block is just shorter).
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from led_backends.contract import Array, Backend
+from led_ref.model.dropout import Site, Tile
 from led_ref.model.masks import Block, DocumentMask
 
 
@@ -72,6 +81,99 @@ def sliding_window_attention(
     out_THK[backend.to_device((~mask.local_T).nonzero()[0])] = 0
     out_TD: Array = out_THK.reshape(length, heads * width)
     return out_TD
+
+
+@dataclass(frozen=True)
+class Window:
+    """How the local tokens of one document look, in training: their mask and blocks, and what is dropped."""
+
+    mask: DocumentMask
+    blocks: Sequence[Block]
+    dropped: Site  # attention_dropout
+    document: int  # its place in the batch
+
+
+def sliding_window_attention_with_dropout(
+    q_HTK: Array, k_HTK: Array, v_HTK: Array, window: Window, backend: Backend
+) -> Array:
+    """`sliding_window_attention` in training: (T, D)."""
+    if not window.dropped.rate:
+        return sliding_window_attention(q_HTK, k_HTK, v_HTK, window.mask, window.blocks, backend)
+    heads, length, width = q_HTK.shape
+    out_THK = backend.xp.zeros((length, heads, width), dtype=q_HTK.dtype)
+    globals_G = backend.to_device(window.mask.global_positions_G)
+    k_HGK, v_HGK = k_HTK[:, globals_G], v_HTK[:, globals_G]
+
+    def attend(h: slice) -> None:
+        for block in window.blocks:
+            probs_hQZ = _probabilities(q_HTK[h], with_globals(k_HGK[h], k_HTK[h], block, backend), block, backend)
+            probs_hQZ = _drop(probs_hQZ, window, block, h, backend)
+            out_hQK = probs_hQZ @ with_globals(v_HGK[h], v_HTK[h], block, backend)
+            out_THK[block.start : block.stop, h] = out_hQK.swapaxes(0, 1)
+
+    backend.for_each_tile(attend, heads)
+    out_THK[backend.to_device((~window.mask.local_T).nonzero()[0])] = 0
+    out_TD: Array = out_THK.reshape(length, heads * width)
+    return out_TD
+
+
+def sliding_window_attention_backward(
+    dout_TD: Array, q_HTK: Array, k_HTK: Array, v_HTK: Array, window: Window, backend: Backend
+) -> tuple[Array, Array, Array]:
+    """The gradients of q, k and v, heads side by side: (T, D) each.
+
+    Rows of masked and of global tokens were set to zero on the way, so nothing comes back from them. With dropout,
+    `out = drop(p) v`, so `dv = drop(p).T dout` and `dp = drop(dout v.T)`, with the same mask.
+    """
+    xp = backend.xp
+    heads, length, width = q_HTK.shape
+    dout_TD = dout_TD.copy()
+    dout_TD[backend.to_device((~window.mask.local_T).nonzero()[0])] = 0
+    dout_HTK = backend.split_heads(dout_TD[None], heads)[0]
+    dq_THK, dk_THK, dv_THK = (xp.zeros((length, heads, width), dtype=q_HTK.dtype) for _ in range(3))
+    globals_G = backend.to_device(window.mask.global_positions_G)
+    count = len(globals_G)
+
+    def some_heads(h: slice) -> None:
+        q_hTK, k_hTK, v_hTK, dout_hTK = q_HTK[h], k_HTK[h], v_HTK[h], dout_HTK[h]
+        k_hGK, v_hGK = k_hTK[:, globals_G], v_hTK[:, globals_G]
+        dk_hTK, dv_hTK, dk_hGK, dv_hGK = (xp.zeros(x.shape, dtype=x.dtype) for x in (k_hTK, v_hTK, k_hGK, v_hGK))
+        for block in window.blocks:
+            queries, keys = slice(block.start, block.stop), slice(block.low, block.high)
+            k_hZK, dout_hQK = with_globals(k_hGK, k_hTK, block, backend), dout_hTK[:, queries]
+            probs_hQZ = _probabilities(q_hTK, k_hZK, block, backend)
+            dv_hZK = _drop(probs_hQZ, window, block, h, backend).swapaxes(1, 2) @ dout_hQK
+            dprobs_hQZ = backend.scores(dout_hQK, with_globals(v_hGK, v_hTK, block, backend))
+            dprobs_hQZ = _drop(dprobs_hQZ, window, block, h, backend)
+            dscores_hQZ = backend.softmax_backward(dprobs_hQZ, probs_hQZ)
+            dq_THK[queries, h] = (dscores_hQZ @ k_hZK).swapaxes(0, 1)
+            dk_hZK = dscores_hQZ.swapaxes(1, 2) @ q_hTK[:, queries]
+            for total_hTK, total_hGK, d_hZK in ((dk_hTK, dk_hGK, dk_hZK), (dv_hTK, dv_hGK, dv_hZK)):
+                total_hGK += d_hZK[:, :count]
+                total_hTK[:, keys] += d_hZK[:, count:]
+        for d_THK, d_hTK, d_hGK in ((dk_THK, dk_hTK, dk_hGK), (dv_THK, dv_hTK, dv_hGK)):
+            d_hTK[:, globals_G] += d_hGK
+            d_THK[:, h] = d_hTK.swapaxes(0, 1)
+
+    backend.for_each_tile(some_heads, heads)
+    dq_TD, dk_TD, dv_TD = (d_THK.reshape(length, heads * width) for d_THK in (dq_THK, dk_THK, dv_THK))
+    return dq_TD, dk_TD, dv_TD
+
+
+def _probabilities(q_hTK: Array, k_hZK: Array, block: Block, backend: Backend) -> Array:
+    """The softmax of one tile: (h, Q, G + S)."""
+    scores_hQZ = backend.scores(q_hTK[:, block.start : block.stop], k_hZK)
+    return backend.band_softmax(scores_hQZ, k_hZK.shape[1] - (block.high - block.low), block.band)
+
+
+def _drop(probs_hQZ: Array, window: Window, block: Block, h: slice, backend: Backend) -> Array:
+    """Dropout of a tile's probabilities. It depends on where they stand in the document, and not on the cut into tiles."""
+    if not window.dropped.rate:
+        return probs_hQZ
+    xp = backend.xp
+    keys_Z = xp.concatenate([backend.to_device(window.mask.global_positions_G), xp.arange(block.low, block.high)])
+    tile = Tile(window.document, h, xp.arange(block.start, block.stop), keys_Z)
+    return window.dropped.drop_probs(probs_hQZ, tile, backend)
 
 
 def with_globals(x_hGK: Array, x_hTK: Array, block: Block, backend: Backend) -> Array:

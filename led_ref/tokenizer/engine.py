@@ -101,16 +101,18 @@ class RustEngine:
         self._rust.post_processor = processors.ByteLevel(trim_offsets=True, add_prefix_space=False)
         self._rust.decoder = decoders.ByteLevel()
         # All at once: the library builds its search for them anew at each call.
-        self._rust.add_tokens([
-            RustAddedToken(
-                token.content,
-                special=token.special,
-                lstrip=token.lstrip,
-                rstrip=token.rstrip,
-                normalized=token.normalized,
-            )
-            for token in added
-        ])
+        self._rust.add_tokens(
+            [
+                RustAddedToken(
+                    token.content,
+                    special=token.special,
+                    lstrip=token.lstrip,
+                    rstrip=token.rstrip,
+                    normalized=token.normalized,
+                )
+                for token in added
+            ]
+        )
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text."""

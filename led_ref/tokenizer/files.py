@@ -127,8 +127,8 @@ def read_folder(folder: str | Path) -> dict[str, Any]:
     for name, value in _CONFIG_MUST_BE.items():
         if config.get(name, value) != value:
             raise CheckpointError(
-                f"{folder / CONFIG} says {name} {quoted(config[name])}; LED's is {value!r}, the only one that led_ref supports. "
-                "Remove the entry if the model was not trained with it."
+                f"{folder / CONFIG} says {name} {quoted(config[name])}; LED's is {value!r}, the only one that led_ref "
+                "supports. Remove the entry if the model was not trained with it."
             )
     read = _read_all_in_one if (folder / ALL_IN_ONE).is_file() else read_vocab_and_merges
     vocab, merges, added = read(folder)
@@ -183,7 +183,9 @@ def _settings(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
     longest = config.get("model_max_length")
     if longest is not None:
         if not isinstance(longest, int | float) or isinstance(longest, bool) or longest < 1 or longest != int(longest):
-            raise CheckpointError(f"{path} says model_max_length {quoted(longest)}; it must be a whole number of at least 1.")
+            raise CheckpointError(
+                f"{path} says model_max_length {quoted(longest)}; it must be a whole number of at least 1."
+            )
         settings["model_max_length"] = None if longest > _NO_LIMIT else int(longest)
     return settings
 
@@ -193,8 +195,8 @@ def read_vocab_and_merges(folder: Path) -> tuple[dict[str, int], dict[Pair, int]
     absent = [name for name in (VOCAB, MERGES) if not (folder / name).is_file()]
     if absent:
         raise MissingFileError(
-            f"{folder} has no {' and no '.join(absent)} (and no {ALL_IN_ONE}). {_what_it_is_instead(folder)}A tokenizer is {VOCAB}, {MERGES} and "
-            f"{SPECIALS}, best with {CONFIG}, or {ALL_IN_ONE}; copy the checkpoint's there."
+            f"{folder} has no {' and no '.join(absent)} (and no {ALL_IN_ONE}). {_what_it_is_instead(folder)}A tokenizer is "
+            f"{VOCAB}, {MERGES} and {SPECIALS}, best with {CONFIG}, or {ALL_IN_ONE}; copy the checkpoint's there."
         )
     vocab = check_vocab(_read_object(folder / VOCAB), str(folder / VOCAB))
     # Not `splitlines`, which splits at a dozen characters: here only the line feed ends a line.
@@ -275,8 +277,12 @@ def token_of(value: object, where: object) -> AddedToken:
     if isinstance(value, str):
         return AddedToken(value, normalized=False, special=True)
     if not isinstance(value, Mapping) or not isinstance(value.get("content"), str):
-        raise CheckpointError(f"{where}: {quoted(value)} is no token; write a text, or an object with 'content'. {_AGAIN}")
-    flags = {name: value[name] for name in ("single_word", "lstrip", "rstrip", "normalized", "special") if name in value}
+        raise CheckpointError(
+            f"{where}: {quoted(value)} is no token; write a text, or an object with 'content'. {_AGAIN}"
+        )
+    flags = {
+        name: value[name] for name in ("single_word", "lstrip", "rstrip", "normalized", "special") if name in value
+    }
     if not all(isinstance(flag, bool) for flag in flags.values()):
         raise CheckpointError(f"{where}: {quoted(value)} has a flag that is neither true nor false. {_AGAIN}")
     return AddedToken(value["content"], **{"special": True, **flags})

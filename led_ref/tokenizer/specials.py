@@ -54,7 +54,9 @@ class AddedToken:
     def __post_init__(self) -> None:
         """Validate the fields."""
         if not isinstance(self.content, str) or not self.content:
-            raise InputError(f"An added token's content is {quoted(self.content)}; it must be a text that is not empty.")
+            raise InputError(
+                f"An added token's content is {quoted(self.content)}; it must be a text that is not empty."
+            )
         if self.single_word:
             raise InputError(
                 f"The added token {quoted(self.content)} has single_word=True, which LED never has. Set it false."
@@ -237,7 +239,9 @@ def number_tokens(
         InputError: if an added token's id contradicts the vocabulary, or is none; or for more than MAX_ADDED tokens.
     """
     if len(special) + len(added) > MAX_ADDED:
-        raise InputError(f"There are {len(special) + len(added):,} special and added tokens; the limit is {MAX_ADDED:,}.")
+        raise InputError(
+            f"There are {len(special) + len(added):,} special and added tokens; the limit is {MAX_ADDED:,}."
+        )
     by_content = {token.content: token for token in reversed(special)}
     pieces = {i: piece for piece, i in vocab.items()}
     ids: dict[AddedToken, int] = {}

@@ -93,6 +93,40 @@ class ProgressBars(contextlib.AbstractContextManager["ProgressBars"]):
         self._close()
 
 
+class TrainingBar(contextlib.AbstractContextManager["TrainingBar"]):
+    """A bar over the steps of a training, with loss, tokens a second and the time left.
+
+    Args:
+        enabled: False: show nothing.
+    """
+
+    def __init__(self, *, enabled: bool) -> None:
+        self.enabled = enabled
+        self._bar: Any = None
+
+    def show(self, line: Mapping[str, Any]) -> None:
+        """Show a line of the training's log (training/log.py)."""
+        if not self.enabled or "total_steps" not in line:
+            return
+        if self._bar is None:  # a run that goes on begins in the middle
+            self._bar = _bar(total=line["total_steps"], initial=line["step"] - 1, desc="training", unit="step")
+        if line.get("loss") is not None:
+            speed = f"{line['tokens_per_second']:,.0f} tokens/s"
+            self._bar.set_postfix_str(f"loss {line['loss']:.3f}, {speed}", refresh=False)
+        self._bar.update(line["step"] - self._bar.n)
+
+    def say(self, sentence: str) -> None:
+        """Print a notice above the bar."""
+        if self._bar is not None:
+            self._bar.clear()
+        say(sentence)
+
+    def __exit__(self, *_: object) -> None:
+        """Close the bar, also after an error."""
+        if self._bar is not None:
+            self._bar.close()
+
+
 @contextlib.contextmanager
 def count_documents(total: int, done: int, *, enabled: bool) -> Iterator[Callable[[], None]]:
     """Show a bar over all documents; yields the function to call after each finished document."""

@@ -225,7 +225,7 @@ def test_labels_of_config_json(tmp_path):
     ("extra", "message"),
     [
         ({"num_labels": 0}, "num_labels is 0"),
-        ({"num_labels": 3, "id2label": {"0": "a", "1": "b"}}, "numbers 0, 1, 2 (num_labels is 3)"),
+        ({"num_labels": 3, "id2label": {"0": "a", "1": "b"}}, "numbers 0, 1, 2, ... (num_labels is 3)"),
         ({"id2label": {"0": "a", "2": "b"}}, "{'0': 'a', '2': 'b'}"),
         ({"id2label": ["a", "b"]}, "['a', 'b']"),
         ({"problem_type": "ranking"}, "'ranking'"),

@@ -11,30 +11,33 @@ ATTENTION = "led_ref/model/attention.py"
 FOLDING = "led_ref/model/folding.py"
 CACHE = "led_ref/model/kv_cache.py"
 BACKEND = "backends/led_backends/numpy_backend.py"
-ACTIVATIONS = "backends/led_backends/numpy_pieces.py"
+PIECES = "backends/led_backends/numpy_pieces.py"
+
+# In longformer_self_attention; the layer in training, below it, has the same line.
+FIRST_PROJECTION = "when the next is computed.\n    q_BHTK = scale_and_split("
 
 PLANTED = [
     # ---- the band ----
     (
-        "band-left-short", BACKEND, "abs(rows - np.arange(columns.start, columns.stop)) <= radius",
+        "band-left-short", PIECES, "abs(rows - np.arange(columns.start, columns.stop)) <= radius",
         "(rows - np.arange(columns.start, columns.stop) < radius) & (np.arange(columns.start, columns.stop) - rows <= radius)",
         "The band ends one key early on the left.",
     ),
     (
-        "band-right-short", BACKEND, "abs(rows - np.arange(columns.start, columns.stop)) <= radius",
+        "band-right-short", PIECES, "abs(rows - np.arange(columns.start, columns.stop)) <= radius",
         "(rows - np.arange(columns.start, columns.stop) <= radius) & (np.arange(columns.start, columns.stop) - rows < radius)",
         "The band ends one key early on the right.",
     ),
     (
-        "band-left-long", BACKEND, "first + queries - 1 - radius))", "first + queries - 2 - radius))",
+        "band-left-long", PIECES, "first + queries - 1 - radius))", "first + queries - 2 - radius))",
         "The last query of a block sees one key too many on the left.",
     ),
     (
-        "band-right-long", BACKEND, "right_start = max(first + radius + 1,", "right_start = max(first + radius + 2,",
+        "band-right-long", PIECES, "right_start = max(first + radius + 1,", "right_start = max(first + radius + 2,",
         "The first query of a block sees one key too many on the right.",
     ),
     (
-        "corners-narrow", BACKEND, "abs(rows - np.arange(columns.start, columns.stop)) <= radius",
+        "corners-narrow", PIECES, "abs(rows - np.arange(columns.start, columns.stop)) <= radius",
         "abs(rows - np.arange(columns.start, columns.stop)) < radius",
         "In the corners of a tile the band is one key narrower on either side.",
     ),
@@ -84,8 +87,8 @@ PLANTED = [
         "Local tokens do not see the global ones.",
     ),
     (
-        "global-weighed-not-added", WINDOW, "with_globals(v_HGK[h], v_HTK[h], block, backend)",
-        "with_globals(0 * v_HGK[h], v_HTK[h], block, backend)",
+        "global-weighed-not-added", WINDOW, "v_hZK = with_globals(v_HGK[h], v_HTK[h], block, backend)",
+        "v_hZK = with_globals(0 * v_HGK[h], v_HTK[h], block, backend)",
         "The global columns take their share of the softmax, but their values are not added.",
     ),
     (
@@ -108,8 +111,8 @@ PLANTED = [
         "Queries are divided by the square root of D instead of K.",
     ),
     (
-        "scaled-before-the-bias", ENCODER, "linear(x_BTD, params.query, backend), heads, backend)",
-        "linear(x_BTD, params.query, backend) - params.query.bias, heads, backend)"
+        "scaled-before-the-bias", ENCODER, f"{FIRST_PROJECTION}linear(x_BTD, params.query, backend), heads, backend)",
+        f"{FIRST_PROJECTION}linear(x_BTD, params.query, backend) - params.query.bias, heads, backend)"
         " + backend.split_heads(params.query.bias[None, None], heads)",
         "The encoder's queries are scaled before their bias is added.",
     ),
@@ -130,18 +133,18 @@ PLANTED = [
         "Global queries come from the local projection.",
     ),
     (
-        "local-query-global-weights", ENCODER, "linear(x_BTD, params.query, backend)",
-        "linear(x_BTD, params.query_global, backend)",
+        "local-query-global-weights", ENCODER, f"{FIRST_PROJECTION}linear(x_BTD, params.query, backend)",
+        f"{FIRST_PROJECTION}linear(x_BTD, params.query_global, backend)",
         "Local queries come from the global projection.",
     ),
     (
-        "global-key-local-weights", GLOBAL, "folded_scores(q_HGK, x_TD, params.key_global, backend)",
-        "folded_scores(q_HGK, x_TD, params.key, backend)",
+        "global-key-local-weights", GLOBAL, "folded_scores(q_HGK, x_TD, params.key_global, backend)\n    if may_look_T",
+        "folded_scores(q_HGK, x_TD, params.key, backend)\n    if may_look_T",
         "Few global queries meet the local keys.",
     ),
     (
-        "many-globals-local-values", GLOBAL, "linear(x_TD, params.value_global, backend)",
-        "linear(x_TD, params.value, backend)",
+        "many-globals-local-values", GLOBAL, "v_HTK = backend.split_heads(linear(x_TD, params.value_global, backend)",
+        "v_HTK = backend.split_heads(linear(x_TD, params.value, backend)",
         "Many global queries take the local values.",
     ),
     (
@@ -172,8 +175,8 @@ PLANTED = [
         "Heads and global tokens are laid out the wrong way round.",
     ),
     (
-        "first-document-only", ENCODER, "        if len(mask.global_positions_G):",
-        "        if len(mask.global_positions_G) and b == 0:",
+        "first-document-only", ENCODER, "if len(mask.global_positions_G):  # their rows",
+        "if len(mask.global_positions_G) and b == 0:  # their rows",
         "Only the first document of a batch has its global rows computed.",
     ),
     # ---- embeddings, blocks ----
@@ -214,7 +217,7 @@ PLANTED = [
         "GELU is the approximation with tanh.",
     ),
     (
-        "relu-for-gelu", ACTIVATIONS, "    x -= tail\n", "    pass\n",
+        "relu-for-gelu", PIECES, "    x -= tail\n", "    pass\n",
         "GELU's tail is missing: what is left is ReLU.",
     ),
     # ---- the decoder ----
@@ -242,8 +245,8 @@ PLANTED = [
         "A text sees what the other beams of its document wrote.",
     ),
     (
-        "cross-attention-sees-padding", DECODER, "source_B1T = backend.to_device(attention_mask_BT == 1)[:, None]",
-        "source_B1T = None",
+        "cross-attention-sees-padding", DECODER, "return backend.to_device(attention_mask_BT == 1)[:, None]",
+        "return None",
         "Cross-attention sees the document's padding.",
     ),
     (

@@ -18,7 +18,11 @@ from led_backends.cupy_plain import FLOAT16_LIMIT
 from led_backends.numpy_backend import NumpyBackend
 from led_ref.classes.conditional_generation import LEDForConditionalGeneration
 from led_ref.config import ACTIVATIONS
+from led_ref.model.dropout import Dropout, DropoutRates
 from led_ref.model.intermediates import Recorder
+from led_ref.training import loss_and_gradients
+from led_ref.training.gradients import GradientOptions
+from led_ref.weights.keys import arrays_by_key
 
 # The same formulas, other orders of summing: float64 as in tests/model; float32 some 1e-6 of numbers of size 1 to 10, two
 # layers deep on each side, half precision one rounding (5e-4) of each of some 30 stored intermediates.
@@ -71,6 +75,28 @@ def test_forward_matches_cpu(dtype, globals_of_first):
         assert a.shape == b.shape
         assert a.dtype == dtype
         np.testing.assert_allclose(a, b, rtol=0, atol=CLOSE[dtype])  # NaN of dirty memory would be seen here
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dropped", [False, True])
+def test_gradients_match_cpu(dtype, dropped):
+    """With dropout too: the masks are the same bits on every machine."""
+    given = {**call(globals_of_first=13), "labels": np.random.default_rng(1).integers(0, 37, (2, 7))}
+    given["labels"][1, 4:] = -100
+    rates = DropoutRates(0.2, 0.2, 0.2) if dropped else DropoutRates()
+    options = GradientOptions(Dropout(rates, seed=1, documents=(3, 4)), 0.1)
+    found = []
+    for device in (True, False):
+        led = model(dtype, device=device, max_encoder_position_embeddings=61)
+        loss, gradients = loss_and_gradients(led, given, options)
+        found.append((loss, arrays_by_key(gradients, led.config)))
+    (ours, arrays), (theirs, expected) = found
+    assert ours.counts == theirs.counts == (11,)
+    assert abs(ours.mean - theirs.mean) < CLOSE[dtype]
+    assert len(arrays) == len(expected) > 90
+    for key, array in expected.items():
+        assert arrays[key].dtype == dtype, key
+        np.testing.assert_allclose(fetched(arrays[key]), array, rtol=0, atol=CLOSE[dtype], err_msg=key)
 
 
 @pytest.mark.parametrize("dtype", CLOSE)

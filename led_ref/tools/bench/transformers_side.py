@@ -11,9 +11,8 @@ from typing import Any
 
 from led_backends.numpy_backend import NumpyBackend
 from led_ref.tools.bench import cases as bench_cases
-from led_ref.tools.bench.cases import Case
+from led_ref.tools.bench.cases import WARM_UP_TOKENS, Case, Prepared, Run, prepare_start, prepare_tokenize, timed
 from led_ref.tools.bench.machine import MemoryWatch
-from led_ref.tools.bench.prepared import WARM_UP_TOKENS, Prepared, Run, prepare_start, prepare_tokenize, timed
 
 # `led-ref --help` has no counterpart.
 STARTS = {
@@ -51,6 +50,10 @@ def prepare(case: Case, folder: Path) -> Prepared:
         memory = MemoryWatch()
         load()
         return Prepared(timed(load), memory, **facts)
+    if case.work == "train":
+        folder = bench_cases.train_folder(case, folder)
+        run, memory = _train(case, load(), torch)
+        return Prepared(run, memory, **facts)
     model = load()
     if case.work == "encode":
         run, memory = _encode(case, model, torch)
@@ -71,6 +74,34 @@ def _encode(case: Case, model: Any, torch: Any) -> tuple[Run, MemoryWatch]:
     memory = MemoryWatch()
     given = [torch.from_numpy(array) for array in bench_cases.document(case, model.config.vocab_size)]
     return timed(lambda: encode(*given)), memory
+
+
+def _train(case: Case, model: Any, torch: Any) -> tuple[Run, MemoryWatch]:
+    """Steps of a training: loss, gradients, clipping, AdamW, with gradient checkpointing for all but the small model.
+
+    Dropout is off by its rate: checkpointing works in training mode alone.
+    """
+    model.train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        for name in ("dropout", "activation_dropout", "attention_dropout"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
+    if case.how != "small":
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, weight_decay=0.0)
+
+    def step(given: dict[str, Any]) -> None:
+        model(**given, use_cache=False).loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    memory = MemoryWatch()
+    batch = {name: torch.from_numpy(x) for name, x in bench_cases.train_batch(case, model.config.vocab_size).items()}
+    step({name: x[:, :WARM_UP_TOKENS] for name, x in batch.items()})
+    return timed(lambda: step(batch)), memory
 
 
 def _generate(case: Case, model: Any, torch: Any, transformers: Any) -> tuple[Run, MemoryWatch]:
