@@ -153,7 +153,9 @@ def led_config(
             )
     own = values.pop("max_position_embeddings", BART_POSITIONS)
     if not is_whole(own) or own < 1:
-        raise ConfigError(f"{place}: max_position_embeddings is {quoted(own)}; it must be a whole number of at least 1.")
+        raise ConfigError(
+            f"{place}: max_position_embeddings is {quoted(own)}; it must be a whole number of at least 1."
+        )
     if not is_whole(max_positions) or max_positions < own:
         raise InputError(
             f"max_positions is {quoted(max_positions)}; this BART reads {own} tokens, its LED at least as many."

@@ -194,7 +194,7 @@ def _parse_json(header: bytes, refuse: Refuse) -> dict[str, Any]:
 
 
 def _header_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Names occur once, but for those of an object of texts, which is the metadata: there the last counts, as in the library."""
+    """Names occur once, except in an object of texts, the metadata: there the last counts, as in the library."""
     return dict(pairs) if all(isinstance(value, str) for _, value in pairs) else unique_object(pairs)
 
 

@@ -140,7 +140,9 @@ def of_lines(rng: random.Random, content: bytes) -> bytes:
         case 2:
             lines[i], lines[j] = lines[j], lines[i]
         case 3:
-            lines[i] = rng.choice((b"", b" ", b"a", b"a  b", b"a b c", b"\xff \xff", b"x" * 100_000, b"a b\n" * 100_000))
+            lines[i] = rng.choice(
+                (b"", b" ", b"a", b"a  b", b"a b c", b"\xff \xff", b"x" * 100_000, b"a b\n" * 100_000)
+            )
     return b"\n".join(lines)
 
 
@@ -158,7 +160,8 @@ def of_safetensors(rng: random.Random, content: bytes) -> bytes:
 _INSTRUCTIONS = (
     b"cos\nsystem\n", b"cbuiltins\neval\n", b"R", b"(", b"t", b"\x85", b"]", b"}", b"e", b"u", b"s", b"a", b"N", b"\x88",
     b"K\x07", b"J\xff\xff\xff\x7f", b"\x8a\xff" + b"\x7f" * 255, b"X\xff\xff\xff\xff", b"X\x02\0\0\0ok", b"q\x01", b"h\x01",
-    b"r\xff\xff\xff\x7f", b"j\xff\xff\xff\x7f", b"Q", b"b", b"\x81", b"i", b"o", b"0", b"2", b".", b"ccollections\nOrderedDict\n)R",
+    b"r\xff\xff\xff\x7f", b"j\xff\xff\xff\x7f", b"Q", b"b", b"\x81", b"i", b"o", b"0", b"2", b".",
+    b"ccollections\nOrderedDict\n)R",
 )  # fmt: skip
 
 
@@ -167,7 +170,11 @@ def of_pickle(rng: random.Random, program: bytes) -> bytes:
     if rng.random() < 0.5:
         return of_bytes(rng, program)
     place = rng.randrange(len(program))
-    return program[:place] + rng.choice(_INSTRUCTIONS) * rng.choice((1, 1, 2, 1000)) + program[place + rng.choice((0, 1)) :]
+    return (
+        program[:place]
+        + rng.choice(_INSTRUCTIONS) * rng.choice((1, 1, 2, 1000))
+        + program[place + rng.choice((0, 1)) :]
+    )
 
 
 def of_zip(rng: random.Random, content: bytes, *, storages: dict[str, bytes], program: bytes) -> bytes:

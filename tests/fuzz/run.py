@@ -37,8 +37,8 @@ MEMORY = 200 * 1000**2
 # Modules may be imported on the way, from here alone.
 _PYTHON = tuple({os.path.realpath(path) for path in (sys.prefix, sys.base_prefix, TESTS.parent)})
 _FORBIDDEN = (
-    "subprocess.", "os.system", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "os.kill", "os.putenv", "socket.", "pickle.",
-    "webbrowser.", "urllib.", "code.__new__", "shutil.unpack_archive",
+    "subprocess.", "os.system", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "os.kill", "os.putenv", "socket.",
+    "pickle.", "webbrowser.", "urllib.", "code.__new__", "shutil.unpack_archive",
 )  # fmt: skip
 _ON_PATHS = ("open", "os.", "shutil.", "tempfile.", "ctypes.dlopen")
 
@@ -49,7 +49,7 @@ class Hang(BaseException):
 
 @dataclass
 class Watch:
-    """The events of this process while a folder is in use. Python has no way to remove an audit hook: one, switched on and off."""
+    """The events of this process while a folder is in use; an audit hook, which nothing removes, so it is switched off."""
 
     folder: str = ""
     found: list[str] = field(default_factory=list)
@@ -62,7 +62,9 @@ class Watch:
             self.found.append(f"{event}{arguments!r}"[:200])
         elif event.startswith(_ON_PATHS):
             for path in arguments[: 2 if event != "open" else 1]:
-                if isinstance(path, str | bytes | os.PathLike) and not self._is_allowed(event, os.fsdecode(path), arguments):
+                if isinstance(path, str | bytes | os.PathLike) and not self._is_allowed(
+                    event, os.fsdecode(path), arguments
+                ):
                     self.found.append(f"{event} {path!r}"[:200])
 
     def _is_allowed(self, event: str, path: str, arguments: tuple[Any, ...]) -> bool:
@@ -119,15 +121,14 @@ def use(scene: Scene, name: str, folder: Path) -> str:
     """Use a folder in one way: "result", or the class of the LEDError. AssertionError for anything else."""
     size = (folder / scene.file).stat().st_size
     WATCH.found.clear()
-    started = time.monotonic()
+    started, said = time.monotonic(), "a result"
     try:
         with warnings.catch_warnings(), bounded_memory(2 * size + MEMORY), watched(folder):
             warnings.simplefilter("ignore")
             scene.uses[name](folder)
         outcome = "result"
     except LEDError as error:
-        outcome = type(error).__name__
-        assert 0 < len(str(error)) <= MAX_MESSAGE + 100, f"a message of {len(str(error))} characters"
+        outcome, said = type(error).__name__, str(error)
     except Hang:
         raise AssertionError(f"it ran for {time.monotonic() - started:.0f} seconds") from None
     except BaseException as error:
@@ -136,6 +137,7 @@ def use(scene: Scene, name: str, folder: Path) -> str:
         raise AssertionError(f"{type(error).__name__}: {str(error)[:200]}") from error
     finally:
         shutil.rmtree(folder / "new", ignore_errors=True)
+    assert 0 < len(said) <= MAX_MESSAGE, f"a message of {len(said)} characters"
     assert not WATCH.found, f"events outside the folder: {WATCH.found[:5]}"
     return outcome
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fuzz import mutations
 from torch_files import View, archive, legacy, state_dict, zip_records
 
 import led_ref
-from fuzz import mutations
 from led_ref.classes.heads import LEDForSequenceClassification
 from led_ref.config import LEDConfig
 from led_ref.tokenizer import LEDTokenizer
@@ -68,6 +68,10 @@ class Scene:
 
 def _generate(folder: Path, **settings: Any) -> object:
     return led_ref.load(folder, backend="numpy", notice=lambda _: None).generate(TEXT, **settings)
+
+
+def _adapt(folder: Path) -> object:
+    return led_ref.load(folder, backend="numpy", adapter=folder)
 
 
 def _classify(folder: Path) -> object:
@@ -137,7 +141,9 @@ def _tokenizer_json() -> bytes:
     ]  # fmt: skip
     splitter = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
     model = {"type": "BPE", "dropout": None, "vocab": VOCAB, "merges": [merge.split() for merge in MERGES]}
-    return _json({"version": "1.0", "added_tokens": added, "normalizer": None, "pre_tokenizer": splitter, "model": model})
+    return _json(
+        {"version": "1.0", "added_tokens": added, "normalizer": None, "pre_tokenizer": splitter, "model": model}
+    )
 
 
 def scenes(folder: Path) -> dict[str, Scene]:
@@ -147,25 +153,57 @@ def scenes(folder: Path) -> dict[str, Scene]:
         "vocab.json": _json(VOCAB),
         "merges.txt": "\n".join(["#version: 0.2", *MERGES, ""]).encode(),
         "special_tokens_map.json": _json(SPECIALS),
-        "tokenizer_config.json": _json({"model_max_length": 23, "padding_side": "right"}),
+        "tokenizer_config.json": _json(
+            {
+                "model_max_length": 23,
+                "padding_side": "right",
+                "add_prefix_space": False,
+                "additional_special_tokens": ["low"],
+                "extra_special_tokens": {"a_token": "er"},
+            }
+        ),
     }
     weights = {"model.safetensors": _safetensors(folder, tensors)}
-    config = {"config.json": _json({**CONFIG.to_dict(), "architectures": ["LEDForConditionalGeneration"]})}
+    settings = {
+        "architectures": ["LEDForConditionalGeneration"],
+        "num_beams": 1,
+        "length_penalty": 1.0,
+        "suppress_tokens": [5],
+    }
+    config = {
+        "config.json": _json(
+            {**CONFIG.to_dict(), **settings, "keys_to_ignore": ["a"], "id2label": {"0": "x", "1": "y"}}
+        )
+    }
     led = {**config, **weights, **tokenizer}
-    generation = _json({"num_beams": 2, "max_length": 8, "eos_token_id": 2, "suppress_tokens": [5], "length_penalty": 1.0})
+    generation = _json({
+        "num_beams": 2, "max_length": 8, "eos_token_id": 2, "suppress_tokens": [5], "length_penalty": 1.0, "num_beam_groups": 2,
+        "diversity_penalty": 0.5, "encoder_no_repeat_ngram_size": 3, "no_repeat_ngram_size": 2, "bad_words_ids": [[7, 8]],
+        "num_return_sequences": 1, "repetition_penalty": 1.1, "sequence_bias": [[[9], -1.5]], "temperature": 0.7,
+    })  # fmt: skip
     found: dict[str, Scene] = {}
 
     def add(name: str, file: str, files: Mapping[str, bytes], mutate: Any, uses: Mapping[str, Use]) -> None:
         found[name] = Scene(file, files, mutate, uses)
 
     add("config.json", "config.json", led, mutations.of_json, MODEL)
-    allenai = {**CONFIG.to_dict(), "attention_window": [2, 2], "attention_mode": "sliding_chunks", "attention_dilation": [1, 1]}
+    allenai = {
+        **CONFIG.to_dict(),
+        "attention_window": [2, 2],
+        "attention_mode": "sliding_chunks",
+        "attention_dilation": [1, 1],
+    }
     add("allenai's config.json", "config.json", {**led, "config.json": _json(allenai)}, mutations.of_json, MODEL)
-    greedy = {"as it is": _generate, "greedy": partial(_generate, num_beams=1), "sampled": partial(_generate, do_sample=True)}
+    greedy = {"as it is": _generate, "greedy": partial(_generate, num_beams=1, num_beam_groups=1),
+              "sampled": partial(_generate, num_beam_groups=1, do_sample=True)}  # fmt: skip
     with_settings = {**led, "generation_config.json": generation}
     add("generation_config.json", "generation_config.json", with_settings, mutations.of_json, greedy)
 
-    labels = {"id2label": {"0": "a", "1": "b", "2": "c"}, "num_labels": 3, "problem_type": "single_label_classification"}
+    labels = {
+        "id2label": {"0": "a", "1": "b", "2": "c"},
+        "num_labels": 3,
+        "problem_type": "single_label_classification",
+    }
     head_config = replace(CONFIG, extra=labels)
     head = {row.key: np.ones(row.shape, np.float32) for row in entries(head_config, ("classification_head",))
             if row.key.startswith("classification_head")}  # fmt: skip
@@ -184,11 +222,16 @@ def scenes(folder: Path) -> dict[str, Scene]:
     bart_files = {"config.json": bart_config, "model.safetensors": _safetensors(folder, bart), **tokenizer}
     add("BART's config.json", "config.json", bart_files, mutations.of_json, {"convert": _convert_bart})
 
-    for file, content in tokenizer.items():
+    for file in tokenizer:
         mutate = mutations.of_lines if file == "merges.txt" else mutations.of_json
         add(file, file, tokenizer, mutate, TOKENIZER)
     added = {**tokenizer, "added_tokens.json": _json({"<mask>": 263, "<new>": 264, "<far>": 300})}
     add("added_tokens.json", "added_tokens.json", added, mutations.of_json, TOKENIZER)
+    decoder = {
+        str(VOCAB[name]): {"content": name, "lstrip": name == "<mask>", "special": True} for name in ("</s>", "<mask>")
+    }
+    new = {**tokenizer, "tokenizer_config.json": _json({"added_tokens_decoder": decoder, "mask_token": "<mask>"})}
+    add("added_tokens_decoder", "tokenizer_config.json", new, mutations.of_json, TOKENIZER)
     add("tokenizer.json", "tokenizer.json", {"tokenizer.json": _tokenizer_json()}, mutations.of_json, TOKENIZER)
 
     add("model.safetensors", "model.safetensors", led, mutations.of_safetensors, MODEL)
@@ -200,12 +243,39 @@ def scenes(folder: Path) -> dict[str, Scene]:
 
     storages = {str(i): array.tobytes() for i, array in enumerate(tensors.values())}
     of_zip = partial(mutations.of_zip, storages=storages, program=state_dict(_views(tensors)))
-    add("pytorch_model.bin", "pytorch_model.bin", {**config, **tokenizer, "pytorch_model.bin": _zip(tensors)}, of_zip, MODEL)
+    add(
+        "pytorch_model.bin",
+        "pytorch_model.bin",
+        {**config, **tokenizer, "pytorch_model.bin": _zip(tensors)},
+        of_zip,
+        MODEL,
+    )
     old = {**config, **tokenizer, "pytorch_model.bin": _legacy(tensors)}
     add("a .bin before 1.6", "pytorch_model.bin", old, mutations.of_pickle, MODEL)
     names = ["pytorch_model-1.bin", "pytorch_model-2.bin"]
-    sharded = {**config, **tokenizer, **_shards(tensors, names, _zip), "pytorch_model.bin.index.json": _index(tensors, names)}
+    sharded = {
+        **config,
+        **tokenizer,
+        **_shards(tensors, names, _zip),
+        "pytorch_model.bin.index.json": _index(tensors, names),
+    }
     add("an index of .bin", "pytorch_model.bin.index.json", sharded, mutations.of_json, MODEL)
+
+    module = "led.encoder.layers.0.fc1"
+    pair = {f"base_model.model.{module}.lora_A.weight": (2, 6), f"base_model.model.{module}.lora_B.weight": (5, 2)}
+    adapter = {
+        "adapter_model.safetensors": _safetensors(
+            folder, {key: np.ones(shape, np.float32) for key, shape in pair.items()}
+        )
+    }
+    adapter["adapter_config.json"] = _json(
+        {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": [module], "bias": "none"}
+    )
+    for file, mutate in (
+        ("adapter_config.json", mutations.of_json),
+        ("adapter_model.safetensors", mutations.of_safetensors),
+    ):
+        add(file, file, {**led, **adapter}, mutate, {"load": _adapt})
 
     for kind in ("int8", "nf4-double"):
         source = folder / "source"

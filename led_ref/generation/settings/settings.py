@@ -26,7 +26,9 @@ from typing import Annotated, Any, get_type_hints
 import numpy as np
 
 DEFAULT_NEW_TOKENS = 20
-MAX_ROWS = 1000  # beams, or texts, of one document: each is a row of the decoder, with a KV cache and V scores of its own
+MAX_ROWS = (
+    1000  # beams, or texts, of one document: each is a row of the decoder, with a KV cache and V scores of its own
+)
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def is_integer(value: object) -> bool:
 def is_number(value: object) -> bool:
     """Whether it is a finite number, Python's or NumPy's; True and False are not."""
     is_one = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    return is_one and abs(value) <= sys.float_info.max  # type: ignore[arg-type,operator]
+    return is_one and abs(value) <= sys.float_info.max  # type: ignore[arg-type]
 
 
 # ---- numbers, True and False, words ---------------------------------------------------------------------------------
