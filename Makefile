@@ -5,10 +5,11 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check
 CODE   := led_ref backends tests notebooks docs
 
-.PHONY: help demo test check kernels peer docs browser bench clean
+.PHONY: help demo test fuzz check kernels peer docs browser bench clean
 help:
 	@echo "make demo    set up, and let the bundled model write a line about led-ref's own manual page"
 	@echo "make test    set up, and run the tests (no torch needed; under 6 minutes on two cores)"
+	@echo "make fuzz    damage the files of models at random, 10,000 times, and see that each is read or refused by name"
 	@echo "make check   format, lint, types, layout rules, doctests, the vectors written anew, the notebooks"
 	@echo "make kernels the GPU kernels under NVIDIA's compiler: spills, registers (fetches it; no GPU needed)"
 	@echo "make peer    parity with transformers (fetches torch)"
@@ -24,6 +25,10 @@ demo: $(VENV)/base.done
 test: $(VENV)/dev.done
 	$(BIN)/pytest -n 2 --dist loadfile --ignore=tests/peer -m "not real_vocabulary and not nvrtc"
 	LED_REF_HYPOTHESIS=few $(BIN)/pytest -n 2 --dist loadfile --backend stand-in tests/model tests/generation tests/oracle # in place of a GPU
+
+# tests/test_fuzz.py has the first 500 of these.
+fuzz: $(VENV)/dev.done
+	$(BIN)/python tests/fuzz/run.py --mutants 10000 --seed 20
 
 check: $(VENV)/dev.done $(VENV)/docs.done
 	$(BIN)/ruff format --check .

@@ -54,7 +54,7 @@ def read_json_object(
     """
     text = read_text(path, error_class=error_class, remedy=remedy)
     try:
-        values = parse_json(text, unique_names=unique_names, finite=finite)
+        values = parse_json(text, parse_object=unique_object if unique_names else None, finite=finite)
     except ValueError as error:
         raise error_class(f"{path} is not JSON ({error}). {remedy}") from error
     if not isinstance(values, dict):
@@ -65,16 +65,16 @@ def read_json_object(
 def parse_json(
     text: str,
     *,
-    unique_names: bool = False,
     finite: bool = True,
+    parse_object: Callable[[list[tuple[str, Any]]], Any] | None = None,
     parse_number: Callable[[str], Any] | None = None,
 ) -> Any:
     """The value of a JSON text, within the limits of this file.
 
     Args:
         text: the JSON.
-        unique_names: as in `read_json_object`.
         finite: as in `read_json_object`.
+        parse_object: makes every object from its names and values, such as `unique_object`; None: a dict.
         parse_number: makes every number from its text; None: int and float.
 
     Raises:
@@ -82,11 +82,11 @@ def parse_json(
     """
     marks = sum(map(text.count, ",[{"))
     if marks > MAX_MARKS:
-        raise ValueError(f"it has {marks:,} commas and brackets; the limit is {MAX_MARKS:,}")
+        raise ValueError(f"it has {marks:,} lists and commas; the limit is {MAX_MARKS:,}")
     try:
         values = json.loads(
             text,
-            object_pairs_hook=unique_object if unique_names else None,
+            object_pairs_hook=parse_object,
             parse_int=parse_number or _whole_number,
             parse_float=parse_number or (_finite if finite else float),
             parse_constant=parse_number or (_finite if finite else float),

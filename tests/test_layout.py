@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "oracle.definition": "config tokenizer",  # of the tokenizer, one table: see the test of what the definitions share
     "weights": "config json_file led_backends model",
     "costs": "config led_backends model weights",
-    "oracle.traces": "led_backends model weights",
+    "oracle.traces": "json_file led_backends model weights",
     "classes": "config costs generation json_file led_backends model tokenizer weights",
     "training": "classes config costs generation json_file led_backends model tokenizer weights",
     "oracle.vectors": "classes config generation json_file led_backends model tokenizer weights",
@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "api": "led_backends pipelines training",
     "tools": "api classes config costs generation led_backends model oracle.definition oracle.traces pipelines tokenizer "
     "training weights",
-    "cli": "api bundled classes config costs led_backends oracle.traces oracle.vectors pipelines tokenizer tools "
+    "cli": "api bundled classes config costs json_file led_backends oracle.traces oracle.vectors pipelines tokenizer tools "
     "training weights",
 }
 

@@ -22,6 +22,7 @@ from typing import Any
 
 from led_ref.cli.shared_options import Misused
 from led_ref.errors import InputError, MissingFileError
+from led_ref.json_file import read_json_object
 
 MANIFEST = "led-ref.json"
 
@@ -191,10 +192,10 @@ def model_digest(folder: Path) -> str:
 def _read(path: Path) -> dict[str, Any]:
     """The manifest of a folder."""
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = read_json_object(path, error_class=InputError)
         if isinstance(manifest["run"], dict) and isinstance(manifest["documents"], dict):
             return {"run": manifest["run"], "documents": manifest["documents"]}
-    except (ValueError, KeyError, TypeError):
+    except (InputError, KeyError):
         pass
     raise InputError(f"{path} is not what led-ref writes there. Name another folder for the results.")
 

@@ -103,8 +103,8 @@ def _against_repetition(settings: GenerationConfig, source_ids: Ids | None) -> l
         chosen.append(partial(penalise_repetition, penalty=settings.repetition_penalty))
     if settings.no_repeat_ngram_size > 0:
         chosen.append(partial(forbid_repeated_ngrams, size=settings.no_repeat_ngram_size))
-    if settings.encoder_no_repeat_ngram_size > 0:
-        size = settings.encoder_no_repeat_ngram_size
+    size = settings.encoder_no_repeat_ngram_size
+    if 0 < size <= settings.max_length:  # a target holds no longer n-grams
         tables = [ngram_table(row, size=size) for row in _source(source_ids, settings, "encoder_no_repeat_ngram_size")]
         chosen.append(partial(forbid_source_ngrams, tables=tables, size=size))
     return chosen
@@ -170,8 +170,8 @@ def ngram_table(source_ids_T: Ids, *, size: int) -> NgramTable:
     """
     table: dict[tuple[int, ...], list[int]] = {}
     ids = source_ids_T.tolist()
-    for *beginning, last in zip(*(ids[k:] for k in range(size)), strict=False):
-        table.setdefault(tuple(beginning), []).append(last)
+    for last in range(size - 1, len(ids)):
+        table.setdefault(tuple(ids[last + 1 - size : last]), []).append(ids[last])
     return table
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from led_backends.contract import Array, HostArray
 from led_ref.errors import CheckpointError, InputError, MissingFileError
-from led_ref.json_file import write_text
+from led_ref.json_file import read_json_object, write_text
 from led_ref.training.run_state import CHECKPOINT, Progress, load_checkpoint, save_checkpoint
 from led_ref.weights.find_files import WEIGHT_FILES
 
@@ -75,9 +75,9 @@ class RunFolder:
                 ) from error
             return None
         try:
-            before = json.loads(path.read_text(encoding="utf-8"))
+            before = read_json_object(path)
             differences = list(_differences(before, json.loads(json.dumps(facts))))
-        except (ValueError, AttributeError, RecursionError) as error:
+        except (ValueError, AttributeError) as error:
             raise InputError(
                 f"{path} is not what led-ref train writes there ({error!r:.80}). Name another folder."
             ) from error

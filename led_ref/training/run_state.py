@@ -15,6 +15,7 @@ from pathlib import Path
 
 from led_backends.contract import HostArray
 from led_ref.errors import CheckpointError
+from led_ref.json_file import parse_json
 from led_ref.training.validation import Best
 from led_ref.weights.safetensors_file import read_header, read_safetensors, write_safetensors
 from led_ref.weights.stored_tensor import from_numpy
@@ -75,9 +76,9 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, HostArray], dict[str, HostA
     path = folder / CHECKPOINT
     tensors = read_safetensors(path)
     try:
-        values = json.loads(read_header(path).metadata[_KEY])
+        values = parse_json(read_header(path).metadata[_KEY], finite=False)
         progress = Progress(**{**values, "best": Best(**values["best"])})
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{path} does not say how far the training is ({error!r:.80}). Train anew, into another folder."
         ) from error

@@ -26,10 +26,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from led_ref.errors import CheckpointError, InputError, MissingFileError
+from led_ref.errors import CheckpointError, InputError, MissingFileError, quoted
 from led_ref.json_file import read_json_object
 from led_ref.weights.safetensors_file import read_safetensors
-from led_ref.weights.stored_tensor import StoredTensor
+from led_ref.weights.stored_tensor import MAX_TENSORS, StoredTensor
 from led_ref.weights.torch_files.torch_bin import read_torch_bin
 
 Notice = Callable[[str], None]
@@ -117,14 +117,19 @@ def read_index(path: Path) -> dict[str, str]:
     weight_map = values.get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{path} has no 'weight_map' of tensor names to file names. {again}")
+    if len(weight_map) > MAX_TENSORS:
+        raise CheckpointError(f"{path} names {len(weight_map):,} tensors; the limit is {MAX_TENSORS:,}. {again}")
     for name, shard in weight_map.items():
-        # No path to another folder: no separator of any system, no drive, no hidden file, no control character.
-        plain = isinstance(shard, str) and shard.isprintable() and not set(shard) & set("/\\:") and shard[:1] != "."
-        if not plain or not shard.endswith(suffix):
+        if not (isinstance(shard, str) and _is_file_name(shard) and shard.endswith(suffix)):
             raise CheckpointError(
-                f"{path} puts {name!r} into {shard!r}; a shard is a plain file name that ends in {suffix}. {again}"
+                f"{path} puts {quoted(name)} into {quoted(shard)}; a shard is a plain file name that ends in {suffix}. {again}"
             )
     return weight_map
+
+
+def _is_file_name(name: str) -> bool:
+    """Whether a text names a file in the same folder on every system: no separator, no drive, not hidden, not too long."""
+    return name.isprintable() and not set(name) & set("/\\:") and name[:1] != "." and len(name.encode()) <= 255
 
 
 def read_tensors(folder: str | Path, *, notice: Notice | None = None) -> dict[str, StoredTensor]:
@@ -147,10 +152,12 @@ def read_tensors(folder: str | Path, *, notice: Notice | None = None) -> dict[st
     read = read_torch_bin if files.are_torch else read_safetensors
     if files.weight_map is None:
         return read(files.paths[0])
+    names_of: dict[str, set[str]] = {}
+    for name, shard in files.weight_map.items():
+        names_of.setdefault(shard, set()).add(name)
     tensors: dict[str, StoredTensor] = {}
     for path in files.paths:
-        of_shard = read(path)
-        listed = {name for name, shard in files.weight_map.items() if shard == path.name}
+        of_shard, listed = read(path), names_of[path.name]
         for names, what in ((listed - of_shard.keys(), "lacks"), (of_shard.keys() - listed, "has, unlisted,")):
             if names:
                 raise CheckpointError(
@@ -162,10 +169,10 @@ def read_tensors(folder: str | Path, *, notice: Notice | None = None) -> dict[st
 
 
 def shorten(names: Iterable[str], shown: int = 5) -> str:
-    """The first few of many names, and the number of the others: "a, b, c and 12 more"."""
+    """The first few of many names, each at most 200 characters, and the number of the others: "a, b, c and 12 more"."""
     names = list(names)
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more
+    return ", ".join(name if len(name) <= 200 else quoted(name) for name in names[:shown]) + more
 
 
 def resolve(name_or_folder: str | Path, *, revision: str | None = None, notice: Notice | None = None) -> Path:
@@ -183,11 +190,15 @@ def resolve(name_or_folder: str | Path, *, revision: str | None = None, notice: 
     """
     name = str(name_or_folder)
     folder = Path(name).expanduser()
+    try:
+        exists = folder.exists()
+    except (OSError, ValueError):  # longer than the file system allows, or with a zero byte
+        raise MissingFileError(f"There can be no folder {quoted(name)}. A model is {LAYOUT}") from None
     if folder.is_dir() and name:  # Path("") is the working directory
         if revision is not None:
             raise InputError(f"revision {revision!r} is for names on the Hub, but {folder} is a folder: leave it out.")
         return folder
-    if folder.exists() and name:
+    if exists and name:
         raise MissingFileError(f"{folder} is a file. Name the folder that holds it and {CONFIG}.")
     if isinstance(name_or_folder, Path) or not _HUB_NAME.fullmatch(name):
         raise MissingFileError(

@@ -33,8 +33,8 @@ import numpy as np
 
 from led_ref.config import LEDConfig, config_file
 from led_ref.config_formats import BART_RELEASED
-from led_ref.errors import ConfigError, InputError
-from led_ref.json_file import read_json_object, write_text
+from led_ref.errors import ConfigError, InputError, quoted
+from led_ref.json_file import is_whole, read_json_object, write_text
 from led_ref.weights.convert import ConversionReport, write_converted
 from led_ref.weights.find_files import TOKENIZER_FILES, Notice, read_tensors
 from led_ref.weights.keys import (
@@ -46,7 +46,7 @@ from led_ref.weights.keys import (
     checkpoint_entries,
     heads_in,
 )
-from led_ref.weights.load import complain
+from led_ref.weights.load import check_layers, complain
 from led_ref.weights.save import check_destination
 from led_ref.weights.stored_tensor import StoredTensor
 
@@ -142,18 +142,24 @@ def led_config(
     model_type = values.pop("model_type", None)
     if model_type != "bart":
         raise ConfigError(
-            f"{place}: model_type is {model_type!r}, and only a 'bart' becomes an LED. "
+            f"{place}: model_type is {quoted(model_type)}, and only a 'bart' becomes an LED. "
             + ("It is one already: convert it without from_bart." if model_type == "led" else "Name a BART's folder.")
         )
     for name, released in BART_RELEASED.items():
         if (found := values.pop(name, released[0])) not in released:
             raise ConfigError(
-                f"{place}: {name} is {found!r}; LED's layers are those of a BART with {released[0]!r}, and would not "
+                f"{place}: {name} is {quoted(found)}; LED's layers are those of a BART with {released[0]!r}, and would not "
                 "compute the same with these weights. Name a BART of this variant, such as facebook/bart-base."
             )
     own = values.pop("max_position_embeddings", BART_POSITIONS)
-    if not isinstance(max_positions, int) or not isinstance(own, int) or max_positions < own:
-        raise InputError(f"max_positions is {max_positions!r}; this BART reads {own} tokens, its LED at least as many.")
+    if not is_whole(own) or own < 1:
+        raise ConfigError(
+            f"{place}: max_position_embeddings is {quoted(own)}; it must be a whole number of at least 1."
+        )
+    if not is_whole(max_positions) or max_positions < own:
+        raise InputError(
+            f"max_positions is {quoted(max_positions)}; this BART reads {own} tokens, its LED at least as many."
+        )
     values.pop("extra_pos_embeddings", None)  # the two extra rows
     window = attention_window if isinstance(attention_window, int) else list(attention_window)
     sizes = {"max_encoder_position_embeddings": max_positions, "max_decoder_position_embeddings": own}
@@ -174,6 +180,7 @@ def led_tensors(tensors: Mapping[str, StoredTensor], config: LEDConfig) -> dict[
     Raises:
         CheckpointError: listing every tensor that is missing, left over or of another shape.
     """
+    check_layers(tensors, config)
     given = {re.sub(r"^led\.", "model.", canonical_key(name)): tensor for name, tensor in tensors.items()}
     found = {name: tensor for name, tensor in given.items() if name.split(".")[0] in HEADS}  # the same in both
     # The number of rows of BART's position tables in the file.
@@ -186,11 +193,12 @@ def led_tensors(tensors: Mapping[str, StoredTensor], config: LEDConfig) -> dict[
             missing += [] if entry.key in may_be_absent else [name]
             continue
         found[entry.key] = given[name]
-        if entry.key in POSITION_TABLES:
-            shape = (rows, *shape[1:])
-            found[entry.key] = tiled_positions(given[name], entry.shape[0])
+        is_positions = entry.key in POSITION_TABLES
+        shape = (rows, *shape[1:]) if is_positions else shape
         if given[name].shape != shape:
             misshapen.append(f"{name} is {given[name].shape} in the file, {shape} by config.json")
+        elif is_positions:
+            found[entry.key] = tiled_positions(given[name], entry.shape[0])
     used = {bart_key(key) for key in found} | _NO_WEIGHTS
     complain({
         "missing": list(dict.fromkeys(missing)),

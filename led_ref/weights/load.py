@@ -29,7 +29,7 @@ import numpy as np
 from led_backends.compact import CompactWeight, HalfWeight
 from led_backends.contract import Backend, HostArray, Weight
 from led_ref.config import LEDConfig
-from led_ref.errors import CheckpointError, InputError
+from led_ref.errors import CheckpointError, InputError, quoted
 from led_ref.model.params import LEDParams
 from led_ref.weights.find_files import shorten
 from led_ref.weights.keys import (
@@ -129,6 +129,7 @@ def fit_to_config(
         CheckpointError: listing every tensor that does not fit.
     """
     _refuse_other_models(tensors)
+    check_layers(tensors, config)
     if CONFIG_KEY in config.extra or any(tensor.dtype not in FLOAT_NAMES for tensor in tensors.values()):
         tensors = join(tensors, config)
     _refuse_headless(tensors, config, heads)
@@ -160,6 +161,16 @@ def fit_to_config(
         "not floats": not_floats,
     })  # fmt: skip
     return fitted
+
+
+def check_layers(names: Collection[str], config: LEDConfig) -> None:
+    """Refuse more layers than the file has tensors, before a table is made of the keys of all layers."""
+    layers = config.encoder_layers + config.decoder_layers
+    if layers > len(names):
+        raise CheckpointError(
+            f"config.json says {config.encoder_layers:,} encoder and {config.decoder_layers:,} decoder layers, but the weights "
+            f"are {len(names):,} tensors. Take both files from the same model and revision."
+        )
 
 
 def settle_tied_tables(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
@@ -229,7 +240,7 @@ def _refuse_other_models(names: Collection[str]) -> None:
         found = next((name for name in names if re.search(pattern, name)), None)
         if found is not None:
             raise CheckpointError(
-                f"This is a checkpoint of {model}, not of LED: it has {found!r}. Name an LED checkpoint, for example "
+                f"This is a checkpoint of {model}, not of LED: it has {quoted(found)}. Name an LED checkpoint, for example "
                 "allenai/led-base-16384."
             )
 
@@ -238,8 +249,7 @@ def _refuse_headless(names: Collection[str], config: LEDConfig, heads: Collectio
     """Name the class of LED that the checkpoint must have, if it lacks a required head."""
     for head in heads:
         if head not in heads_in(names):
-            found = config.extra.get("architectures")
-            architecture = ", ".join(map(str, found)) if isinstance(found, list) and found else "nothing"
+            architecture = quoted(", ".join(config.architectures) or "nothing").strip("'")
             raise CheckpointError(
                 f"This checkpoint has no {head}.*, the head of {HEADS[head]}: config.json names {architecture} as its "
                 f"architecture. Give one that was fine-tuned as {HEADS[head]}."

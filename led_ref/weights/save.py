@@ -154,7 +154,7 @@ def config_to_write(config: LEDConfig, tensors: Mapping[str, StoredTensor], arch
         extra["dtype"] = dtypes.pop()
     if architecture is not None:
         extra["architectures"] = [architecture]
-    if not any(str(name).startswith("LED") for name in extra.get("architectures") or ()):
+    elif not any(name.startswith("LED") for name in config.architectures):
         extra["architectures"] = ["LEDForConditionalGeneration"]
     return replace(config, extra=extra)
 

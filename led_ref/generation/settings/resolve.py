@@ -137,7 +137,7 @@ class GivenSettings:
 
         def stated(name: str) -> str:
             place = f"from {self.found[name].place}" if name in self.found else "the default"
-            return f"{name} is {getattr(settings, name)!r} ({place})"
+            return f"{name} is {quoted(getattr(settings, name))} ({place})"
 
         sizes = {"prompt_length": prompt_length, "max_positions": max_positions, "vocab_size": vocab_size}
         check_against_model(settings, stated, **sizes)
@@ -197,7 +197,7 @@ def look_up(
     for name, (value, place) in found.items():
         form = SETTINGS[name].form
         if not form.fits(value):
-            raise SettingsError(f"{name} is {value!r} (from {place}); it must be {form.wanted}.")
+            raise SettingsError(f"{name} is {quoted(value)} (from {place}); it must be {form.wanted}.")
         found[name] = Found(form.convert(value), place)
     return GivenSettings(found)
 
@@ -220,7 +220,7 @@ def _refuse_missing_features(values: Mapping[str, Any], place: str, names: froze
         if value not in (0, _NEUTRAL.get(name, 0)) if is_number else value:
             remedy = f"Leave {name} out" if place == "the call" else f"Pass {name}=None to generate without it"
             raise SettingsError(
-                f"{name} is {value!r} (from {place}), which is not part of this version: it generates by greedy "
+                f"{name} is {quoted(value)} (from {place}), which is not part of this version: it generates by greedy "
                 f"search, beam search and sampling. {remedy}."
             )
 

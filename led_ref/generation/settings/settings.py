@@ -17,6 +17,7 @@ Python's numbers, and tuples.
 """
 
 import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -25,6 +26,9 @@ from typing import Annotated, Any, get_type_hints
 import numpy as np
 
 DEFAULT_NEW_TOKENS = 20
+MAX_ROWS = (
+    1000  # beams, or texts, of one document: each is a row of the decoder, with a KV cache and V scores of its own
+)
 
 
 @dataclass(frozen=True)
@@ -52,15 +56,16 @@ def is_integer(value: object) -> bool:
 def is_number(value: object) -> bool:
     """Whether it is a finite number, Python's or NumPy's; True and False are not."""
     is_one = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    return is_one and math.isfinite(value)  # type: ignore[arg-type]
+    return is_one and abs(value) <= sys.float_info.max  # type: ignore[arg-type]
 
 
 # ---- numbers, True and False, words ---------------------------------------------------------------------------------
 
 
-def integer(least: int) -> Form:
-    """A whole number of at least `least`."""
-    return Form(f"a whole number of at least {least}", lambda value: is_integer(value) and value >= least, int)
+def integer(least: int, most: float = math.inf) -> Form:
+    """A whole number of at least `least`, and at most `most`."""
+    wanted = f"a whole number of at least {least}" + (f" and at most {most}" if most < math.inf else "")
+    return Form(wanted, lambda value: is_integer(value) and least <= value <= most, int)
 
 
 def number(wanted: str, fits: Callable[[float], bool]) -> Form:
@@ -79,7 +84,10 @@ def _is_flag(value: object) -> bool:
 
 FINITE = number("a finite number; 0 switches it off", lambda value: True)
 PENALTY_FACTOR = number("a number above 0; 1 switches it off", lambda value: value > 0)
-GROUP_PENALTY = number("a number above 0 where there are groups, else 0", lambda value: value >= 0)
+# Times the number of beams it must fit into float32.
+GROUP_PENALTY = number(
+    "a number above 0 (at most 1e30) where there are groups, else 0", lambda value: 0 <= value <= 1e30
+)
 TEMPERATURE = number(
     "a number above 0; 1 switches it off, and do_sample=False is what 0 would be", lambda value: value > 0
 )
@@ -261,10 +269,10 @@ class GenerationConfig:
         output_hidden_states: whether generate returns all hidden states.
     """
 
-    num_beams: Annotated[int, Setting(integer(1))] = 1
-    num_beam_groups: Annotated[int, Setting(integer(1))] = 1
+    num_beams: Annotated[int, Setting(integer(1, MAX_ROWS))] = 1
+    num_beam_groups: Annotated[int, Setting(integer(1, MAX_ROWS))] = 1
     diversity_penalty: Annotated[float, Setting(GROUP_PENALTY)] = 0.0
-    num_return_sequences: Annotated[int, Setting(integer(1))] = 1
+    num_return_sequences: Annotated[int, Setting(integer(1, MAX_ROWS))] = 1
     length_penalty: Annotated[float, Setting(FINITE, "num_beams")] = 1.0
     early_stopping: Annotated[bool | str, Setting(EARLY_STOPPING, "num_beams")] = False
     max_length: Annotated[int, Setting(integer(1))] = 1 + DEFAULT_NEW_TOKENS

@@ -33,6 +33,7 @@ import numpy as np
 import led_backends
 from led_backends.contract import Array, HostArray
 from led_ref.errors import CheckpointError, InputError, MissingFileError
+from led_ref.json_file import parse_json
 from led_ref.model import attention_maps, hooks, intermediates, ops
 from led_ref.model.intermediates import Recorder
 from led_ref.oracle.traces.step_names import describe, layer_or_step, place
@@ -276,11 +277,11 @@ def _recorded_words(path: str | Path, metadata: Mapping[str, str], names: Iterab
             f"{path} is a trace of version {metadata[FORMAT]!r}; this led_ref reads version {VERSION}. Record it again."
         )
     try:
-        words = {step["name"]: {key: step[key] for key in _ALSO} for step in json.loads(metadata["steps"])}
+        words = {step["name"]: {key: step[key] for key in _ALSO} for step in parse_json(metadata["steps"])}
         sound = set(words) == set(names) and all(
             isinstance(word, str) for also in words.values() for word in also.values()
         )
-    except (KeyError, TypeError, ValueError, RecursionError):
+    except (KeyError, TypeError, ValueError):
         sound = False
     if not sound:
         raise CheckpointError(

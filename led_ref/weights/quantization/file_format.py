@@ -44,7 +44,8 @@ from led_backends.compact import (
 )
 from led_backends.contract import HostArray
 from led_ref.config import LEDConfig
-from led_ref.errors import CheckpointError
+from led_ref.errors import CheckpointError, quoted
+from led_ref.json_file import parse_json
 from led_ref.weights.keys import Entry, canonical_key, entries
 from led_ref.weights.stored_tensor import HALF_NAMES, NUMPY_DTYPES, StoredTensor
 
@@ -125,8 +126,8 @@ def kind_of(config: LEDConfig) -> str | None:
     book, storage = values.get("bnb_4bit_quant_type"), values.get("bnb_4bit_quant_storage", "uint8")
     if (eight, four, book, storage) != (False, True, "nf4", "uint8"):
         raise CheckpointError(
-            f"{CONFIG_KEY} in config.json has load_in_8bit {eight!r}, load_in_4bit {four!r}, quant_type {book!r} and "
-            f"quant_storage {storage!r}. {remedy}"
+            f"{CONFIG_KEY} in config.json has load_in_8bit {quoted(eight, 40)}, load_in_4bit {quoted(four, 40)}, "
+            f"quant_type {quoted(book, 40)} and quant_storage {quoted(storage, 40)}. {remedy}"
         )
     return "nf4-double" if values.get("bnb_4bit_use_double_quant") is True else "nf4"
 
@@ -247,8 +248,8 @@ def _checked_state(parts: Mapping[str, StoredTensor], shape: tuple[int, int], *,
     if tensor.dtype != "U8" or len(tensor.shape) != 1 or tensor.data.size > _STATE_BYTES:
         raise CheckpointError(f"{_STATE} is {tensor.dtype} {tensor.shape}, not at most {_STATE_BYTES} bytes.")
     try:
-        values = json.loads(tensor.data.tobytes().decode("utf-8"))
-    except (ValueError, RecursionError) as error:
+        values = parse_json(tensor.data.tobytes().decode("utf-8"), finite=False)
+    except ValueError as error:
         raise CheckpointError(f"{_STATE} is not JSON.") from error
     wanted: dict[str, Any] = {"quant_type": "nf4", "blocksize": BLOCK, "shape": list(shape)}
     if double:
