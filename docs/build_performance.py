@@ -57,7 +57,7 @@ def main() -> int:
 def page(report: dict, batches: dict, words: str) -> str:
     """The words with the reports' tables and conditions in their places."""
     parts = {
-        "table": bench_report.as_markdown(report),
+        "table": as_markdown(report),
         "conditions": "\n".join(f"- {line}" for line in bench_report.conditions(report)),
         "batches": batches_table(batches),
         "batches conditions": f"{batches['date']}, {batches['machine']['processors']} processors of "
@@ -69,6 +69,14 @@ def page(report: dict, batches: dict, words: str) -> str:
             raise SystemExit(f"{WORDS.name} has no place for the {name}. Put {{{{ {name} }}}} into it.")
         words = before + part + after
     return words
+
+
+def as_markdown(report: dict) -> str:
+    """The table of a report in Markdown."""
+    heads = bench_report.columns(report)
+    lines = [heads, ["---", *["---:"] * (len(heads) - 1)]]
+    lines += [bench_report.row(case, is_compared=bool(report["against"])) for case in report["cases"]]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def with_cases_of(report: dict, again: dict) -> dict:

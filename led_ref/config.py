@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from led_ref.config_formats import OTHER_KEYS, in_led_form
-from led_ref.errors import ConfigError, MissingFileError
-from led_ref.json_file import is_whole, read_json_object, write_text
+from led_ref.errors import ConfigError, MissingFileError, quoted
+from led_ref.json_file import MAX_DEPTH, is_finite, is_whole, read_json_object, write_text
 
 REGRESSION = "regression"
 SINGLE_LABEL = "single_label_classification"
@@ -36,6 +36,11 @@ PROBLEM_TYPES = (REGRESSION, SINGLE_LABEL, MULTI_LABEL)
 
 # The activation functions of a feed-forward, by transformers' names; a backend has a method of each name.
 ACTIVATIONS = ("gelu", "relu", "silu", "gelu_new")
+
+# Larger sizes are damage: led-large has 24 layers. Tables of names are made from the number of layers before any weight is
+# read; all other sizes are compared with the weights first.
+MAX_LAYERS = 1000
+MAX_SIZE = 1 << 40
 
 
 @dataclass(frozen=True)
@@ -109,18 +114,17 @@ class LEDConfig:
             value = getattr(self, name)
             if isinstance(value, list):
                 object.__setattr__(self, name, tuple(value))
-        object.__setattr__(self, "extra", copy.deepcopy(dict(self.extra)))
-        _check_extra(self)
+        object.__setattr__(self, "extra", _checked_extra(self))
         _check_numbers(self)
         _check_windows(self)
         _check_special_ids(self)
-        if self.activation_function not in ACTIVATIONS:
+        if not isinstance(self.activation_function, str) or self.activation_function not in ACTIVATIONS:
             raise ConfigError(
-                f"activation_function is {self.activation_function!r}; an LED has one of {', '.join(ACTIVATIONS)} "
+                f"activation_function is {quoted(self.activation_function)}; an LED has one of {', '.join(ACTIVATIONS)} "
                 "('gelu' is the one with erf, 'gelu_new' the one with tanh). Name one of them, or use another checkpoint."
             )
         if self.is_encoder_decoder is not True:
-            raise ConfigError(f"is_encoder_decoder is {self.is_encoder_decoder!r}; an LED is one: set it true.")
+            raise ConfigError(f"is_encoder_decoder is {quoted(self.is_encoder_decoder)}; an LED is one: set it true.")
 
     # ---- what follows from the fields -------------------------------------------------------------------------------
 
@@ -152,24 +156,34 @@ class LEDConfig:
         Raises:
             ConfigError: if the numbers are not 0, 1, 2, ... or `num_labels` says that there are more or fewer.
         """
-        count, given = self.extra.get("num_labels"), self.extra.get("id2label")
-        if count is not None and (not is_whole(count) or count < 1):
-            raise ConfigError(f"num_labels is {count!r}; it must be a whole number of at least 1.")
+        count, given = self.num_labels, self.extra.get("id2label")
         if given is None:
-            return {label: f"LABEL_{label}" for label in range(count or 2)}  # as in transformers
-        names = {str(label): name for label, name in given.items()} if isinstance(given, Mapping) else {}
-        wanted = [str(label) for label in range(count or max(1, len(names)))]
-        if names.keys() != set(wanted) or not all(isinstance(name, str) for name in names.values()):
+            return {label: f"LABEL_{label}" for label in range(count)}  # as in transformers
+        names = {str(label): name for label, name in given.items()}
+        if not all(isinstance(names.get(str(label)), str) for label in range(count)):
             raise ConfigError(
-                f"id2label is {given!r}; it must be an object with a name for each of the numbers {', '.join(wanted)}"
-                f"{'' if count is None else f' (num_labels is {count})'}."
+                f"id2label is {quoted(given)}; it must be an object with a name for each of the numbers from 0 to {count - 1}."
             )
-        return {int(label): names[label] for label in wanted}
+        return {label: names[str(label)] for label in range(count)}
 
     @property
     def num_labels(self) -> int:
-        """How many labels there are; 2 unless config.json says otherwise."""
-        return len(self.id2label)
+        """How many labels there are; 2 unless config.json says otherwise. Takes no memory, however many it says.
+
+        Raises:
+            ConfigError: if it is no number, or not the number of names in `id2label`.
+        """
+        count, given = self.extra.get("num_labels"), self.extra.get("id2label")
+        if count is not None and (not is_whole(count) or not 1 <= count <= MAX_SIZE):
+            raise ConfigError(f"num_labels is {quoted(count)}; it must be a whole number of at least 1.")
+        if given is None:
+            return count or 2
+        if not isinstance(given, Mapping) or not given or len(given) != (count or len(given)):
+            raise ConfigError(
+                f"id2label is {quoted(given)}; it must be an object with a name for each of the numbers 0, 1, 2, ..."
+                f"{'' if count is None else f' (num_labels is {count})'}."
+            )
+        return len(given)
 
     @property
     def problem_type(self) -> str | None:
@@ -178,10 +192,16 @@ class LEDConfig:
         Raises:
             ConfigError: for another one.
         """
-        found: str | None = self.extra.get("problem_type")
-        if found is not None and found not in PROBLEM_TYPES:
-            raise ConfigError(f"problem_type is {found!r}; it is null or one of {', '.join(PROBLEM_TYPES)}.")
+        found = self.extra.get("problem_type")
+        if found is not None and not (isinstance(found, str) and found in PROBLEM_TYPES):
+            raise ConfigError(f"problem_type is {quoted(found)}; it is null or one of {', '.join(PROBLEM_TYPES)}.")
         return found
+
+    @property
+    def architectures(self) -> tuple[str, ...]:
+        """The classes that config.json names; () where it names none, or holds no list there."""
+        found = self.extra.get("architectures")
+        return tuple(map(str, found)) if isinstance(found, list | tuple) else ()
 
     # ---- in and out -------------------------------------------------------------------------------------------------
 
@@ -201,7 +221,7 @@ class LEDConfig:
         model_type = values.get("model_type", "led")
         if model_type != "led":
             raise ConfigError(
-                f"model_type is {model_type!r}; led_ref runs 'led' only. Name a folder or Hub model that holds an LED, for "
+                f"model_type is {quoted(model_type)}; led_ref runs 'led' only. Name a folder or Hub model that holds an LED, for "
                 "example allenai/led-base-16384."
                 + (" `led-ref convert --from-bart` makes an LED of a BART." if model_type == "bart" else "")
             )
@@ -218,7 +238,7 @@ class LEDConfig:
             ConfigError: if it is not a JSON object, or describes no possible LED.
         """
         path = config_file(folder)
-        values = read_json_object(path)
+        values = read_json_object(path, finite=False)  # the checks below name the key
         try:
             return cls.from_dict(values)
         except ConfigError as error:
@@ -261,26 +281,30 @@ def config_file(folder: str | Path) -> Path:
     return path
 
 
-def _check_extra(config: LEDConfig) -> None:
-    """`extra` holds other keys than the fields, and no number that JSON does not have."""
-    double = sorted(config.extra.keys() & {"model_type", *(f.name for f in fields(config))})
+def _checked_extra(config: LEDConfig) -> dict[str, Any]:
+    """A copy of `extra`, which holds other keys than the fields, and no number that JSON does not have."""
+    extra = dict(config.extra)
+    double = sorted(extra.keys() & {"model_type", *(f.name for f in fields(config))})
     if double:
         raise ConfigError(f"extra holds {double[0]!r}, which LEDConfig has a field for. Set the field.")
-    for key, number in _floats(dict(config.extra)):
+    for key, number in _floats(extra):
         if not math.isfinite(number):
             raise ConfigError(f"{key} is {number}, a number that JSON does not have. Write null, or leave {key} out.")
+    return copy.deepcopy(extra)
 
 
-def _floats(values: Any, path: str = "") -> Iterator[tuple[str, float]]:
-    """Every float within nested lists and dictionaries, with the way to it."""
+def _floats(values: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, float]]:
+    """Every float within nested lists and dictionaries, with the way to it; ConfigError if they are nested without end."""
+    if depth > MAX_DEPTH:
+        raise ConfigError(f"extra holds lists and objects nested more than {MAX_DEPTH} deep. Leave {path[:40]} out.")
     if isinstance(values, float):
         yield path, values
     elif isinstance(values, dict):
         for key, value in values.items():
-            yield from _floats(value, f"{path}.{key}" if path else str(key))
+            yield from _floats(value, f"{path}.{key}" if path else str(key), depth + 1)
     elif isinstance(values, list | tuple):
         for i, value in enumerate(values):
-            yield from _floats(value, f"{path}[{i}]")
+            yield from _floats(value, f"{path}[{i}]", depth + 1)
 
 
 def _check_numbers(config: LEDConfig) -> None:
@@ -291,13 +315,14 @@ def _check_numbers(config: LEDConfig) -> None:
     """
     for f in fields(config):
         value = getattr(config, f.name)
-        least = 0 if f.name.endswith("_layers") else 1
-        if f.type is int and not f.name.endswith("_id") and not (is_whole(value) and value >= least):
-            raise ConfigError(f"{f.name} is {value!r}; it must be a whole number of at least {least}.")
+        least, most = (0, MAX_LAYERS) if f.name.endswith("_layers") else (1, MAX_SIZE)
+        if f.type is int and not f.name.endswith("_id") and not (is_whole(value) and least <= value <= most):
+            wanted = f"at most {most:,}" if is_whole(value) and value > most else f"at least {least}"
+            raise ConfigError(f"{f.name} is {quoted(value)}; it must be a whole number of {wanted}.")
         if f.type is bool and not isinstance(value, bool):
-            raise ConfigError(f"{f.name} is {value!r}; it must be true or false.")
-        if f.type is float and not ((isinstance(value, float) or is_whole(value)) and math.isfinite(value)):
-            raise ConfigError(f"{f.name} is {value!r}; it must be a finite number, such as {f.default}.")
+            raise ConfigError(f"{f.name} is {quoted(value)}; it must be true or false.")
+        if f.type is float and not is_finite(value):
+            raise ConfigError(f"{f.name} is {quoted(value)}; it must be a finite number, such as {f.default}.")
     for name in ("encoder_attention_heads", "decoder_attention_heads"):
         heads = getattr(config, name)
         if config.d_model % heads:
@@ -314,9 +339,9 @@ def _check_windows(config: LEDConfig) -> None:
             f"attention_window has {len(given)} entries. Give one, or one for each layer ({config.encoder_layers})."
         )
     for window in given if isinstance(given, tuple) else (given,):
-        if not is_whole(window) or window < 2 or window % 2:
+        if not is_whole(window) or not 2 <= window <= MAX_SIZE or window % 2:
             raise ConfigError(
-                f"attention_window holds {window!r}; each window is the total width 2R and so an even number of at least 2. "
+                f"attention_window holds {quoted(window)}; each window is the total width 2R and so an even number of at least 2. "
                 "(Is it a radius? Double it.)"
             )
 
@@ -329,4 +354,4 @@ def _check_special_ids(config: LEDConfig) -> None:
             if token is None and name != "decoder_start_token_id":
                 continue
             if not is_whole(token) or not 0 <= token < config.vocab_size:
-                raise ConfigError(f"{name} is {value!r}; ids lie in 0 ... {config.vocab_size - 1} (vocab_size - 1).")
+                raise ConfigError(f"{name} is {quoted(value)}; ids lie in 0 ... {config.vocab_size - 1} (vocab_size - 1).")

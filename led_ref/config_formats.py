@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from led_ref.errors import ConfigError
+from led_ref.errors import ConfigError, quoted
 from led_ref.json_file import is_whole
 
 # Keys that only allenai/longformer's own config.json has; there the window is one-sided.
@@ -56,7 +56,7 @@ def rename_aliases(values: dict[str, Any]) -> None:
         given = values.pop(alias)
         if name in values and values[name] != given:
             raise ConfigError(
-                f"{name} is {values[name]!r} and {alias} is {given!r}, two names of one thing. "
+                f"{name} is {quoted(values[name])} and {alias} is {quoted(given)}, two names of one thing. "
                 f"Remove the wrong one (transformers would take {alias})."
             )
         values[name] = given
@@ -68,7 +68,7 @@ def from_allenai(values: dict[str, Any]) -> dict[str, Any]:
         found = values.get(name, released[0])
         if any(entry not in released for entry in (found if isinstance(found, list) else [found])):
             raise ConfigError(
-                f"{name} is {found!r} in this config.json of allenai's original code; led_ref knows LED as released, "
+                f"{name} is {quoted(found)} in this config.json of allenai's original code; led_ref knows LED as released, "
                 f"where it is {' or '.join(map(repr, released))}. Name a released checkpoint."
             )
     given = values.get("attention_window", 256)  # half of LEDConfig's own default
@@ -76,7 +76,7 @@ def from_allenai(values: dict[str, Any]) -> dict[str, Any]:
     for radius in radii:
         if not is_whole(radius) or radius < 1:
             raise ConfigError(
-                f"attention_window holds {radius!r}; in allenai's original code it is the radius R, at least 1."
+                f"attention_window holds {quoted(radius)}; in allenai's original code it is the radius R, at least 1."
             )
     values["attention_window"] = [2 * radius for radius in radii] if isinstance(given, list) else 2 * given
     values["model_type"] = "led"

@@ -4,8 +4,14 @@ Each class is also a subclass of a built-in exception, so that `except ValueErro
 """
 
 
+MAX_MESSAGE = 4000  # characters; the longest useful messages list some fifty settings or tensors
+
+
 class LEDError(Exception):
-    """The base class of all errors of led_ref."""
+    """The base class of all errors of led_ref. A message longer than `MAX_MESSAGE` characters is cut in the middle."""
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*(_cut(part, MAX_MESSAGE) if isinstance(part, str) else part for part in arguments))
 
 
 class ConfigError(LEDError, ValueError):
@@ -34,10 +40,17 @@ class BackendError(LEDError, RuntimeError):
 
 def quoted(value: object, most: int = 200) -> str:
     """A value for a message: its repr, cut in the middle where it is longer than `most` characters."""
+    if isinstance(value, str) and len(value) > 2 * MAX_MESSAGE:  # do not copy a value of many megabytes for its ends
+        return f"{value[: most // 2]!r} ... {value[-most // 4 :]!r} ({len(value):,} characters)"
     try:
         text = repr(value)
     except Exception as error:  # a foreign __repr__ must not hide the message that it is for
         text = f"<{type(value).__name__}, whose repr raises {type(error).__name__}>"
+    return _cut(text, most)
+
+
+def _cut(text: str, most: int) -> str:
+    """A text, or its beginning and its end if it is longer than `most` characters."""
     if len(text) <= most:
         return text
     return f"{text[: most // 2]} ... {text[-most // 4 :]} ({len(text):,} characters)"

@@ -1,16 +1,42 @@
-"""Read a JSON file that holds one object: config.json, vocab.json, the index of shards. Errors name the file and the remedy."""
+"""Read JSON that holds one object: config.json, vocab.json, the header of a safetensors file. Errors name file and remedy.
+
+Files are untrusted. A few bytes of JSON can become a Python object of a hundred, so the limits below hold before anything
+is parsed or right after it, and every number and text that is handed on is one that the rest of the code can use:
+
+    MAX_BYTES    of a file; the largest of an LED, tokenizer.json, has 3.5 million
+    MAX_MARKS    commas, brackets and braces: at most so many values; the tokenizer.json of an LED has 400 thousand
+    MAX_DEPTH    of nested lists and objects; a tokenizer.json has 7
+    MAX_DIGITS   of a whole number; "no limit" in a tokenizer_config.json is one of 31
+
+Refused besides: Infinity and NaN (JSON has neither), numbers too large for a float, and halves of a surrogate pair, which
+no text has and no file can be written with.
+"""
 
 import json
+import math
+import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from led_ref.errors import ConfigError, LEDError
+from led_ref.errors import ConfigError, LEDError, quoted
+
+MAX_BYTES = 1 << 24
+MAX_MARKS = 1_000_000
+MAX_DEPTH = 64
+MAX_DIGITS = 40
 
 _REMEDY = "Fetch the file again."
 
 
 def read_json_object(
-    path: Path, *, error_class: type[LEDError] = ConfigError, remedy: str = _REMEDY, unique_names: bool = False
+    path: Path,
+    *,
+    error_class: type[LEDError] = ConfigError,
+    remedy: str = _REMEDY,
+    unique_names: bool = False,
+    finite: bool = True,
 ) -> dict[str, Any]:
     """The object that a file holds.
 
@@ -19,27 +45,68 @@ def read_json_object(
         error_class: the class of the errors.
         remedy: the last sentence of each error.
         unique_names: refuse a name that occurs twice in an object; otherwise its last value counts, as in Python's json.
+        finite: refuse NaN, Infinity and numbers that are too large for a float; False: the caller checks its numbers, and
+            names them better.
 
     Raises:
-        LEDError: of `error_class`, if the file cannot be read, is not JSON, or holds something other than an object.
+        LEDError: of `error_class`, if the file cannot be read, exceeds a limit, is not JSON, or holds something other than
+            an object.
     """
     text = read_text(path, error_class=error_class, remedy=remedy)
     try:
-        values = json.loads(text, object_pairs_hook=unique_object if unique_names else None)
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # not JSON, a repeated name, a number of 5,000 digits, endless nesting
+        values = parse_json(text, unique_names=unique_names, finite=finite)
+    except ValueError as error:
         raise error_class(f"{path} is not JSON ({error}). {remedy}") from error
     if not isinstance(values, dict):
         raise error_class(f"{path} holds a JSON {type(values).__name__}, not an object. {remedy}")
     return values
 
 
-def read_text(path: Path, *, error_class: type[LEDError] = ConfigError, remedy: str = _REMEDY) -> str:
-    """The text of a UTF-8 file, its line ends unchanged; errors as in `read_json_object`."""
+def parse_json(
+    text: str,
+    *,
+    unique_names: bool = False,
+    finite: bool = True,
+    parse_number: Callable[[str], Any] | None = None,
+) -> Any:
+    """The value of a JSON text, within the limits of this file.
+
+    Args:
+        text: the JSON.
+        unique_names: as in `read_json_object`.
+        finite: as in `read_json_object`.
+        parse_number: makes every number from its text; None: int and float.
+
+    Raises:
+        ValueError: saying in a few words what is wrong.
+    """
+    marks = sum(map(text.count, ",[{"))
+    if marks > MAX_MARKS:
+        raise ValueError(f"it has {marks:,} commas and brackets; the limit is {MAX_MARKS:,}")
     try:
-        return path.read_bytes().decode("utf-8")
+        values = json.loads(
+            text,
+            object_pairs_hook=unique_object if unique_names else None,
+            parse_int=parse_number or _whole_number,
+            parse_float=parse_number or (_finite if finite else float),
+            parse_constant=parse_number or (_finite if finite else float),
+        )
+    except RecursionError:
+        raise ValueError(f"its lists and objects are nested more than {MAX_DEPTH} deep") from None
+    _check_depth(values)
+    if "\\ud" in text or "\\uD" in text:
+        _check_surrogates(values)
+    return values
+
+
+def read_text(path: Path, *, error_class: type[LEDError] = ConfigError, remedy: str = _REMEDY) -> str:
+    """The text of a UTF-8 file of at most MAX_BYTES, its line ends unchanged; errors as in `read_json_object`."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise error_class(f"{path} has {path.stat().st_size:,} bytes; the limit is {MAX_BYTES:,}. {remedy}")
+        return content.decode("utf-8")
     except UnicodeDecodeError as error:
         found = error.object[error.start]
         raise error_class(f"{path} is not UTF-8: byte {error.start} is {found:#04x}. {remedy}") from error
@@ -50,18 +117,24 @@ def read_text(path: Path, *, error_class: type[LEDError] = ConfigError, remedy: 
 def write_text(path: Path, text: str) -> Path:
     """Write a UTF-8 file whole or not at all, in a folder that is made if needed. Returns its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
+    # A name of this process: two that write the same file must not share it.
+    partial_file = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        partial.write_text(text, encoding="utf-8", newline="\n")
-        partial.replace(path)
+        partial_file.write_text(text, encoding="utf-8", newline="\n")
+        partial_file.replace(path)
     finally:
-        partial.unlink(missing_ok=True)
+        partial_file.unlink(missing_ok=True)
     return path
 
 
 def is_whole(value: object) -> TypeGuard[int]:
     """Whether a value is an int, and no bool: in Python True is an int, too."""
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_finite(value: object) -> TypeGuard[float]:
+    """Whether a value is a finite float, or an int that fits into one."""
+    return (isinstance(value, float) or is_whole(value)) and abs(value) <= sys.float_info.max
 
 
 def unique_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -76,3 +149,39 @@ def unique_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise ValueError(f"it holds the name {name[:200]!r} twice")
         values[name] = value
     return values
+
+
+def _whole_number(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"it holds the number {quoted(digits, 40)} of {len(digits)} digits; the limit is {MAX_DIGITS}")
+    return int(digits)
+
+
+def _finite(digits: str) -> float:
+    """A float; Python's json reads NaN, Infinity and -Infinity as numbers, too."""
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError(f"it holds {quoted(digits, 40)}, which is no finite number")
+    return number
+
+
+def _check_depth(values: Any) -> None:
+    """Walk level by level, so that no depth can exhaust the walk's own stack."""
+    level = [values]
+    for _ in range(MAX_DEPTH + 1):
+        inner = []
+        for value in level:
+            parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+            inner += [part for part in parts if isinstance(part, dict | list)]
+        if not inner:
+            return
+        level = inner
+    raise ValueError(f"its lists and objects are nested more than {MAX_DEPTH} deep")
+
+
+def _check_surrogates(values: Any) -> None:
+    """Half of a surrogate pair, "\\\\ud800" alone, is no character."""
+    try:
+        json.dumps(values, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(f"it holds {error.object[error.start]!a}, half of a surrogate pair") from None

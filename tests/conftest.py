@@ -27,8 +27,8 @@ settings.load_profile(PROFILE)
 if PROFILE == "long":
     os.environ.setdefault("LED_REF_EXAMPLES", "5000")  # tests/tokenizer/vocabularies.py
 
-# Helpers that tests of another folder use too: torch_files.py, head_cases.py, measure.py, docs/build_gpu_page.py.
-sys.path += [str(Path(__file__).parent / folder) for folder in ("weights", "model", "gpu", "../docs")]
+# Helpers that tests of another folder use too: torch_files.py, head_cases.py, measure.py, make/, docs/build_gpu_page.py.
+sys.path += [str(Path(__file__).parent / folder) for folder in ("weights", "model", "gpu", "vectors", "../docs")]
 
 
 def pytest_addoption(parser):

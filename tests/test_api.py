@@ -234,7 +234,7 @@ def test_invalid_documents(bundled, documents, found, remedy):
     ("setting", "nearest"),
     [
         ({"num_beam": 3}, "'num_beams'"),
-        ({"max_tokens": 3}, "'max_new_tokens'"),
+        ({"max_tokens": 3}, "max_new_tokens"),
         ({"truncate": True}, "'truncation'"),
         ({"globalattention": "all"}, "'global_attention'"),
         ({"attention_mask": [[1]]}, "a document has no padding"),

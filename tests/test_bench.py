@@ -136,7 +136,7 @@ def test_measurement_is_validated_first(command, folder, tmp_path, monkeypatch):
     monkeypatch.setattr(bench_run, "write_random_checkpoint", lambda *_: pytest.fail("a model was made"))
     (tmp_path / "mine.png").write_text("mine")
     figure = ModuleType("matplotlib.figure")
-    figure.Figure = object
+    figure.Figure = dict
     monkeypatch.setitem(sys.modules, "matplotlib", ModuleType("matplotlib"))
     monkeypatch.setitem(sys.modules, "matplotlib.figure", figure)
     for arguments, found in (
@@ -251,7 +251,7 @@ def test_unknown_value_is_not_a_number():
     report = report_of()
     report["cases"][0]["led_ref"] = {**report["cases"][0]["led_ref"], "above_mb": None}
     report["cases"][0]["limit"]["reached"] = None
-    line = bench_report.as_markdown(report).splitlines()[2]
+    line = page_builder().as_markdown(report).splitlines()[2]
     assert line == "| encode-1k | 2.00 s | 1.00 s to 6.00 s | · | 800 | · |"
 
 
@@ -271,7 +271,7 @@ def test_plot_axes_and_completeness(tmp_path, monkeypatch):
             return lambda *given, **named: drawn.append((name, *given))
 
     class Figure:
-        def __init__(self, **_):
+        def __init__(self, *_):
             pass
 
         def subplots(self, *_):
@@ -283,7 +283,7 @@ def test_plot_axes_and_completeness(tmp_path, monkeypatch):
                 return
             raise OSError("disk full")
 
-    monkeypatch.setattr(bench_plot, "_figure_class", lambda: Figure)
+    monkeypatch.setattr(bench_plot, "new_figure", Figure)
     bench_plot.save(report_of(), tmp_path / "a.svg")
     assert (tmp_path / "a.svg").read_text() == "picture"
     assert [call[1] for call in drawn if call[0] in ("set_xscale", "set_yscale")] == ["log"] * 4

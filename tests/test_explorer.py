@@ -17,6 +17,7 @@ from led_ref.errors import InputError
 from led_ref.generation.beam_search import beam_search
 from led_ref.generation.settings.settings import GenerationSettings
 from led_ref.generation.step import Hooks
+from led_ref.model import intermediates
 from led_ref.pipelines.loading import global_mask
 from led_ref.tools.explorer.fates import search_record
 from led_ref.tools.explorer.page import FOLDER, page
@@ -133,7 +134,7 @@ def test_hypothesis_fates_match_next_state():
             lambda ids, parents, logits=logits, calls=calls: logits[next(calls)][ids[:, -1]],
             np.array([[0]]),
             settings,
-            Hooks(record=recorder.keep_search),
+            Hooks(record=intermediates.Recorder(recorder.keep, recorder.wants)),
         )
         told = search_record(recorder.steps, settings, lambda ids, skip=False: " ".join(map(str, ids)))
         for number, (step, state) in enumerate(zip(told["steps"], recorder.steps.values(), strict=True)):

@@ -37,27 +37,30 @@ LARGEST_CODE = 127  # of int8; -128 is not used, so that zero is in the middle
 
 # The 16 quantiles of a normal distribution that QLoRA's appendix E lists, scaled to [-1, 1], with an exact zero.
 CODE_BOOK = (
-    -1.0,
-    -0.6961928009986877,
-    -0.5250730514526367,
-    -0.39491748809814453,
-    -0.28444138169288635,
-    -0.18477343022823334,
-    -0.09105003625154495,
-    0.0,
-    0.07958029955625534,
-    0.16093020141124725,
-    0.24611230194568634,
-    0.33791524171829224,
-    0.44070982933044434,
-    0.5626170039176941,
-    0.7229568362236023,
-    1.0,
-)
+    -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453,
+    -0.28444138169288635, -0.18477343022823334, -0.09105003625154495, 0.0,
+    0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
+    0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
-class CompactWeight:
+class OfArrays:
+    """A dataclass with arrays among its fields."""
+
+    def on(self, to_device: Callable[[HostArray], Array]) -> Self:
+        """The same with its arrays on a device."""
+        moved: dict[str, Any] = {}
+        for name, value in vars(self).items():
+            if isinstance(value, OfArrays):
+                moved[name] = value.on(to_device)
+            elif hasattr(value, "dtype"):
+                moved[name] = to_device(value)
+        return replace(self, **moved)
+
+
+@dataclass(frozen=True)
+class CompactWeight(OfArrays):
     """A matrix that is kept smaller than it is computed with. `weight[rows]` are dense rows, as with an array.
 
     Backends multiply with one a tile at a time, so that no large matrix is ever dense as a whole.
@@ -88,10 +91,6 @@ class CompactWeight:
         numbers, scales = self.tile(rows)
         return numbers if scales is None else numbers * scales[..., None]
 
-    def on(self, to_device: Callable[[HostArray], Array]) -> Self:
-        """The same with its arrays on a device."""
-        raise NotImplementedError
-
 
 def rows_of(weight: Weight, which: slice | Array | None = None) -> Array:
     """Rows of any weight as numbers; all of them unless some are named."""
@@ -119,10 +118,6 @@ class HalfWeight(CompactWeight):
         """The rows, widened."""
         return widen(self.bits[rows], self.kind).astype(self.dtype, copy=False), None
 
-    def on(self, to_device: Callable[[HostArray], Array]) -> Self:
-        """The same on a device."""
-        return replace(self, bits=to_device(self.bits))
-
 
 @dataclass(frozen=True)
 class Int8Weight(CompactWeight):
@@ -140,13 +135,9 @@ class Int8Weight(CompactWeight):
         """The codes as numbers, and the rows' scales: a product is scaled sooner than the matrix."""
         return self.codes[rows].astype(self.dtype), self.absmax[rows].astype(self.dtype) / self.dtype.type(LARGEST_CODE)
 
-    def on(self, to_device: Callable[[HostArray], Array]) -> Self:
-        """The same on a device."""
-        return replace(self, codes=to_device(self.codes), absmax=to_device(self.absmax))
-
 
 @dataclass(frozen=True)
-class DoubleScales:
+class DoubleScales(OfArrays):
     """The absmaxes of NF4's blocks in 8 bits: `book[code] * absmax + offset`.
 
     Args:
@@ -170,10 +161,6 @@ class DoubleScales:
         found *= of_block[skipped : skipped + len(found)]
         found += np.float32(self.offset)
         return found
-
-    def on(self, to_device: Callable[[HostArray], Array]) -> Self:
-        """The same on a device."""
-        return replace(self, codes=to_device(self.codes), absmax=to_device(self.absmax), book=to_device(self.book))
 
 
 @dataclass(frozen=True)
@@ -201,11 +188,6 @@ class NF4Weight(CompactWeight):
         before = start * width - first * BLOCK
         found = numbers[before : before + (stop - start) * width].reshape(stop - start, width)
         return found.astype(self.dtype, copy=False), None
-
-    def on(self, to_device: Callable[[HostArray], Array]) -> Self:
-        """The same on a device."""
-        absmax = self.absmax.on(to_device) if isinstance(self.absmax, DoubleScales) else to_device(self.absmax)
-        return replace(self, packed=to_device(self.packed), absmax=absmax, pairs=to_device(self.pairs))
 
 
 def widen(bits: Array, kind: str) -> Array:

@@ -210,12 +210,17 @@ class Backend(Protocol):
     # ---- backward: `d` before a name is the gradient of the loss with respect to it, and has its shape and dtype ----
 
     def linear_backward(
-        self, dy: Array, x: Array, weight: Weight, into: tuple[Array, Array] | None = None
+        self,
+        dy: Array,
+        x: Array,
+        weight: Weight,
+        into: tuple[Array, Array] | None = None,
+        dx: Array | None = None,
     ) -> tuple[Array, Array, Array]:
         """Of `linear`: `dx = dy @ weight`, `dweight = dy.T @ x`, `dbias = sum of dy`, the sums over all leading axes.
 
-        Each sum has one order, so no bit of it depends on the number of threads. `into`: (dweight, dbias) to add to and to
-        return, in place of new arrays.
+        Each sum has one order, so no bit of it depends on the number of threads. `into`, (dweight, dbias), and `dx` are
+        contiguous arrays to add to and to return, in place of new ones.
         """
         ...
 

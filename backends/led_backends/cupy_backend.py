@@ -22,14 +22,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from led_backends.compact import CompactWeight, rows_of
-from led_backends.contract import (
-    Array,
-    BackendUnavailableError,
-    Band,
-    DeviceMemoryError,
-    HostArray,
-    Weight,
-)
+from led_backends.contract import Array, BackendUnavailableError, Band, DeviceMemoryError, HostArray, Weight
 from led_backends.cupy_plain import PlainOperations
 from led_backends.cupy_products import float16_products
 
@@ -228,17 +221,12 @@ class CupyBackend(PlainOperations):
         sums = xp.empty((*of_chunk, width), "float32")
         sizes = _ints(may_look_BQS is not None, heads, positions, width)
         q_BHQK = self._dense(q_BHQK)
-        strides = (
-            key_stride,
-            value_stride,
-            look_document,
-            look_query,
-        )  # 8 bytes each, as Python's numbers go to a kernel
+        strides = (key_stride, value_stride, look_document, look_query)  # 8 bytes each, as Python's go to a kernel
         arguments = (q_BHQK, keys, values, mask, highest, total, sums, *sizes, *strides)
         self._launch("attend_chunk", q_BHQK, documents * heads * chunks * CHUNK, CHUNK, *arguments, of=queries)
         out_BQHK: Array = xp.empty(
             (documents, queries, heads, width), q_BHQK.dtype
-        )  # as it will be read: heads side by side
+        )  # as it is read: heads side by side
         sizes = _ints(documents * heads * queries, chunks, queries, heads, width)
         self._launch("attend_combine", out_BQHK, out_BQHK.size, 256, highest, total, sums, out_BQHK, *sizes)
         out_BHQK: Array = out_BQHK.swapaxes(1, 2)

@@ -187,17 +187,25 @@ class PlainOperations:
     # ---- backward ------------------------------------------------------------------------------------------------------
 
     def linear_backward(
-        self, dy: Array, x: Array, weight: Weight, into: tuple[Array, Array] | None = None
+        self,
+        dy: Array,
+        x: Array,
+        weight: Weight,
+        into: tuple[Array, Array] | None = None,
+        dx: Array | None = None,
     ) -> tuple[Array, Array, Array]:
         """`dy @ weight`, `dy.T @ x`, `sum of dy`, all leading axes taken together as rows."""
         dy_XF, x_XD = dy.reshape(-1, dy.shape[-1]), x.reshape(-1, x.shape[-1])
-        dx_XD = dy_XF @ rows_of(weight)
+        more_XD = dy_XF @ rows_of(weight)
         dweight, dbias = dy_XF.T @ x_XD, self._like(self._wide(dy_XF).sum(0), dy)
         if into is not None:
             into[0][...] += dweight
             into[1][...] += dbias
             dweight, dbias = into
-        return dx_XD.reshape(x.shape), dweight, dbias
+        if dx is None:
+            return more_XD.reshape(x.shape), dweight, dbias
+        dx += more_XD.reshape(x.shape)
+        return dx, dweight, dbias
 
     def layer_norm_backward(
         self, dy: Array, x: Array, weight: Array, update: Array | None = None

@@ -7,7 +7,6 @@ threads in a way that a result would show.
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from functools import lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -22,6 +21,7 @@ from led_backends.numpy_pieces import (
     Parts,
     band_corners,
     blas_at_one_thread,
+    exponentials,
     gelu_in_place,
     gelu_new_in_place,
     in_columns,
@@ -47,10 +47,6 @@ CHUNK = 1 << 16
 # A product packs the weights anew for each block: those of led-base's 4,096 tokens took 382 ms of both cores in blocks of 512
 # rows, 353 ms in blocks of 1,024.
 BLOCK_ROWS = 1024
-
-# A softmax whose rows all have their highest score within this distance of 0 need not shift them: exp(30) is 1e13, so that
-# even 100,000 of them stay far within float32, and the highest of a row stays far above what is lost beside it.
-HARMLESS = 30
 
 # Numbers of a CompactWeight that a thread makes dense at a time, for few rows. That is several short calls each, so a wait for
 # Python's lock weighs more here than in CHUNK. A table of 50,265 x 768 float16 numbers, times one row, took 29 ms like this
@@ -247,7 +243,7 @@ class NumpyBackend:
 
     def softmax(self, scores: Array) -> Array:
         """Softmax over the last axis, in place; a row that may look at nothing becomes zeros."""
-        total = _exponentials(scores)
+        total = exponentials(scores)
         scores /= total
         return scores
 
@@ -264,7 +260,7 @@ class NumpyBackend:
     def band_attend(self, scores_hQZ: Array, v_hZK: Array, globals_: int, band: Band) -> Array:
         """`exp(scores) @ v / sum(exp(scores))`: K divisions a query instead of G + S."""
         self._hide_outside(scores_hQZ[:, :, globals_:], band)
-        total_hQ1 = _exponentials(scores_hQZ)
+        total_hQ1 = exponentials(scores_hQZ)
         out_hQK: Array = scores_hQZ @ v_hZK
         out_hQK /= total_hQ1
         return out_hQK
@@ -295,7 +291,7 @@ class NumpyBackend:
             tiled_product(q_hQK, k_BHSK[b, h], tile, scores_hQS)
             if may_look_BQS is not None:
                 self.hide(scores_hQS, may_look_BQS[b, block])
-            total_hQ1 = _exponentials(scores_hQS)
+            total_hQ1 = exponentials(scores_hQS)
             tiled_sum(scores_hQS, v_BHSK[b, h], tile, out_BHQK[b, h, block])
             out_BHQK[b, h, block] /= total_hQ1  # K divisions a query instead of S
 
@@ -320,10 +316,15 @@ class NumpyBackend:
     # ---- backward (numpy_backward.py) ------------------------------------------------------------------------------
 
     def linear_backward(
-        self, dy: Array, x: Array, weight: Weight, into: tuple[Array, Array] | None = None
+        self,
+        dy: Array,
+        x: Array,
+        weight: Weight,
+        into: tuple[Array, Array] | None = None,
+        dx: Array | None = None,
     ) -> tuple[Array, Array, Array]:
         """`dy @ weight`, `dy.T @ x`, `sum of dy`, all leading axes taken together as rows."""
-        return backward.linear_backward(dy, x, self.rows(weight), into, self.threads)
+        return backward.linear_backward(dy, x, self.rows(weight), (dx, into), self.threads)
 
     def layer_norm_backward(
         self, dy: Array, x: Array, weight: Array, update: Array | None = None
@@ -343,22 +344,8 @@ class NumpyBackend:
         self, dout_BHQK: Array, q_BHQK: Array, k_BHSK: Array, v_BHSK: Array, may_look_BQS: Array | None
     ) -> tuple[Array, Array, Array]:
         """A head of a document a piece; its blocks of queries in order, since each adds to the gradients of all keys."""
-        batch, heads, queries, _ = q_BHQK.shape
-        if may_look_BQS is not None:
-            may_look_BQS = np.broadcast_to(may_look_BQS, (batch, queries, k_BHSK.shape[2]))
-        gradients = tuple(np.zeros(x.shape, x.dtype) for x in (q_BHQK, k_BHSK, v_BHSK))
-
-        def one_head(head: tuple[int, int]) -> None:
-            for block in slices(queries, self.queries_per_block):
-                probs_QS = q_BHQK[head][block] @ k_BHSK[head].T
-                if may_look_BQS is not None:
-                    self.hide(probs_QS, may_look_BQS[head[0], block])
-                self.softmax(probs_QS)
-                of_head = [x[head] for x in (q_BHQK, k_BHSK, v_BHSK)]
-                backward.attend_backward(dout_BHQK[head], of_head, probs_QS, block, [x[head] for x in gradients])
-
-        self._parallel_for(one_head, [(b, h) for b in range(batch) for h in range(heads)])
-        return gradients[0], gradients[1], gradients[2]
+        qkv = q_BHQK, k_BHSK, v_BHSK
+        return backward.attend_backward(dout_BHQK, qkv, may_look_BQS, self.queries_per_block, self.threads)
 
     def add_rows(self, table: Array, ids: Array, rows: Array) -> None:
         """Sorted by id, so that each row of the table is written once."""
@@ -369,23 +356,3 @@ class NumpyBackend:
     def _parallel_for(self, work: Callable[[Piece], None], pieces: Sequence[Piece]) -> None:
         """Do work with products on every piece, over this backend's threads."""
         parallel_for(quietly(work), pieces, self.threads)
-
-
-def _exponentials(scores: Array) -> Array:
-    """`exp(score - highest)` over the last axis, in place, and what a row's sum up to: for a row that is hidden, zeros and 1.
-
-    The highest is taken away so that exp stays in range. Where it would anyway, nothing is: the quotient is the same.
-    """
-    highest = scores.max(-1, keepdims=True, initial=_lowest(scores.dtype))
-    if np.abs(highest).max() > HARMLESS:
-        scores -= highest
-    np.exp(scores, out=scores)
-    total: Array = np.einsum("...s->...", scores)[..., None]  # a third of the time of `sum`
-    total[total == 0] = 1
-    return total
-
-
-@lru_cache(maxsize=2)
-def _lowest(dtype: np.dtype[Any]) -> Any:
-    """The lowest number of a dtype: in place of -inf, from which nothing can be taken."""
-    return np.finfo(dtype).min

@@ -33,6 +33,7 @@ from pathlib import Path
 import book_tools
 import matplotlib.pyplot as plt
 from book_tools import BAND, GLOBAL, QUIET, WRONG, source
+from build_performance import as_markdown
 from IPython.display import Markdown, display
 
 from led_ref.costs.operations import LED_BASE, Workload, encode_work, step_work, total
@@ -138,7 +139,7 @@ if (DATA / "performance.json").exists():
     report = json.loads((DATA / "performance.json").read_text(encoding="utf-8"))
     for condition in bench_report.conditions(report):
         print(condition)
-    display(Markdown(bench_report.as_markdown(report)))
+    display(Markdown(as_markdown(report)))
 else:
     print("This site was built without a report of led-ref bench: no time is shown, only what was counted.")
 

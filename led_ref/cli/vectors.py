@@ -89,7 +89,7 @@ def _check(options: argparse.Namespace) -> int:
     from led_ref.oracle.vectors.ask_led_ref import LedRef
     from led_ref.oracle.vectors.ask_program import ask_program, parse_command
     from led_ref.oracle.vectors.format import read_suite
-    from led_ref.oracle.vectors.judge import FAILED, as_json, as_junit, judge, summary_lines
+    from led_ref.oracle.vectors.judge import FAILED, as_json, as_junit, summary_lines, verdicts
 
     command = None if options.cmd is None else parse_command(options.cmd)
     if options.timeout <= 0:
@@ -98,26 +98,25 @@ def _check(options: argparse.Namespace) -> int:
     suite = read_suite(options.folder, levels=options.level)
     started = time.perf_counter()
     if command is None:
-        subject = LedRef(suite, options.dtype, checkpoints)
-        verdicts = [judge(case, subject.answer(case), options.dtype) for case in suite.cases]
+        found = list(verdicts(suite.cases, LedRef(suite, options.dtype, checkpoints).answer, options.dtype))
     else:
         with_bundled = {"bundled": bundled_model(), **checkpoints}
         answers = ask_program(command, suite, options.dtype, timeout=options.timeout, checkpoints=with_bundled)
-        verdicts = [judge(case, answers[case.id], options.dtype) for case in suite.cases]
+        found = list(verdicts(suite.cases, lambda case: answers[case.id], options.dtype))
     seconds = round(time.perf_counter() - started, 2)
     if options.junit is not None:
         try:
-            Path(options.junit).write_bytes(as_junit(verdicts, "led-vectors"))
+            Path(options.junit).write_bytes(as_junit(found, "led-vectors"))
         except OSError as error:
             raise LEDError(f"{options.junit} could not be written ({error.strerror}). Name another file.") from error
     if options.json:
         subject_name = "led_ref" if command is None else shlex.join(command)
         about = {"vectors": str(options.folder), "tested": subject_name, "dtype": options.dtype, "seconds": seconds}
-        print_json(as_json(verdicts, about))
+        print_json(as_json(found, about))
     else:
-        for line in summary_lines(verdicts):
+        for line in summary_lines(found):
             print(line)
-    failed = sum(verdict.status == FAILED for verdict in verdicts)
+    failed = sum(verdict.status == FAILED for verdict in found)
     if failed:
-        say(f"{failed} of {len(verdicts)} cases failed")
+        say(f"{failed} of {len(found)} cases failed")
     return 1 if failed else 0

@@ -31,7 +31,8 @@ from led_ref.model.ops import (
     add_positions,
     by_heads,
     feed_forward,
-    feed_forward_backward,
+    feed_forward_sublayer,
+    feed_forward_sublayer_backward,
     linear,
 )
 from led_ref.model.params import AttentionParams, DecoderLayerParams, DecoderParams, LEDParams
@@ -243,7 +244,7 @@ def teacher_forcing(
 
 @dataclass(frozen=True)
 class _Forward:
-    """What a layer computes on its way: inputs and updates of its three sublayers, and what its attentions looked like."""
+    """What a layer computes on its way: inputs of its three sublayers, updates of two, and what its attentions looked like."""
 
     of_self: Attended
     self_update_BUD: Array
@@ -251,7 +252,6 @@ class _Forward:
     of_cross: Attended
     cross_update_BUD: Array
     last_BUD: Array
-    fc_update_BUD: Array
 
 
 def teacher_forced_layer(
@@ -267,7 +267,7 @@ def teacher_forced_layer(
         backend: where to compute.
     """
     of = _forward(x_BUD, params, given, dropout, backend)
-    return add_and_norm(of.last_BUD, of.fc_update_BUD, params.final_layer_norm, backend)
+    return feed_forward_sublayer(of.last_BUD, params, dropout, backend)
 
 
 def decoder_layer_backward(
@@ -281,12 +281,9 @@ def decoder_layer_backward(
     of = _forward(x_BUD, params, given, dropout, backend)
     seeing_self, seeing_cross = _seeing(given, dropout)
 
-    dlast_BUD, dfinal_layer_norm = add_and_norm_backward(
-        dy_BUD, of.last_BUD, of.fc_update_BUD, params.final_layer_norm, backend
+    dlast_BUD, dfc1, dfc2, dfinal_layer_norm = feed_forward_sublayer_backward(
+        dy_BUD, of.last_BUD, params, dropout, backend
     )
-    dupdate_BUD = dropout.hidden("fc2").drop(dlast_BUD, backend)
-    dx_BUD, dfc1, dfc2 = feed_forward_backward(dupdate_BUD, of.last_BUD, params, dropout, backend)
-    dlast_BUD += dx_BUD
 
     dmiddle_BUD, dencoder_attn_layer_norm = add_and_norm_backward(
         dlast_BUD, of.middle_BUD, of.cross_update_BUD, params.encoder_attn_layer_norm, backend
@@ -321,7 +318,7 @@ def decoder_layer_backward(
 def _forward(
     x_BUD: Array, params: DecoderLayerParams, given: TeacherForcing, dropout: Dropout, backend: Backend
 ) -> _Forward:
-    """The layer up to its last LayerNorm."""
+    """The layer up to its feed-forward."""
     seeing_self, seeing_cross = _seeing(given, dropout)
 
     self_BUD, of_self = attention(x_BUD, x_BUD, params.self_attn, seeing_self, backend)
@@ -332,8 +329,7 @@ def _forward(
     cross_BUD = dropout.hidden("encoder_attn.out_proj").drop(cross_BUD, backend)
     last_BUD = add_and_norm(middle_BUD, cross_BUD, params.encoder_attn_layer_norm, backend)
 
-    fc_BUD = dropout.hidden("fc2").drop(feed_forward(last_BUD, params, backend, dropout), backend)
-    return _Forward(of_self, self_BUD, middle_BUD, of_cross, cross_BUD, last_BUD, fc_BUD)
+    return _Forward(of_self, self_BUD, middle_BUD, of_cross, cross_BUD, last_BUD)
 
 
 def _seeing(given: TeacherForcing, dropout: Dropout) -> tuple[Seeing, Seeing]:

@@ -92,14 +92,8 @@ class Site:
         if not self.rate:
             return x_BTD
         x_XD = x_BTD.reshape(-1, x_BTD.shape[-1])
-        out_XD = backend.xp.empty(x_XD.shape, dtype=x_XD.dtype)
         states_X = self.states(len(x_BTD), x_BTD.shape[1], backend)
-
-        def compute(block: slice) -> None:
-            out_XD[block] = self.drop_rows(x_XD[block], states_X, block, backend)
-
-        backend.for_each_block(compute, len(x_XD))
-        out_BTD: Array = out_XD.reshape(x_BTD.shape)
+        out_BTD: Array = self.drop_rows(x_XD, states_X, slice(0, len(x_XD)), backend).reshape(x_BTD.shape)
         return out_BTD
 
     def states(self, documents: int, length: int, backend: Backend) -> Array:
@@ -132,10 +126,15 @@ class Site:
         """
         if not self.rate:
             return x_XF
-        if self.given is not None:
-            return self._scaled(x_XF, states_X[block])
-        columns_F = backend.xp.arange(x_XF.shape[-1], dtype="uint32")
-        return self._scaled(x_XF, self._kept(states_X[block], columns_F))
+        out_XF: Array = backend.xp.empty(x_XF.shape, dtype=x_XF.dtype)
+        columns_F, states_X = backend.xp.arange(x_XF.shape[-1], dtype="uint32"), states_X[block]
+
+        def compute(rows: slice) -> None:
+            kept_XF = self._kept(states_X[rows], columns_F) if self.given is None else states_X[rows]
+            out_XF[rows] = self._scaled(x_XF[rows], kept_XF)
+
+        backend.for_each_block(compute, len(x_XF))
+        return out_XF
 
     def drop_probs(self, probs_hQS: Array, tile: Tile, backend: Backend) -> Array:
         """`drop` of attention probabilities: each pair of a query and a key has its own draw, whichever tile it is in."""

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from led_backends.contract import Array, Backend
-from led_ref.model.attention import merge_heads
 from led_ref.model.dropout import Dropout
 from led_ref.model.global_attention import (
     GlobalRows,
@@ -25,9 +24,11 @@ from led_ref.model.masks import EncoderMasks
 from led_ref.model.ops import (
     add_and_norm,
     add_and_norm_backward,
+    add_gradients,
     add_positions,
     feed_forward,
-    feed_forward_backward,
+    feed_forward_sublayer,
+    feed_forward_sublayer_backward,
     linear,
     linear_backward,
     scale_and_split,
@@ -37,8 +38,8 @@ from led_ref.model.params import EncoderLayerParams, EncoderParams, Linear
 from led_ref.model.sliding_window import (
     Window,
     sliding_window_attention,
-    window_attention_backward,
-    window_attention_with_dropout,
+    sliding_window_attention_backward,
+    sliding_window_attention_with_dropout,
 )
 
 # Called after each layer with (layers done, layers in all).
@@ -137,13 +138,13 @@ class LayerSeeing:
 class _Forward:
     """What a layer computes on its way, and its backward pass reads."""
 
+    x_BTD: Array
     q_BHTK: Array
     k_BHTK: Array
     v_BHTK: Array
     attended_BTD: Array
     attention_update_BTD: Array
     middle_BTD: Array
-    fc_update_BTD: Array
 
 
 def encoder_layer_with_dropout(
@@ -151,7 +152,7 @@ def encoder_layer_with_dropout(
 ) -> Array:
     """`encoder_layer` in training: (B, T, D) -> (B, T, D)."""
     of = _forward(x_BTD, params, seeing, backend)
-    return add_and_norm(of.middle_BTD, of.fc_update_BTD, params.final_layer_norm, backend)
+    return feed_forward_sublayer(of.middle_BTD, params, seeing.dropout, backend)
 
 
 def encoder_layer_backward(
@@ -164,22 +165,18 @@ def encoder_layer_backward(
     """
     of, dropout = _forward(x_BTD, params, seeing, backend), seeing.dropout
 
-    dmiddle_BTD, dfinal_layer_norm = add_and_norm_backward(
-        dy_BTD, of.middle_BTD, of.fc_update_BTD, params.final_layer_norm, backend
+    dmiddle_BTD, dfc1, dfc2, dfinal_layer_norm = feed_forward_sublayer_backward(
+        dy_BTD, of.middle_BTD, params, dropout, backend
     )
-    dupdate_BTD = dropout.hidden("fc2").drop(dmiddle_BTD, backend)
-    dread_BTD, dfc1, dfc2 = feed_forward_backward(dupdate_BTD, of.middle_BTD, params, dropout, backend)
-    dmiddle_BTD += dread_BTD
 
     dx_BTD, dself_attn_layer_norm = add_and_norm_backward(
         dmiddle_BTD, x_BTD, of.attention_update_BTD, params.self_attn_layer_norm, backend
     )
     dupdate_BTD = dropout.hidden("self_attn.output").drop(dx_BTD, backend)
     dattended_BTD, doutput = linear_backward(dupdate_BTD, of.attended_BTD, params.output, backend)
-    dread_BTD, projections = _self_attention_backward(dattended_BTD, x_BTD, of, params, seeing, backend)
-    dx_BTD += dread_BTD
-
-    query, key, value, query_global, key_global, value_global = projections
+    query, key, value, query_global, key_global, value_global = _self_attention_backward(
+        dattended_BTD, dx_BTD, of, params, seeing, backend
+    )
     gradients = EncoderLayerParams(
         query,
         key,
@@ -198,15 +195,16 @@ def encoder_layer_backward(
 
 
 def _forward(x_BTD: Array, params: EncoderLayerParams, seeing: LayerSeeing, backend: Backend) -> _Forward:
-    """The layer up to its last LayerNorm: the lines of `encoder_layer` and `longformer_self_attention`, and dropout."""
+    """The layer up to its feed-forward: the lines of `encoder_layer` and `longformer_self_attention`, and dropout."""
     dropout, heads = seeing.dropout, seeing.heads
     q_BHTK = scale_and_split(linear(x_BTD, params.query, backend), heads, backend)
     k_BHTK = backend.split_heads(linear(x_BTD, params.key, backend), heads)
     v_BHTK = backend.split_heads(linear(x_BTD, params.value, backend), heads)
     attended_BTD: Array = backend.xp.empty(x_BTD.shape, dtype=x_BTD.dtype)
     for b, mask in enumerate(seeing.masks.documents):
-        out_HTK = window_attention_with_dropout(q_BHTK[b], k_BHTK[b], v_BHTK[b], seeing.window(b), backend)
-        attended_BTD[b] = merge_heads(out_HTK[None])[0]
+        attended_BTD[b] = sliding_window_attention_with_dropout(
+            q_BHTK[b], k_BHTK[b], v_BHTK[b], seeing.window(b), backend
+        )
         if len(mask.global_positions_G):
             out_GD = global_attention_with_dropout(x_BTD[b], params, seeing.global_rows(b), backend)
             attended_BTD[b, backend.to_device(mask.global_positions_G)] = out_GD
@@ -214,45 +212,32 @@ def _forward(x_BTD: Array, params: EncoderLayerParams, seeing: LayerSeeing, back
     update_BTD = linear(attended_BTD, params.output, backend)
     update_BTD = dropout.hidden("self_attn.output").drop(update_BTD, backend)
     middle_BTD = add_and_norm(x_BTD, update_BTD, params.self_attn_layer_norm, backend)
-    fc_BTD = dropout.hidden("fc2").drop(feed_forward(middle_BTD, params, backend, dropout), backend)
-    return _Forward(q_BHTK, k_BHTK, v_BHTK, attended_BTD, update_BTD, middle_BTD, fc_BTD)
+    return _Forward(x_BTD, q_BHTK, k_BHTK, v_BHTK, attended_BTD, update_BTD, middle_BTD)
 
 
 def _self_attention_backward(
-    dattended_BTD: Array,
-    x_BTD: Array,
-    of: _Forward,
-    params: EncoderLayerParams,
-    seeing: LayerSeeing,
-    backend: Backend,
-) -> tuple[Array, tuple[Linear, ...]]:
-    """The gradients of the layer's input, and of query, key, value, query_global, key_global, value_global.
+    dattended_BTD: Array, dx_BTD: Array, of: _Forward, params: EncoderLayerParams, seeing: LayerSeeing, backend: Backend
+) -> list[Linear]:
+    """The gradients of query, key, value, query_global, key_global, value_global. That of the input is added to dx.
 
-    The global weights' are sums over documents, in their order; without a global token they are zeros.
+    Each is a sum over documents, in their order. Without a global token the global ones are zeros.
     """
-    xp, heads = backend.xp, seeing.heads
-    dx_BTD = xp.zeros(x_BTD.shape, dtype=x_BTD.dtype)
-    dq_BTD, dk_BTD, dv_BTD = (xp.empty(x_BTD.shape, dtype=x_BTD.dtype) for _ in range(3))
-    globals_ = [
-        zeros_like(params_, backend) for params_ in (params.query_global, params.key_global, params.value_global)
+    maps = (params.query, params.key, params.value)
+    gradients = [
+        zeros_like(map_, backend) for map_ in (*maps, params.query_global, params.key_global, params.value_global)
     ]
-    dout_BHTK = backend.split_heads(dattended_BTD, heads)
     for b, mask in enumerate(seeing.masks.documents):
+        dq_TD, dk_TD, dv_TD = sliding_window_attention_backward(
+            dattended_BTD[b], of.q_BHTK[b], of.k_BHTK[b], of.v_BHTK[b], seeing.window(b), backend
+        )
+        dq_TD *= dq_TD.dtype.type(1 / math.sqrt(of.q_BHTK.shape[-1]))
+        for d_TD, map_, total in zip((dq_TD, dk_TD, dv_TD), maps, gradients, strict=False):
+            linear_backward(d_TD, of.x_BTD[b], map_, backend, dx=dx_BTD[b], dparams=total)
         if len(mask.global_positions_G):
             dout_GD = dattended_BTD[b, backend.to_device(mask.global_positions_G)]
-            dx_BTD[b], more = global_attention_backward(dout_GD, x_BTD[b], params, seeing.global_rows(b), backend)
-            for (weight, bias), gradient in zip(globals_, more, strict=True):
-                weight += gradient.weight
-                bias += gradient.bias
-        d_HTK = window_attention_backward(
-            dout_BHTK[b], of.q_BHTK[b], of.k_BHTK[b], of.v_BHTK[b], seeing.window(b), backend
-        )
-        dq_BTD[b], dk_BTD[b], dv_BTD[b] = (merge_heads(d[None])[0] for d in d_HTK)
-    dq_BTD *= dq_BTD.dtype.type(1 / math.sqrt(x_BTD.shape[-1] // heads))
-    locals_ = []
-    for d_BTD, projection in ((dq_BTD, params.query), (dk_BTD, params.key), (dv_BTD, params.value)):
-        more_BTD, gradient = linear_backward(d_BTD, x_BTD, projection, backend)
-        dx_BTD += more_BTD
-        locals_.append(gradient)
-    locals_[1].bias[...] = 0  # the key's: softmax does not see it
-    return dx_BTD, (*locals_, *(Linear(*total) for total in globals_))
+            dx_TD, of_document = global_attention_backward(dout_GD, of.x_BTD[b], params, seeing.global_rows(b), backend)
+            dx_BTD[b] += dx_TD
+            for total, more in zip(gradients[3:], of_document, strict=True):
+                add_gradients(total, more)
+    gradients[1].bias[...] = 0  # the key's: softmax does not see it
+    return gradients

@@ -13,13 +13,16 @@ A head is a share of K = D / H columns, the head dimension, with attention of it
 """
 
 import math
+from typing import TypeVar
 
 from led_backends.contract import Array, Backend, HostArray, Weight
-from led_ref.model.dropout import Dropout
+from led_ref.model.dropout import Dropout, Site
 from led_ref.model.params import DecoderLayerParams, EncoderLayerParams, LayerNorm, Linear
 
+Pair = TypeVar("Pair", Linear, LayerNorm)
+
 # Rows of a feed-forward that go back through it at a time: enough for a fast product, few enough for F numbers of each.
-FEED_FORWARD_ROWS = 1024
+FEED_FORWARD_ROWS = 2048
 
 
 def linear(x: Array, params: Linear, backend: Backend) -> Array:
@@ -27,16 +30,35 @@ def linear(x: Array, params: Linear, backend: Backend) -> Array:
     return backend.linear(x, params.weight, params.bias)
 
 
-def linear_backward(dy: Array, x: Array, params: Linear, backend: Backend) -> tuple[Array, Linear]:
-    """`dx = dy @ weight`, `dweight = dy.T @ x`, `dbias = sum of dy` over all leading axes."""
-    dx, dweight, dbias = backend.linear_backward(dy, x, params.weight)
+def linear_backward(
+    dy: Array,
+    x: Array,
+    params: Linear,
+    backend: Backend,
+    dx: Array | None = None,
+    dparams: Linear | None = None,
+) -> tuple[Array, Linear]:
+    """`dx = dy @ weight`, `dweight = dy.T @ x`, `dbias = sum of dy` over all leading axes.
+
+    Gradients add up where x goes through several maps, or more rows go through the same one: `dx` and `dparams`, if given,
+    are added to, in place, and returned.
+    """
+    into = None if dparams is None else (backend.rows(dparams.weight), dparams.bias)
+    dx, dweight, dbias = backend.linear_backward(dy, x, params.weight, into, dx)
     return dx, Linear(dweight, dbias)
 
 
-def zeros_like(params: Linear, backend: Backend) -> tuple[Array, Array]:
+def zeros_like(params: Pair, backend: Backend) -> Pair:
     """Gradients of weight and bias to add to."""
     xp, dtype = backend.xp, params.bias.dtype
-    return xp.zeros(params.weight.shape, dtype=dtype), xp.zeros(params.bias.shape, dtype=dtype)
+    return type(params)(xp.zeros(params.weight.shape, dtype=dtype), xp.zeros(params.bias.shape, dtype=dtype))
+
+
+def add_gradients(total: Pair, more: Pair) -> None:
+    """`total += more`, in place: gradients of parts of a batch are added up."""
+    for name in ("weight", "bias"):
+        array: Array = getattr(total, name)
+        array += getattr(more, name)
 
 
 def add_and_norm(x: Array, update: Array, params: LayerNorm, backend: Backend) -> Array:
@@ -83,7 +105,7 @@ def feed_forward(
     x_XD = x_BTD.reshape(-1, x_BTD.shape[-1])
     update_XD = backend.xp.empty(x_XD.shape, dtype=x_XD.dtype)
     activation = getattr(backend, layer.activation)  # gelu, relu, silu or gelu_new
-    dropped = dropout and _Dropped(dropout, x_BTD, backend)
+    dropped = dropout and _Dropped(dropout.activation("fc1"), x_BTD, backend)
 
     def compute(block: slice) -> None:
         hidden_XF = linear(x_XD[block], layer.fc1, backend)
@@ -97,41 +119,65 @@ def feed_forward(
     return update_BTD
 
 
-def feed_forward_backward(
-    dupdate_BTD: Array,
+def feed_forward_sublayer(
+    x_BTD: Array, layer: EncoderLayerParams | DecoderLayerParams, dropout: Dropout, backend: Backend
+) -> Array:
+    """`LayerNorm(x + dropout(fc2(dropout(activation(fc1(x))))))`, in training: (B, T, D) -> (B, T, D)."""
+    update_BTD = dropout.hidden("fc2").drop(feed_forward(x_BTD, layer, backend, dropout), backend)
+    return add_and_norm(x_BTD, update_BTD, layer.final_layer_norm, backend)
+
+
+def feed_forward_sublayer_backward(
+    dy_BTD: Array,
     x_BTD: Array,
     layer: EncoderLayerParams | DecoderLayerParams,
     dropout: Dropout,
     backend: Backend,
-) -> tuple[Array, Linear, Linear]:
-    """The gradients of x, (B, T, D), of fc1 and of fc2.
+) -> tuple[Array, Linear, Linear, LayerNorm]:
+    """The gradients of x, (B, T, D), of fc1, of fc2, and of final_layer_norm.
 
-    The F numbers of a block are computed again, together with the activation's slope. The blocks come one after the other,
-    since each adds to the gradients of the weights.
+    Forward and backward of a block of positions, then those of the next: so what is computed again is computed once, and the
+    F numbers of all positions never exist at the same time. The blocks come in order, since each adds to the gradients of
+    the weights.
     """
-    width = x_BTD.shape[-1]
-    x_XD, dupdate_XD = x_BTD.reshape(-1, width), dupdate_BTD.reshape(-1, width)
+    x_XD, dy_XD = x_BTD.reshape(-1, x_BTD.shape[-1]), dy_BTD.reshape(-1, x_BTD.shape[-1])
     dx_XD = backend.xp.empty(x_XD.shape, dtype=x_XD.dtype)
-    dropped = _Dropped(dropout, x_BTD, backend)
+    drop_fc1 = _Dropped(dropout.activation("fc1"), x_BTD, backend)
+    drop_fc2 = _Dropped(dropout.hidden("fc2"), x_BTD, backend)
     dfc1, dfc2 = zeros_like(layer.fc1, backend), zeros_like(layer.fc2, backend)
+    dnorm = zeros_like(layer.final_layer_norm, backend)
     for start in range(0, len(x_XD), FEED_FORWARD_ROWS):
-        block = slice(start, start + FEED_FORWARD_ROWS)
+        block = slice(start, min(start + FEED_FORWARD_ROWS, len(x_XD)))
         hidden_XF, slope_XF = backend.activate_with_slope(linear(x_XD[block], layer.fc1, backend), layer.activation)
-        read_XF = dropped(hidden_XF, block)
-        dread_XF, *_ = backend.linear_backward(dupdate_XD[block], read_XF, layer.fc2.weight, dfc2)
-        dhidden_XF = dropped(dread_XF, block)
-        dhidden_XF *= slope_XF
-        dx_XD[block], *_ = backend.linear_backward(dhidden_XF, x_XD[block], layer.fc1.weight, dfc1)
+        hidden_XF = drop_fc1(hidden_XF, block)
+        update_XD = drop_fc2(linear(hidden_XF, layer.fc2, backend), block)
+
+        dsum_XD, more = add_and_norm_backward(dy_XD[block], x_XD[block], update_XD, layer.final_layer_norm, backend)
+        add_gradients(dnorm, more)
+        dupdate_XD = drop_fc2(dsum_XD, block)
+        dhidden_XF, _ = linear_backward(dupdate_XD, hidden_XF, layer.fc2, backend, dparams=dfc2)
+        dhidden_XF = drop_fc1(dhidden_XF, block)
+        _multiply(dhidden_XF, slope_XF, backend)
+        dx_XD[block], _ = linear_backward(dhidden_XF, x_XD[block], layer.fc1, backend, dx=dsum_XD, dparams=dfc1)
     dx_BTD: Array = dx_XD.reshape(x_BTD.shape)
-    return dx_BTD, Linear(*dfc1), Linear(*dfc2)
+    return dx_BTD, dfc1, dfc2, dnorm
+
+
+def _multiply(x_XF: Array, y_XF: Array, backend: Backend) -> None:
+    """`x *= y`, in place, over threads."""
+
+    def compute(rows: slice) -> None:
+        x_XF[rows] *= y_XF[rows]
+
+    backend.for_each_block(compute, len(x_XF))
 
 
 class _Dropped:
-    """The dropout behind the activation, block by block of the rows of (B, T, F)."""
+    """The dropout of a site, block by block of the rows of (B, T, F)."""
 
-    def __init__(self, dropout: Dropout, x_BTD: Array, backend: Backend) -> None:
-        self.site, self.backend = dropout.activation("fc1"), backend
-        self.states_X = self.site.states(x_BTD.shape[0], x_BTD.shape[1], backend)
+    def __init__(self, site: Site, x_BTD: Array, backend: Backend) -> None:
+        self.site, self.backend = site, backend
+        self.states_X = site.states(x_BTD.shape[0], x_BTD.shape[1], backend)
 
     def __call__(self, hidden_XF: Array, block: slice) -> Array:
         return self.site.drop_rows(hidden_XF, self.states_X, block, self.backend)

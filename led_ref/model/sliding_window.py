@@ -93,13 +93,14 @@ class Window:
     document: int  # its place in the batch
 
 
-def window_attention_with_dropout(q_HTK: Array, k_HTK: Array, v_HTK: Array, window: Window, backend: Backend) -> Array:
-    """`sliding_window_attention` in training: (H, T, K). Rows of masked and of global tokens are zero."""
+def sliding_window_attention_with_dropout(
+    q_HTK: Array, k_HTK: Array, v_HTK: Array, window: Window, backend: Backend
+) -> Array:
+    """`sliding_window_attention` in training: (T, D)."""
     if not window.dropped.rate:
-        out_TD = sliding_window_attention(q_HTK, k_HTK, v_HTK, window.mask, window.blocks, backend)
-        split_HTK: Array = backend.split_heads(out_TD[None], len(q_HTK))[0]
-        return split_HTK
-    out_HTK: Array = backend.xp.zeros(q_HTK.shape, dtype=q_HTK.dtype)
+        return sliding_window_attention(q_HTK, k_HTK, v_HTK, window.mask, window.blocks, backend)
+    heads, length, width = q_HTK.shape
+    out_THK = backend.xp.zeros((length, heads, width), dtype=q_HTK.dtype)
     globals_G = backend.to_device(window.mask.global_positions_G)
     k_HGK, v_HGK = k_HTK[:, globals_G], v_HTK[:, globals_G]
 
@@ -107,50 +108,56 @@ def window_attention_with_dropout(q_HTK: Array, k_HTK: Array, v_HTK: Array, wind
         for block in window.blocks:
             probs_hQZ = _probabilities(q_HTK[h], with_globals(k_HGK[h], k_HTK[h], block, backend), block, backend)
             probs_hQZ = _drop(probs_hQZ, window, block, h, backend)
-            out_HTK[h, block.start : block.stop] = probs_hQZ @ with_globals(v_HGK[h], v_HTK[h], block, backend)
+            out_hQK = probs_hQZ @ with_globals(v_HGK[h], v_HTK[h], block, backend)
+            out_THK[block.start : block.stop, h] = out_hQK.swapaxes(0, 1)
 
-    backend.for_each_tile(attend, len(q_HTK))
-    out_HTK[:, backend.to_device((~window.mask.local_T).nonzero()[0])] = 0
-    return out_HTK
+    backend.for_each_tile(attend, heads)
+    out_THK[backend.to_device((~window.mask.local_T).nonzero()[0])] = 0
+    out_TD: Array = out_THK.reshape(length, heads * width)
+    return out_TD
 
 
-def window_attention_backward(
-    dout_HTK: Array, q_HTK: Array, k_HTK: Array, v_HTK: Array, window: Window, backend: Backend
+def sliding_window_attention_backward(
+    dout_TD: Array, q_HTK: Array, k_HTK: Array, v_HTK: Array, window: Window, backend: Backend
 ) -> tuple[Array, Array, Array]:
-    """The gradients of q, k and v: (H, T, K) each.
+    """The gradients of q, k and v, heads side by side: (T, D) each.
 
-    Rows of dout at masked and at global tokens are set to zero, in place: nothing of theirs was written here.
-    With dropout, `out = drop(p) v`, so `dv = drop(p).T dout` and `dp = drop(dout v.T)`, with the same mask.
+    Rows of masked and of global tokens were set to zero on the way, so nothing comes back from them. With dropout,
+    `out = drop(p) v`, so `dv = drop(p).T dout` and `dp = drop(dout v.T)`, with the same mask.
     """
-    dq_HTK, dk_HTK, dv_HTK = (backend.xp.zeros(q_HTK.shape, dtype=q_HTK.dtype) for _ in range(3))
-    dout_HTK[:, backend.to_device((~window.mask.local_T).nonzero()[0])] = 0
+    xp = backend.xp
+    heads, length, width = q_HTK.shape
+    dout_TD = dout_TD.copy()
+    dout_TD[backend.to_device((~window.mask.local_T).nonzero()[0])] = 0
+    dout_HTK = backend.split_heads(dout_TD[None], heads)[0]
+    dq_THK, dk_THK, dv_THK = (xp.zeros((length, heads, width), dtype=q_HTK.dtype) for _ in range(3))
     globals_G = backend.to_device(window.mask.global_positions_G)
     count = len(globals_G)
 
-    def one_head(h: slice) -> None:
-        q_hTK, k_hTK, v_hTK = q_HTK[h], k_HTK[h], v_HTK[h]
+    def some_heads(h: slice) -> None:
+        q_hTK, k_hTK, v_hTK, dout_hTK = q_HTK[h], k_HTK[h], v_HTK[h], dout_HTK[h]
         k_hGK, v_hGK = k_hTK[:, globals_G], v_hTK[:, globals_G]
-        dk_hGK, dv_hGK = (backend.xp.zeros(k_hGK.shape, dtype=k_hGK.dtype) for _ in range(2))
+        dk_hTK, dv_hTK, dk_hGK, dv_hGK = (xp.zeros(x.shape, dtype=x.dtype) for x in (k_hTK, v_hTK, k_hGK, v_hGK))
         for block in window.blocks:
             queries, keys = slice(block.start, block.stop), slice(block.low, block.high)
-            k_hZK, dout_hQK = with_globals(k_hGK, k_hTK, block, backend), dout_HTK[h, queries]
+            k_hZK, dout_hQK = with_globals(k_hGK, k_hTK, block, backend), dout_hTK[:, queries]
             probs_hQZ = _probabilities(q_hTK, k_hZK, block, backend)
             dv_hZK = _drop(probs_hQZ, window, block, h, backend).swapaxes(1, 2) @ dout_hQK
             dprobs_hQZ = backend.scores(dout_hQK, with_globals(v_hGK, v_hTK, block, backend))
             dprobs_hQZ = _drop(dprobs_hQZ, window, block, h, backend)
             dscores_hQZ = backend.softmax_backward(dprobs_hQZ, probs_hQZ)
-            dq_HTK[h, queries] = dscores_hQZ @ k_hZK
+            dq_THK[queries, h] = (dscores_hQZ @ k_hZK).swapaxes(0, 1)
             dk_hZK = dscores_hQZ.swapaxes(1, 2) @ q_hTK[:, queries]
-            dk_HTK[h, keys] += dk_hZK[:, count:]
-            dv_HTK[h, keys] += dv_hZK[:, count:]
-            if count:
-                dk_hGK += dk_hZK[:, :count]
-                dv_hGK += dv_hZK[:, :count]
-        dk_HTK[h, globals_G] += dk_hGK
-        dv_HTK[h, globals_G] += dv_hGK
+            for total_hTK, total_hGK, d_hZK in ((dk_hTK, dk_hGK, dk_hZK), (dv_hTK, dv_hGK, dv_hZK)):
+                total_hGK += d_hZK[:, :count]
+                total_hTK[:, keys] += d_hZK[:, count:]
+        for d_THK, d_hTK, d_hGK in ((dk_THK, dk_hTK, dk_hGK), (dv_THK, dv_hTK, dv_hGK)):
+            d_hTK[:, globals_G] += d_hGK
+            d_THK[:, h] = d_hTK.swapaxes(0, 1)
 
-    backend.for_each_tile(one_head, len(q_HTK))
-    return dq_HTK, dk_HTK, dv_HTK
+    backend.for_each_tile(some_heads, heads)
+    dq_TD, dk_TD, dv_TD = (d_THK.reshape(length, heads * width) for d_THK in (dq_THK, dk_THK, dv_THK))
+    return dq_TD, dk_TD, dv_TD
 
 
 def _probabilities(q_hTK: Array, k_hZK: Array, block: Block, backend: Backend) -> Array:

@@ -19,7 +19,6 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import accumulate, chain
 
-from led_ref.errors import InputError
 from led_ref.tokenizer.bpe import WHITE_SPACE_CHARACTERS, WORD, Pair, WordPieces, from_printable, split
 from led_ref.tokenizer.specials import AddedToken, AddedTokenFinder
 
@@ -88,29 +87,30 @@ class PythonEngine:
 
 
 class RustEngine:
-    """The same by the `tokenizers` library, which is imported only here. Arguments as in PythonEngine.
-
-    Raises:
-        InputError: if the library gives an added token another id.
-    """
+    """The same by the `tokenizers` library, which is imported only here. Arguments as in PythonEngine."""
 
     def __init__(self, vocab: Mapping[str, int], ranks: Mapping[Pair, int], added: Mapping[AddedToken, int]) -> None:
         from tokenizers import AddedToken as RustAddedToken
         from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
-        self._rust = Tokenizer(models.BPE(vocab=dict(vocab), merges=sorted(ranks, key=ranks.__getitem__)))
+        # The library numbers added tokens on from the vocabulary, without a gap. As pieces of the vocabulary they keep the
+        # ids of their file; no merge makes them.
+        pieces = dict(vocab) | {token.content: i for token, i in added.items()}
+        self._rust = Tokenizer(models.BPE(vocab=pieces, merges=sorted(ranks, key=ranks.__getitem__)))
         self._rust.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         self._rust.post_processor = processors.ByteLevel(trim_offsets=True, add_prefix_space=False)
         self._rust.decoder = decoders.ByteLevel()
-        for token, i in added.items():
-            fields = {"lstrip": token.lstrip, "rstrip": token.rstrip, "normalized": token.normalized}
-            self._rust.add_tokens([RustAddedToken(token.content, special=token.special, **fields)])
-            if self._rust.token_to_id(token.content) != i:
-                raise InputError(
-                    f"The added token {token.content!r} has id {i}, but the tokenizers library numbers it "
-                    f"{self._rust.token_to_id(token.content)}. Number added tokens on from the end of the vocabulary "
-                    "without a gap, or use engine='python'."
-                )
+        # All at once: the library builds its search for them anew at each call.
+        self._rust.add_tokens([
+            RustAddedToken(
+                token.content,
+                special=token.special,
+                lstrip=token.lstrip,
+                rstrip=token.rstrip,
+                normalized=token.normalized,
+            )
+            for token in added
+        ])
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text."""

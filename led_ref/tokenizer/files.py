@@ -17,10 +17,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from led_ref.errors import CheckpointError, MissingFileError
+from led_ref.errors import CheckpointError, LEDError, MissingFileError, quoted
 from led_ref.json_file import is_whole, read_json_object, read_text, write_text
 from led_ref.tokenizer.bpe import BYTE_TO_CHARACTER, UTF8_BYTES, Pair
-from led_ref.tokenizer.specials import NAMES, AddedToken
+from led_ref.tokenizer.specials import MAX_ID, NAMES, AddedToken
 
 VOCAB, MERGES, SPECIALS, CONFIG = "vocab.json", "merges.txt", "special_tokens_map.json", "tokenizer_config.json"
 ADDED, ALL_IN_ONE = "added_tokens.json", "tokenizer.json"
@@ -35,6 +35,11 @@ _MODEL_MUST_BE = {
 }  # fmt: skip
 # "No limit" in tokenizer_config.json is a number of 20 or 30 digits.
 _NO_LIMIT = 10**18
+# Files of other tokenizers, for a message that says what a folder holds instead.
+_OTHER_TOKENIZERS = {
+    "spiece.model": "SentencePiece (T5, LongT5, Pegasus)", "sentencepiece.bpe.model": "SentencePiece (mBART, XLM-R)",
+    "tokenizer.model": "SentencePiece (Llama and the like)", "vocab.txt": "WordPiece (BERT)",
+}  # fmt: skip
 
 
 # ---- validation -------------------------------------------------------------------------------------------------------
@@ -47,10 +52,11 @@ def check_vocab(values: object, where: str = "vocab") -> dict[str, int]:
         raise CheckpointError(f"{where} holds {found}, not an object of piece -> id. {_AGAIN}")
     piece_of: dict[int, str] = {}
     for piece, i in values.items():
-        if not isinstance(piece, str) or not is_whole(i) or i < 0:
-            raise CheckpointError(f"{where}: {piece!r} has {i!r} for an id; ids are whole numbers from 0 on. {_AGAIN}")
+        if not isinstance(piece, str):
+            raise CheckpointError(f"{where} has the piece {quoted(piece)}; pieces are texts. {_AGAIN}")
+        check_id(i, piece, where)
         if i in piece_of:
-            raise CheckpointError(f"{where}: {piece_of[i]!r} and {piece!r} have the same id {i}. {_AGAIN}")
+            raise CheckpointError(f"{where}: {quoted(piece_of[i])} and {quoted(piece)} have the same id {i}. {_AGAIN}")
         piece_of[i] = piece
     absent = [byte for byte in UTF8_BYTES if BYTE_TO_CHARACTER[byte] not in values]
     if absent:
@@ -60,6 +66,16 @@ def check_vocab(values: object, where: str = "vocab") -> dict[str, int]:
             "Texts with them would lose them. Take a complete byte-level vocabulary, such as LED's."
         )
     return dict(values)
+
+
+def check_id(value: object, token: str, where: object) -> int:
+    """A token's id: a whole number from 0 to MAX_ID; CheckpointError if it is none."""
+    if not is_whole(value) or not 0 <= value <= MAX_ID:
+        raise CheckpointError(
+            f"{where}: {quoted(token)} has {quoted(value)} for an id; ids are whole numbers from 0 on, below {MAX_ID + 1:,}. "
+            f"{_AGAIN}"
+        )
+    return value
 
 
 def check_merges(
@@ -81,15 +97,15 @@ def check_merges(
         place = f"{where} {rank + first}"
         pair = tuple(entry.split(" ") if isinstance(entry, str) else entry if isinstance(entry, Sequence) else ())
         if len(pair) != 2 or not all(isinstance(piece, str) and piece for piece in pair):
-            raise CheckpointError(f"{place}: {entry!r} is not two pieces with one space between. {_AGAIN}")
+            raise CheckpointError(f"{place}: {quoted(entry)} is not two pieces with one space between. {_AGAIN}")
         for piece in (*pair, "".join(pair)):
             if piece not in vocab:
                 raise CheckpointError(
-                    f"{place}: {entry!r} needs the piece {piece!r}, which is not in the vocabulary. "
+                    f"{place}: {quoted(entry)} needs the piece {quoted(piece)}, which is not in the vocabulary. "
                     "Take the merges and the vocabulary from the same model."
                 )
         if pair in ranks:
-            raise CheckpointError(f"{place}: {entry!r} is listed before, at {ranks[pair] + first}. {_AGAIN}")
+            raise CheckpointError(f"{place}: {quoted(entry)} is listed before, at {ranks[pair] + first}. {_AGAIN}")
         ranks[pair[0], pair[1]] = rank
     return ranks
 
@@ -111,14 +127,14 @@ def read_folder(folder: str | Path) -> dict[str, Any]:
     for name, value in _CONFIG_MUST_BE.items():
         if config.get(name, value) != value:
             raise CheckpointError(
-                f"{folder / CONFIG} says {name} {config[name]!r}; LED's is {value!r}, the only one that led_ref supports. "
+                f"{folder / CONFIG} says {name} {quoted(config[name])}; LED's is {value!r}, the only one that led_ref supports. "
                 "Remove the entry if the model was not trained with it."
             )
     read = _read_all_in_one if (folder / ALL_IN_ONE).is_file() else read_vocab_and_merges
     vocab, merges, added = read(folder)
     named = {name: config[name] for name in (*NAMES, *_FURTHER) if name in config}
     if "added_tokens_decoder" in config:
-        added = _ids_to_tokens(config["added_tokens_decoder"], folder / CONFIG)
+        added = _added_tokens_decoder(config["added_tokens_decoder"], folder / CONFIG)
     elif (folder / SPECIALS).is_file():
         named |= _read_object(folder / SPECIALS)
     elif not added and not named:
@@ -137,7 +153,7 @@ def read_folder(folder: str | Path) -> dict[str, Any]:
     tokens = {name: token(value) for name, value in named.items() if name in NAMES}
     if "mask_token" not in tokens and "<mask>" in own:
         tokens["mask_token"] = own["<mask>"]
-    extra = [value for name in _FURTHER for value in named.get(name, ())]
+    extra = [value for name in _FURTHER for value in _further(named.get(name), name, folder)]
     return {
         "vocab": vocab,
         "merges": merges,
@@ -148,12 +164,26 @@ def read_folder(folder: str | Path) -> dict[str, Any]:
     }
 
 
+def _further(values: object, name: str, folder: Path) -> list[Any]:
+    """The further special tokens: a list of them, or name -> token as newer versions of transformers write it, or null."""
+    if isinstance(values, Mapping):
+        return list(values.values())
+    return [] if values is None else _list(values, name, f"{folder}, {SPECIALS} or {CONFIG}")
+
+
+def _list(values: object, name: str, where: object) -> list[Any]:
+    """A list of a file; CheckpointError if something else is in its place."""
+    if not isinstance(values, list):
+        raise CheckpointError(f"{where}: {name} is {quoted(values)}; it must be a list. {_AGAIN}")
+    return values
+
+
 def _settings(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
     settings = {name: config[name] for name in ("padding_side", "truncation_side") if name in config}
     longest = config.get("model_max_length")
     if longest is not None:
         if not isinstance(longest, int | float) or isinstance(longest, bool) or longest < 1 or longest != int(longest):
-            raise CheckpointError(f"{path} says model_max_length {longest!r}; it must be a whole number of at least 1.")
+            raise CheckpointError(f"{path} says model_max_length {quoted(longest)}; it must be a whole number of at least 1.")
         settings["model_max_length"] = None if longest > _NO_LIMIT else int(longest)
     return settings
 
@@ -163,7 +193,7 @@ def read_vocab_and_merges(folder: Path) -> tuple[dict[str, int], dict[Pair, int]
     absent = [name for name in (VOCAB, MERGES) if not (folder / name).is_file()]
     if absent:
         raise MissingFileError(
-            f"{folder} has no {' and no '.join(absent)} (and no {ALL_IN_ONE}). A tokenizer is {VOCAB}, {MERGES} and "
+            f"{folder} has no {' and no '.join(absent)} (and no {ALL_IN_ONE}). {_what_it_is_instead(folder)}A tokenizer is {VOCAB}, {MERGES} and "
             f"{SPECIALS}, best with {CONFIG}, or {ALL_IN_ONE}; copy the checkpoint's there."
         )
     vocab = check_vocab(_read_object(folder / VOCAB), str(folder / VOCAB))
@@ -174,8 +204,23 @@ def read_vocab_and_merges(folder: Path) -> tuple[dict[str, int], dict[Pair, int]
     while lines and not lines[-1]:
         lines.pop()
     ranks = check_merges(lines, vocab, f"{folder / MERGES}, line", first)
-    added = _read_object(folder / ADDED) if (folder / ADDED).is_file() else {}
-    return vocab, ranks, {i: AddedToken(content) for content, i in added.items()}
+    given = _read_object(folder / ADDED) if (folder / ADDED).is_file() else {}
+    added = {check_id(i, content, folder / ADDED): AddedToken(content) for content, i in given.items()}
+    if len(added) != len(given):
+        raise CheckpointError(f"{folder / ADDED}: two of its {len(given)} tokens have the same id. {_AGAIN}")
+    return vocab, ranks, added
+
+
+def _what_it_is_instead(folder: Path) -> str:
+    """A sentence on a folder of another model or another type of tokenizer; "" if nothing says so."""
+    try:
+        model_type = read_json_object(folder / "config.json").get("model_type", "led")
+    except LEDError:
+        model_type = "led"
+    if model_type not in ("led", "bart"):
+        return f"Its config.json is of a {quoted(model_type, 40)}, and led_ref runs 'led' only. "
+    kind = next((kind for name, kind in _OTHER_TOKENIZERS.items() if (folder / name).is_file()), None)
+    return f"It holds a tokenizer of another type: {kind}. LED's is byte-level BPE. " if kind else ""
 
 
 def _read_all_in_one(folder: Path) -> tuple[dict[str, int], dict[Pair, int], dict[int, AddedToken]]:
@@ -183,32 +228,45 @@ def _read_all_in_one(folder: Path) -> tuple[dict[str, int], dict[Pair, int], dic
     values = _read_object(path)
     model, splitter = (values[key] if isinstance(values.get(key), dict) else {} for key in ("model", "pre_tokenizer"))
     wrong = [
-        f"model.{name} {model.get(name)!r}"
+        f"model.{name} {quoted(model.get(name))}"
         for name, good in _MODEL_MUST_BE.items()
         if model.get(name, good[0]) not in good
     ]
     if splitter.get("type") != "ByteLevel" or splitter.get("add_prefix_space") or splitter.get("use_regex") is False:
-        wrong.append(f"pre_tokenizer {values.get('pre_tokenizer')!r}")
+        wrong.append(f"pre_tokenizer {quoted(values.get('pre_tokenizer'))}")
     if values.get("normalizer") is not None:
-        wrong.append(f"normalizer {values['normalizer']!r}")
+        wrong.append(f"normalizer {quoted(values['normalizer'])}")
     if wrong:
         raise CheckpointError(
             f"{path} is not a tokenizer of LED's type: {'; '.join(wrong)}. LED's is byte-level BPE without a normalizer and "
             "without a prefix space. Take the tokenizer.json of an LED or a BART."
         )
     vocab = check_vocab(model.get("vocab"), f"{path}, model.vocab")
-    ranks = check_merges(model.get("merges") or (), vocab, f"{path}, model.merges, entry")
-    added = {token.get("id"): token for token in values.get("added_tokens") or () if isinstance(token, dict)}
-    return vocab, ranks, _ids_to_tokens(added, path)
+    merges = _list(model.get("merges"), "model.merges", path)
+    ranks = check_merges(merges, vocab, f"{path}, model.merges, entry")
+    added: dict[int, AddedToken] = {}
+    for value in _list(values.get("added_tokens", []), "added_tokens", path):
+        token = token_of(value, path)
+        i = check_id(value.get("id") if isinstance(value, Mapping) else None, token.content, path)
+        if i in added:
+            raise CheckpointError(f"{path}: {token} and {added[i]} have the same id {i}. {_AGAIN}")
+        added[i] = token
+    return vocab, ranks, added
 
 
-def _ids_to_tokens(values: object, path: Path) -> dict[int, AddedToken]:
+def _added_tokens_decoder(values: object, path: Path) -> dict[int, AddedToken]:
     """{"2": {"content": "</s>", ...}} as {2: AddedToken("</s>", ...)}."""
+    if not isinstance(values, Mapping):
+        raise CheckpointError(f"{path}: added_tokens_decoder is {quoted(values)}; it must be an object. {_AGAIN}")
     tokens: dict[int, AddedToken] = {}
-    for i, value in values.items() if isinstance(values, Mapping) else ():
-        if not str(i).isdecimal():
-            raise CheckpointError(f"{path}: added token {value!r} has the id {i!r}; ids are whole numbers. {_AGAIN}")
-        tokens[int(i)] = token_of(value, path)
+    for digits, value in values.items():
+        token = token_of(value, path)
+        is_id = digits.isascii() and digits.isdecimal() and len(digits) <= len(str(MAX_ID))
+        if not is_id:
+            raise CheckpointError(
+                f"{path}: the added token {quoted(value)} has the id {quoted(digits)}; ids are whole numbers. {_AGAIN}"
+            )
+        tokens[check_id(int(digits), token.content, path)] = token
     return tokens
 
 
@@ -217,12 +275,10 @@ def token_of(value: object, where: object) -> AddedToken:
     if isinstance(value, str):
         return AddedToken(value, normalized=False, special=True)
     if not isinstance(value, Mapping) or not isinstance(value.get("content"), str):
-        raise CheckpointError(f"{where}: {value!r} is no token; write a text, or an object with 'content'. {_AGAIN}")
-    flags = {
-        name: bool(value[name])
-        for name in ("single_word", "lstrip", "rstrip", "normalized", "special")
-        if name in value
-    }
+        raise CheckpointError(f"{where}: {quoted(value)} is no token; write a text, or an object with 'content'. {_AGAIN}")
+    flags = {name: value[name] for name in ("single_word", "lstrip", "rstrip", "normalized", "special") if name in value}
+    if not all(isinstance(flag, bool) for flag in flags.values()):
+        raise CheckpointError(f"{where}: {quoted(value)} has a flag that is neither true nor false. {_AGAIN}")
     return AddedToken(value["content"], **{"special": True, **flags})
 
 

@@ -20,10 +20,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from led_ref.errors import InputError
+from led_ref.errors import InputError, quoted
 from led_ref.tokenizer.bpe import WHITE_SPACE_CHARACTERS
 
 NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+MAX_ID = (1 << 31) - 1  # the tokenizers library keeps an id in 32 bits
+MAX_ADDED = 10_000  # the pattern that finds them takes seconds to compile beyond; an LED has five
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,10 @@ class AddedToken:
     def __post_init__(self) -> None:
         """Validate the fields."""
         if not isinstance(self.content, str) or not self.content:
-            raise InputError(f"An added token's content is {self.content!r}; it must be a text that is not empty.")
+            raise InputError(f"An added token's content is {quoted(self.content)}; it must be a text that is not empty.")
         if self.single_word:
             raise InputError(
-                f"The added token {self.content!r} has single_word=True, which LED never has. Set it false."
+                f"The added token {quoted(self.content)} has single_word=True, which LED never has. Set it false."
             )
 
     def __str__(self) -> str:
@@ -232,16 +234,20 @@ def number_tokens(
         added: id -> token; a special token of the same text replaces its flags.
 
     Raises:
-        InputError: if an added token's id contradicts the vocabulary.
+        InputError: if an added token's id contradicts the vocabulary, or is none; or for more than MAX_ADDED tokens.
     """
+    if len(special) + len(added) > MAX_ADDED:
+        raise InputError(f"There are {len(special) + len(added):,} special and added tokens; the limit is {MAX_ADDED:,}.")
     by_content = {token.content: token for token in reversed(special)}
     pieces = {i: piece for piece, i in vocab.items()}
     ids: dict[AddedToken, int] = {}
     for i, token in sorted(added.items()):
+        if not 0 <= i <= MAX_ID:
+            raise InputError(f"The added token {quoted(token.content)} has id {i}; ids are from 0 to {MAX_ID:,}.")
         if vocab.get(token.content, i) != i or pieces.get(i, token.content) != token.content:
             raise InputError(
-                f"The added token {token.content!r} has id {i}, but the vocabulary says {pieces.get(i)!r} for {i} and "
-                f"{vocab.get(token.content)} for {token.content!r}. Take both from the same model."
+                f"The added token {quoted(token.content)} has id {i}, but the vocabulary says {quoted(pieces.get(i))} for {i} "
+                f"and {vocab.get(token.content)} for {quoted(token.content)}. Take both from the same model."
             )
         ids[by_content.pop(token.content, token)] = i
     following = max(*vocab.values(), *ids.values(), 0) + 1

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from make.enumeration import enumerate_texts
 from toy_model import EOS, PAD, START, MarkovModel
 
 from led_ref.generation import GenerationConfig
@@ -142,7 +143,7 @@ def test_exhaustive_beams_find_the_optimum(seed: int, penalty: float, steps: int
         )
         for beams in range(1, enough + 1)
     ]
-    texts = dense_search.enumerate_texts(
+    texts = enumerate_texts(
         lambda _, ids: model.table[(0, *ids)[-2], ids[-1]].tolist(),
         [START],
         {"eos_token_id": EOS, "max_length": 1 + steps, "length_penalty": penalty},

@@ -11,7 +11,7 @@ ATTENTION = "led_ref/model/attention.py"
 FOLDING = "led_ref/model/folding.py"
 CACHE = "led_ref/model/kv_cache.py"
 BACKEND = "backends/led_backends/numpy_backend.py"
-ACTIVATIONS = "backends/led_backends/numpy_pieces.py"
+PIECES = "backends/led_backends/numpy_pieces.py"
 
 # In longformer_self_attention; the layer in training, below it, has the same line.
 FIRST_PROJECTION = "when the next is computed.\n    q_BHTK = scale_and_split("
@@ -19,25 +19,25 @@ FIRST_PROJECTION = "when the next is computed.\n    q_BHTK = scale_and_split("
 PLANTED = [
     # ---- the band ----
     (
-        "band-left-short", BACKEND, "abs(rows - np.arange(columns.start, columns.stop)) <= radius",
+        "band-left-short", PIECES, "abs(rows - np.arange(columns.start, columns.stop)) <= radius",
         "(rows - np.arange(columns.start, columns.stop) < radius) & (np.arange(columns.start, columns.stop) - rows <= radius)",
         "The band ends one key early on the left.",
     ),
     (
-        "band-right-short", BACKEND, "abs(rows - np.arange(columns.start, columns.stop)) <= radius",
+        "band-right-short", PIECES, "abs(rows - np.arange(columns.start, columns.stop)) <= radius",
         "(rows - np.arange(columns.start, columns.stop) <= radius) & (np.arange(columns.start, columns.stop) - rows < radius)",
         "The band ends one key early on the right.",
     ),
     (
-        "band-left-long", BACKEND, "first + queries - 1 - radius))", "first + queries - 2 - radius))",
+        "band-left-long", PIECES, "first + queries - 1 - radius))", "first + queries - 2 - radius))",
         "The last query of a block sees one key too many on the left.",
     ),
     (
-        "band-right-long", BACKEND, "right_start = max(first + radius + 1,", "right_start = max(first + radius + 2,",
+        "band-right-long", PIECES, "right_start = max(first + radius + 1,", "right_start = max(first + radius + 2,",
         "The first query of a block sees one key too many on the right.",
     ),
     (
-        "corners-narrow", BACKEND, "abs(rows - np.arange(columns.start, columns.stop)) <= radius",
+        "corners-narrow", PIECES, "abs(rows - np.arange(columns.start, columns.stop)) <= radius",
         "abs(rows - np.arange(columns.start, columns.stop)) < radius",
         "In the corners of a tile the band is one key narrower on either side.",
     ),
@@ -217,7 +217,7 @@ PLANTED = [
         "GELU is the approximation with tanh.",
     ),
     (
-        "relu-for-gelu", ACTIVATIONS, "    x -= tail\n", "    pass\n",
+        "relu-for-gelu", PIECES, "    x -= tail\n", "    pass\n",
         "GELU's tail is missing: what is left is ReLU.",
     ),
     # ---- the decoder ----

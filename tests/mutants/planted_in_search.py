@@ -111,7 +111,7 @@ PLANTED = [
         "Greedy search writes one id more than max_length.",
     ),
     (
-        "written-after-the-end", GREEDY, "np.where(running_N, pick(scores_NV), fill)", "pick(scores_NV)",
+        "written-after-the-end", GREEDY, "np.where(running_N, picked_N, fill)", "picked_N",
         "A row that has ended goes on with words instead of pad.",
     ),
     # ---- rules about the next id ----

@@ -325,7 +325,7 @@ PLANTED = [
      "slice(first + 2, first + 2 + x_BTD.shape[1])", "led.encoder.embed_positions.output"),
     ("scaled by K", f"{MODEL}/ops.py", "type(1 / math.sqrt(q_BTD.shape[-1] // heads))",
      "type(1 / (q_BTD.shape[-1] // heads))", f"{LOCAL}.q"),
-    ("a narrower band", "led_backends/numpy_backend.py", "columns.stop)) <= radius", "columns.stop)) < radius",
+    ("a narrower band", "led_backends/numpy_pieces.py", "columns.stop)) <= radius", "columns.stop)) < radius",
      f"{LOCAL}.output"),
     ("global values left out", f"{MODEL}/sliding_window.py", "v_hZK = with_globals(v_HGK[h], v_HTK[h], block, backend)",
      "v_hZK = with_globals(0 * v_HGK[h], v_HTK[h], block, backend)", f"{LOCAL}.output"),

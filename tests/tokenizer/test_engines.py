@@ -98,3 +98,14 @@ def test_contested_white_space_is_refused() -> None:
     added = {264: AddedToken("<r>", rstrip=True), 265: AddedToken(" x")}
     with pytest.raises(InputError, match=r"'<r>' takes .* but ' x' begins with white space. Set rstrip false"):
         LEDTokenizer(tiny_vocab(), TINY_MERGES, added_tokens=added)
+
+
+def test_added_ids_may_leave_a_gap() -> None:
+    """An embedding row belongs to the id in the file: neither engine numbers anew."""
+    added = {1000: AddedToken("<far>"), 264: AddedToken("<near>"), 999: AddedToken("→", special=True)}
+    for engine in ("python", "rust"):
+        tokenizer = LEDTokenizer(tiny_vocab(), TINY_MERGES, added_tokens=added, engine=engine)
+        ids = tokenizer.encode("low<far>→ <near>", add_special_tokens=False)
+        assert ids == [261, 1000, 999, 36, 264], engine
+        assert tokenizer.decode(ids) == "low<far>→ <near>"
+        assert tokenizer.decode(ids, skip_special_tokens=True) == "low<far> <near>"

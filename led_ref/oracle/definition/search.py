@@ -1,4 +1,4 @@
-"""Greedy and beam search by definition, over plain lists, one candidate at a time; and enumeration of all hypotheses.
+"""Greedy and beam search by definition, over plain lists, one candidate at a time.
 
 It judges led_ref/generation and shares no code with it. The numbers 1 to 6 are those of docs/semantics.md, "generate".
 A function `logits_of(document, ids)` computes the logits from the whole generated prefix: there is no KV cache.
@@ -256,30 +256,3 @@ def log_softmax(logits: Sequence[float]) -> list[float]:
     peak = max(logits)
     log_total = peak + math.log(math.fsum(math.exp(x - peak) for x in logits))
     return [x - log_total for x in logits]
-
-
-# ---- enumeration ----------------------------------------------------------------------------------------------------
-
-
-def enumerate_texts(
-    logits_of: LogitsOf, prompt: Ids, settings: Settings, document: int = 0, source: Ids | None = None
-) -> list[Hypothesis]:
-    """Every possible hypothesis up to an end token or max_length, with its score, best first.
-
-    With as many beams as hypotheses, beam search drops no candidate and must find the first of these: 15 hypotheses for a
-    vocabulary of 3 and 3 new ids.
-    """
-    sources = None if source is None else [source] * (document + 1)
-    rules = Rules(settings, len(prompt), sources)
-    penalty = float(rules.get("length_penalty", 1.0))
-    hypotheses, unfinished = [], [Hypothesis(list(prompt), 0.0)]
-    while unfinished:
-        hypothesis = unfinished.pop()
-        scores = processed(log_softmax(logits_of(document, hypothesis.ids)), hypothesis.ids, document, rules)
-        for v, score in enumerate(scores):
-            longer = Hypothesis([*hypothesis.ids, v], hypothesis.score + score)
-            if v in rules.ends or len(longer.ids) >= rules.longest:
-                hypotheses.append(Hypothesis(longer.ids, longer.score / (len(longer.ids) - rules.prompt) ** penalty))
-            else:
-                unfinished.append(longer)
-    return sorted(hypotheses, key=lambda hypothesis: -hypothesis.score)

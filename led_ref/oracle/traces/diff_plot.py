@@ -26,19 +26,28 @@ def save_plot(difference: Difference, path: str | Path) -> Path:
         InputError: if matplotlib is not installed, or does not know the format.
         MissingFileError: if the folder does not exist.
     """
+    figure = new_figure(11, 4.5)
+    check_target(path, overwrite=True)
+    _draw(difference, figure.subplots())
+    return save_figure(figure, Path(path), dpi=120)
+
+
+def new_figure(width: float, height: float) -> Any:
+    """An empty figure of matplotlib, sizes in inches; InputError if matplotlib is not installed."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise InputError(f"A picture needs matplotlib ({error}). Install it: pip install 'led-ref[plot]'") from error
-    path = Path(path)
-    check_target(path, overwrite=True)
-    figure = Figure(figsize=(11, 4.5), layout="constrained")
-    _draw(difference, figure.subplots())
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def save_figure(figure: Any, path: Path, *, dpi: int) -> Path:
+    """Write a figure into a file, whole or not at all; InputError for a suffix that matplotlib does not know."""
     unfinished = path.with_name(f".{os.getpid()}.unfinished.{path.name}")
     try:
-        figure.savefig(unfinished, dpi=120)
+        figure.savefig(unfinished, dpi=dpi)
         os.replace(unfinished, path)
-    except ValueError as error:  # a suffix that matplotlib does not know
+    except ValueError as error:
         raise InputError(f"{path} cannot be drawn ({error}). Name it .png, .svg or .pdf.") from error
     finally:
         unfinished.unlink(missing_ok=True)

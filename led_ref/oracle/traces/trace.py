@@ -17,11 +17,13 @@ A trace of everything is large: at 16,384 tokens the local probabilities of one 
 what you want: `only="*.output"`, `layer=3`.
 """
 
+import copy
 import fnmatch
+import functools
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType, MappingProxyType
 from typing import Any
@@ -174,7 +176,7 @@ def trace(
 
     recorder = Recorder(record, wanted)
     if hasattr(model, "tokenizer"):
-        _Recorded(model, recorder).generate(*arguments, **options)
+        _generate_recorded(model, recorder, *arguments, **options)
     else:
         model(*arguments, recorder=recorder, **options)
     if not steps:
@@ -205,34 +207,16 @@ def check_target(path: str | Path, *, overwrite: bool) -> None:
 # ---- recording ----------------------------------------------------------------------------------------------------------
 
 
-class _Recorded:
-    """A model with its tokenizer (pipelines.LED), whose generate is recorded. Its class is not imported: it lies above."""
-
-    def __init__(self, led: Any, recorder: Recorder) -> None:
-        self.led = led
-        self.recorder = recorder
-
-    def generate(self, text: Any, **options: Any) -> Any:
-        """As LED.generate, for one text."""
-        if not isinstance(text, str):
-            raise InputError(
-                f"A trace is of one document, and {type(text).__name__} was given. Give one text (str), or trace "
-                "model.generate, which takes a batch of ids."
-            )
-        inner: Callable[..., Any] = self.led.model.generate
-        recorded = _Replaced(self.led.model, lambda *a, **k: inner(*a, recorder=self.recorder, **k))
-        return type(self.led)(recorded, self.led.tokenizer, self.led.name).generate(text, **options)
-
-
-class _Replaced:
-    """A model in all things, but for its generate."""
-
-    def __init__(self, model: Any, generate: Callable[..., Any]) -> None:
-        self.model = model
-        self.generate = generate
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.model, name)
+def _generate_recorded(led: Any, recorder: Recorder, text: Any, **options: Any) -> None:
+    """As `led.generate` of one text, with a recorder. `led` is a pipelines.LED; its class lies above and is not imported."""
+    if not isinstance(text, str):
+        raise InputError(
+            f"A trace is of one document, and {type(text).__name__} was given. Give one text (str), or trace "
+            "model.generate, which takes a batch of ids."
+        )
+    model = copy.copy(led.model)
+    model.generate = functools.partial(led.model.generate, recorder=recorder)
+    replace(led, model=model).generate(text, **options)
 
 
 def _is_like(name: str, pattern: str) -> bool:
@@ -250,9 +234,9 @@ def _is_like(name: str, pattern: str) -> bool:
 
 def _copied(value: Array) -> HostArray:
     """The value as it is now, on the host, for reading only."""
-    copy = np.array(led_backends.to_host(value))
-    copy.flags.writeable = False
-    return copy
+    copied = np.array(led_backends.to_host(value))
+    copied.flags.writeable = False
+    return copied
 
 
 # Frames of these files, and these functions of ops.py, record for the line that calls them.

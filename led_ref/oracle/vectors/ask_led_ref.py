@@ -17,13 +17,7 @@ from led_ref.config import LEDConfig
 from led_ref.errors import InputError, LEDError
 from led_ref.generation.search import search
 from led_ref.generation.settings.resolve import look_up
-from led_ref.model.decoder import (
-    cross_attention,
-    decoder_layer,
-    decoder_masks,
-    self_attention,
-    source_memory,
-)
+from led_ref.model.decoder import cross_attention, decoder_layer, decoder_masks, self_attention, source_memory
 from led_ref.model.encoder import encoder_layer, longformer_self_attention
 from led_ref.model.kv_cache import CachePlan
 from led_ref.model.losses import cross_entropy, shift_tokens_right
@@ -129,9 +123,8 @@ class LedRef:
     # ---- L1 -----------------------------------------------------------------------------------------------------------
 
     def _of_backend(self, case: Case) -> Tensors:
-        return {
-            "y": getattr(self.backend, case.operation)(*(self._floats(case, x) for x in BACKEND_INPUTS[case.operation]))
-        }
+        inputs = [self._floats(case, name) for name in BACKEND_INPUTS[case.operation]]
+        return {"y": getattr(self.backend, case.operation)(*inputs)}
 
     _linear = _layer_norm = _gelu = _relu = _silu = _gelu_new = _of_backend
 

@@ -30,8 +30,9 @@ from typing import Any
 import numpy as np
 
 from led_ref.errors import InputError, LEDError
-from led_ref.oracle.vectors.format import Answer, Array, Case, Suite, file_name, read_suite, safetensors_bytes
-from led_ref.weights.safetensors_file import read_safetensors
+from led_ref.oracle.vectors.format import Answer, Array, Case, Suite, file_name, read_suite
+from led_ref.weights.safetensors_file import read_safetensors, write_safetensors
+from led_ref.weights.stored_tensor import from_numpy
 
 # After so many consecutive calls without any answer, the remaining cases fail.
 _PATIENCE = 3
@@ -225,8 +226,8 @@ def write_answers(questions: str | Path, results: str | Path) -> int:
         answer = subject.answer(case)
         path = Path(results) / f"{case.id}.json"
         if answer.outputs is not None:
-            tensors = {name: np.asarray(answer.outputs[name]) for name in asked[case.id]}
-            path.with_suffix(".safetensors").write_bytes(safetensors_bytes(tensors))
+            tensors = {name: from_numpy(name, np.asarray(answer.outputs[name])) for name in asked[case.id]}
+            write_safetensors(path.with_suffix(".safetensors"), tensors)
         elif answer.failed is not None:
             raise InputError(f"{case.id}: {answer.failed}. This is a fault of led_ref; please report it.")
         else:

@@ -13,8 +13,6 @@ ask_led_ref.py and ask_program.py answer the cases, judge.py judges the answers;
 """
 
 import hashlib
-import json
-import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,7 +35,6 @@ LEVELS: Mapping[str, str] = {
 }  # fmt: skip
 # The dtypes that a program can compute in. Each has its tolerances.
 DTYPES = ("float64", "float32", "float16", "bfloat16")
-RESULTS = ("valid", "invalid", "acceptable")
 # Arguments of a case that take the place of a value in its model's configuration.
 CONFIG_CHANGES = ("attention_window", "activation_function")
 
@@ -206,23 +203,3 @@ def _tensors(path: Path) -> dict[str, Array]:
         if tensor.dtype == "BF16":
             raise CheckpointError(f"{path}: {name} is bfloat16. Write results as float32 or float64.")
     return {name: np.asarray(tensor.data) for name, tensor in stored.items()}
-
-
-_SAFETENSORS_NAMES = {"float64": "F64", "float32": "F32", "int64": "I64", "uint8": "U8"}
-
-
-def safetensors_bytes(tensors: Tensors) -> bytes:
-    """The bytes of a safetensors file; wide dtypes come first, so that each tensor is aligned."""
-    header: dict[str, Any] = {}
-    ordered = sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize)
-    start, raw = 0, []
-    for name, array in ordered:
-        data = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes()
-        stop = start + len(data)
-        dtype = _SAFETENSORS_NAMES[array.dtype.name]
-        header[name] = {"dtype": dtype, "shape": list(array.shape), "data_offsets": [start, stop]}
-        start = stop
-        raw.append(data)
-    text = json.dumps(header, separators=(",", ":")).encode("ascii")
-    text += b" " * (-len(text) % 8)
-    return struct.pack("<Q", len(text)) + text + b"".join(raw)

@@ -12,15 +12,13 @@ The verdict is the same for answers of led_ref (ask_led_ref.py) and of a program
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 
 from led_ref.errors import InputError
-from led_ref.oracle.vectors.ask_led_ref import LedRef
-from led_ref.oracle.vectors.format import DTYPES, LEVELS, Answer, Array, Case, Tensors, read_suite
+from led_ref.oracle.vectors.format import DTYPES, LEVELS, Answer, Array, Case, Tensors
 
 PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
 
@@ -33,20 +31,6 @@ class Verdict:
     status: str
     reason: str = ""
     used: float = 0.0
-
-
-def check_folder(
-    folder: str | Path, *, dtype: str = "float64", levels: Sequence[str] | None = None,
-    checkpoints: Mapping[str, str | Path] | None = None,
-) -> list[Verdict]:  # fmt: skip
-    """led_ref's own verdicts on a folder of vectors, in order: arguments as in `read_suite` and `LedRef`.
-
-    Raises:
-        LEDError: if the vectors cannot be read. An error in a case is a verdict, and not raised.
-    """
-    suite = read_suite(folder, levels=levels)
-    subject = LedRef(suite, dtype, checkpoints)
-    return list(verdicts(suite.cases, subject.answer, dtype))
 
 
 def verdicts(cases: Iterable[Case], answer: Callable[[Case], Answer], dtype: str) -> Iterator[Verdict]:

@@ -1,14 +1,12 @@
 """led_ref's side of a bench: each case, ready to run."""
 
-from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 from led_ref.tools.bench import cases as bench_cases
-from led_ref.tools.bench.cases import Case
+from led_ref.tools.bench.cases import WARM_UP_TOKENS, Case, Prepared, prepare_start, prepare_tokenize, timed
 from led_ref.tools.bench.machine import MemoryWatch
-from led_ref.tools.bench.prepared import WARM_UP_TOKENS, Prepared, prepare_start, prepare_tokenize, timed
 
 # The programs of the start cases. The start of Python itself is part of each.
 STARTS = {
@@ -36,13 +34,13 @@ def prepare(case: Case, folder: Path) -> Prepared:
 
     if case.work == "train":
         return _train(case, bench_cases.train_folder(case, folder))
-    model = LEDForConditionalGeneration.from_pretrained(folder)
+    model, short = LEDForConditionalGeneration.from_pretrained(folder), [[5] * WARM_UP_TOKENS]
     if case.work == "encode":
-        _warm_up(lambda short: model.encoder(short))
+        model.encoder(short)
         memory = MemoryWatch()
         ids_1T, global_1T = bench_cases.document(case, model.config.vocab_size)
         return Prepared(timed(lambda: model.encoder(ids_1T, global_attention_mask=global_1T)), memory)
-    _warm_up(lambda short: model.generate(short, num_beams=case.beams, max_new_tokens=2, min_new_tokens=2))
+    model.generate(short, num_beams=case.beams, max_new_tokens=2, min_new_tokens=2)
     memory = MemoryWatch()
     settings: dict[str, Any] = {
         "num_beams": case.beams,
@@ -98,7 +96,3 @@ def _train(case: Case, folder: Path) -> Prepared:
 
     step(short)
     return Prepared(timed(lambda: step(batch)), memory)
-
-
-def _warm_up(work: Callable[[list[list[int]]], Any]) -> None:
-    work([[5] * WARM_UP_TOKENS])

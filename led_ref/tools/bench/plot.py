@@ -4,11 +4,11 @@ On such axes a straight line of slope 1 is linear growth. Beside the measured cu
 counted: its operations at the speed of this machine's products, and the attention map of one layer alone.
 """
 
-import os
 from pathlib import Path
 from typing import Any
 
 from led_ref.errors import InputError
+from led_ref.oracle.traces.diff_plot import new_figure, save_figure
 from led_ref.oracle.traces.trace import check_target
 
 KINDS = (".png", ".svg", ".pdf")
@@ -22,7 +22,7 @@ def check(path: str | Path) -> None:
         InputError: if matplotlib is not installed, cannot draw such a file, or the file exists.
         MissingFileError: if the folder does not exist.
     """
-    _figure_class()
+    new_figure(9, 4)
     check_target(path, overwrite=True)
     if Path(path).suffix not in KINDS:
         raise InputError(f"{path} cannot be drawn. Name it {', '.join(KINDS[:-1])} or {KINDS[-1]}.")
@@ -31,21 +31,10 @@ def check(path: str | Path) -> None:
 
 
 def save(report: dict[str, Any], path: str | Path) -> None:
-    """Draw the picture into a file, whole or not at all.
-
-    Raises:
-        InputError: if matplotlib is not installed.
-    """
-    lines = curves(report)
-    figure = _figure_class()(figsize=(9, 4), layout="constrained")
-    _draw(lines, figure.subplots(1, 2))
-    path = Path(path)
-    unfinished = path.with_name(f".{os.getpid()}.unfinished{path.suffix}")
-    try:
-        figure.savefig(unfinished, dpi=150)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    """Draw the picture into a file; errors as in `check`."""
+    figure = new_figure(9, 4)
+    _draw(curves(report), figure.subplots(1, 2))
+    save_figure(figure, Path(path), dpi=150)
 
 
 def curves(report: dict[str, Any]) -> dict[str, list[tuple[int, float, float | None]]]:
@@ -78,11 +67,3 @@ def _draw(lines: dict[str, list[tuple[int, float, float | None]]], axes: Any) ->
         axis.grid(visible=True, color="0.9")
         axis.set_axisbelow(True)
     axes[0].legend(frameon=False)
-
-
-def _figure_class() -> Any:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise InputError(f"A picture needs matplotlib ({error}). Install it: pip install 'led-ref[plot]'") from error
-    return Figure

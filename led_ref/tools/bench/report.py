@@ -1,4 +1,4 @@
-"""The figures of a bench: an object for programs, a table for people and one for the documentation.
+"""The figures of a bench: an object for programs, a table for people.
 
     {"schema": 1, "date", "machine", "steering", "versions", "blas", "model", "runs", "against",
      "full_attention": [{"tokens", "operations", "bytes"}],             counted for comparison, not run
@@ -103,14 +103,6 @@ def as_text(report: dict[str, Any]) -> str:
         padded = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
         lines.append("  ".join([name.ljust(widths[0]), *padded]))
     return "\n".join([*lines, "", *conditions(report)])
-
-
-def as_markdown(report: dict[str, Any]) -> str:
-    """The table for the documentation."""
-    heads = columns(report)
-    lines = [heads, ["---", *["---:"] * (len(heads) - 1)]]
-    lines += [row(case, is_compared=bool(report["against"])) for case in report["cases"]]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def conditions(report: dict[str, Any]) -> list[str]:

@@ -11,9 +11,8 @@ from typing import Any
 
 from led_backends.numpy_backend import NumpyBackend
 from led_ref.tools.bench import cases as bench_cases
-from led_ref.tools.bench.cases import Case
+from led_ref.tools.bench.cases import WARM_UP_TOKENS, Case, Prepared, Run, prepare_start, prepare_tokenize, timed
 from led_ref.tools.bench.machine import MemoryWatch
-from led_ref.tools.bench.prepared import WARM_UP_TOKENS, Prepared, Run, prepare_start, prepare_tokenize, timed
 
 # `led-ref --help` has no counterpart.
 STARTS = {

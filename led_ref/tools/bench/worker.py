@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from led_ref.tools.bench import led_ref_side
-from led_ref.tools.bench.cases import CASES
+from led_ref.tools.bench.cases import CASES, Prepared
 from led_ref.tools.bench.machine import speed_probe
-from led_ref.tools.bench.prepared import Prepared
 
 
 def main(arguments: list[str]) -> int:

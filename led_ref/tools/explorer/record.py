@@ -13,7 +13,7 @@ bytes. Therefore this is kept, layer by layer, for every head h:
 
 A weight w is kept as a code of two bytes, c = round(-2048 log2 w): 2 ** (-c / 2048) is w within 0.02 %.
 
-    >>> from_codes(to_codes(np.array([1.0, 0.5, 0.001, 0.0]))).round(6).tolist()
+    >>> np.exp2(to_codes(np.array([1.0, 0.5, 0.001, 0.0])) / -2048).round(6).tolist()
     [1.0, 0.5, 0.001, 0.0]
 
 n and N are as large as the budget allows; for a page of some hundred tokens N is all of them. Of a model whose layers do not
@@ -154,12 +154,6 @@ def to_codes(weights: HostArray) -> npt.NDArray[np.uint16]:
     return kept
 
 
-def from_codes(codes: npt.NDArray[np.uint16]) -> npt.NDArray[np.float64]:
-    """The weights that codes stand for; the page has the same line in JavaScript."""
-    weights: npt.NDArray[np.float64] = np.exp2(-codes.astype(np.float64) / _PER_OCTAVE)
-    return np.where(codes == _UNSEEN, 0.0, weights)
-
-
 def log_sum_exp(scores_XS: HostArray) -> npt.NDArray[np.float32]:
     """Log sum exp over the last axis; fully masked rows (all -inf) give -inf."""
     scores = scores_XS.astype(np.float64)
@@ -197,12 +191,10 @@ class Recorder:
             parts = self._parts(found[2], host, self.radii[layer])
             self.arrays |= {f"{at}.{heading}": kept for heading, kept in parts.items()}
         else:
-            self.keep_search(name, host)
+            self._keep_search(name, host)
 
-    def keep_search(self, name: str, value: HostArray) -> None:
+    def _keep_search(self, name: str, value: HostArray) -> None:
         """Keep the decisions of one step of the search."""
-        if not name.startswith("beam.step."):
-            return
         _, _, number, role = name.split(".", 3)
         step = self.steps.setdefault(int(number), {})
         step[role] = value.copy()

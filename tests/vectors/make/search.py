@@ -17,6 +17,7 @@ from led_ref.oracle.definition import model as dense
 from led_ref.oracle.definition import search as dense_search
 from led_ref.oracle.vectors.format import Array, Case
 from make.draw import LARGEST, numbers, whole
+from make.enumeration import enumerate_texts
 from make.layers import FULL_TYPES, MODELS, encode, source_ids, weights_of
 from make.logits import forward_depth
 from make.steps import mask_of
@@ -167,7 +168,7 @@ def _exhaustive() -> Case:
         "early_stopping": "never",
     }  # fmt: skip
     answer = _search(case, "search", _logits_of(table), inputs, settings)
-    best = dense_search.enumerate_texts(_logits_of(table), [2], settings)[:5]
+    best = enumerate_texts(_logits_of(table), [2], settings)[:5]
     for row, text in zip(answer["sequences"].tolist(), best, strict=True):
         if row[: len(text.ids)] != text.ids:
             raise ValueError(f"{case}: the search found {row}, but enumeration {text.ids}: one of the two is wrong.")

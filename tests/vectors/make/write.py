@@ -24,6 +24,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import struct
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -36,8 +37,8 @@ from led_ref.oracle.vectors.format import (
     LEVELS,
     Array,
     Case,
+    Tensors,
     file_name,
-    safetensors_bytes,
     tensor_name,
 )
 from make import layers as vectors_layers
@@ -158,6 +159,26 @@ def all_cases(bundled: Path) -> Iterator[Case]:
     yield from vectors_search.cases()
     yield from vectors_whole.bundled(bundled)
     yield from vectors_whole.real()
+
+
+_SAFETENSORS_NAMES = {"float64": "F64", "float32": "F32", "int64": "I64", "uint8": "U8"}
+
+
+def safetensors_bytes(tensors: Tensors) -> bytes:
+    """The bytes of a safetensors file; wide dtypes come first, so that each tensor is aligned."""
+    header: dict[str, Any] = {}
+    ordered = sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize)
+    start, raw = 0, []
+    for name, array in ordered:
+        data = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes()
+        stop = start + len(data)
+        dtype = _SAFETENSORS_NAMES[array.dtype.name]
+        header[name] = {"dtype": dtype, "shape": list(array.shape), "data_offsets": [start, stop]}
+        start = stop
+        raw.append(data)
+    text = json.dumps(header, separators=(",", ":")).encode("ascii")
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text + b"".join(raw)
 
 
 # ---- rounding and tolerances ----------------------------------------------------------------------------------------
