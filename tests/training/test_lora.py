@@ -361,7 +361,7 @@ def spoil(tensors, part, data):
         ),
         (lambda t: spoil(t, "lora_A", lambda a: a[1:]), r"query has A \(1, 6\) and B \(6, 2\)"),
         (lambda t: spoil(t, "lora_B", lambda b: b[:, 1:]), r"query has A \(2, 6\) and B \(6, 1\)"),
-        (lambda t: spoil(t, "lora_A", lambda a: a[0]), r"query has A \(6,\) and B \(6, 2\)"),
+        (lambda t: spoil(t, "lora_A", lambda a: a[:, 0]), r"query has A \(2,\) and B \(6, 2\)"),
         (lambda t: spoil(t, "lora_A", lambda a: a * np.nan), r"lora_A\.weight holds nan"),
     ],
 )
