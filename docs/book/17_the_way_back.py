@@ -198,7 +198,8 @@ plt.show()
 #
 # ## Exercises
 #
-# 1. The key's bias has a gradient of exactly 0. Show it with a central difference.
-# 2. Double all rows of `dy` of a linear map. What happens to dx, dW, db?
-# 3. In the picture of the tiles, which keys lose nothing? Why these?
-# 4. Why does the pad token's row of the embedding table get a gradient although it is never looked up?
+# 1. `led-ref exercise 17`: the gradients of attention, by hand, checked by a difference.
+# 2. The key's bias has a gradient of exactly 0. Show it with a central difference.
+# 3. Double all rows of `dy` of a linear map. What happens to dx, dW, db?
+# 4. In the picture of the tiles, which keys lose nothing? Why these?
+# 5. Why does the pad token's row of the embedding table get a gradient although it is never looked up?

@@ -149,7 +149,8 @@ print(f"all that the backward pass of each reads: {layers * whole / 2**20:,.0f} 
 # %% [markdown]
 # ## Exercises
 #
-# 1. Set `learning_rate=1` above. Which step does the log say was not taken, and what became of the weights?
-# 2. AdamW's first step has the same length for a gradient of 0.001 and of 1,000. Show it, and say why.
-# 3. Why is there no decay on biases and norms?
-# 4. Resume: train 15 steps, then `resume=True` to 30. Are the weights those of one run, bit for bit?
+# 1. `led-ref exercise 18`: clip the gradients and take a step of AdamW.
+# 2. Set `learning_rate=1` above. Which step does the log say was not taken, and what became of the weights?
+# 3. AdamW's first step has the same length for a gradient of 0.001 and of 1,000. Show it, and say why.
+# 4. Why is there no decay on biases and norms?
+# 5. Resume: train 15 steps, then `resume=True` to 30. Are the weights those of one run, bit for bit?
