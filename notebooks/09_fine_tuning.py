@@ -207,7 +207,7 @@ print(f"the embedding table: {moved['led.shared.weight']:.4f}")
 #
 # | step of that notebook | here |
 # |---|---|
-# | `process_data_to_model_inputs`: ids, masks, labels with -100 | `led_ref.train` makes them; what is too long is refused, or cut with `truncate` |
+# | `process_data_to_model_inputs`: ids, masks, labels | the same; too long is refused, or cut with `truncate` |
 # | `global_attention_mask[0][0] = 1`, in rows that are one and the same list | `<s>` of every document is global |
 # | `gradient_checkpointing=True, use_cache=False` | how the backward pass is written; nothing to set |
 # | `fp16=True` | float32 on a CPU |
