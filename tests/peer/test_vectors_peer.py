@@ -42,6 +42,7 @@ KNOWN = CRASHES | NOT_REFUSED
 # Everything through the encoder's softmax, which transformers computes in float32 in any type.
 BEHIND_THE_SOFTMAX = {
     "window", "encoder_attention", "encoder_layer", "encoder", "encoder_attentions", "forward", "decode_in_parts", "corner",
+    "window_backward", "global_rows_backward", "encoder_layer_backward", "gradients", "training_step",
 }  # fmt: skip
 
 

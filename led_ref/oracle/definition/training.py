@@ -114,9 +114,7 @@ def cost(logits_UV: Node, labels_U: Ints, smoothing: float) -> Node:
 # ---- layers -------------------------------------------------------------------------------------------------------------
 
 
-def encoder_layer(
-    weights: Nodes, config: LEDConfig, layer: int, x_TD: Node, kinds_T: Ints, factors: Factors
-) -> Node:
+def encoder_layer(weights: Nodes, config: LEDConfig, layer: int, x_TD: Node, kinds_T: Ints, factors: Factors) -> Node:
     """One encoder layer of one document: (T, D) -> (T, D)."""
     name, heads = f"led.encoder.layers.{layer}", config.encoder_attention_heads
     may_look_TT = who_sees_whom(kinds_T, config.radii[layer])

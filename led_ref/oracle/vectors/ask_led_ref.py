@@ -61,9 +61,7 @@ class LedRef:
         """led_ref's answer to a case; an exception becomes a refusal or a failure."""
         if case.needs is not None and case.model not in self.checkpoints:
             return Answer(unsupported=f"needs the checkpoint {case.needs}: name its folder with --checkpoint")
-        operation: Callable[[Case], Tensors] | None = getattr(self, f"_{case.operation}", None)
-        if case.operation in GRADIENT_OPERATIONS:
-            operation = functools.partial(GRADIENT_OPERATIONS[case.operation], self)
+        operation = self.operation(case.operation)
         if operation is None:
             return Answer(unsupported=f"led_ref has no operation {case.operation!r}")
         try:
@@ -72,6 +70,13 @@ class LedRef:
             return Answer(refused=str(error))
         except Exception as error:
             return Answer(failed=f"{type(error).__name__}: {error}")
+
+    def operation(self, name: str) -> Callable[[Case], Tensors] | None:
+        """The function that computes an operation of the vectors; None: led_ref does not have it."""
+        if name in GRADIENT_OPERATIONS:
+            return functools.partial(GRADIENT_OPERATIONS[name], self)
+        compute: Callable[[Case], Tensors] | None = getattr(self, f"_{name}", None)
+        return compute
 
     # ---- inputs, models, tokenizers ---------------------------------------------------------------------------------
 
@@ -187,9 +192,7 @@ class LedRef:
         """x, a layer's memory of the input `read`, its parameters, its heads, the masks, and the backend."""
         model, x_BUD = self.model(case), self.floats(case, "x")
         heads, layer = model.config.decoder_attention_heads, case.arguments["layer"]
-        cache = source_memory(
-            self.floats(case, read), model.params.decoder, heads, CachePlan(len(x_BUD)), self.backend
-        )
+        cache = source_memory(self.floats(case, read), model.params.decoder, heads, CachePlan(len(x_BUD)), self.backend)
         seen = case.inputs.get("decoder_attention_mask"), case.inputs.get("attention_mask")
         masks = decoder_masks(x_BUD.shape[1], cache, *seen, self.backend)
         return x_BUD, cache.layers[layer], model.params.decoder.layers[layer], heads, masks, self.backend

@@ -60,7 +60,8 @@ DRAWN_AGAIN: dict[str, int] = {
     "L8-gradients-dropout": 3,
     "L8-gradients-smoothing": 2,
     "L8-layer-norm-narrow": 1,
-    "L8-step-unclipped": 1,
+    "L8-step": 1,
+    "L8-step-unclipped": 3,
     "L8-window-plain": 1,
 }
 _SPREAD_OF_FOUR_BYTES = 148  # the standard deviation of their sum is 147.8

@@ -52,7 +52,9 @@ def learner_weights() -> Mapping[str, Array]:
         if "norm" in entry.key and entry.key.endswith("weight"):
             weights[entry.key] = numbers(name, entry.shape, spread=0.2, centre=1.0)
         elif entry.key != "lm_head.weight":
-            weights[entry.key] = numbers(name, entry.shape, spread=0.3 if is_vector else 1.3 / math.sqrt(entry.shape[1]))
+            weights[entry.key] = numbers(
+                name, entry.shape, spread=0.3 if is_vector else 1.3 / math.sqrt(entry.shape[1])
+            )
     return weights
 
 
@@ -132,7 +134,7 @@ def _operations() -> Iterator[Case]:
     for activation in ACTIVATIONS:
         yield _through(
             activation.replace("_", "-"), activation, {"x": x},
-            lambda n, activation=activation: training.activate(activation, n["x"]), 2, flags=("large_values",),
+            lambda n, activation=activation: training.activate(activation, n["x"]), 4, flags=("large_values",),
         )  # fmt: skip
     for name, centre, step, flags in (("masked", 0, 1 / 64, ("padding",)), ("large", 800, 4, ("large_values",))):
         spread = 1.0 if centre == 0 else 4.0
@@ -382,7 +384,9 @@ def _whole() -> Iterator[Case]:
                     arguments=arguments, depth=2 * FORWARD_DEPTH, flags=(*BATCH_FLAGS, *flags))  # fmt: skip
 
 
-def gradients_by_definition(inputs: Mapping[str, Array], arguments: Mapping[str, Any]) -> tuple[float, dict[str, Array]]:
+def gradients_by_definition(
+    inputs: Mapping[str, Array], arguments: Mapping[str, Any]
+) -> tuple[float, dict[str, Array]]:
     """The loss of a case and the gradients, by checkpoint key."""
     config = dataclasses.replace(LEARNER, activation_function=arguments.get("activation_function", "gelu"))
     factors = {name.removesuffix(".kept"): kept / 0.75 for name, kept in inputs.items() if name.endswith(".kept")}
@@ -415,7 +419,7 @@ def sites() -> dict[str, tuple[int, ...]]:
 
 # A large eps: where a gradient is nothing but rounding (a key's bias), the first step would be its sign otherwise.
 SETTINGS = {"learning_rate": 2**-5, "weight_decay": 0.125, "adam_beta1": 0.875, "adam_beta2": 0.96875}
-SETTINGS["adam_epsilon"] = 2**-10
+SETTINGS["adam_epsilon"] = 2**-8
 
 
 def _optimizer() -> Iterator[Case]:
