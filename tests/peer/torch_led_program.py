@@ -17,9 +17,9 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy, gelu, layer_norm, linear, relu, silu
+from torch_gradients_program import Gradients
 from transformers import LEDConfig, LEDForConditionalGeneration, LEDTokenizer
 from transformers.activations import ACT2FN
-from torch_gradients_program import Gradients
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 from transformers.models.led.modeling_led import (

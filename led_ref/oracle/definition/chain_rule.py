@@ -64,7 +64,7 @@ class Node:
     __rmul__ = __mul__
 
     @property
-    def T(self) -> "Node":  # noqa: N802 - NumPy's name
+    def T(self) -> "Node":
         """The transposed matrix."""
         return Node(self.value.T, [(self, lambda dy: dy.T)])
 
@@ -88,7 +88,8 @@ def _summed(dy: Floats, of: Node) -> Floats:
     """A number that was used in many places (NumPy's broadcasting) gets the sum of their gradients."""
     leading = dy.ndim - of.value.ndim
     stretched = [leading + i for i, size in enumerate(of.value.shape) if size == 1]
-    return dy.sum(axis=(*range(leading), *stretched)).reshape(of.value.shape)
+    summed: Floats = dy.sum(axis=(*range(leading), *stretched)).reshape(of.value.shape)
+    return summed
 
 
 def _number_by_number(x: Node, value: Floats, slope: Floats) -> Node:
@@ -111,7 +112,7 @@ def log(x: Node) -> Node:
 
 
 def tanh(x: Node) -> Node:
-    """The slope is 1 - tanh(x) ** 2."""
+    """The hyperbolic tangent; its slope is 1 - tanh(x) ** 2."""
     return _number_by_number(x, np.tanh(x.value), 1 - np.tanh(x.value) ** 2)
 
 
@@ -122,7 +123,7 @@ def erf(x: Node) -> Node:
 
 
 def where(chosen: npt.NDArray[np.bool_], x: Node, otherwise: Any) -> Node:
-    """x where chosen, a constant elsewhere, from which no gradient comes back."""
+    """X where chosen, a constant elsewhere, from which no gradient comes back."""
     return Node(np.where(chosen, x.value, otherwise), [(x, lambda dy: np.where(chosen, dy, 0.0))])
 
 
@@ -134,7 +135,8 @@ def total(x: Node, axis: int | None = None) -> Node:
 
 def mean(x: Node) -> Node:
     """Along the last axis, which stays with size 1."""
-    return total(x, -1) * (1 / x.value.shape[-1])
+    share: float = 1 / x.value.shape[-1]
+    return total(x, -1) * share
 
 
 def side_by_side(parts: Sequence[Node]) -> Node:

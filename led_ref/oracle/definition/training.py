@@ -96,7 +96,9 @@ def decode_document(
     for layer in range(config.decoder_layers):
         x_UD = decoder_layer(weights, config, layer, x_UD, states_TD, seen_T, factors)
     table_VD = weights["lm_head.weight" if "lm_head.weight" in weights else "led.shared.weight"]
-    return x_UD @ table_VD.T + weights["final_logits_bias"].value[0]
+    bias_V: Floats = weights["final_logits_bias"].value[0]
+    logits_UV: Node = x_UD @ table_VD.T + bias_V
+    return logits_UV
 
 
 def cost(logits_UV: Node, labels_U: Ints, smoothing: float) -> Node:
@@ -160,7 +162,7 @@ def feed_forward(weights: Nodes, config: LEDConfig, name: str, x_TD: Node, facto
 
 
 def drop(x: Node, site: str, factors: Factors) -> Node:
-    """x times the site's factors, if it has some."""
+    """X times the site's factors, if it has some."""
     return x * factors[site] if site in factors else x
 
 

@@ -1,4 +1,4 @@
-"""led_ref's answers to level 8 of the conformance vectors: each gradient by the backward function that stands below its forward.
+"""led_ref's answers to level 8 of the conformance vectors: each gradient by the model's own backward function.
 
 A gradient has the name of its array and `.grad`: of weights the checkpoint key. Weights' gradients are dataclasses like the
 weights themselves, and are named by the same table (weights/keys.py).
@@ -58,7 +58,8 @@ def linear(subject: Subject, case: Case) -> Tensors:
     """dx, dweight, dbias."""
     params = Linear(subject.floats(case, "weight"), subject.floats(case, "bias"))
     dx, dparams = linear_backward(subject.floats(case, "y.grad"), subject.floats(case, "x"), params, subject.backend)
-    return {"x.grad": dx, "weight.grad": dparams.weight, "bias.grad": dparams.bias}
+    dweight: Any = dparams.weight
+    return {"x.grad": dx, "weight.grad": dweight, "bias.grad": dparams.bias}
 
 
 def layer_norm(subject: Subject, case: Case) -> Tensors:
@@ -69,14 +70,14 @@ def layer_norm(subject: Subject, case: Case) -> Tensors:
 
 
 def activation(subject: Subject, case: Case) -> Tensors:
-    """dx."""
+    """Dx."""
     name = case.operation.removesuffix("_backward")
     _, slope = subject.backend.activate_with_slope(subject.floats(case, "x"), name)
     return {"x.grad": subject.floats(case, "y.grad") * slope}
 
 
 def softmax(subject: Subject, case: Case) -> Tensors:
-    """dscores."""
+    """Dscores."""
     scores = subject.floats(case, "scores")
     subject.backend.hide(scores, subject.backend.to_device(case.inputs["may_look"] == 1))
     probs = subject.backend.softmax(scores)
@@ -136,10 +137,8 @@ def global_rows(subject: Subject, case: Case) -> Tensors:
     """dx, and the three maps'."""
     maps = ("query_global", "key_global", "value_global")
     of = {name: Linear(*(subject.floats(case, f"{name}.{part}") for part in ("weight", "bias"))) for name in maps}
-    unused: Any = None  # no other map of the layer is looked at
-    params = EncoderLayerParams(
-        unused, unused, unused, *of.values(), *[unused] * 3, activation="gelu", fc2=unused, final_layer_norm=unused
-    )
+    unused = dict.fromkeys((field.name for field in fields(EncoderLayerParams)), None)  # no other map is looked at
+    params = EncoderLayerParams(**{**unused, **of})  # type: ignore[arg-type]
     (mask,) = document_masks(case.inputs["attention_mask"][None], case.inputs["global_attention_mask"][None])
     dropped = NOTHING_DROPPED
     if "global_probs.kept" in case.inputs:
@@ -148,7 +147,7 @@ def global_rows(subject: Subject, case: Case) -> Tensors:
     rows = GlobalRows(case.arguments["heads"], mask, dropped, 0)
     dout_GD, x_TD = subject.floats(case, "y.grad"), subject.floats(case, "x")
     dx_TD, dmaps = global_attention_backward(dout_GD, x_TD, params, rows, subject.backend)
-    found = {"x.grad": dx_TD}
+    found: dict[str, Any] = {"x.grad": dx_TD}
     for name, dmap in zip(maps, dmaps, strict=True):
         found |= {f"{name}.weight.grad": dmap.weight, f"{name}.bias.grad": dmap.bias}
     return found

@@ -223,7 +223,7 @@ class LedRef:
         out = self.model(case)(encoder_outputs=self.floats(case, "states"), output_hidden_states=True, **given)
         return _numbered(hidden_states=out.decoder_hidden_states)
 
-    # ---- L4 to L7; L8: ask_gradients.py -----------------------------------------------------------------------------------------------------
+    # ---- L4 to L7; L8 is in ask_gradients.py ----------------------------------------------------------------------------
 
     def _loss(self, case: Case) -> Tensors:
         return {"loss": cross_entropy(self.floats(case, "logits"), case.inputs["labels"], self.backend)}
