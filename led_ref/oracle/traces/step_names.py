@@ -240,12 +240,12 @@ def _place_of_gradient(name: str) -> tuple[int, int, int, int]:
     if name == "led.shared.weight":
         return _WAY_BACK + 1, 0, 0, 0
     module, _, part = name.rpartition(".")
-    is_weight = part in ("weight", "bias")
-    of = ("logits" if module == "lm_head" else f"{module}.output") if is_weight else name
+    behind = {"weight": 1, "bias": 2}.get(part, 0)
+    of = ("logits" if module == "lm_head" else f"{module}.output") if behind else name
     if fold(of) not in _PLACES:
         return (_AFTER_ALL if name.startswith("led.") else _WAY_BACK - 1), 0, 0, 0
     _, section, layer, row = place(of)
-    return _WAY_BACK, -section, -layer, -2 * row + is_weight
+    return _WAY_BACK, -section, -layer, -3 * row + behind
 
 
 def layer_or_step(name: str, what: str) -> int | None:
