@@ -9,15 +9,30 @@ import inspect
 
 from typing import Any
 
+import numpy as np
+
 from led_backends import to_host
 from led_backends.contract import Array, HostArray
 from led_ref.errors import InputError
 from led_ref.model.backward_hooks import recording_backward
 from led_ref.model.intermediates import Recorder
 from led_ref.oracle.traces.step_names import describe
-from led_ref.training.batch import checked_batch
+from led_ref.training.batch import Trainable, checked_batch
 from led_ref.training.gradients import GradientOptions, accumulate_gradients
 from led_ref.weights.keys import LM_HEAD, arrays_by_key, heads_of
+
+
+def check_has_loss(model: Any) -> None:
+    """Refuse what has no loss, before it runs.
+
+    Raises:
+        InputError: for anything but a model of one of the three classes with a head.
+    """
+    if not isinstance(model, Trainable):
+        raise InputError(
+            f"{getattr(model, '__qualname__', type(model).__name__)} has no loss, and so no gradients. Trace a model with "
+            "labels: led_ref.trace(led.model, input_ids, labels=labels, gradients=True)."
+        )
 
 
 def record_gradients(model: Any, arguments: Any, options: Any, recorder: Recorder) -> None:
@@ -30,13 +45,8 @@ def record_gradients(model: Any, arguments: Any, options: Any, recorder: Recorde
         recorder: of full names.
 
     Raises:
-        InputError: for something else than such a model, and for a call that cannot be trained on (training/batch.py).
+        InputError: for a call that cannot be trained on (training/batch.py).
     """
-    if not hasattr(model, "prepare_decoder_input_ids_from_labels") and not hasattr(model, "led"):
-        raise InputError(
-            f"{getattr(model, '__qualname__', type(model).__name__)} has no loss, and so no gradients. Trace a model with labels: "
-            "led_ref.trace(led.model, input_ids, labels=labels, gradients=True)."
-        )
     call = inspect.signature(model.forward).bind(*arguments, **options)
     given = {name: value for name, value in call.arguments.items() if value is not None}
     whole = checked_batch(model, given)
@@ -65,8 +75,6 @@ def record_gradients(model: Any, arguments: Any, options: Any, recorder: Recorde
 
 def _with_padding(name: str, gradient: HostArray, lengths: dict[str, int]) -> HostArray:
     """Zeros for the padding that was not computed: nothing comes back from there."""
-    import numpy as np
-
     letters = describe(name).letters.split()
     if len(letters) != gradient.ndim:
         return gradient
@@ -76,8 +84,6 @@ def _with_padding(name: str, gradient: HostArray, lengths: dict[str, int]) -> Ho
 
 def _record_logits(rows_XV: Array | None, given: dict[str, Any], model: Any, recorder: Recorder) -> None:
     """Logits have a gradient where their label counts, and zeros elsewhere."""
-    import numpy as np
-
     if rows_XV is None:
         return
     labels_BU = np.asarray(given["labels"])

@@ -39,7 +39,7 @@ from led_ref.json_file import parse_json
 from led_ref.model import attention_maps, backward_hooks, hooks, intermediates, ops
 from led_ref.model.intermediates import Recorder
 from led_ref.oracle.traces import gradients as way_back
-from led_ref.oracle.traces.gradients import record_gradients
+from led_ref.oracle.traces.gradients import check_has_loss, record_gradients
 from led_ref.oracle.traces.step_names import describe, layer_or_step, place
 from led_ref.weights.safetensors_file import read_header, read_safetensors, write_safetensors
 from led_ref.weights.stored_tensor import FLOAT_NAMES, StoredTensor, from_numpy
@@ -188,6 +188,8 @@ def trace(
     def record(name: str, value: Array) -> None:
         steps.append(Step(name, _copied(value), *describe(name), source=_source_line(sys._getframe(1))))
 
+    if gradients:
+        check_has_loss(model)
     recorder = Recorder(record, wanted)
     if hasattr(model, "tokenizer"):
         _generate_recorded(model, recorder, *arguments, **options)
