@@ -112,7 +112,7 @@ def log(x: Node) -> Node:
 
 
 def tanh(x: Node) -> Node:
-    """The hyperbolic tangent; its slope is 1 - tanh(x) ** 2."""
+    """The hyperbolic tangent. Its slope is one minus its square."""
     return _number_by_number(x, np.tanh(x.value), 1 - np.tanh(x.value) ** 2)
 
 

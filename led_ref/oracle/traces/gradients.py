@@ -6,7 +6,6 @@ hooks hand on what it computes (model/backward_hooks.py). The order is that of s
 
 import copy
 import inspect
-
 from typing import Any
 
 import numpy as np
