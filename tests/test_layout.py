@@ -25,10 +25,10 @@ MAY_IMPORT = {
     "oracle.definition": "config tokenizer",  # of the tokenizer, one table: see the test of what the definitions share
     "weights": "config json_file led_backends model",
     "costs": "config led_backends model weights",
-    "oracle.traces": "json_file led_backends model weights",
     "classes": "config costs generation json_file led_backends model tokenizer weights",
     "training": "classes config costs generation json_file led_backends model tokenizer weights",
-    "oracle.vectors": "classes config generation json_file led_backends model tokenizer weights",
+    "oracle.traces": "json_file led_backends model training weights",
+    "oracle.vectors": "classes config generation json_file led_backends model tokenizer training weights",
     "pipelines": "classes config costs generation led_backends tokenizer weights",
     "api": "led_backends pipelines training",
     "tools": "api classes config costs generation led_backends model oracle.definition oracle.traces pipelines tokenizer "
@@ -127,7 +127,7 @@ def test_definition_shares_no_code(path):
 
 def test_trace_imports_recorder_only():
     hooks = {
-        f"led_ref.model.{name}" for name in ("hooks", "intermediates", "attention_maps", "ops")
+        f"led_ref.model.{name}" for name in ("hooks", "backward_hooks", "intermediates", "attention_maps", "ops")
     }  # for their file names
     for path in (ROOT / "led_ref" / "oracle" / "traces").glob("*.py"):
         found = imported_modules(ast.parse(path.read_text(encoding="utf-8")))

@@ -47,7 +47,7 @@ cases = {case.id: case for case in suite.cases}
 #
 # One file names all cases. They are ordered in levels: who has L1 right can hope for L2.
 
-# %% alt="Bars: how many cases each level has, from L0, the tokenizer, to L7, a real checkpoint"
+# %% alt="Bars: how many cases each level has, from L0, the tokenizer, to L8, gradients"
 levels = Counter(case.level for case in suite.cases)
 figure, axes = plt.subplots(figsize=(6, 2.2))
 axes.bar(list(levels), list(levels.values()), color=BAND)

@@ -10,6 +10,7 @@ EXAMPLES = """
   led-ref trace paper.txt --out trace.safetensors
   led-ref trace paper.txt --out probs.safetensors --only "*.probs" --layer 0
   led-ref trace paper.txt --out beams.safetensors --generate --num-beams 4 --only "beam.*"
+  led-ref trace paper.txt --out back.safetensors --target summary.txt --gradients --only "*.grad"
 """
 
 
@@ -21,6 +22,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--only", action="append", metavar="PATTERN", help="only names like this: '*.probs', fc1; may be repeated")
     add("--layer", type=int, metavar="N", help="only what is inside the layers of this number")
     add("--generate", action="store_true", help="a whole generation, not one step of the decoder")
+    add("--gradients", action="store_true", help="also the gradient of every step and weight (needs --target)")
+    add("--target", metavar="FILE", help="the text that the decoder reads, and the loss is for (teacher forcing)")
     add("--overwrite", action="store_true", help="replace an existing file")
     add_run_options(parser)
 
@@ -30,6 +33,10 @@ def run(options: argparse.Namespace) -> int:
     settings = given(options, "num_beams", "max_new_tokens")
     if settings and not options.generate:
         raise Misused("--num-beams and --max-new-tokens are for a generation; add --generate")
+    if options.gradients and options.target is None:
+        raise Misused("--gradients are those of a loss; add --target FILE, the text to learn")
+    if options.generate and options.target is not None:
+        raise Misused("--generate writes a text of its own; leave out --generate or --target")
     from led_ref.api import check_settings
     from led_ref.oracle.traces.trace import check_target, trace
     from led_ref.pipelines.loading import global_mask
@@ -47,7 +54,10 @@ def run(options: argparse.Namespace) -> int:
         "global_attention_mask": [global_mask(options.global_attention, len(ids))],
     }
     chosen = {"only": options.only, "layer": options.layer}
-    if options.generate:
+    if options.target is not None:
+        labels = [led.tokenizer.encode(read_document(options.target))]  # as in training
+        traced = trace(led.model, **document, labels=labels, gradients=options.gradients, **chosen)
+    elif options.generate:
         traced = trace(led.model.generate, **document, **settings, **chosen)
     else:
         start = [[led.model.config.decoder_start_token_id]]

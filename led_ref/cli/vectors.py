@@ -30,7 +30,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     check.add_argument("folder", metavar="DIR", help="the vectors, such as tests/vectors/v1")
     check.add_argument("--cmd", metavar="COMMAND", help="the program to ask, with {in} and {out} (default: led_ref)")
-    check.add_argument("--level", nargs="+", metavar="L0...L7", help="only these levels")
+    check.add_argument("--level", nargs="+", metavar="L0...L8", help="only these levels")
     check.add_argument("--dtype", choices=DTYPES, default="float64", help="what to compute in, and whose tolerances")
     check.add_argument("--timeout", type=float, default=300, metavar="SECONDS", help="for a call of the program (300)")
     check.add_argument("--checkpoint", metavar="DIR", help="led-base-16384, for level 7")

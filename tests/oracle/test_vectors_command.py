@@ -95,7 +95,7 @@ def test_failures_are_shown_with_their_flags(command, tmp_path):
     ("arguments", "said"),
     [
         (["check", "nowhere"], "no file nowhere.index.json. Name a folder of vectors"),
-        (["check", FOLDER, "--level", "L8"], "no level 'L8'. Choose among L0"),
+        (["check", FOLDER, "--level", "L9"], "no level 'L9'. Choose among L0"),
         (["check", FOLDER, "--cmd", "prog {in}"], "does not have {out}"),
         (["check", FOLDER, "--cmd", "prog '{in} {out}"], "Close the quotes"),
         (["check", FOLDER, "--cmd", "no-such-program {in} {out}"], "'no-such-program', which is not found"),

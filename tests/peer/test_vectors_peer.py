@@ -42,6 +42,7 @@ KNOWN = CRASHES | NOT_REFUSED
 # Everything through the encoder's softmax, which transformers computes in float32 in any type.
 BEHIND_THE_SOFTMAX = {
     "window", "encoder_attention", "encoder_layer", "encoder", "encoder_attentions", "forward", "decode_in_parts", "corner",
+    "window_backward", "global_rows_backward", "encoder_layer_backward", "gradients", "training_step",
 }  # fmt: skip
 
 
@@ -82,7 +83,10 @@ def test_only_float32_softmax_differs_in_float64(suite):
     assert {operations[name] for name in more} == BEHIND_THE_SOFTMAX, sorted(more)
     assert len(more) > 30
     # Columns of globals that a document does not have: uniform in float32, NaN in float64.
-    assert as_float32[FAILED].keys() - KNOWN.keys() == {"L3-encoder-attentions-filler"}
+    # Gradients through masked rows are NaN there, too (docs/deviations.md).
+    in_float32 = {name: reason for name, reason in as_float32[FAILED].items() if name not in KNOWN}
+    assert {name for name in in_float32 if not name.startswith("L8")} == {"L3-encoder-attentions-filler"}
+    assert all("is nan" in reason for name, reason in in_float32.items() if name.startswith("L8")), in_float32
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])

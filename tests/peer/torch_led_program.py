@@ -17,6 +17,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy, gelu, layer_norm, linear, relu, silu
+from torch_gradients_program import Gradients
 from transformers import LEDConfig, LEDForConditionalGeneration, LEDTokenizer
 from transformers.activations import ACT2FN
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
@@ -58,10 +59,12 @@ class Program:
         self.folder, self.models, self.dtype = folder, index["models"], getattr(torch, index["dtype"])
 
     def answer(self, case, inputs):
+        inputs = {k: v.to(self.dtype) if v.is_floating_point() else v for k, v in inputs.items()}
+        if case["id"].startswith("L8"):
+            return Gradients(self).answer(case, inputs, case["arguments"])
         method = getattr(self, f"do_{case['operation']}", None)
         if method is None:
             return {"unsupported": f"there is no {case['operation']} in transformers"}
-        inputs = {k: v.to(self.dtype) if v.is_floating_point() else v for k, v in inputs.items()}
         with torch.no_grad():
             return {"outputs": method(case, inputs, case["arguments"])}
 
@@ -151,8 +154,7 @@ class Program:
     def do_window(self, _, i, a):
         """The self-attention with q, k and v in place of its projections, global rows blanked afterwards."""
         heads, length, width = i["q"].shape
-        config = LEDConfig(d_model=heads * width, encoder_attention_heads=heads, attention_window=[2 * a["radius"]])
-        module = LEDEncoderSelfAttention(config, 0).to(self.dtype).eval()
+        module = self.self_attention(heads * width, heads, 2 * a["radius"])
         padded = -(-length // (2 * a["radius"])) * 2 * a["radius"]
         for name, part in (("query", "q"), ("key", "k"), ("value", "v")):
             x = i[part].transpose(0, 1).reshape(length, 1, heads * width)
@@ -162,6 +164,10 @@ class Program:
         out = module(hidden, **self.encoder_masks(kinds, padded))[0][0, :length].clone()
         out[kinds[0] != 1] = 0
         return {"out": out}
+
+    def self_attention(self, width, heads, window):
+        config = LEDConfig(d_model=width, encoder_attention_heads=heads, attention_window=[window])
+        return LEDEncoderSelfAttention(config, 0).to(self.dtype).eval()
 
     def encoder_masks(self, kinds, padded):
         """0, 1, 2 as the encoder's layers take them: lowest, 0, highest; padding is masked."""

@@ -16,7 +16,7 @@ from led_ref.oracle.vectors.judge import FAILED, verdicts
 
 FOLDER = Path(__file__).parent.parent / "vectors" / "v1"
 # Of the search and the tokenizer no part runs on a device.
-LEVELS = ("L1", "L2", "L3", "L4", "L6")
+LEVELS = ("L1", "L2", "L3", "L4", "L6", "L8")
 
 
 class OnDevice(LedRef):
@@ -25,24 +25,22 @@ class OnDevice(LedRef):
     def __init__(self, suite, dtype):
         super().__init__(suite, dtype)
         self.backend = led_backends.get("cupy")
-        for name in {f"_{case.operation}" for case in suite.cases} - {"_shift"}:
-            setattr(self, name, self._fetching(getattr(self, name)))
 
-    @staticmethod
-    def _fetching(operation):
-        return lambda case: {name: fetched(array) for name, array in operation(case).items()}
+    def operation(self, name):
+        compute = super().operation(name)
+        return lambda case: {name: fetched(array) for name, array in compute(case).items()}
 
-    def _floats(self, case, name):
-        return self.backend.to_device(super()._floats(case, name))
+    def floats(self, case, name):
+        return self.backend.to_device(super().floats(case, name))
 
     def _softmax(self, case):
-        scores = self._floats(case, "scores")
+        scores = self.floats(case, "scores")
         self.backend.hide(scores, self.backend.to_device(case.inputs["may_look"] == 1))
         return {"y": self.backend.softmax(scores)}
 
     def _full(self, case):
         """By the backend's own operation: the CPU's answer goes through the decoder's layer."""
-        q_HUK, k_HSK, v_HSK = (self._floats(case, name) for name in "qkv")
+        q_HUK, k_HSK, v_HSK = (self.floats(case, name) for name in "qkv")
         q_HUK *= self.dtype.type(q_HUK.shape[-1] ** -0.5)
         may_look_1US = self.backend.to_device(case.inputs["may_look"][None] == 1)
         out_1HUK = self.backend.attend(q_HUK[None], k_HSK[None], v_HSK[None], may_look_1US)
@@ -50,8 +48,8 @@ class OnDevice(LedRef):
 
     def _corner(self, case):
         """A few rows of each output, chosen on the host."""
-        model = self._model(case)
-        with mock.patch.object(self, "_model", return_value=lambda **given: model(**given).to_numpy()):
+        model = self.model(case)
+        with mock.patch.object(self, "model", return_value=lambda **given: model(**given).to_numpy()):
             return super()._corner(case)
 
 

@@ -1,7 +1,7 @@
 /* The conformance vectors in C99, in one file, with the standard library alone. README.md beside this file has the format.
 
        cc -std=c99 -O2 -o check check.c -lm
-       ./check v1                         compute L1 and the windows of L2 right here, and compare
+       ./check v1                         compute L1, the windows of L2, and their gradients right here, and compare
        ./check v1 RESULTS [DTYPE]         compare a folder of results, one file a case, with all of v1 (DTYPE: float64)
 
    Prints a line for each case and one for each level. Exit code: 0 all well, 1 a case failed, 2 the vectors or the command
@@ -357,7 +357,7 @@ static enum Status judge(const Json *entry, Tensor *answers, Result result, cons
     return FAILED;
 }
 
-/* ---- an implementation of L1 and of the window of L2, straight from the definition ------------------------------------ */
+/* ---- an implementation of L1, of the window of L2 and of their gradients (L8), straight from the definition ------------- */
 
 /* The case's inputs: CASE/name. */
 static Tensor *input(Tensor *inputs, const Json *entry, const char *name) {
@@ -425,6 +425,213 @@ static Tensor *window(const Tensor *q, const Tensor *k, const Tensor *v, const T
                     out->data[(i * heads + h) * width + c] += scores[j] * v->data[(h * length + j) * width + c];
         }
     return out;
+}
+
+/* ---- gradients: a name and .grad, all outputs of a case in one list */
+
+/* What a change of the probabilities says of the scores, in place of the former: p (dp - sum p dp). */
+static void softmax_backward(double *dp, const double *probabilities, size_t length) {
+    double expected = dot(dp, probabilities, length);
+    size_t i;
+    for (i = 0; i < length; i++) dp[i] = probabilities[i] * (dp[i] - expected);
+}
+
+/* The gradient of one row; those of weight and bias are added to. */
+static void layer_norm_backward(double *dx, const double *dy, const double *x, const Tensor *weight, double *dweight, double *dbias) {
+    size_t width = weight->count, i;
+    double mean = 0, variance = 0, level = 0, along = 0, scale;
+    for (i = 0; i < width; i++) mean += x[i] / (double)width;
+    for (i = 0; i < width; i++) variance += (x[i] - mean) * (x[i] - mean) / (double)width;
+    scale = 1 / sqrt(variance + 1e-5);
+    for (i = 0; i < width; i++) {
+        double normal = (x[i] - mean) * scale, dn = dy[i] * weight->data[i];
+        dweight[i] += dy[i] * normal;
+        dbias[i] += dy[i];
+        level += dn / (double)width;
+        along += dn * normal / (double)width;
+    }
+    for (i = 0; i < width; i++) dx[i] = scale * (dy[i] * weight->data[i] - level - (x[i] - mean) * scale * along);
+}
+
+/* A tensor of zeros in front of `rest`, of the shape of another. */
+static Tensor *zeros(const char *name, const Tensor *like, Tensor *rest) {
+    Tensor *tensor = make(name, like->dimensions, like->shape);
+    tensor->next = rest;
+    return tensor;
+}
+
+static double slope(const char *activation, double x) {
+    double pi = acos(-1), share = 1 / (1 + exp(-x)), t = tanh(sqrt(2 / pi) * (x + 0.044715 * x * x * x));
+    if (!strcmp(activation, "relu_backward")) return x > 0;
+    if (!strcmp(activation, "silu_backward")) return share * (1 + x * (1 - share));
+    if (!strcmp(activation, "gelu_backward")) return (1 + erf(x / sqrt(2))) / 2 + x * exp(-x * x / 2) / sqrt(2 * pi);
+    return (1 + t) / 2 + x * (1 - t * t) * sqrt(2 / pi) * (1 + 3 * 0.044715 * x * x) / 2;
+}
+
+/* Each query hands its gradient on to the keys that it saw. */
+static Tensor *window_backward(const Tensor *q, const Tensor *k, const Tensor *v, const Tensor *dout, const double *kinds, long radius) {
+    size_t heads = q->shape[0], length = q->shape[1], width = q->shape[2], h, i, j, c;
+    Tensor *dq = zeros("q.grad", q, NULL), *dk = zeros("k.grad", k, dq), *dv = zeros("v.grad", v, dk);
+    double *scores = get_memory(length, sizeof(double)), *dscores = get_memory(length, sizeof(double));
+    char *is_open = get_memory(length, 1);
+    for (h = 0; h < heads; h++)
+        for (i = 0; i < length; i++) {
+            size_t query = (h * length + i) * width;
+            const double *d = dout->data + (i * heads + h) * width;
+            if (kinds[i] != 1) continue;
+            for (j = 0; j < length; j++) {
+                size_t key = (h * length + j) * width;
+                is_open[j] = kinds[j] == 2 || (kinds[j] == 1 && labs((long)i - (long)j) <= radius);
+                scores[j] = dot(q->data + query, k->data + key, width) / sqrt((double)width);
+                dscores[j] = dot(d, v->data + key, width);
+            }
+            softmax(scores, is_open, length);
+            softmax_backward(dscores, scores, length);
+            for (j = 0; j < length; j++)
+                for (c = 0; c < width; c++) {
+                    size_t key = (h * length + j) * width + c;
+                    dv->data[key] += scores[j] * d[c];
+                    dq->data[query + c] += dscores[j] / sqrt((double)width) * k->data[key];
+                    dk->data[key] += dscores[j] / sqrt((double)width) * q->data[query + c];
+                }
+        }
+    return dv;
+}
+
+static Tensor *linear_backward(const Tensor *x, const Tensor *weight, const Tensor *bias, const Tensor *dy) {
+    size_t out = weight->shape[0], width = weight->shape[1], rows = dy->count / out, r, i, o;
+    Tensor *dx = zeros("x.grad", x, NULL), *dweight = zeros("weight.grad", weight, dx), *dbias = zeros("bias.grad", bias, dweight);
+    for (r = 0; r < rows; r++)
+        for (o = 0; o < out; o++) {
+            double d = dy->data[r * out + o];
+            dbias->data[o] += d;
+            for (i = 0; i < width; i++) {
+                dx->data[r * width + i] += d * weight->data[o * width + i];
+                dweight->data[o * width + i] += d * x->data[r * width + i];
+            }
+        }
+    return dbias;
+}
+
+static Tensor *loss_backward(const Tensor *logits, const Tensor *labels, double smoothing) {
+    size_t width = logits->shape[logits->dimensions - 1], r, i, none[1] = {0};
+    Tensor *dlogits = zeros("logits.grad", logits, NULL), *loss = make("loss", 0, none);
+    char *is_open = get_memory(width, 1);
+    double counted = 0;
+    loss->next = dlogits;
+    memset(is_open, 1, width);
+    for (r = 0; r < labels->count; r++) counted += labels->data[r] != -100;
+    for (r = 0; r < labels->count; r++) {
+        const double *s = logits->data + r * width;
+        double *d = dlogits->data + r * width, peak = s[0], total = 0, sum = 0;
+        size_t label = (size_t)labels->data[r];
+        if (labels->data[r] == -100) continue;
+        for (i = 0; i < width; i++) peak = s[i] > peak ? s[i] : peak;
+        for (i = 0; i < width; i++) total += exp(s[i] - peak), sum += s[i];
+        loss->data[0] += (peak + log(total) - (1 - smoothing) * s[label] - smoothing * sum / (double)width) / counted;
+        memcpy(d, s, width * sizeof(double));
+        softmax(d, is_open, width);
+        d[label] -= 1 - smoothing;
+        for (i = 0; i < width; i++) d[i] = (d[i] - smoothing / (double)width) / counted;
+    }
+    return loss;
+}
+
+/* Every weight of the case, and both of its moments, after a step. */
+static Tensor *adamw(const Json *entry, Tensor *inputs) {
+    const Json *arguments = get(entry, "arguments"), *named;
+    double rate = number_of(get(arguments, "learning_rate")), eps = number_of(get(arguments, "adam_epsilon"));
+    double b1 = number_of(get(arguments, "adam_beta1")), b2 = number_of(get(arguments, "adam_beta2"));
+    double step = number_of(get(arguments, "step"));
+    Tensor *found = NULL;
+    for (named = get(entry, "inputs")->first; named; named = named->next) {
+        static const char *const parts[] = {"", ".grad", ".exp_avg", ".exp_avg_sq"};
+        const char *name = named->text;
+        Tensor *of[4], *w, *m, *v;
+        size_t length = strlen(name), i;
+        double decay = strstr(name, "norm") || (length > 5 && !strcmp(name + length - 5, ".bias")) ? 0 : number_of(get(arguments, "weight_decay"));
+        char *keys[4];
+        for (i = 0; i < 4; i++) {
+            keys[i] = get_memory(length + 12, 1);
+            strcat(strcpy(keys[i], name), parts[i]);
+            of[i] = input(inputs, entry, keys[i]);
+        }
+        if (!of[1]) continue;
+        w = found = zeros(keys[0], of[0], found);
+        m = found = zeros(keys[2], of[0], found);
+        v = found = zeros(keys[3], of[0], found);
+        for (i = 0; i < w->count; i++) {
+            double g = of[1]->data[i];
+            m->data[i] = b1 * of[2]->data[i] + (1 - b1) * g;
+            v->data[i] = b2 * of[3]->data[i] + (1 - b2) * g * g;
+            w->data[i] = of[0]->data[i] * (1 - rate * decay)
+                         - rate * m->data[i] / (1 - pow(b1, step)) / (sqrt(v->data[i] / (1 - pow(b2, step))) + eps);
+        }
+    }
+    return found;
+}
+
+/* The answer to a case of gradients, or NULL. */
+static Tensor *compute_gradients(const Json *entry, Tensor *inputs) {
+    const char *operation = text_of(get(entry, "operation"));
+    const Json *arguments = get(entry, "arguments");
+    Tensor *x = input(inputs, entry, "x"), *weight = input(inputs, entry, "weight"), *bias = input(inputs, entry, "bias");
+    Tensor *dy = input(inputs, entry, "y.grad"), *dx, *dweight, *dbias;
+    size_t i, r;
+    if (!strcmp(operation, "adamw")) return adamw(entry, inputs);
+    if (!strcmp(operation, "linear_backward")) return linear_backward(x, weight, bias, dy);
+    if (!strcmp(operation, "loss_backward"))
+        return loss_backward(input(inputs, entry, "logits"), input(inputs, entry, "labels"), number_of(get(arguments, "label_smoothing")));
+    if (!strcmp(operation, "layer_norm_backward")) {
+        dx = zeros("x.grad", x, NULL);
+        dbias = zeros("bias.grad", bias, dweight = zeros("weight.grad", weight, dx));
+        for (r = 0; r < x->count; r += weight->count)
+            layer_norm_backward(dx->data + r, dy->data + r, x->data + r, weight, dweight->data, dbias->data);
+        return dbias;
+    }
+    if (!strcmp(operation, "gelu_backward") || !strcmp(operation, "relu_backward") || !strcmp(operation, "silu_backward")
+        || !strcmp(operation, "gelu_new_backward")) {
+        dx = zeros("x.grad", x, NULL);
+        for (i = 0; i < x->count; i++) dx->data[i] = dy->data[i] * slope(operation, x->data[i]);
+        return dx;
+    }
+    if (!strcmp(operation, "softmax_backward")) {
+        const Tensor *scores = input(inputs, entry, "scores"), *may_look = input(inputs, entry, "may_look");
+        char *is_open = get_memory(scores->count, 1);
+        size_t width = scores->shape[1];
+        dx = zeros("scores.grad", scores, NULL);
+        memcpy(dx->data, dy->data, dy->count * sizeof(double));
+        for (i = 0; i < scores->count; i++) is_open[i] = may_look->data[i] == 1;
+        for (r = 0; r < scores->count; r += width) {
+            softmax(scores->data + r, is_open + r, width);
+            softmax_backward(dx->data + r, scores->data + r, width);
+        }
+        return dx;
+    }
+    if (!strcmp(operation, "embed_backward")) {
+        const Tensor *ids = input(inputs, entry, "ids"), *table = input(inputs, entry, "table");
+        const Tensor *positions = input(inputs, entry, "positions");
+        Tensor *dtable = zeros("table.grad", table, NULL), *dpositions = zeros("positions.grad", positions, dtable);
+        size_t width = weight->count;
+        double *sum = get_memory(width, sizeof(double));
+        dbias = zeros("bias.grad", bias, dweight = zeros("weight.grad", weight, dpositions));
+        for (r = 0; r < ids->count; r++) {
+            size_t row = (size_t)ids->data[r] * width;
+            for (i = 0; i < width; i++) sum[i] = table->data[row + i] + positions->data[r * width + i];
+            layer_norm_backward(dpositions->data + r * width, dy->data + r * width, sum, weight, dweight->data, dbias->data);
+            if (ids->data[r] != number_of(get(arguments, "pad_token_id"))) /* a pad id that is looked up teaches nothing */
+                for (i = 0; i < width; i++) dtable->data[row + i] += dpositions->data[r * width + i];
+        }
+        return dbias;
+    }
+    if (!strcmp(operation, "window_backward")) {
+        const Tensor *seen = input(inputs, entry, "attention_mask"), *marks = input(inputs, entry, "global_attention_mask");
+        double *kinds = get_memory(seen->count, sizeof(double)); /* 0 masked, 1 local, 2 global */
+        for (i = 0; i < seen->count; i++) kinds[i] = seen->data[i] * (marks->data[i] + 1);
+        return window_backward(input(inputs, entry, "q"), input(inputs, entry, "k"), input(inputs, entry, "v"), dy, kinds,
+                               (long)number_of(get(arguments, "radius")));
+    }
+    return NULL;
 }
 
 /* The answer to a case, or NULL if its operation is not one of these. */
@@ -505,7 +712,7 @@ static Tensor *compute(const Json *entry, Tensor *inputs) {
         return window(input(inputs, entry, "q"), input(inputs, entry, "k"), input(inputs, entry, "v"),
                       input(inputs, entry, "attention_mask"), input(inputs, entry, "global_attention_mask"),
                       (long)number_of(get(arguments, "radius")));
-    return NULL;
+    return compute_gradients(entry, inputs);
 }
 
 /* ---- the command line ------------------------------------------------------------------------------------------------- */

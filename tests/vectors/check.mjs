@@ -1,6 +1,6 @@
 // The conformance vectors in plain JavaScript (Node 20, nothing to install). README.md beside this file has the format.
 //
-//   node check.mjs v1                          compute L1 and the windows of L2 right here, and compare
+//   node check.mjs v1                          compute L1, the windows of L2, and their gradients right here, and compare
 //   node check.mjs v1 RESULTS [--dtype D]      compare a folder of results, one file a case, with all of v1
 //
 // Prints a line for each case that fails or is skipped and one for each level. Exit code: 0 all well, 1 a case failed,
@@ -104,7 +104,7 @@ function judge(vectors, entry, result, dtype) {
   return reasons.includes("") ? ["passed", ""] : ["failed", reasons[0]];
 }
 
-// ---- an implementation of L1 and of the window of L2, straight from the definition ------------------------------------
+// ---- an implementation of L1, of the window of L2 and of their gradients (L8), straight from the definition -------------
 
 const tensor = (shape, data) => ({ shape, data, whole: false });
 const rowsOf = ({ shape, data }) => {
@@ -132,6 +132,22 @@ function softmax(scores) {
   const powers = scores.map((s) => Math.exp(s - peak));
   const total = powers.reduce((a, b) => a + b, 0);
   return powers.map((p) => p / total);
+}
+
+// What a change of the probabilities says of the scores: p (dp - sum p dp).
+function softmaxBackward(probabilities, dp) {
+  const expected = dot(probabilities, dp);
+  return probabilities.map((p, i) => p * (dp[i] - expected));
+}
+
+// The gradient of one row, and of weight and bias; the last two are added to those of the rows before.
+function layerNormBackward(dy, row, weight, dweight, dbias) {
+  const mean = row.reduce((a, b) => a + b, 0) / row.length;
+  const scale = 1 / Math.sqrt(row.reduce((a, x) => a + (x - mean) ** 2, 0) / row.length + 1e-5);
+  const normal = row.map((x) => (x - mean) * scale), dn = dy.map((d, i) => d * weight.data[i]);
+  const level = dn.reduce((a, b) => a + b, 0) / row.length, along = dot(dn, normal) / row.length;
+  dy.forEach((d, i) => ((dweight[i] += d * normal[i]), (dbias[i] += d)));
+  return dn.map((d, i) => scale * (d - level - normal[i] * along));
 }
 
 function layerNorm(row, weight, bias) {
@@ -185,7 +201,103 @@ const IMPLEMENTED = {
     }
     return { out: tensor([length, heads * width], out) };
   },
+
+  // ---- gradients ----
+
+  linear_backward({ x, weight, bias, "y.grad": dy }) {
+    const dys = rowsOf(dy), xs = rowsOf(x), columns = weight.data.length / bias.data.length;
+    const dx = dys.flatMap((d) => xs[0].map((_, i) => d.reduce((sum, g, o) => sum + g * weight.data[o * columns + i], 0)));
+    const dweight = weight.data.map((_, at) => dys.reduce((sum, d, r) => sum + d[Math.floor(at / columns)] * xs[r][at % columns], 0));
+    const dbias = bias.data.map((_, o) => dys.reduce((sum, d) => sum + d[o], 0));
+    return { "x.grad": tensor(x.shape, dx), "weight.grad": tensor(weight.shape, dweight), "bias.grad": tensor(bias.shape, dbias) };
+  },
+  layer_norm_backward({ x, weight, bias, "y.grad": dy }) {
+    const dweight = weight.data.map(() => 0), dbias = bias.data.map(() => 0), dys = rowsOf(dy);
+    const dx = rowsOf(x).flatMap((row, r) => layerNormBackward(dys[r], row, weight, dweight, dbias));
+    return { "x.grad": tensor(x.shape, dx), "weight.grad": tensor(weight.shape, dweight), "bias.grad": tensor(bias.shape, dbias) };
+  },
+  gelu_backward: slopes((v) => (1 + erf(v / Math.SQRT2)) / 2 + (v * Math.exp((-v * v) / 2)) / Math.sqrt(2 * Math.PI)),
+  relu_backward: slopes((v) => (v > 0 ? 1 : 0)),
+  silu_backward: slopes((v) => {
+    const share = 1 / (1 + Math.exp(-v));
+    return share * (1 + v * (1 - share));
+  }),
+  gelu_new_backward: slopes((v) => {
+    const root = Math.sqrt(2 / Math.PI), t = Math.tanh(root * (v + 0.044715 * v ** 3));
+    return (1 + t) / 2 + (v * (1 - t * t) * root * (1 + 3 * 0.044715 * v * v)) / 2;
+  }),
+  softmax_backward({ scores, may_look, "y.grad": dy }) {
+    const probabilities = rowsOf(IMPLEMENTED.softmax({ scores, may_look }).y), dys = rowsOf(dy);
+    return { "scores.grad": tensor(scores.shape, probabilities.flatMap((row, r) => softmaxBackward(row, dys[r]))) };
+  },
+  embed_backward({ ids, table, positions, weight, bias, "y.grad": dy }, { pad_token_id: pad }) {
+    const tokens = rowsOf(table), places = rowsOf(positions), dys = rowsOf(dy), width = weight.data.length;
+    const grads = { "table.grad": table, "positions.grad": positions, "weight.grad": weight, "bias.grad": bias };
+    for (const name of Object.keys(grads)) grads[name] = tensor(grads[name].shape, grads[name].data.map(() => 0));
+    ids.data.forEach((id, t) => {
+      const row = tokens[id].map((x, d) => x + places[t][d]);
+      const dx = layerNormBackward(dys[t], row, weight, grads["weight.grad"].data, grads["bias.grad"].data);
+      dx.forEach((g, d) => {
+        grads["positions.grad"].data[t * width + d] += g;
+        if (id !== pad) grads["table.grad"].data[id * width + d] += g; // a pad id that is looked up teaches nothing
+      });
+    });
+    return grads;
+  },
+  // Each query hands its gradient on to the keys that it saw.
+  window_backward({ q, k, v, attention_mask, global_attention_mask, "y.grad": dout }, { radius }) {
+    const [heads, length, width] = q.shape;
+    const kind = attention_mask.data.map((m, t) => m * (global_attention_mask.data[t] + 1));
+    const at = (x, h, t) => x.data.slice((h * length + t) * width, (h * length + t + 1) * width);
+    const [dq, dk, dv] = [q, k, v].map((x) => new Array(x.data.length).fill(0));
+    const add = (total, h, t, factor, row) => row.forEach((x, c) => (total[(h * length + t) * width + c] += factor * x));
+    for (let h = 0; h < heads; h++) {
+      for (let i = 0; i < length; i++) {
+        if (kind[i] !== 1) continue;
+        const seen = kind.flatMap((m, j) => (m === 2 || (m === 1 && Math.abs(i - j) <= radius) ? [j] : []));
+        const probabilities = softmax(seen.map((j) => dot(at(q, h, i), at(k, h, j)) / Math.sqrt(width)));
+        const d = dout.data.slice((i * heads + h) * width, (i * heads + h + 1) * width);
+        const dscores = softmaxBackward(probabilities, seen.map((j) => dot(d, at(v, h, j))));
+        seen.forEach((j, n) => {
+          add(dv, h, j, probabilities[n], d);
+          add(dq, h, i, dscores[n] / Math.sqrt(width), at(k, h, j));
+          add(dk, h, j, dscores[n] / Math.sqrt(width), at(q, h, i));
+        });
+      }
+    }
+    return { "q.grad": tensor(q.shape, dq), "k.grad": tensor(k.shape, dk), "v.grad": tensor(v.shape, dv) };
+  },
+  loss_backward({ logits, labels }, { label_smoothing: e }) {
+    const counted = labels.data.filter((label) => label !== -100).length, width = logits.shape[logits.shape.length - 1];
+    let loss = 0;
+    const dlogits = rowsOf(logits).flatMap((row, r) => {
+      const label = labels.data[r];
+      if (label === -100) return row.map(() => 0);
+      const peak = Math.max(...row), probabilities = softmax(row);
+      const logTotal = peak + Math.log(row.reduce((sum, s) => sum + Math.exp(s - peak), 0));
+      loss += (logTotal - (1 - e) * row[label] - (e * row.reduce((a, b) => a + b, 0)) / width) / counted;
+      return probabilities.map((p, i) => (p - (i === label ? 1 - e : 0) - e / width) / counted);
+    });
+    return { loss: tensor([], [loss]), "logits.grad": tensor(logits.shape, dlogits) };
+  },
+  adamw(inputs, { learning_rate: rate, weight_decay, adam_beta1: b1, adam_beta2: b2, adam_epsilon: eps, step }) {
+    const found = {};
+    for (const name of Object.keys(inputs).filter((key) => inputs[`${key}.grad`])) {
+      const [w, g, m, v] = ["", ".grad", ".exp_avg", ".exp_avg_sq"].map((part) => inputs[name + part].data);
+      const decay = name.endsWith(".bias") || name.includes("norm") ? 0 : weight_decay;
+      const mean = m.map((x, i) => b1 * x + (1 - b1) * g[i]), square = v.map((x, i) => b2 * x + (1 - b2) * g[i] * g[i]);
+      const step_of = (i) => mean[i] / (1 - b1 ** step) / (Math.sqrt(square[i] / (1 - b2 ** step)) + eps);
+      const after = { "": w.map((x, i) => x - rate * decay * x - rate * step_of(i)), ".exp_avg": mean, ".exp_avg_sq": square };
+      for (const [part, data] of Object.entries(after)) found[name + part] = tensor(inputs[name].shape, data);
+    }
+    return found;
+  },
 };
+
+// dx = dy times the slope of a function of one number.
+function slopes(slope) {
+  return ({ x, "y.grad": dy }) => ({ "x.grad": tensor(x.shape, x.data.map((v, i) => dy.data[i] * slope(v))) });
+}
 
 // ---- the command line ---------------------------------------------------------------------------------------------------
 

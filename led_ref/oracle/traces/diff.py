@@ -29,12 +29,15 @@ import numpy as np
 from led_backends.contract import HostArray
 from led_ref.errors import InputError
 from led_ref.oracle.traces.diff_hints import hint_at_names, hint_at_shapes, hint_at_values
-from led_ref.oracle.traces.step_names import describe, layer_or_step
+from led_ref.oracle.traces.step_names import GRADIENT, describe, layer_or_step
 from led_ref.oracle.traces.trace import Trace
 
 # The default (rtol, atol) by the coarser of the two dtypes: some hundred roundings, a few layers deep. The rounding of a sum
 # is relative to its terms, not to the sum: atol is for values of size 1, and grows with them.
 TOLERANCES = {"float64": (1e-9, 1e-10), "float32": (1e-4, 1e-5), "float16": (1e-2, 1e-3)}
+
+# A gradient went through all layers twice, and through differences: its rounding is that much larger.
+GRADIENT_ROUNDINGS = 10
 
 # Programs that mask by adding a large negative number add this or less; no other score is so low.
 MASKED = -1e4
@@ -146,7 +149,8 @@ def diff(
         a: a Trace, or any mapping from names to arrays in the order of computation.
         b: the other trace.
         rtol: relative to b; None: `TOLERANCES` of the coarser dtype.
-        atol: absolute; None: `TOLERANCES`, times the root mean square of b's values if that is more than 1.
+        atol: absolute; None: `TOLERANCES`, times the root mean square of b's values if that is more than 1; of gradients
+            (`.grad`) also if it is less.
 
     Raises:
         InputError: if the two have no name in common, or a tolerance is negative.
@@ -162,23 +166,33 @@ def diff(
             f"The traces have no name in common: a has {_a_few(a)}, b has {_a_few(b)}. Name the tensors as "
             f"`led-ref steps` does: the checkpoint's module path and a role.{names_hint and f' {names_hint}.'}"
         )
-    compared = tuple(compare(name, a[name], b[name], rtol=rtol, atol=atol) for name in both)
+    compared = tuple(
+        compare(name, a[name], b[name], rtol=rtol, atol=atol, size=_gradient_size(name, b)) for name in both
+    )
     first = next((step for step in compared if not step.equal), None)
     if first is None:
         return Difference(compared, only_in_a, only_in_b, names_hint=names_hint)
-    ours, theirs, letters = a[first.name], b[first.name], describe(first.name).letters.split()
+    size = _gradient_size(first.name, b) or 1.0  # hints are for numbers of size 1
+    ours, theirs = (trace[first.name] / size if size != 1 else trace[first.name] for trace in (a, b))
+    letters = describe(first.name).letters.split()
     if ours.shape != theirs.shape:
         hint = hint_at_shapes(ours, theirs, letters)
     else:
-        hint = hint_at_values(ours, theirs, letters, *first.tolerance)
+        hint = hint_at_values(ours, theirs, letters, first.tolerance[0], first.tolerance[1] / size)
     return Difference(compared, only_in_a, only_in_b, _source(first.name, a, b), hint, names_hint)
 
 
 def compare(
-    name: str, a: HostArray, b: HostArray, *, rtol: float | None = None, atol: float | None = None
+    name: str,
+    a: HostArray,
+    b: HostArray,
+    *,
+    rtol: float | None = None,
+    atol: float | None = None,
+    size: float | None = None,
 ) -> Comparison:
-    """Compare one step of two traces; tolerances as in `diff`."""
-    tolerance = _tolerance(a, b, rtol, atol)
+    """Compare one step of two traces; tolerances as in `diff`, and `size` that of a gradient's values."""
+    tolerance = _tolerance(a, b, rtol, atol, size)
     shapes, dtypes = (a.shape, b.shape), (a.dtype.name, b.dtype.name)
     if a.shape != b.shape:
         return Comparison(name, False, shapes, dtypes, tolerance)
@@ -209,12 +223,14 @@ def compare(
 
 
 def part_of(name: str) -> str:
-    """The layer of a step, or its call of the decoder in a generation.
+    """The layer of a step, or its call of the decoder in a generation; of gradients, the layer and "back".
 
     Example:
         >>> part_of("led.encoder.layers.3.fc1.output"), part_of("beam.step.12.scores"), part_of("led.decoder.input_ids")
         ('led.encoder.layers.3', 'step.12', 'led.decoder')
     """
+    if name.endswith(GRADIENT):
+        return f"{part_of(name.removesuffix(GRADIENT))} back"
     step, layer = layer_or_step(name, "step"), layer_or_step(name, "layers")
     if step is not None:
         return f"step.{step}"
@@ -236,15 +252,29 @@ def _errors(x: HostArray, y: HostArray, rtol: float, atol: float, *, masked: boo
     return error, np.where(error > limit, error - limit, 0)
 
 
-def _tolerance(a: HostArray, b: HostArray, rtol: float | None, atol: float | None) -> tuple[float, float]:
+def _tolerance(
+    a: HostArray, b: HostArray, rtol: float | None, atol: float | None, size: float | None
+) -> tuple[float, float]:
     floats = [array.dtype for array in (a, b) if array.dtype.kind == "f"]
     if not floats:
         return 0.0, 0.0
     coarser = min(floats, key=lambda dtype: dtype.itemsize)
     usual_rtol, usual_atol = TOLERANCES.get(coarser.name, TOLERANCES["float64"])
     if atol is None:
-        atol = usual_atol * max(1.0, _root_mean_square(b))
+        atol = usual_atol * (max(1.0, _root_mean_square(b)) if size is None else GRADIENT_ROUNDINGS * size)
     return usual_rtol if rtol is None else rtol, atol
+
+
+def _gradient_size(name: str, b: Mapping[str, HostArray]) -> float | None:
+    """The root mean square of a gradient; of a bias's at least that of what it sums. None: it is no gradient.
+
+    A sum's rounding is relative to its terms, and a key's bias has a gradient of 0: what another program finds is rounding.
+    """
+    if not name.endswith(GRADIENT):
+        return None
+    module = name.removesuffix(f".bias{GRADIENT}")
+    terms = (name, f"{module}.output{GRADIENT}", f"{module}.weight{GRADIENT}")
+    return max(_root_mean_square(b[term]) for term in terms if term in b)
 
 
 def _root_mean_square(values: HostArray) -> float:
@@ -348,7 +378,7 @@ def _layers(difference: Difference) -> list[str]:
         worst = max(shown, key=lambda step: step.max_error, default=None)
         error = "" if worst is None else f"{worst.max_error:>9.2e}"
         where = worst.name if worst is not None and worst.max_error else ""
-        name = where.removeprefix(f"{part}.")
+        name = where.removeprefix(f"{part.removesuffix(' back')}.")
         lines.append(
             f"{part:<{width}}  {len(steps):>5}  {sum(step.equal for step in steps):>5}  {error:>9}  {name}".rstrip()
         )

@@ -176,8 +176,12 @@ _SECTIONS = (
 # Every step's folded name and what it is, in the order of work.
 STEPS: dict[str, Described] = {name: Described(*row) for section in _SECTIONS for name, row in section.items()}
 
+# A gradient has the name of its intermediate, or of its weight, and this.
+GRADIENT = ".grad"
+
 _PLACES = {name: (s, r) for s, section in enumerate(_SECTIONS) for r, name in enumerate(section)}
 _AFTER_ALL = 1 << 62
+_WAY_BACK = 1 << 61
 
 
 def fold(name: str) -> str:
@@ -193,8 +197,19 @@ def fold(name: str) -> str:
 
 
 def describe(name: str) -> Described:
-    """What a step is; empty words for a name that the table does not have."""
-    return STEPS.get(fold(name), Described("", ""))
+    """What a step is; empty words for a name that the table does not have.
+
+    Example:
+        >>> describe("led.encoder.layers.0.fc1.output.grad")
+        Described(equation='d loss / d (W1 x + b1)', letters='B T F')
+    """
+    if not name.endswith(GRADIENT):
+        return STEPS.get(fold(name), Described("", ""))
+    of = name.removesuffix(GRADIENT)
+    if fold(of) in STEPS:
+        equation, letters = STEPS[fold(of)]
+        return Described(f"d loss / d ({equation})", letters)
+    return Described(f"d loss / d {of.rpartition('.')[2]}", "")
 
 
 def place(name: str) -> tuple[int, int, int, int]:
@@ -204,6 +219,8 @@ def place(name: str) -> tuple[int, int, int, int]:
         >>> sorted(["logits", "led.encoder.layers.1.fc2.output", "led.encoder.layers.0.q", "step.0.logits"], key=place)
         ['led.encoder.layers.1.fc2.output', 'logits', 'step.0.logits', 'led.encoder.layers.0.q']
     """
+    if name.endswith(GRADIENT):
+        return _place_of_gradient(name.removesuffix(GRADIENT))
     folded = fold(name)
     if folded not in _PLACES:
         return _AFTER_ALL, 0, 0, 0
@@ -213,6 +230,22 @@ def place(name: str) -> tuple[int, int, int, int]:
         step = -1 if folded not in _RESULT else _AFTER_ALL - 1
     layer = layer_or_step(name, "layers")
     return step, section, -1 if layer is None else layer, row
+
+
+def _place_of_gradient(name: str) -> tuple[int, int, int, int]:
+    """On the way back, the forward order turned round; a weight behind the output of its module.
+
+    Heads of other classes come first, and the embedding table last: its gradient is a sum over all of its uses.
+    """
+    if name == "led.shared.weight":
+        return _WAY_BACK + 1, 0, 0, 0
+    module, _, part = name.rpartition(".")
+    behind = {"weight": 1, "bias": 2}.get(part, 0)
+    of = ("logits" if module == "lm_head" else f"{module}.output") if behind else name
+    if fold(of) not in _PLACES:
+        return (_AFTER_ALL if name.startswith("led.") else _WAY_BACK - 1), 0, 0, 0
+    _, section, layer, row = place(of)
+    return _WAY_BACK, -section, -layer, -3 * row + behind
 
 
 def layer_or_step(name: str, what: str) -> int | None:

@@ -6,6 +6,8 @@
     t = led_ref.trace(led.model.generate, [[0, 5, 6, 2]], num_beams=2)              a generation
     t = led_ref.trace(led, "Pack files with tar.", num_beams=2)                     a generation from text
 
+    t = led_ref.trace(led.model, [[0, 5, 6, 2]], labels=[[7, 2]], gradients=True)   ... and the way back
+
     t["led.encoder.layers.0.fc1.output"].shape               (1, 4, 512)
     t.steps["led.encoder.layers.0.fc1.output"].equation      "W1 x + b1"
     t.steps["led.encoder.layers.0.fc1.output"].source        "led_ref/model/ops.py:54"
@@ -34,8 +36,10 @@ import led_backends
 from led_backends.contract import Array, HostArray
 from led_ref.errors import CheckpointError, InputError, MissingFileError
 from led_ref.json_file import parse_json
-from led_ref.model import attention_maps, hooks, intermediates, ops
+from led_ref.model import attention_maps, backward_hooks, hooks, intermediates, ops
 from led_ref.model.intermediates import Recorder
+from led_ref.oracle.traces import gradients as way_back
+from led_ref.oracle.traces.gradients import check_has_loss, record_gradients
 from led_ref.oracle.traces.step_names import describe, layer_or_step, place
 from led_ref.weights.safetensors_file import read_header, read_safetensors, write_safetensors
 from led_ref.weights.stored_tensor import FLOAT_NAMES, StoredTensor, from_numpy
@@ -135,9 +139,15 @@ class Trace(Mapping[str, HostArray]):
 
 
 def trace(
-    model: Any, /, *arguments: Any, only: str | Iterable[str] | None = None, layer: int | None = None, **options: Any
+    model: Any,
+    /,
+    *arguments: Any,
+    only: str | Iterable[str] | None = None,
+    layer: int | None = None,
+    gradients: bool = False,
+    **options: Any,
 ) -> Trace:
-    """Run a model and record its intermediates.
+    """Run a model and record its intermediates; with `gradients` go back, too, and record theirs.
 
     Args:
         model: what is called: an LEDModel or LEDForConditionalGeneration (its forward), `model.generate`,
@@ -146,6 +156,9 @@ def trace(
         only: keep only names like this, or like one of these: shell patterns for the name or its end (`*.probs`,
             `longformer_self_attn.*`, `led.encoder.layers.[01].*`), or a part of it (`fc1`).
         layer: keep only intermediates of the layers of this number.
+        gradients: record also the gradient of the loss with respect to every intermediate and weight, under its name and
+            `.grad` (`led.encoder.layers.0.fc1.weight.grad`), from the loss to the embeddings. The call is a forward pass of a
+            class with a head, with labels. Nothing is dropped out.
         options: for the call.
 
     Returns:
@@ -175,11 +188,17 @@ def trace(
     def record(name: str, value: Array) -> None:
         steps.append(Step(name, _copied(value), *describe(name), source=_source_line(sys._getframe(1))))
 
+    if gradients:
+        check_has_loss(model)
     recorder = Recorder(record, wanted)
     if hasattr(model, "tokenizer"):
         _generate_recorded(model, recorder, *arguments, **options)
     else:
         model(*arguments, recorder=recorder, **options)
+    if gradients:
+        forward, steps = steps, []
+        record_gradients(model, arguments, options, recorder)
+        steps = forward + sorted(steps, key=lambda step: place(step.name))
     if not steps:
         few = ", ".join([*offered][:: max(1, len(offered) // 4)][:4])
         raise InputError(
@@ -241,8 +260,11 @@ def _copied(value: Array) -> HostArray:
 
 
 # Frames of these files, and these functions of ops.py, record for the line that calls them.
-_HOOKS = (__file__, hooks.__file__, intermediates.__file__, attention_maps.__file__)
-_OPERATIONS = ("linear", "add_and_norm")
+_HOOKS = tuple(
+    module.__file__
+    for module in (hooks, backward_hooks, way_back, intermediates, attention_maps, sys.modules[__name__])
+)
+_OPERATIONS = ("linear", "add_and_norm", "linear_backward", "add_and_norm_backward")
 _PACKAGES = Path(__file__).parents[3]
 
 

@@ -25,6 +25,7 @@ from led_ref.model.masks import document_masks, encoder_masks, window_blocks
 from led_ref.model.ops import add_positions, embed_tokens, linear
 from led_ref.model.params import LayerNorm
 from led_ref.model.sliding_window import sliding_window_attention
+from led_ref.oracle.vectors.ask_gradients import GRADIENT_OPERATIONS
 from led_ref.oracle.vectors.format import CONFIG_CHANGES, Answer, Array, Case, Suite, Tensors
 from led_ref.tokenizer import LEDTokenizer
 from led_ref.tokenizer.files import read_vocab_and_merges
@@ -60,7 +61,7 @@ class LedRef:
         """led_ref's answer to a case; an exception becomes a refusal or a failure."""
         if case.needs is not None and case.model not in self.checkpoints:
             return Answer(unsupported=f"needs the checkpoint {case.needs}: name its folder with --checkpoint")
-        operation: Callable[[Case], Tensors] | None = getattr(self, f"_{case.operation}", None)
+        operation = self.operation(case.operation)
         if operation is None:
             return Answer(unsupported=f"led_ref has no operation {case.operation!r}")
         try:
@@ -70,13 +71,21 @@ class LedRef:
         except Exception as error:
             return Answer(failed=f"{type(error).__name__}: {error}")
 
+    def operation(self, name: str) -> Callable[[Case], Tensors] | None:
+        """The function that computes an operation of the vectors; None: led_ref does not have it."""
+        if name in GRADIENT_OPERATIONS:
+            return functools.partial(GRADIENT_OPERATIONS[name], self)
+        compute: Callable[[Case], Tensors] | None = getattr(self, f"_{name}", None)
+        return compute
+
     # ---- inputs, models, tokenizers ---------------------------------------------------------------------------------
 
-    def _floats(self, case: Case, name: str) -> Array:
+    def floats(self, case: Case, name: str) -> Array:
         """An input in the dtype of the computation; a copy, because some operations overwrite their inputs."""
         return case.inputs[name].astype(self.dtype)
 
-    def _model(self, case: Case) -> LEDForConditionalGeneration:
+    def model(self, case: Case) -> LEDForConditionalGeneration:
+        """The case's model, loaded once."""
         assert case.model is not None
         changes = {name: case.arguments[name] for name in CONFIG_CHANGES if name in case.arguments}
         return self._loaded(case.model, json.dumps(changes))
@@ -123,20 +132,20 @@ class LedRef:
     # ---- L1 -----------------------------------------------------------------------------------------------------------
 
     def _of_backend(self, case: Case) -> Tensors:
-        inputs = [self._floats(case, name) for name in BACKEND_INPUTS[case.operation]]
+        inputs = [self.floats(case, name) for name in BACKEND_INPUTS[case.operation]]
         return {"y": getattr(self.backend, case.operation)(*inputs)}
 
     _linear = _layer_norm = _gelu = _relu = _silu = _gelu_new = _of_backend
 
     def _softmax(self, case: Case) -> Tensors:
-        scores = self._floats(case, "scores")
+        scores = self.floats(case, "scores")
         self.backend.hide(scores, case.inputs["may_look"] == 1)
         return {"y": self.backend.softmax(scores)}
 
     def _embed(self, case: Case) -> Tensors:
-        x_1TD = embed_tokens(case.inputs["ids"][None], self._floats(case, "table"), self.backend)
-        norm = LayerNorm(self._floats(case, "weight"), self._floats(case, "bias"))
-        return {"y": add_positions(x_1TD, self._floats(case, "positions"), norm, self.backend)[0]}
+        x_1TD = embed_tokens(case.inputs["ids"][None], self.floats(case, "table"), self.backend)
+        norm = LayerNorm(self.floats(case, "weight"), self.floats(case, "bias"))
+        return {"y": add_positions(x_1TD, self.floats(case, "positions"), norm, self.backend)[0]}
 
     def _shift(self, case: Case) -> Tensors:
         start, pad = case.arguments["decoder_start_token_id"], case.arguments["pad_token_id"]
@@ -145,26 +154,26 @@ class LedRef:
     # ---- L2 -----------------------------------------------------------------------------------------------------------
 
     def _window(self, case: Case) -> Tensors:
-        q_HTK, k_HTK, v_HTK = (self._floats(case, name) for name in "qkv")
+        q_HTK, k_HTK, v_HTK = (self.floats(case, name) for name in "qkv")
         q_HTK *= self.dtype.type(q_HTK.shape[-1] ** -0.5)
         (mask,) = document_masks(case.inputs["attention_mask"][None], case.inputs["global_attention_mask"][None])
         blocks = window_blocks(mask, case.arguments["radius"], self.backend)
         return {"out": sliding_window_attention(q_HTK, k_HTK, v_HTK, mask, blocks, self.backend)}
 
     def _full(self, case: Case) -> Tensors:
-        q_HUK, k_HSK, v_HSK = (self._floats(case, name) for name in "qkv")
+        q_HUK, k_HSK, v_HSK = (self.floats(case, name) for name in "qkv")
         q_HUK *= self.dtype.type(q_HUK.shape[-1] ** -0.5)
         out_1HUK = self.backend.attend(q_HUK[None], k_HSK[None], v_HSK[None], case.inputs["may_look"][None] == 1)
         return {"out": out_1HUK[0].swapaxes(0, 1).reshape(q_HUK.shape[1], -1)}
 
     def _encoder_attention(self, case: Case) -> Tensors:
         params, heads, masks = self._encoder_parts(case)
-        out = longformer_self_attention(self._floats(case, "x"), params, heads, masks, self.backend)
+        out = longformer_self_attention(self.floats(case, "x"), params, heads, masks, self.backend)
         return {"y": linear(out, params.output, self.backend)}
 
     def _encoder_parts(self, case: Case) -> tuple[Any, ...]:
         """A layer's parameters, its heads, and its masks."""
-        model, layer = self._model(case), case.arguments["layer"]
+        model, layer = self.model(case), case.arguments["layer"]
         length = case.inputs["x"].shape[:2]
         seen = case.inputs.get("attention_mask", np.ones(length, np.int64))
         documents = document_masks(seen, case.inputs.get("global_attention_mask"))
@@ -181,11 +190,9 @@ class LedRef:
 
     def _decoder_parts(self, case: Case, read: str) -> tuple[Any, ...]:
         """x, a layer's memory of the input `read`, its parameters, its heads, the masks, and the backend."""
-        model, x_BUD = self._model(case), self._floats(case, "x")
+        model, x_BUD = self.model(case), self.floats(case, "x")
         heads, layer = model.config.decoder_attention_heads, case.arguments["layer"]
-        cache = source_memory(
-            self._floats(case, read), model.params.decoder, heads, CachePlan(len(x_BUD)), self.backend
-        )
+        cache = source_memory(self.floats(case, read), model.params.decoder, heads, CachePlan(len(x_BUD)), self.backend)
         seen = case.inputs.get("decoder_attention_mask"), case.inputs.get("attention_mask")
         masks = decoder_masks(x_BUD.shape[1], cache, *seen, self.backend)
         return x_BUD, cache.layers[layer], model.params.decoder.layers[layer], heads, masks, self.backend
@@ -194,17 +201,17 @@ class LedRef:
 
     def _encoder_layer(self, case: Case) -> Tensors:
         params, heads, masks = self._encoder_parts(case)
-        return {"y": encoder_layer(self._floats(case, "x"), params, heads, masks, self.backend)}
+        return {"y": encoder_layer(self.floats(case, "x"), params, heads, masks, self.backend)}
 
     def _decoder_layer(self, case: Case) -> Tensors:
         return {"y": decoder_layer(*self._decoder_parts(case, "states"))[0]}
 
     def _encoder(self, case: Case) -> Tensors:
-        out = self._model(case).encoder(**self._source(case), output_hidden_states=True)
+        out = self.model(case).encoder(**self._source(case), output_hidden_states=True)
         return _numbered(hidden_states=out.hidden_states)
 
     def _encoder_attentions(self, case: Case) -> Tensors:
-        out = self._model(case).encoder(**self._source(case), output_attentions=True)
+        out = self.model(case).encoder(**self._source(case), output_attentions=True)
         return _numbered(attentions=out.attentions, global_attentions=out.global_attentions)
 
     def _source(self, case: Case) -> dict[str, Any]:
@@ -213,21 +220,21 @@ class LedRef:
 
     def _decoder(self, case: Case) -> Tensors:
         given: dict[str, Any] = {name: array for name, array in case.inputs.items() if name != "states"}
-        out = self._model(case)(encoder_outputs=self._floats(case, "states"), output_hidden_states=True, **given)
+        out = self.model(case)(encoder_outputs=self.floats(case, "states"), output_hidden_states=True, **given)
         return _numbered(hidden_states=out.decoder_hidden_states)
 
-    # ---- L4 to L7 -----------------------------------------------------------------------------------------------------
+    # ---- L4 to L7; L8 is in ask_gradients.py ----------------------------------------------------------------------------
 
     def _loss(self, case: Case) -> Tensors:
-        return {"loss": cross_entropy(self._floats(case, "logits"), case.inputs["labels"], self.backend)}
+        return {"loss": cross_entropy(self.floats(case, "logits"), case.inputs["labels"], self.backend)}
 
     def _forward(self, case: Case) -> Tensors:
         given: dict[str, Any] = dict(case.inputs)
-        out = self._model(case)(**given)
+        out = self.model(case)(**given)
         return {"logits": out.logits} if out.loss is None else {"logits": out.logits, "loss": out.loss}
 
     def _decode_in_parts(self, case: Case) -> Tensors:
-        model, arguments = self._model(case), case.arguments
+        model, arguments = self.model(case), case.arguments
         encoded, ids = model.encoder(**self._source(case)), case.inputs["decoder_input_ids"]
         past, start, logits = None, 0, []
         for part, parents in zip(arguments["parts"], arguments["parents"], strict=True):
@@ -242,7 +249,7 @@ class LedRef:
         return {"logits": np.concatenate(logits, axis=1)}
 
     def _search(self, case: Case) -> Tensors:
-        table_BVV, prompt_BP = self._floats(case, "table"), case.inputs["prompt_ids"]
+        table_BVV, prompt_BP = self.floats(case, "table"), case.inputs["prompt_ids"]
         settings = look_up(case.arguments["settings"], None, {"decoder_start_token_id": 2}).resolve(
             prompt_length=prompt_BP.shape[1], max_positions=MOST_POSITIONS, vocab_size=table_BVV.shape[-1]
         )
@@ -255,12 +262,12 @@ class LedRef:
 
     def _generate(self, case: Case) -> Tensors:
         asked: dict[str, Any] = {**case.inputs, **case.arguments["settings"], "return_dict_in_generate": True}
-        return _found(self._model(case).generate(**asked))
+        return _found(self.model(case).generate(**asked))
 
     def _corner(self, case: Case) -> Tensors:
         arguments, given = case.arguments, dict[str, Any](case.inputs)
         rows, columns = arguments["rows"], arguments["columns"]
-        out = self._model(case)(**given, output_hidden_states=True)
+        out = self.model(case)(**given, output_hidden_states=True)
         assert out.encoder_last_hidden_state is not None
         assert out.decoder_hidden_states is not None
         return {

@@ -32,6 +32,7 @@ FORMAT = "led-vectors/1"
 LEVELS: Mapping[str, str] = {
     "L0": "tokenizer", "L1": "operations", "L2": "attention", "L3": "layers",
     "L4": "logits, loss and cache", "L5": "search", "L6": "the bundled model", "L7": "a real checkpoint",
+    "L8": "gradients and training",
 }  # fmt: skip
 # The dtypes that a program can compute in. Each has its tolerances.
 DTYPES = ("float64", "float32", "float16", "bfloat16")
@@ -78,7 +79,7 @@ class Case:
 
     @property
     def level(self) -> str:
-        """L0 ... L7."""
+        """L0 ... L8."""
         return self.id.partition("-")[0]
 
 

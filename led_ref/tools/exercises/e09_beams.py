@@ -9,6 +9,8 @@ A hypothesis that has ended gets a value, so that long and short hypotheses can 
     value = score / tokens ** length_penalty
 """
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -49,7 +51,7 @@ def check_a_real_step(yours: Yours) -> None:
     from led_ref.api import load
     from led_ref.oracle.traces.trace import trace
 
-    settings = {"num_beams": 3, "max_new_tokens": 4, "no_repeat_ngram_size": 0}
+    settings: dict[str, Any] = {"num_beams": 3, "max_new_tokens": 4, "no_repeat_ngram_size": 0}
     traced = trace(load(), "Pack files with tar.", only="beam.step.*", **settings)
     running, logprobs = traced["beam.step.1.running.scores"][0], traced["beam.step.2.scores"]
     found = yours.best_candidates(running, logprobs, 6)

@@ -57,6 +57,12 @@ DRAWN_AGAIN: dict[str, int] = {
     "L5-search-greedy-source-unigrams": 1,
     "L5-search-greedy-two-ends": 3,
     "L5-search-greedy-unigrams": 1,
+    "L8-gradients-dropout": 3,
+    "L8-gradients-smoothing": 2,
+    "L8-layer-norm-narrow": 1,
+    "L8-step": 1,
+    "L8-step-unclipped": 3,
+    "L8-window-plain": 1,
 }
 _SPREAD_OF_FOUR_BYTES = 148  # the standard deviation of their sum is 147.8
 

@@ -41,6 +41,7 @@ from led_ref.oracle.vectors.format import (
     file_name,
     tensor_name,
 )
+from make import gradients as vectors_gradients
 from make import layers as vectors_layers
 from make import logits as vectors_logits
 from make import search as vectors_search
@@ -62,6 +63,7 @@ FLAGS: Mapping[str, str] = {
     "causal": "no query sees what comes after it",
     "contraction": "'s, 't, 're, 've, 'm, 'll, 'd",
     "control": "control characters, some of which Python takes for white space and Unicode does not",
+    "dropped": "dropout: what is kept is given",
     "empty": "nothing there",
     "enumerable": "so small that all texts can be listed",
     "eps_counts": "the variance is not large beside 1e-5",
@@ -90,6 +92,8 @@ FLAGS: Mapping[str, str] = {
     "per_layer_windows": "each layer has its own window",
     "prompt": "more than the start id is there at first",
     "reorder": "rows go on from other rows",
+    "repeated_ids": "an id occurs several times",
+    "smoothing": "label smoothing",
     "special_in_text": "special tokens that stand in the text",
     "split_character": "pieces that hold a part of a character",
     "tie": "two scores are equal",
@@ -137,6 +141,9 @@ def write_suite(folder: Path, bundled: Path) -> dict[str, int]:
     contents["models.safetensors"] = safetensors_bytes(
         {f"{model}/{key}": w for model in vectors_layers.MODELS for key, w in vectors_layers.weights_of(model).items()}
     )
+    contents[vectors_gradients.LEARNER_FILE] = safetensors_bytes(
+        {f"learner/{key}": w for key, w in vectors_gradients.learner_weights().items()}
+    )
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
         (folder / name).write_bytes(content)
@@ -159,6 +166,7 @@ def all_cases(bundled: Path) -> Iterator[Case]:
     yield from vectors_search.cases()
     yield from vectors_whole.bundled(bundled)
     yield from vectors_whole.real()
+    yield from vectors_gradients.cases()
 
 
 _SAFETENSORS_NAMES = {"float64": "F64", "float32": "F32", "int64": "I64", "uint8": "U8"}
@@ -192,8 +200,9 @@ def finished(cases: Iterable[Case]) -> Iterator[Case]:
             raise ValueError(f"{case.id} is there twice, or one of its flags {case.flags} is not explained in FLAGS.")
         seen.add(case.id)
         answers = tuple({name: rounded(case.id, array) for name, array in answer.items()} for answer in case.answers)
+        dtypes = case.types if case.level == "L8" else DTYPES
         tolerance = case.tolerance or {
-            name: allowed(max(float(np.abs(answer[name]).max(initial=0)) for answer in answers), case.depth)
+            name: allowed(max(float(np.abs(answer[name]).max(initial=0)) for answer in answers), case.depth, dtypes)
             for name in (answers[0] if answers else ())
             if answers[0][name].dtype == np.float64
         }
@@ -222,8 +231,8 @@ def rounded(case: str, array: Array) -> Array:
     return on_grid
 
 
-def allowed(largest: float, depth: int) -> dict[str, float]:
-    """The tolerance for each type, by the rule at the top of this file.
+def allowed(largest: float, depth: int, dtypes: Iterable[str] = DTYPES) -> dict[str, float]:
+    """The tolerance for each of some types, by the rule at the top of this file.
 
     Example:
         >>> {dtype: f"{value:.1e}" for dtype, value in allowed(3.0, depth=5).items()}
@@ -231,7 +240,7 @@ def allowed(largest: float, depth: int) -> dict[str, float]:
     """
     scale = 2.0 ** max(0, math.ceil(math.log2(largest))) if largest > 1 else 1.0
     found = {}
-    for dtype in DTYPES:
+    for dtype in dtypes:
         value = max(2 * STEP, _ERRORS_PER_STEP * _ROUNDOFF[dtype] * depth * scale)
         if value <= scale / 4:
             found[dtype] = value
@@ -247,6 +256,7 @@ def index_head(files: Mapping[str, str], bundled: Path) -> dict[str, Any]:
         name: {"config": config.to_dict(), "weights": "models.safetensors"}
         for name, config in vectors_layers.MODELS.items()
     }
+    models["learner"] = {"config": vectors_gradients.LEARNER.to_dict(), "weights": vectors_gradients.LEARNER_FILE}
     models["tokenizer"] = {"vocab": "vocab.json", "merges": "merges.txt"}
     models["bundled"] = {
         "folder": "led_ref/bundled of the led_ref package",
