@@ -217,4 +217,4 @@ def embed_tokens_backward(
     ids_X = ids_BT.reshape(-1)
     looked_up = (ids_X != pad_token_id).nonzero()[0]
     rows_XD = dx_BTD.reshape(-1, dx_BTD.shape[-1])[backend.to_device(looked_up)]
-    backend.add_rows(dshared_VD, backend.to_device(ids_X[looked_up]), rows_XD)
+    backend.add_rows(dshared_VD, ids_X[looked_up], rows_XD)

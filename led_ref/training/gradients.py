@@ -125,7 +125,7 @@ def accumulate_gradients(
         for stack in ("encoder", "decoder")
     }
     run = _Run(model.params, model.config, model.backend, options.needs, collect, keys, lowest)
-    loss = LossSum((0.0,) * len(counts), counts)
+    loss = LossSum((model.backend.xp.zeros((), dtype="float64"),) * len(counts), counts)
     with device_errors(model.backend):
         for documents, dropout in _groups(len(whole), options):
             part = whole.of(documents)
@@ -184,7 +184,7 @@ class _Run:
     keys: Mapping[str, str]  # the checkpoint key of each field of LEDParams, by path
     lowest: Mapping[str, int]  # of "encoder" and "decoder", the lowest layer that is trained (_lowest_trained)
 
-    def backward(self, batch: Batch, scale: Scale, dropout: Dropout) -> tuple[float, ...]:
+    def backward(self, batch: Batch, scale: Scale, dropout: Dropout) -> tuple[Array, ...]:
         """The sums of the losses of these documents; their gradients go to `collect`."""
         masks = encoder_masks(
             document_masks(batch.attention_mask_BT, batch.global_attention_mask_BT), self.config.radii, self.backend
