@@ -291,6 +291,7 @@ class _Training:
                 label_smoothing=self.args.label_smoothing_factor,
                 divide_by=divide_by,
                 documents_at_once=self.args.documents_at_once,
+                keep_activations=self.args.keep_activations,
                 needs=self.trained.needs.__contains__,
             )
             losses.append(accumulate_gradients(self.model, batch, add, options))
