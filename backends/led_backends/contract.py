@@ -244,8 +244,8 @@ class Backend(Protocol):
         """Of `attend`: (dq, dk, dv). The probabilities are computed again, some queries at a time."""
         ...
 
-    def add_rows(self, table: Array, ids: Array, rows: Array) -> None:
-        """`table[id] += row` for each, in place, in the order of the rows: table (V, D), ids (X,), rows (X, D)."""
+    def add_rows(self, table: Array, ids: HostArray, rows: Array) -> None:
+        """`table[id] += row` for each, in place, in the order of the rows: table (V, D), ids (X,) on the host, rows (X, D)."""
         ...
 
     def for_each_tile(self, tile: Callable[[slice], None], heads: int) -> None:

@@ -12,8 +12,10 @@ import math
 from collections.abc import Sequence
 from typing import Any, cast
 
+import numpy as np
+
 from led_backends.compact import CompactWeight, rows_of
-from led_backends.contract import Array, Band, Weight
+from led_backends.contract import Array, Band, HostArray, Weight
 from led_backends.gelu_tail import CENTRE, GELU_NEW_IS_FLAT, tail_coefficients
 
 LAYER_NORM_EPS = 1e-5
@@ -260,13 +262,13 @@ class PlainOperations:
             dk_BHSK += products(dscores_BHQS.swapaxes(-1, -2), q)
         return dq_BHQK, dk_BHSK, dv_BHSK
 
-    def add_rows(self, table: Array, ids: Array, rows: Array) -> None:
+    def add_rows(self, table: Array, ids: HostArray, rows: Array) -> None:
         """Each id's rows are summed by a product with zeros and ones: no atomic additions, whose order would be chance."""
         for start in range(0, len(ids), IDS_AT_A_TIME):
             part = slice(start, start + IDS_AT_A_TIME)
-            unique_U = self.xp.unique(ids[part])
-            is_of_UX = (unique_U[:, None] == ids[None, part]).astype(rows.dtype)
-            table[unique_U] += is_of_UX @ rows[part]
+            unique_U = np.unique(ids[part])
+            is_of_UX = self.xp.asarray(unique_U[:, None] == ids[None, part]).astype(rows.dtype)
+            table[self.xp.asarray(unique_U)] += is_of_UX @ rows[part]
 
     def _products(self, a: Array, b: Array) -> Array:
         """`a @ b` of stacks of matrices."""

@@ -347,7 +347,7 @@ class NumpyBackend:
         qkv = q_BHQK, k_BHSK, v_BHSK
         return backward.attend_backward(dout_BHQK, qkv, may_look_BQS, self.queries_per_block, self.threads)
 
-    def add_rows(self, table: Array, ids: Array, rows: Array) -> None:
+    def add_rows(self, table: Array, ids: HostArray, rows: Array) -> None:
         """Sorted by id, so that each row of the table is written once."""
         backward.add_rows(table, ids, rows)
 

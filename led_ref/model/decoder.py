@@ -15,7 +15,7 @@ keys and values in cross-attention, and in self-attention to the buffer that the
 prefixes. With W = 1 this is what it is in any batch.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from led_ref.model.dropout import Dropout
 from led_ref.model.folding import folded_attention
 from led_ref.model.kv_cache import CachePlan, DecoderCache, GrowingBuffer, LayerCache
 from led_ref.model.ops import (
+    FedForward,
     add_and_norm,
     add_and_norm_backward,
     add_positions,
@@ -243,7 +244,7 @@ def teacher_forcing(
 
 
 @dataclass(frozen=True)
-class _Forward:
+class DecoderLayerForward:
     """What a layer computes on its way: inputs of its three sublayers, updates of two, and what its attentions looked like."""
 
     of_self: Attended
@@ -252,6 +253,7 @@ class _Forward:
     of_cross: Attended
     cross_update_BUD: Array
     last_BUD: Array
+    fed_forward: list[FedForward] = field(default_factory=list)  # empty: computed again
 
 
 def teacher_forced_layer(
@@ -270,19 +272,33 @@ def teacher_forced_layer(
     return feed_forward_sublayer(of.last_BUD, params, dropout, backend)
 
 
+def teacher_forced_layer_kept(
+    x_BUD: Array, params: DecoderLayerParams, given: TeacherForcing, dropout: Dropout, backend: Backend
+) -> tuple[Array, DecoderLayerForward]:
+    """`teacher_forced_layer`, and what it computed: the backward pass takes it in place of x, and computes less."""
+    of = _forward(x_BUD, params, given, dropout, backend)
+    return feed_forward_sublayer(of.last_BUD, params, dropout, backend, of.fed_forward), of
+
+
 def decoder_layer_backward(
-    dy_BUD: Array, x_BUD: Array, params: DecoderLayerParams, given: TeacherForcing, dropout: Dropout, backend: Backend
+    dy_BUD: Array,
+    x_BUD: Array | DecoderLayerForward,
+    params: DecoderLayerParams,
+    given: TeacherForcing,
+    dropout: Dropout,
+    backend: Backend,
 ) -> tuple[Array, Array, DecoderLayerParams]:
     """The gradients of the layer's input, (B, U, D), of the encoder's states, (B, T, D), and of the layer's weights.
 
-    The layer is computed again from its input; then this goes up the lines of `_forward`, the last one first. A residual
-    connection `x + update` gives its gradient to both; the one of update is dropped out where update was.
+    The layer is computed again from its input, unless what it computed was kept; then this goes up the lines of `_forward`,
+    the last one first. A residual connection `x + update` gives its gradient to both; the one of update is dropped out where
+    update was.
     """
-    of = _forward(x_BUD, params, given, dropout, backend)
+    of = x_BUD if isinstance(x_BUD, DecoderLayerForward) else _forward(x_BUD, params, given, dropout, backend)
     seeing_self, seeing_cross = _seeing(given, dropout)
 
     dlast_BUD, dfc1, dfc2, dfinal_layer_norm = feed_forward_sublayer_backward(
-        dy_BUD, of.last_BUD, params, dropout, backend
+        dy_BUD, of.last_BUD, params, dropout, backend, of.fed_forward
     )
 
     dmiddle_BUD, dencoder_attn_layer_norm = add_and_norm_backward(
@@ -295,7 +311,7 @@ def decoder_layer_backward(
     dmiddle_BUD += dx_BUD
 
     dinput_BUD, dself_attn_layer_norm = add_and_norm_backward(
-        dmiddle_BUD, x_BUD, of.self_update_BUD, params.self_attn_layer_norm, backend
+        dmiddle_BUD, of.of_self.x_NUD, of.self_update_BUD, params.self_attn_layer_norm, backend
     )
     dupdate_BUD = dropout.hidden("self_attn.out_proj").drop(dinput_BUD, backend)
     dx_BUD, dy_BUD, dself_attn = attention_backward(dupdate_BUD, of.of_self, params.self_attn, seeing_self, backend)
@@ -317,7 +333,7 @@ def decoder_layer_backward(
 
 def _forward(
     x_BUD: Array, params: DecoderLayerParams, given: TeacherForcing, dropout: Dropout, backend: Backend
-) -> _Forward:
+) -> DecoderLayerForward:
     """The layer up to its feed-forward."""
     seeing_self, seeing_cross = _seeing(given, dropout)
 
@@ -329,7 +345,7 @@ def _forward(
     cross_BUD = dropout.hidden("encoder_attn.out_proj").drop(cross_BUD, backend)
     last_BUD = add_and_norm(middle_BUD, cross_BUD, params.encoder_attn_layer_norm, backend)
 
-    return _Forward(of_self, self_BUD, middle_BUD, of_cross, cross_BUD, last_BUD)
+    return DecoderLayerForward(of_self, self_BUD, middle_BUD, of_cross, cross_BUD, last_BUD)
 
 
 def _seeing(given: TeacherForcing, dropout: Dropout) -> tuple[Seeing, Seeing]:

@@ -10,7 +10,7 @@ Attention takes the documents of a batch one at a time: a document's numbers do 
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from led_backends.contract import Array, Backend
 from led_ref.model.dropout import Dropout
@@ -22,6 +22,7 @@ from led_ref.model.global_attention import (
 )
 from led_ref.model.masks import EncoderMasks
 from led_ref.model.ops import (
+    FedForward,
     add_and_norm,
     add_and_norm_backward,
     add_gradients,
@@ -135,7 +136,7 @@ class LayerSeeing:
 
 
 @dataclass(frozen=True)
-class _Forward:
+class EncoderLayerForward:
     """What a layer computes on its way, and its backward pass reads."""
 
     x_BTD: Array
@@ -145,6 +146,7 @@ class _Forward:
     attended_BTD: Array
     attention_update_BTD: Array
     middle_BTD: Array
+    fed_forward: list[FedForward] = field(default_factory=list)  # empty: computed again
 
 
 def encoder_layer_with_dropout(
@@ -155,22 +157,36 @@ def encoder_layer_with_dropout(
     return feed_forward_sublayer(of.middle_BTD, params, seeing.dropout, backend)
 
 
+def encoder_layer_kept(
+    x_BTD: Array, params: EncoderLayerParams, seeing: LayerSeeing, backend: Backend
+) -> tuple[Array, EncoderLayerForward]:
+    """`encoder_layer_with_dropout`, and what it computed: the backward pass takes it in place of x, and computes less."""
+    of = _forward(x_BTD, params, seeing, backend)
+    return feed_forward_sublayer(of.middle_BTD, params, seeing.dropout, backend, of.fed_forward), of
+
+
 def encoder_layer_backward(
-    dy_BTD: Array, x_BTD: Array, params: EncoderLayerParams, seeing: LayerSeeing, backend: Backend
+    dy_BTD: Array,
+    x_BTD: Array | EncoderLayerForward,
+    params: EncoderLayerParams,
+    seeing: LayerSeeing,
+    backend: Backend,
 ) -> tuple[Array, EncoderLayerParams]:
     """The gradients of the layer's input, (B, T, D), and of its weights.
 
-    The layer is computed again from its input; then this goes up the lines of `_forward`, the last one first. A residual
-    connection `x + update` gives its gradient to both; the one of update is dropped out where update was.
+    The layer is computed again from its input, unless what it computed was kept; then this goes up the lines of `_forward`,
+    the last one first. A residual connection `x + update` gives its gradient to both; the one of update is dropped out where
+    update was.
     """
-    of, dropout = _forward(x_BTD, params, seeing, backend), seeing.dropout
+    of = x_BTD if isinstance(x_BTD, EncoderLayerForward) else _forward(x_BTD, params, seeing, backend)
+    dropout = seeing.dropout
 
     dmiddle_BTD, dfc1, dfc2, dfinal_layer_norm = feed_forward_sublayer_backward(
-        dy_BTD, of.middle_BTD, params, dropout, backend
+        dy_BTD, of.middle_BTD, params, dropout, backend, of.fed_forward
     )
 
     dx_BTD, dself_attn_layer_norm = add_and_norm_backward(
-        dmiddle_BTD, x_BTD, of.attention_update_BTD, params.self_attn_layer_norm, backend
+        dmiddle_BTD, of.x_BTD, of.attention_update_BTD, params.self_attn_layer_norm, backend
     )
     dupdate_BTD = dropout.hidden("self_attn.output").drop(dx_BTD, backend)
     dattended_BTD, doutput = linear_backward(dupdate_BTD, of.attended_BTD, params.output, backend)
@@ -194,7 +210,7 @@ def encoder_layer_backward(
     return dx_BTD, gradients
 
 
-def _forward(x_BTD: Array, params: EncoderLayerParams, seeing: LayerSeeing, backend: Backend) -> _Forward:
+def _forward(x_BTD: Array, params: EncoderLayerParams, seeing: LayerSeeing, backend: Backend) -> EncoderLayerForward:
     """The layer up to its feed-forward: the lines of `encoder_layer` and `longformer_self_attention`, and dropout."""
     dropout, heads = seeing.dropout, seeing.heads
     q_BHTK = scale_and_split(linear(x_BTD, params.query, backend), heads, backend)
@@ -212,11 +228,16 @@ def _forward(x_BTD: Array, params: EncoderLayerParams, seeing: LayerSeeing, back
     update_BTD = linear(attended_BTD, params.output, backend)
     update_BTD = dropout.hidden("self_attn.output").drop(update_BTD, backend)
     middle_BTD = add_and_norm(x_BTD, update_BTD, params.self_attn_layer_norm, backend)
-    return _Forward(x_BTD, q_BHTK, k_BHTK, v_BHTK, attended_BTD, update_BTD, middle_BTD)
+    return EncoderLayerForward(x_BTD, q_BHTK, k_BHTK, v_BHTK, attended_BTD, update_BTD, middle_BTD)
 
 
 def _self_attention_backward(
-    dattended_BTD: Array, dx_BTD: Array, of: _Forward, params: EncoderLayerParams, seeing: LayerSeeing, backend: Backend
+    dattended_BTD: Array,
+    dx_BTD: Array,
+    of: EncoderLayerForward,
+    params: EncoderLayerParams,
+    seeing: LayerSeeing,
+    backend: Backend,
 ) -> list[Linear]:
     """The gradients of query, key, value, query_global, key_global, value_global. That of the input is added to dx.
 

@@ -49,8 +49,8 @@ def cross_entropy(logits_BUV: Array, labels_BU: HostArray, backend: Backend) -> 
 
 def cross_entropy_backward(
     logits_XV: Array, labels_X: HostArray, divide_by: float, smoothing: float, backend: Backend
-) -> float:
-    """The sum of the losses; the logits are overwritten by the gradient of that sum over `divide_by`.
+) -> Array:
+    """The sum of the losses, float64, on the device; the logits are overwritten by the gradient of that sum over `divide_by`.
 
         loss = (1 - e) (log sum exp(s) - s[label]) + e (log sum exp(s) - mean(s))       e: label smoothing
         ds   = softmax(s) - (1 - e) onehot(label) - e / V
@@ -85,12 +85,13 @@ def cross_entropy_backward(
         s_XV[row_X, label_X] -= as_number((1 - smoothing) / divide_by)
 
     backend.for_each_tile(compute, -(-rows // SOFTMAX_ROWS))
-    return float(backend.to_host(loss_X).sum(dtype=np.float64))
+    total: Array = loss_X.sum(dtype="float64")
+    return total
 
 
 def lm_loss_backward(
     x_UD: Array, labels_U: HostArray, params: LEDParams, divide_by: float, smoothing: float, backend: Backend
-) -> tuple[float, Array, Array]:
+) -> tuple[Array, Array, Array]:
     """Output projection and cross-entropy of one target, forward and backward, some positions at a time.
 
     The V logits of all positions never exist at the same time: those of a block are made, become their own gradients in
@@ -105,7 +106,7 @@ def lm_loss_backward(
         backend: where to compute.
 
     Returns:
-        The sum of the losses; the gradient of x, (U, D), zeros where the label is -100; the gradient of the table, (V, D).
+        The losses added up, on the device; the gradient of x, (U, D), zeros where the label is -100; that of the table, (V, D).
     """
     xp = backend.xp
     dx_UD = xp.zeros(x_UD.shape, dtype=x_UD.dtype)
@@ -113,13 +114,13 @@ def lm_loss_backward(
     dtable_VD = xp.zeros((vocabulary, x_UD.shape[-1]), dtype=x_UD.dtype)
     dbias_V = xp.zeros(vocabulary, dtype=x_UD.dtype)  # of the buffer: nobody reads it
     counted = (labels_U != IGNORED_LABEL).nonzero()[0]
-    total = 0.0
+    total: Array = xp.zeros((), dtype="float64")
     for start in range(0, len(counted), LOGIT_ROWS):
         rows = counted[start : start + LOGIT_ROWS]
         at = backend.to_device(rows)
         x_XD = x_UD[at]
         logits_XV = backend.linear(x_XD, params.lm_head, params.final_logits_bias[0])
-        total += cross_entropy_backward(logits_XV, labels_U[rows], divide_by, smoothing, backend)
+        total = total + cross_entropy_backward(logits_XV, labels_U[rows], divide_by, smoothing, backend)
         dx_UD[at], _, _ = backend.linear_backward(logits_XV, x_XD, params.lm_head, into=(dtable_VD, dbias_V))
     return total, dx_UD, dtable_VD
 
@@ -160,7 +161,7 @@ def span_loss(
 
 def span_loss_backward(
     logits_U2: Array, positions_2: HostArray, divide_by: tuple[float, float], backend: Backend
-) -> tuple[float, float, Array]:
+) -> tuple[Array, Array, Array]:
     """The losses of one answer's start and end (0: cut off), and the gradient of the logits.
 
     Args:
@@ -170,7 +171,7 @@ def span_loss_backward(
         backend: where to compute.
     """
     logits_2U = backend.xp.ascontiguousarray(logits_U2.swapaxes(0, 1))
-    losses = [0.0, 0.0]
+    losses: list[Array] = [backend.xp.zeros((), dtype="float64")] * 2
     for i, position in enumerate(positions_2):
         if position < len(logits_U2):
             label = positions_2[i : i + 1]
@@ -190,10 +191,10 @@ def squared_error(logits_BY: Array, labels_BY: Array, backend: Backend) -> Array
 
 def squared_error_backward(
     logits_BY: Array, labels_BY: Array, divide_by: float, backend: Backend
-) -> tuple[float, Array]:
+) -> tuple[Array, Array]:
     """The sum of the squares, and `2 (logits - labels) / divide_by`."""
     difference_BY = logits_BY - labels_BY
-    total = float(backend.to_host((difference_BY * difference_BY).sum()))
+    total = (difference_BY * difference_BY).sum(dtype="float64")
     return total, difference_BY * logits_BY.dtype.type(2 / divide_by)
 
 
@@ -214,9 +215,9 @@ def binary_cross_entropy(logits_BY: Array, labels_BY: Array, backend: Backend) -
 
 def binary_cross_entropy_backward(
     logits_BY: Array, labels_BY: Array, divide_by: float, backend: Backend
-) -> tuple[float, Array]:
+) -> tuple[Array, Array]:
     """The sum of the losses, and `(sigmoid(x) - y) / divide_by`. sigmoid(x) = (1 + tanh(x / 2)) / 2 does not overflow."""
     as_number = logits_BY.dtype.type
-    total = float(backend.to_host(binary_cross_entropy(logits_BY, labels_BY, backend))) * logits_BY.size
+    total = binary_cross_entropy(logits_BY, labels_BY, backend).astype("float64") * logits_BY.size
     sigmoid_BY = (backend.xp.tanh(logits_BY * as_number(0.5)) + as_number(1)) * as_number(0.5)
     return total, (sigmoid_BY - labels_BY) * as_number(1 / divide_by)

@@ -13,6 +13,8 @@ A head is a share of K = D / H columns, the head dimension, with attention of it
 """
 
 import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 from led_backends.contract import Array, Backend, HostArray, Weight
@@ -91,27 +93,18 @@ def scale_and_split(q_BTD: Array, heads: int, backend: Backend) -> Array:
     return backend.split_heads(q_BTD, heads)
 
 
-def feed_forward(
-    x_BTD: Array,
-    layer: EncoderLayerParams | DecoderLayerParams,
-    backend: Backend,
-    dropout: Dropout | None = None,
-) -> Array:
+def feed_forward(x_BTD: Array, layer: EncoderLayerParams | DecoderLayerParams, backend: Backend) -> Array:
     """`fc2(activation(fc1(x)))`: (B, T, D) -> (B, T, F) -> (B, T, D), each position by itself.
 
     So it is computed in blocks of positions, and the F numbers of all positions never exist at the same time.
-    In training, what the activation gave is dropped out (activation_dropout).
     """
     x_XD = x_BTD.reshape(-1, x_BTD.shape[-1])
     update_XD = backend.xp.empty(x_XD.shape, dtype=x_XD.dtype)
     activation = getattr(backend, layer.activation)  # gelu, relu, silu or gelu_new
-    dropped = dropout and _Dropped(dropout.activation("fc1"), x_BTD, backend)
 
     def compute(block: slice) -> None:
         hidden_XF = linear(x_XD[block], layer.fc1, backend)
         hidden_XF = activation(hidden_XF)
-        if dropped:
-            hidden_XF = dropped(hidden_XF, block)
         update_XD[block] = linear(hidden_XF, layer.fc2, backend)
 
     backend.for_each_block(compute, len(x_XD))
@@ -119,12 +112,36 @@ def feed_forward(
     return update_BTD
 
 
+@dataclass(frozen=True)
+class FedForward:
+    """What the feed-forward of a block of positions computed on its way, and its backward pass reads."""
+
+    hidden_XF: Array  # what fc2 read
+    slope_XF: Array | None  # of the activation; None: only forward asked
+    update_XD: Array  # fc2's output after dropout
+
+
 def feed_forward_sublayer(
-    x_BTD: Array, layer: EncoderLayerParams | DecoderLayerParams, dropout: Dropout, backend: Backend
+    x_BTD: Array,
+    layer: EncoderLayerParams | DecoderLayerParams,
+    dropout: Dropout,
+    backend: Backend,
+    kept: list[FedForward] | None = None,
 ) -> Array:
-    """`LayerNorm(x + dropout(fc2(dropout(activation(fc1(x))))))`, in training: (B, T, D) -> (B, T, D)."""
-    update_BTD = dropout.hidden("fc2").drop(feed_forward(x_BTD, layer, backend, dropout), backend)
-    return add_and_norm(x_BTD, update_BTD, layer.final_layer_norm, backend)
+    """`LayerNorm(x + dropout(fc2(dropout(activation(fc1(x))))))`, in training: (B, T, D) -> (B, T, D).
+
+    In the blocks of the backward pass: what is computed again, or was added to `kept`, has the same bits.
+    """
+    x_XD = x_BTD.reshape(-1, x_BTD.shape[-1])
+    y_XD = backend.xp.empty(x_XD.shape, dtype=x_XD.dtype)
+    fed_forward = _FeedForward(x_BTD, layer, dropout, backend)
+    for block in fed_forward.blocks():
+        of = fed_forward(x_XD[block], block, with_slope=kept is not None)
+        y_XD[block] = add_and_norm(x_XD[block], of.update_XD, layer.final_layer_norm, backend)
+        if kept is not None:
+            kept.append(of)
+    y_BTD: Array = y_XD.reshape(x_BTD.shape)
+    return y_BTD
 
 
 def feed_forward_sublayer_backward(
@@ -133,31 +150,29 @@ def feed_forward_sublayer_backward(
     layer: EncoderLayerParams | DecoderLayerParams,
     dropout: Dropout,
     backend: Backend,
+    kept: Sequence[FedForward] = (),
 ) -> tuple[Array, Linear, Linear, LayerNorm]:
     """The gradients of x, (B, T, D), of fc1, of fc2, and of final_layer_norm.
 
     Forward and backward of a block of positions, then those of the next: so what is computed again is computed once, and the
-    F numbers of all positions never exist at the same time. The blocks come in order, since each adds to the gradients of
-    the weights.
+    F numbers of all positions never exist at the same time (unless they were kept). The blocks come in order, since each adds
+    to the gradients of the weights.
     """
     x_XD, dy_XD = x_BTD.reshape(-1, x_BTD.shape[-1]), dy_BTD.reshape(-1, x_BTD.shape[-1])
     dx_XD = backend.xp.empty(x_XD.shape, dtype=x_XD.dtype)
-    drop_fc1 = _Dropped(dropout.activation("fc1"), x_BTD, backend)
-    drop_fc2 = _Dropped(dropout.hidden("fc2"), x_BTD, backend)
+    fed_forward = _FeedForward(x_BTD, layer, dropout, backend)
     dfc1, dfc2 = zeros_like(layer.fc1, backend), zeros_like(layer.fc2, backend)
     dnorm = zeros_like(layer.final_layer_norm, backend)
-    for start in range(0, len(x_XD), FEED_FORWARD_ROWS):
-        block = slice(start, min(start + FEED_FORWARD_ROWS, len(x_XD)))
-        hidden_XF, slope_XF = backend.activate_with_slope(linear(x_XD[block], layer.fc1, backend), layer.activation)
-        hidden_XF = drop_fc1(hidden_XF, block)
-        update_XD = drop_fc2(linear(hidden_XF, layer.fc2, backend), block)
+    for n, block in enumerate(fed_forward.blocks()):
+        of = kept[n] if kept else fed_forward(x_XD[block], block, with_slope=True)
+        assert of.slope_XF is not None
 
-        dsum_XD, more = add_and_norm_backward(dy_XD[block], x_XD[block], update_XD, layer.final_layer_norm, backend)
+        dsum_XD, more = add_and_norm_backward(dy_XD[block], x_XD[block], of.update_XD, layer.final_layer_norm, backend)
         add_gradients(dnorm, more)
-        dupdate_XD = drop_fc2(dsum_XD, block)
-        dhidden_XF, _ = linear_backward(dupdate_XD, hidden_XF, layer.fc2, backend, dparams=dfc2)
-        dhidden_XF = drop_fc1(dhidden_XF, block)
-        _multiply(dhidden_XF, slope_XF, backend)
+        dupdate_XD = fed_forward.drop_fc2(dsum_XD, block)
+        dhidden_XF, _ = linear_backward(dupdate_XD, of.hidden_XF, layer.fc2, backend, dparams=dfc2)
+        dhidden_XF = fed_forward.drop_fc1(dhidden_XF, block)
+        _multiply(dhidden_XF, of.slope_XF, backend)
         dx_XD[block], _ = linear_backward(dhidden_XF, x_XD[block], layer.fc1, backend, dx=dsum_XD, dparams=dfc1)
     dx_BTD: Array = dx_XD.reshape(x_BTD.shape)
     return dx_BTD, dfc1, dfc2, dnorm
@@ -170,6 +185,31 @@ def _multiply(x_XF: Array, y_XF: Array, backend: Backend) -> None:
         x_XF[rows] *= y_XF[rows]
 
     backend.for_each_block(compute, len(x_XF))
+
+
+class _FeedForward:
+    """The feed-forward of a layer in training, block by block of the rows of (B, T, D)."""
+
+    def __init__(
+        self, x_BTD: Array, layer: EncoderLayerParams | DecoderLayerParams, dropout: Dropout, backend: Backend
+    ) -> None:
+        self.rows, self.layer, self.backend = x_BTD.shape[0] * x_BTD.shape[1], layer, backend
+        self.drop_fc1 = _Dropped(dropout.activation("fc1"), x_BTD, backend)
+        self.drop_fc2 = _Dropped(dropout.hidden("fc2"), x_BTD, backend)
+
+    def blocks(self) -> Iterator[slice]:
+        """Of FEED_FORWARD_ROWS rows, the last one shorter."""
+        for start in range(0, self.rows, FEED_FORWARD_ROWS):
+            yield slice(start, min(start + FEED_FORWARD_ROWS, self.rows))
+
+    def __call__(self, x_XD: Array, block: slice, *, with_slope: bool) -> FedForward:
+        hidden_XF, slope_XF = linear(x_XD, self.layer.fc1, self.backend), None
+        if with_slope:
+            hidden_XF, slope_XF = self.backend.activate_with_slope(hidden_XF, self.layer.activation)
+        else:
+            hidden_XF = getattr(self.backend, self.layer.activation)(hidden_XF)
+        hidden_XF = self.drop_fc1(hidden_XF, block)
+        return FedForward(hidden_XF, slope_XF, self.drop_fc2(linear(hidden_XF, self.layer.fc2, self.backend), block))
 
 
 class _Dropped:
@@ -217,4 +257,4 @@ def embed_tokens_backward(
     ids_X = ids_BT.reshape(-1)
     looked_up = (ids_X != pad_token_id).nonzero()[0]
     rows_XD = dx_BTD.reshape(-1, dx_BTD.shape[-1])[backend.to_device(looked_up)]
-    backend.add_rows(dshared_VD, backend.to_device(ids_X[looked_up]), rows_XD)
+    backend.add_rows(dshared_VD, ids_X[looked_up], rows_XD)

@@ -9,8 +9,14 @@ from led_ref.errors import InputError
 
 def global_norm(gradients: Mapping[str, Array], backend: Backend) -> float:
     """`sqrt(sum of g^2)` over all numbers of all gradients, added in float64; not finite if one of them is not."""
+    return math.sqrt(float(backend.to_host(squared_norm(gradients, backend))))
+
+
+def squared_norm(gradients: Mapping[str, Array], backend: Backend) -> Array:
+    """The square of it, float64 without axes, on the device: who asks for it does not wait for a GPU yet."""
     squares = [_sum_of_squares(gradients[name].reshape(-1), backend) for name in sorted(gradients)]
-    return math.sqrt(float(backend.to_host(backend.xp.stack(squares)).sum())) if squares else 0.0
+    total: Array = backend.xp.stack(squares).sum() if squares else backend.xp.zeros((), dtype="float64")
+    return total
 
 
 def clip_factor(norm: float, max_norm: float) -> float:

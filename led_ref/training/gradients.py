@@ -1,7 +1,8 @@
 """The loss of a batch and the gradient of every parameter.
 
 Forward, only the input of each layer is kept (gradient checkpointing). Backward, layer after layer from the last one, each
-is computed again from its input, and its gradients are handed on at once, by checkpoint key, to `collect`:
+is computed again from its input, and its gradients are handed on at once, by checkpoint key, to `collect`. With
+`keep_activations` each layer's intermediates are held in place of being computed again: the same bits, faster, in more memory.
 
     accumulate_gradients(model, batch, collect)    collect("led.decoder.layers.5.fc2.bias", array), ...: add them up
     loss_and_gradients(model, batch)               adds them up itself: (loss, LEDParams of gradients)
@@ -23,9 +24,22 @@ from led_backends.contract import Array, Backend, HostArray
 from led_ref.classes.pretrained import device_errors
 from led_ref.config import LEDConfig
 from led_ref.errors import InputError
-from led_ref.model.decoder import TeacherForcing, decoder_layer_backward, teacher_forced_layer, teacher_forcing
+from led_ref.model.decoder import (
+    DecoderLayerForward,
+    TeacherForcing,
+    decoder_layer_backward,
+    teacher_forced_layer,
+    teacher_forced_layer_kept,
+    teacher_forcing,
+)
 from led_ref.model.dropout import NO_DROPOUT, Dropout
-from led_ref.model.encoder import LayerSeeing, encoder_layer_backward, encoder_layer_with_dropout
+from led_ref.model.encoder import (
+    EncoderLayerForward,
+    LayerSeeing,
+    encoder_layer_backward,
+    encoder_layer_kept,
+    encoder_layer_with_dropout,
+)
 from led_ref.model.masks import EncoderMasks, document_masks, encoder_masks
 from led_ref.model.ops import add_positions, add_positions_backward, embed_tokens, embed_tokens_backward
 from led_ref.model.params import DecoderParams, EncoderParams, LEDParams
@@ -47,6 +61,8 @@ class GradientOptions:
         divide_by: by what the sums of losses are divided; None: the number of labels of this batch, so that the loss is their
             mean. For a part of a step give the counts of all its parts (LossSum.counts, added up).
         documents_at_once: how many documents are computed together.
+        keep_activations: hold what each layer computes until its backward pass, in place of computing it again. (Attention
+            probabilities are computed again either way.)
         needs: which parameters are trained, by checkpoint key. What lies below all of them is not computed.
     """
 
@@ -54,6 +70,7 @@ class GradientOptions:
     label_smoothing: float = 0.0
     divide_by: Sequence[float] | None = None
     documents_at_once: int = 1
+    keep_activations: bool = False
     needs: Callable[[str], bool] = lambda key: True
 
 
@@ -124,8 +141,8 @@ def accumulate_gradients(
         stack: _lowest_trained(stack, len(getattr(model.params, stack).layers), keys, options.needs)
         for stack in ("encoder", "decoder")
     }
-    run = _Run(model.params, model.config, model.backend, options.needs, collect, keys, lowest)
-    loss = LossSum((0.0,) * len(counts), counts)
+    run = _Run(model.params, model.config, model.backend, options, collect, keys, lowest)
+    loss = LossSum((model.backend.xp.zeros((), dtype="float64"),) * len(counts), counts)
     with device_errors(model.backend):
         for documents, dropout in _groups(len(whole), options):
             part = whole.of(documents)
@@ -179,12 +196,12 @@ class _Run:
     params: LEDParams
     config: LEDConfig
     backend: Backend
-    needs: Callable[[str], bool]
+    options: GradientOptions
     collect: Collect
     keys: Mapping[str, str]  # the checkpoint key of each field of LEDParams, by path
     lowest: Mapping[str, int]  # of "encoder" and "decoder", the lowest layer that is trained (_lowest_trained)
 
-    def backward(self, batch: Batch, scale: Scale, dropout: Dropout) -> tuple[float, ...]:
+    def backward(self, batch: Batch, scale: Scale, dropout: Dropout) -> tuple[Array, ...]:
         """The sums of the losses of these documents; their gradients go to `collect`."""
         masks = encoder_masks(
             document_masks(batch.attention_mask_BT, batch.global_attention_mask_BT), self.config.radii, self.backend
@@ -207,31 +224,43 @@ class _Run:
             self.collect(SHARED, dshared_VD)
         return head.sums
 
-    # ---- forward: the inputs of the layers that backward comes to are kept ----
+    # ---- forward: the inputs of the layers that backward comes to are kept, or all that they computed ----
 
-    def _encode(self, batch: Batch, masks: Sequence[EncoderMasks], dropout: Dropout) -> tuple[Array, dict[int, Array]]:
-        heads, lowest, inputs = self.config.encoder_attention_heads, self.lowest["encoder"], dict[int, Array]()
+    def _encode(
+        self, batch: Batch, masks: Sequence[EncoderMasks], dropout: Dropout
+    ) -> tuple[Array, dict[int, Array | EncoderLayerForward]]:
+        heads, lowest = self.config.encoder_attention_heads, self.lowest["encoder"]
+        inputs: dict[int, Array | EncoderLayerForward] = {}
         x_BTD = self._embed(batch.ids_BT, "encoder", dropout)
         for i, (layer, masks_of_layer) in enumerate(zip(self.params.encoder.layers, masks, strict=True)):
             if dropout.skips("encoder", i):
                 continue
+            seeing = LayerSeeing(heads, masks_of_layer, dropout.at(f"led.encoder.layers.{i}"))
+            if i >= lowest and self.options.keep_activations:
+                x_BTD, inputs[i] = encoder_layer_kept(x_BTD, layer, seeing, self.backend)
+                continue
             if i >= lowest:
                 inputs[i] = x_BTD
-            seeing = LayerSeeing(heads, masks_of_layer, dropout.at(f"led.encoder.layers.{i}"))
             x_BTD = encoder_layer_with_dropout(x_BTD, layer, seeing, self.backend)
         return x_BTD, inputs
 
-    def _decode(self, batch: Batch, given: TeacherForcing, dropout: Dropout) -> tuple[Array, dict[int, Array]]:
-        lowest, inputs = self.lowest["decoder"], dict[int, Array]()
+    def _decode(
+        self, batch: Batch, given: TeacherForcing, dropout: Dropout
+    ) -> tuple[Array, dict[int, Array | DecoderLayerForward]]:
+        lowest, inputs = self.lowest["decoder"], dict[int, Array | DecoderLayerForward]()
         if self.lowest["encoder"] < len(self.params.encoder.layers):
             lowest = 0  # every layer hands gradients on to the encoder
         x_BUD = self._embed(batch.decoder_ids_BU, "decoder", dropout)
         for i, layer in enumerate(self.params.decoder.layers):
             if dropout.skips("decoder", i):
                 continue
+            at_layer = dropout.at(f"led.decoder.layers.{i}")
+            if i >= lowest and self.options.keep_activations:
+                x_BUD, inputs[i] = teacher_forced_layer_kept(x_BUD, layer, given, at_layer, self.backend)
+                continue
             if i >= lowest:
                 inputs[i] = x_BUD
-            x_BUD = teacher_forced_layer(x_BUD, layer, given, dropout.at(f"led.decoder.layers.{i}"), self.backend)
+            x_BUD = teacher_forced_layer(x_BUD, layer, given, at_layer, self.backend)
         return x_BUD, inputs
 
     def _embed(self, ids_BT: HostArray, stack: str, dropout: Dropout) -> Array:
@@ -248,9 +277,9 @@ class _Run:
         for key, gradient in gradients.items():
             if key == LM_HEAD and self.params.lm_head is self.params.shared:
                 dshared_VD = gradient
-            elif self.needs(key):
+            elif self.options.needs(key):
                 self.collect(key, gradient)
-        if not self.needs(SHARED):
+        if not self.options.needs(SHARED):
             return None
         if dshared_VD is None:
             table = self.params.shared
@@ -258,7 +287,7 @@ class _Run:
         return dshared_VD
 
     def _decoder_backward(
-        self, dx_BUD: Array, inputs: dict[int, Array], given: TeacherForcing, dropout: Dropout
+        self, dx_BUD: Array, inputs: dict[int, Array | DecoderLayerForward], given: TeacherForcing, dropout: Dropout
     ) -> tuple[Array, Array | None]:
         """The gradients of the embeddings, and of the encoder's states (None: no layer reads them, or none is trained)."""
         dstates_BTD: Array | None = None
@@ -274,7 +303,11 @@ class _Run:
         return dx_BUD, dstates_BTD
 
     def _encoder_backward(
-        self, dx_BTD: Array, inputs: dict[int, Array], masks: Sequence[EncoderMasks], dropout: Dropout
+        self,
+        dx_BTD: Array,
+        inputs: dict[int, Array | EncoderLayerForward],
+        masks: Sequence[EncoderMasks],
+        dropout: Dropout,
     ) -> Array:
         """The gradient of the embeddings, or of the input of the lowest layer that is trained."""
         heads = self.config.encoder_attention_heads
@@ -296,7 +329,7 @@ class _Run:
             dx_BTD, embeds_BTD, side.embed_positions, side.layernorm_embedding, self.backend
         )
         self._hand_on(f"{stack}.layernorm_embedding", dnorm)
-        if self.needs(self.keys[f"{stack}.embed_positions"]):
+        if self.options.needs(self.keys[f"{stack}.embed_positions"]):
             dpositions_PD = self.backend.xp.zeros(side.embed_positions.shape, dtype=dx_BTD.dtype)
             dpositions_PD[: len(dpositions_TD)] = dpositions_TD
             self.collect(self.keys[f"{stack}.embed_positions"], dpositions_PD)
@@ -311,5 +344,5 @@ class _Run:
             value = getattr(gradients, field.name)
             if is_dataclass(value):
                 self._hand_on(f"{path}.{field.name}", value)
-            elif not isinstance(value, str) and self.needs(self.keys[f"{path}.{field.name}"]):
+            elif not isinstance(value, str) and self.options.needs(self.keys[f"{path}.{field.name}"]):
                 self.collect(self.keys[f"{path}.{field.name}"], value)

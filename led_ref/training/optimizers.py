@@ -340,11 +340,13 @@ class Adafactor:
 
         def square(piece: slice) -> None:
             u = divided(piece)
-            sums[piece.start] = (u * u).sum()
+            sums[piece.start] = (u * u).sum(dtype="float64")
 
         backend.for_each_piece(square, len(weight), width)
-        rms = math.sqrt(float(backend.to_host(sum_in_order(sums))) / weight.size)
-        step_size = rate / max(1.0, rms / self.clip_threshold)
+        rms = backend.xp.sqrt(sum_in_order(sums) / weight.size)
+        step_size = (rate / backend.xp.maximum(rms / self.clip_threshold, 1)).astype(
+            weight.dtype
+        )  # stays on the device
 
         def work(piece: slice) -> None:
             change = divided(piece)

@@ -209,6 +209,10 @@ class TrainingArguments(CheckedSettings):
         1, _whole(1), "batches", "--documents-at-once", "N",
         "documents of a batch that are computed together; faster if they are short",
     )  # fmt: skip
+    keep_activations: bool = _setting(
+        False, YES_OR_NO, "batches", "--keep-activations", "",
+        "hold what each layer computed in place of computing it again: faster, in more memory, for small models",
+    )  # fmt: skip
 
     learning_rate: float = _setting(5e-5, ABOVE_0, "optimizer", "--learning-rate", "X", "the highest learning rate")
     lr_scheduler_type: str = _setting(

@@ -5,8 +5,8 @@ step is the mean over all its documents, so each target gives the sum of its los
 these are two sums, of starts and of ends, and the loss is the mean of the two means.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -30,9 +30,12 @@ from led_ref.model.params import LEDParams
 
 @dataclass(frozen=True)
 class LossSum:
-    """The losses of some documents: sums, and over how many labels each goes. Add those of the parts of a step."""
+    """The losses of some documents: sums, and over how many labels each goes. Add those of the parts of a step.
 
-    sums: tuple[float, ...]
+    Each sum is float64 without axes on the backend's device, so that a part of a step does not wait for a GPU; `mean` does.
+    """
+
+    sums: tuple[Array, ...]
     counts: tuple[int, ...]
 
     @property
@@ -48,6 +51,14 @@ class LossSum:
         )
 
 
+def fetched(losses: Sequence[LossSum], other: Array, backend: Backend) -> tuple[list[LossSum], float]:
+    """Losses and another number of the device, on the host. It is the one time that a training step waits for a GPU."""
+    on_device = [total for loss in losses for total in loss.sums]
+    *sums, number = backend.to_host(backend.xp.stack([*on_device, other]))
+    numbers = iter(sums)
+    return [replace(loss, sums=tuple(next(numbers) for _ in loss.sums)) for loss in losses], float(number)
+
+
 @dataclass(frozen=True)
 class Scale:
     """How losses are weighed: what each sum is divided by in the whole step, and label smoothing (words only)."""
@@ -60,7 +71,7 @@ class Scale:
 class HeadGradients:
     """What a target gives the backward pass: losses, the gradient of the decoder's states, and its head's, by key."""
 
-    sums: tuple[float, ...]
+    sums: tuple[Array, ...]
     dx_BUD: Array
     gradients: Mapping[str, Any]  # arrays
 
@@ -114,12 +125,12 @@ class Words:
     ) -> HeadGradients:
         """Document by document, so that no sum depends on how many are computed together."""
         dx_BUD = backend.xp.empty(x_BUD.shape, dtype=x_BUD.dtype)
-        total, dtable_VD = 0.0, None
+        total, dtable_VD = backend.xp.zeros((), dtype="float64"), None
         for b, x_UD in enumerate(x_BUD):
             loss, dx_BUD[b], dtable = lm_loss_backward(
                 x_UD, self.labels_BU[b, : len(x_UD)], params, scale.divide_by[0], scale.smoothing, backend
             )
-            total += loss
+            total = total + loss
             if dtable_VD is None:
                 dtable_VD = dtable
             else:
@@ -153,7 +164,7 @@ class Spans:
         """The head's map is one for starts and ends."""
         assert params.qa_outputs is not None
         logits_BU2 = linear(x_BUD, params.qa_outputs, backend)
-        starts = ends = 0.0
+        starts = ends = backend.xp.zeros((), dtype="float64")
         for b, positions_2 in enumerate(self.positions_B2):
             start, end, logits_BU2[b] = span_loss_backward(
                 logits_BU2[b], positions_2, (scale.divide_by[0], scale.divide_by[1]), backend
@@ -205,7 +216,7 @@ class Labels:
         }
         return HeadGradients((total,), last_marked_state_backward(dstate_BD, is_end_BU, backend), gradients)
 
-    def _loss_backward(self, logits_BY: Array, divide_by: float, backend: Backend) -> tuple[float, Array]:
+    def _loss_backward(self, logits_BY: Array, divide_by: float, backend: Backend) -> tuple[Array, Array]:
         if self.problem_type == SINGLE_LABEL:
             counted = (self.labels != IGNORED_LABEL).nonzero()[0]
             at = backend.to_device(counted)

@@ -27,7 +27,7 @@ from led_ref.tokenizer.tokenizer import LEDTokenizer
 from led_ref.training.accumulator import GradientAccumulator, loss_divisors
 from led_ref.training.batch import Trainable, checked_batch
 from led_ref.training.batches import BatchPlan, GlobalMask, Step, collate, global_mask
-from led_ref.training.clipping import clip_factor, global_norm
+from led_ref.training.clipping import clip_factor, squared_norm
 from led_ref.training.data import Dataset
 from led_ref.training.gradients import GradientOptions, accumulate_gradients
 from led_ref.training.log import TrainingLog
@@ -37,7 +37,7 @@ from led_ref.training.run_folder import RunFolder
 from led_ref.training.run_state import Progress
 from led_ref.training.schedules import Schedule
 from led_ref.training.settings import RunArguments, TrainingArguments
-from led_ref.training.targets import LossSum
+from led_ref.training.targets import LossSum, fetched
 from led_ref.training.trained import TrainedWeights, whole_weights
 from led_ref.training.validation import check_metric, validate
 
@@ -246,9 +246,10 @@ class _Training:
         """One step: gradients of all its batches, then the change of the weights. Returns what the log says of it."""
         started = time.perf_counter()
         self.accumulator.clear()
-        losses = self._accumulate(step, progress.step)
+        on_device = self._accumulate(step, progress.step)
         gradients = self.accumulator.gradients
-        norm = global_norm(gradients, self.backend)
+        losses, squared = fetched(on_device, squared_norm(gradients, self.backend), self.backend)
+        norm = math.sqrt(squared)
         documents = [i for batch in step for i in batch]
         tokens = sum(len(self.dataset.examples[i].ids_T) + self._target_tokens(i) for i in documents)
         loss = self._mean(losses)
@@ -290,6 +291,7 @@ class _Training:
                 label_smoothing=self.args.label_smoothing_factor,
                 divide_by=divide_by,
                 documents_at_once=self.args.documents_at_once,
+                keep_activations=self.args.keep_activations,
                 needs=self.trained.needs.__contains__,
             )
             losses.append(accumulate_gradients(self.model, batch, add, options))

@@ -113,6 +113,32 @@ def test_same_bits_for_any_number_of_threads():
         assert_same_bits(others, first)
 
 
+@pytest.mark.parametrize("options", [GradientOptions(documents_at_once=2), DROPOUT], ids=["plain", "dropout"])
+def test_same_bits_for_layers_kept_or_computed_again(options):
+    kept = dataclasses.replace(options, keep_activations=True)
+    for trained in ("led.", "led.decoder.layers.1.fc"):
+        loss, again, _ = collected(led("float32", 2), batch(), dataclasses.replace(options, needs=starts(trained)))
+        loss_kept, found, _ = collected(led("float32", 2), batch(), dataclasses.replace(kept, needs=starts(trained)))
+        assert loss == loss_kept
+        assert_same_bits(found, again)
+        assert found
+
+
+def starts(beginning):
+    return lambda key: key.startswith(beginning)
+
+
+def test_kept_layers_are_computed_once():
+    """Linear maps: as many as forward alone has. (Global rows compute their queries again.)"""
+    given = {key: array for key, array in batch().items() if key != "global_attention_mask"}
+    counts = []
+    for options in ({"needs": starts("nothing")}, {"keep_activations": True}, {}):
+        with mock.patch.object(NumpyBackend, "linear", autospec=True, side_effect=NumpyBackend.linear) as linear:
+            collected(led(), given, GradientOptions(**options))
+        counts.append(linear.call_count)
+    assert counts[0] == counts[1] < counts[2] * 0.6
+
+
 def test_batch_is_the_sum_of_its_documents():
     """Bit for bit, though alone a document has other padding, and other documents beside it."""
     model, given = led("float32", 2), batch()

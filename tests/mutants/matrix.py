@@ -7,10 +7,11 @@ import platform
 import subprocess
 from typing import Any
 
-from mutants import ROOT, all_mutants
+from mutants import ROOT, Mutant, all_mutants
 
 PAGE = ROOT / "docs" / "mutation_testing.md"
 DATA = ROOT / "docs" / "data" / "kill_matrix.json"
+NOT_ASKED = "none"
 BEGIN, END = "<!-- written by tests/mutants/run.py --markdown -->", "<!-- end of what is written -->"
 
 
@@ -23,7 +24,7 @@ def write_documents(results: dict[str, Any], judges: list[str]) -> None:
             "file": m.file,
             "what": m.what,
             "accepted": m.accepted,
-            **_verdicts(results.get(m.name, {}), judges),
+            **_verdicts(m, results.get(m.name, {}), judges),
         }
         for m in all_mutants()
     ]
@@ -48,9 +49,10 @@ def _commit() -> str:
     return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def _verdicts(result: dict[str, Any], judges: list[str]) -> dict[str, Any]:
-    """What each judge said; "not run" where it was not asked."""
-    found = {judge: result.get(judge, {"verdict": "not run", "by": ""}) for judge in judges}
+def _verdicts(mutant: Mutant, result: dict[str, Any], judges: list[str]) -> dict[str, Any]:
+    """What each judge said; "not run" where it was not asked, "none" where it has nothing to say."""
+    missing = {judge: "not run" if judge in mutant.judges else NOT_ASKED for judge in judges}
+    found = {judge: result.get(judge, {"verdict": missing[judge], "by": ""}) for judge in judges}
     return {judge: {"verdict": said["verdict"], "by": said["by"]} for judge, said in found.items()}
 
 
@@ -82,6 +84,8 @@ def _cell(row: dict[str, Any], judge: str) -> str:
     said = row[judge]
     if _is_let_pass(row, judge):
         return f"survives: {_escaped(row['accepted'])}"
+    if said["verdict"] == NOT_ASKED:
+        return "no gradients there"
     if said["verdict"] != "killed":
         return f"**{said['verdict']}**"
     return f"`{said['by'].rsplit('::', 1)[-1].split('[')[0].removeprefix('test_')}`"

@@ -1,8 +1,8 @@
 """The planted bugs: each is one mistake that somebody could make (most of them somebody did) in one place of the source.
 
 A mutant is a name, a file, an exact text in it that occurs once, what stands there instead, and what the mistake is. It
-leaves a program that runs: what it computes is wrong. The lists are in planted_in_model.py, planted_in_search.py and
-planted_in_tokenizer.py; run.py plants them, test_mutants.py holds the lists to today's source.
+leaves a program that runs: what it computes is wrong. The lists are in planted_in_model.py, planted_in_search.py,
+planted_in_tokenizer.py and planted_in_training.py; run.py plants them, test_mutants.py holds the lists to today's source.
 """
 
 import importlib
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-AREAS = ("model", "search", "tokenizer")
+AREAS = ("model", "search", "tokenizer", "training")
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,11 @@ class Mutant:
     what: str  # one sentence
     area: str
     accepted: str = ""  # why the vectors let it pass: LED leaves open what it changes, or does not have it
+
+    @property
+    def judges(self) -> tuple[str, ...]:
+        """Who is asked: the vectors hold no gradients, and say nothing of a training."""
+        return ("properties",) if self.area == "training" else ("properties", "vectors")
 
     def apply(self, text: str) -> str:
         """The file's text with the bug in it.

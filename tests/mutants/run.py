@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from matrix import write_documents
-from mutants import ROOT, Mutant, all_mutants
+from mutants import AREAS, ROOT, Mutant, all_mutants
 
 HERE = Path(__file__).resolve().parent
 RESULTS = ROOT / "build" / "mutants.json"
@@ -44,9 +44,31 @@ PROPERTIES = {
     ],
 }
 
+# Those of the backward pass and of training; they judge the bugs of their own area alone.
+OF_TRAINING = [
+    "tests/model/test_gradients.py",
+    "tests/model/test_encoder_backward.py",
+    "tests/model/test_head_gradients.py",
+    "tests/model/test_dropout.py",
+    "tests/backends/test_backward_operations.py",
+    "tests/training/test_optimizers.py",
+    "tests/training/test_accumulator.py",
+    "tests/training/test_lora.py",
+    "tests/training/test_trainer.py",
+]
+# By the name of the file with the bug: which of them is asked first.
+ASKED_FIRST = {
+    "numpy_backward": "test_backward_operations", "dropout": "test_dropout", "heads": "test_head_gradients",
+    "optimizers": "test_optimizers", "schedules": "test_optimizers", "clipping": "test_optimizers",
+    "accumulator": "test_accumulator", "lora": "test_lora", "trainer": "test_trainer",
+}  # fmt: skip
 
-def property_tests(area: str) -> list[str]:
-    """All files of PROPERTIES, those of one area in front."""
+
+def property_tests(area: str, file: str = "") -> list[str]:
+    """All files of PROPERTIES, those of one area in front; of training, its own, those about `file` in front."""
+    if area == "training":
+        first = ASKED_FIRST.get(Path(file).stem, "test_gradients")
+        return sorted(OF_TRAINING, key=lambda path: Path(path).stem != first)
     return PROPERTIES[area] + [file for other, files in PROPERTIES.items() if other != area for file in files]
 
 
@@ -91,10 +113,10 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 # ---- the two judges -------------------------------------------------------------------------------------------------
 
 
-def by_properties(folder: Path, area: str) -> dict[str, Any]:
+def by_properties(folder: Path, area: str, file: str = "") -> dict[str, Any]:
     """What the property tests say; `by` is the test."""
     options = ["-q", "-p", "no:cacheprovider", "-p", "verdict", "-m", "not peer and not real_vocabulary"]
-    return judged(folder, "-m", "pytest", *options, *property_tests(area))
+    return judged(folder, "-m", "pytest", *options, *property_tests(area, file))
 
 
 def by_vectors(folder: Path) -> dict[str, Any]:
@@ -124,7 +146,7 @@ def fingerprint(mutant: Mutant, judge: str, origin: Path) -> str:
     digest = hashlib.sha256(f"{mutant.source}\0{mutant.planted}".encode())
     judged_by = [origin / mutant.file]
     if judge == "properties":
-        judged_by += [origin / file for file in property_tests(mutant.area)]
+        judged_by += [origin / file for file in property_tests(mutant.area, mutant.file)]
     else:
         judged_by += sorted((origin / VECTORS).glob("*.*"))
     for path in judged_by:
@@ -137,8 +159,8 @@ def judges() -> list[str]:
     return ["properties", *(["vectors"] if (ROOT / VECTORS).is_dir() else [])]
 
 
-def try_mutant(mutant: Mutant | None, asked: list[str], origin: Path = ROOT) -> dict[str, Any]:
-    """Plant a bug (None: none) in a copy of its own and ask the judges."""
+def try_mutant(mutant: Mutant | None, asked: list[str], origin: Path = ROOT, area: str = "model") -> dict[str, Any]:
+    """Plant a bug (None: none, and the tests of an area run) in a copy of its own and ask the judges."""
     with tempfile.TemporaryDirectory(prefix="led-ref-mutant-") as name:
         folder = copy_of(origin, Path(name))
         if mutant is not None:
@@ -147,8 +169,12 @@ def try_mutant(mutant: Mutant | None, asked: list[str], origin: Path = ROOT) -> 
         found = {}
         for judge in asked:
             start = time.monotonic()
-            area = mutant.area if mutant else "model"
-            found[judge] = by_properties(folder, area) if judge == "properties" else by_vectors(folder)
+            area = mutant.area if mutant else area
+            found[judge] = (
+                by_properties(folder, area, mutant.file if mutant else "")
+                if judge == "properties"
+                else by_vectors(folder)
+            )
             found[judge]["seconds"] = round(time.monotonic() - start, 1)
             if mutant is not None:
                 found[judge]["fingerprint"] = fingerprint(mutant, judge, origin)
@@ -183,11 +209,14 @@ def run_all(only: list[str], jobs: int, asked: list[str]) -> int:
         for mutant in chosen:
             mutant.apply((origin / mutant.file).read_text("utf-8"))  # out of date? Then now, not in an hour.
             known = results.get(mutant.name, {})
-            old = [j for j in asked if known.get(j, {}).get("fingerprint") == fingerprint(mutant, j, origin)]
-            if only or len(old) < len(asked):
-                waiting.append((mutant, [j for j in asked if only or j not in old]))
-        if waiting:
-            unharmed = try_mutant(None, asked, origin)
+            of_mutant = [j for j in asked if j in mutant.judges]
+            old = [j for j in of_mutant if known.get(j, {}).get("fingerprint") == fingerprint(mutant, j, origin)]
+            if only or len(old) < len(of_mutant):
+                waiting.append((mutant, [j for j in of_mutant if only or j not in old]))
+        for judges_of_area, area in sorted(
+            {(m.judges, "training" if m.area == "training" else "model") for m, _ in waiting}
+        ):
+            unharmed = try_mutant(None, [j for j in asked if j in judges_of_area], origin, area)
             print("no bug planted:", _line(unharmed), flush=True)
             if any(found["verdict"] != "survived" for found in unharmed.values()):
                 sys.exit("The unharmed package does not pass; nothing can be said about bugs in it.")
@@ -203,11 +232,12 @@ def _summary(chosen: list[Mutant], results: dict[str, Any], asked: list[str]) ->
     """Say how many were killed; how many were not that should have been."""
     missed = 0
     for judge in asked:
-        killed = [m.name for m in chosen if results[m.name][judge]["verdict"] == "killed"]
-        accepted = [m.name for m in chosen if judge == "vectors" and m.accepted and m.name not in killed]
-        rest = [m.name for m in chosen if m.name not in (*killed, *accepted)]
+        judged = [m for m in chosen if judge in m.judges]
+        killed = [m.name for m in judged if results[m.name][judge]["verdict"] == "killed"]
+        accepted = [m.name for m in judged if judge == "vectors" and m.accepted and m.name not in killed]
+        rest = [m.name for m in judged if m.name not in (*killed, *accepted)]
         print(
-            f"{judge}: {len(killed)} of {len(chosen)} killed; {len(accepted)} let pass, as they should; {len(rest)} missed"
+            f"{judge}: {len(killed)} of {len(judged)} killed; {len(accepted)} let pass, as they should; {len(rest)} missed"
         )
         if rest:
             print("    missed:", ", ".join(rest))
@@ -227,6 +257,7 @@ def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description="Plant bugs, and see what notices them.")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="run these, known or not")
+    parser.add_argument("--area", choices=AREAS, help="run these of one area, known or not")
     parser.add_argument("--judge", choices=["properties", "vectors"], help="ask one judge only")
     parser.add_argument("--jobs", type=int, default=1, choices=[1, 2], help="how many at a time")
     parser.add_argument("--markdown", action="store_true", help="write the page and its data from what is known")
@@ -236,7 +267,8 @@ def main() -> int:
         return 0
     with contextlib.suppress(OSError, AttributeError):
         os.nice(5)
-    return 1 if run_all(options.only, options.jobs, [options.judge] if options.judge else judges()) else 0
+    only = options.only or [mutant.name for mutant in all_mutants() if mutant.area == options.area]
+    return 1 if run_all(only, options.jobs, [options.judge] if options.judge else judges()) else 0
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ CLASSES = {
 }
 
 
-def small_model(task="summarization", extra=None, **sizes):
+def small_model(task="summarization", extra=None, backend=None, **sizes):
     model_class = CLASSES[task]
     config = LEDConfig(**SIZES | sizes, extra=extra or {})
     weights = random_weights(config)
@@ -38,4 +38,4 @@ def small_model(task="summarization", extra=None, **sizes):
             ).reshape(entry.shape)  # fmt: skip
     heads = heads_of(model_class.architecture)
     weights = {key: array for key, array in weights.items() if not heads or key != "final_logits_bias"}
-    return model_class.from_state_dict(config, weights)
+    return model_class.from_state_dict(config, weights, backend=backend)

@@ -142,13 +142,14 @@ def test_gradients_are_asked_for_as_the_settings_say(train, monkeypatch, model, 
 
     monkeypatch.setattr(trainer, "accumulate_gradients", spy)
     settings = {"gradient_accumulation_steps": 3, "seed": 5, "attention_dropout": 0.25, "label_smoothing_factor": 0.1}
-    train("out", documents_at_once=2, num_train_epochs=1, freeze=["encoder"], **settings)
+    train("out", documents_at_once=2, keep_activations=True, num_train_epochs=1, freeze=["encoder"], **settings)
     plan = BatchPlan(tuple(read(model, range(11)).lengths), 2, 3, 5).steps(0)
     assert [(options.dropout.step, options.dropout.documents) for options, _ in asked] == [
         (number, batch) for number, step in enumerate(plan) for batch in step
     ]
     options = asked[0][0]
     assert (options.dropout.seed, options.label_smoothing, options.documents_at_once) == (5, 0.1, 2)
+    assert options.keep_activations
     assert (options.dropout.rates.attention_dropout, options.dropout.rates.dropout) == (0.25, 0.1)
     assert not options.needs("led.encoder.layers.0.fc1.bias")
     assert options.needs("led.shared.weight")
