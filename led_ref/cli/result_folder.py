@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from led_ref.errors import InputError, MissingFileError
+from led_ref.files.staging import staging
 from led_ref.json_file import read_json_object
 
 MANIFEST = "led-ref.json"
@@ -158,17 +159,13 @@ def result_names(files: Sequence[str], ending: str) -> list[str]:
 
 def write_whole(path: Path, text: str) -> None:
     """Write a file so that it exists whole or not at all, even if the machine loses its power."""
-    # One name for each file: the next run overwrites what a killed run left.
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
+    with staging(path) as place:
+        unfinished = place / "new"
         with unfinished.open("w", encoding="utf-8", newline="\n") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         os.replace(unfinished, path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
     with contextlib.suppress(OSError):  # not every system opens folders; then the new name may be lost with the power
         folder = os.open(path.parent, os.O_RDONLY)
         try:

@@ -24,6 +24,7 @@ from led_ref.tokenizer.specials import MAX_ID, NAMES, AddedToken
 
 VOCAB, MERGES, SPECIALS, CONFIG = "vocab.json", "merges.txt", "special_tokens_map.json", "tokenizer_config.json"
 ADDED, ALL_IN_ONE = "added_tokens.json", "tokenizer.json"
+ALL_FILES = (VOCAB, MERGES, SPECIALS, CONFIG, ADDED, ALL_IN_ONE)
 _FURTHER = ("additional_special_tokens", "extra_special_tokens")
 _AGAIN = "Fetch the file again."
 

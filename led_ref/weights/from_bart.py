@@ -35,7 +35,7 @@ from led_ref.config import LEDConfig, config_file
 from led_ref.config_formats import BART_RELEASED
 from led_ref.errors import ConfigError, InputError, quoted
 from led_ref.json_file import is_whole, read_json_object, write_text
-from led_ref.weights.convert import ConversionReport, write_converted
+from led_ref.weights.convert import ConversionReport, owned_files, write_converted
 from led_ref.weights.find_files import TOKENIZER_FILES, Notice, read_tensors
 from led_ref.weights.keys import (
     FINAL_LOGITS_BIAS,
@@ -112,7 +112,7 @@ def convert_bart(
         InputError: if `max_positions` is too small.
     """
     source, destination = Path(source_folder), Path(destination_folder).resolve()
-    check_destination(destination, overwrite=overwrite)
+    check_destination(destination, overwrite=overwrite, owned=owned_files(source, destination))
     path = config_file(source)
     config = led_config(read_json_object(path), str(path), max_positions, attention_window)
     tensors = led_tensors(read_tensors(source, notice=notice), config)
@@ -124,6 +124,7 @@ def convert_bart(
         destination,
         dtype=dtype,
         quantize=quantize,
+        overwrite=overwrite,
         architecture=heads[0] if heads else "LEDForConditionalGeneration",
         others=partial(_set_tokenizer_length, length=max_positions),
     )

@@ -30,6 +30,7 @@ import numpy as np
 
 from led_backends.contract import HostArray
 from led_ref.errors import CheckpointError, InputError, MissingFileError
+from led_ref.files.staging import staging
 from led_ref.json_file import MAX_BYTES, parse_json, unique_object
 from led_ref.weights.stored_tensor import (
     DTYPE_NAMES,
@@ -92,9 +93,9 @@ def write_safetensors(
 ) -> Path:
     """Write a file atomically: its name always stands for the old file or the whole new one, never for a part.
 
-    The library writes a hidden file beside the target, which is read back, compared byte for byte, and renamed to the
-    target; after any error, Ctrl-C included, it is removed. The library takes all tensors at once; but nothing is copied,
-    and a view into a memory map (the readers' result) takes no memory of its own.
+    The library writes a file in a hidden folder beside the target, which is read back, compared byte for byte, and renamed
+    to the target; after any error, Ctrl-C included, it is removed. The library takes all tensors at once; but nothing is
+    copied, and a view into a memory map (the readers' result) takes no memory of its own.
 
     Args:
         path: the file to write. Its folder must exist.
@@ -124,22 +125,21 @@ def write_safetensors(
         )
         for name, tensor in tensors.items()
     }
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     try:
-        unfinished.touch()
-        mode = unfinished.stat().st_mode  # by the umask; the library would make the file private to its owner
-        safetensors.serialize_file(specs, unfinished, metadata=dict(metadata) if metadata else None)
-        unfinished.chmod(mode)
-        with unfinished.open("rb+") as file:
-            os.fsync(file.fileno())  # wait until the disk has the bytes
-        _compare(unfinished, tensors, raw, dict(metadata or {}))
-        os.replace(unfinished, path)
+        with staging(path) as place:
+            unfinished = place / "new"
+            unfinished.touch()
+            mode = unfinished.stat().st_mode  # by the umask; the library would make the file private to its owner
+            safetensors.serialize_file(specs, unfinished, metadata=dict(metadata) if metadata else None)
+            unfinished.chmod(mode)
+            with unfinished.open("rb+") as file:
+                os.fsync(file.fileno())  # wait until the disk has the bytes
+            _compare(unfinished, tensors, raw, dict(metadata or {}))
+            os.replace(unfinished, path)
     except (OSError, safetensors.SafetensorError) as error:
         raise CheckpointError(
             f"{path} could not be written ({error}). Check the disk's space and permissions; no part of the file is left."
         ) from error
-    finally:
-        unfinished.unlink(missing_ok=True)
     return path
 
 

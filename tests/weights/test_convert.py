@@ -1,7 +1,6 @@
 """Conversion: the same numbers in transformers 5's layout, all of it or nothing."""
 
 import json
-import os
 
 import numpy as np
 import pytest
@@ -12,8 +11,9 @@ from test_load import FORMS, LM_HEAD, SHARED, load
 
 from led_ref.config import LEDConfig
 from led_ref.errors import CheckpointError, ConfigError, InputError, MissingFileError
+from led_ref.files import staging
 from led_ref.weights import convert as convert_module
-from led_ref.weights import safetensors_file, save
+from led_ref.weights import safetensors_file
 from led_ref.weights.convert import convert
 from led_ref.weights.keys import EMBED_TOKENS
 from led_ref.weights.stored_tensor import StoredTensor
@@ -134,20 +134,13 @@ def destination(request, source, tmp_path):
 
 
 def interrupt_renames(monkeypatch):
-    """Ctrl-C when the last file is about to take its name, or the folder where there was none."""
-    real, interrupted = os.replace, []
+    """Ctrl-C when the new folder is about to take its place."""
 
-    def replace(old, new):
-        if new.name == "vocab.json" and old.parent.name == "new" and not interrupted:
-            interrupted.append(new)
-            raise KeyboardInterrupt
-        real(old, new)
-
-    def rename(old, new):
+    def rename(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(save.os, "replace", replace)
-    monkeypatch.setattr(save.os, "rename", rename)
+    monkeypatch.setattr(staging, "_exchange", rename)
+    monkeypatch.setattr(staging.os, "rename", rename)
     return KeyboardInterrupt
 
 
