@@ -17,6 +17,7 @@ from build_gpu_page import report_page
 from stand_in.cupy_stand_in import LEDGER, installed
 from stand_in.kernel_twins import register
 
+from led_ref.classes.conditional_generation import LEDForConditionalGeneration
 from led_ref.config import LEDConfig
 from led_ref.costs import memory as memory_plan
 from led_ref.costs import operations as planning
@@ -100,7 +101,7 @@ def test_operation_without_result_is_named(backend):
 
 
 def test_one_more_fetch_is_noticed(backend):
-    model = gpu_checks.make_model(SMALL.config, random_weights(SMALL.config), backend)
+    model = LEDForConditionalGeneration.from_state_dict(SMALL.config, random_weights(SMALL.config), backend=backend)
     softmax = type(backend).softmax
 
     def curious(scores):
@@ -116,7 +117,7 @@ def test_one_more_fetch_is_noticed(backend):
 def test_device_memory_matches_plan(backend):
     """The stand-in knows the most bytes that were there at once; ids and masks are not planned."""
     config, tokens, new = SMALL.config, 599, 8
-    model = gpu_checks.make_model(config, random_weights(config), backend)
+    model = LEDForConditionalGeneration.from_state_dict(config, random_weights(config), backend=backend)
     before, LEDGER.peak_bytes = LEDGER.held_bytes, 0
     model.generate(**gpu_checks.random_ids(config, tokens), num_beams=4, max_new_tokens=new, min_new_tokens=new)
     load = planning.on_gpu(config, Workload(tokens=tokens, beams=4, new_tokens=new))

@@ -187,12 +187,7 @@ class PlainOperations:
     # ---- backward ------------------------------------------------------------------------------------------------------
 
     def linear_backward(
-        self,
-        dy: Array,
-        x: Array,
-        weight: Weight,
-        into: tuple[Array, Array] | None = None,
-        dx: Array | None = None,
+        self, dy: Array, x: Array, weight: Weight, into: tuple[Array, Array] | None = None, dx: Array | None = None
     ) -> tuple[Array, Array, Array]:
         """`dy @ weight`, `dy.T @ x`, `sum of dy`, all leading axes taken together as rows."""
         dy_XF, x_XD = dy.reshape(-1, dy.shape[-1]), x.reshape(-1, x.shape[-1])

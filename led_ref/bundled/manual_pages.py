@@ -1,8 +1,4 @@
-"""Manual pages in the form that the bundled model was trained on.
-
-is_manual_page(text)        whether a text is a rendered manual page
-manual_page_body(text)      its body, without title, footer and NAME
-"""
+"""Manual pages in the form that the bundled model was trained on."""
 
 import re
 

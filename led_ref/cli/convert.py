@@ -2,7 +2,7 @@
 
 import argparse
 
-from led_ref.cli.shared_options import QUANTIZATIONS, add_shared, given, misused
+from led_ref.cli.shared_options import QUANTIZATIONS, Misused, add_shared, given
 from led_ref.tools.terminal import megabytes, print_json, print_values, say
 
 SUMMARY = "write a checkpoint as safetensors, and verify what was written"
@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
     """Convert, verify, and print what was written."""
     sizes = given(options, "max_positions", "attention_window")
     if sizes and not options.from_bart:
-        return misused(options, "--max-positions and --attention-window are for a BART; add --from-bart")
+        raise Misused("--max-positions and --attention-window are for a BART; add --from-bart")
     from dataclasses import asdict
 
     from led_ref.weights.convert import convert

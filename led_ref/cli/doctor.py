@@ -2,7 +2,7 @@
 
 import argparse
 
-from led_ref.cli.shared_options import add_shared, misused
+from led_ref.cli.shared_options import Misused, add_shared
 
 SUMMARY = "say what works on this machine"
 EXAMPLES = """
@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
 
         return examine_gpu(options)
     if options.out:
-        return misused(options, "--out is for the report of --gpu; add --gpu")
+        raise Misused("--out is for the report of --gpu; add --gpu")
     from led_ref.tools.doctor import examine
 
     return examine(options)

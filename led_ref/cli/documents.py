@@ -100,10 +100,9 @@ def report_on_files(
     """Read `options.files`, `load` a fine-tuned model, and report on each document; `lines` as for `report_on_each`.
 
     Returns:
-        The exit code: 0, or 1 if any document failed, or that of wrong usage.
+        The exit code: 0, or 1 if any document failed.
     """
-    if (usage := need_files(options)) is not None:
-        return usage
+    need_files(options)
     documents = read_all(options.files)
     if not documents:
         return 1

@@ -4,8 +4,8 @@ import argparse
 import json
 from typing import Any
 
-from led_ref.cli.shared_options import misused
-from led_ref.cli.summarize import add_writing_options, check_usage
+from led_ref.cli.shared_options import Misused
+from led_ref.cli.summarize import add_writing_options
 
 SUMMARY = "write with any setting, and show every text and its score"
 EXAMPLES = """
@@ -30,13 +30,11 @@ def run(options: argparse.Namespace) -> int:
     for setting in options.settings:
         name, equals, value = setting.partition("=")
         if not (name and equals):
-            return misused(options, f"--set {setting!r} is not NAME=VALUE, such as length_penalty=2.0")
+            raise Misused(f"--set {setting!r} is not NAME=VALUE, such as length_penalty=2.0")
         try:
             settings[name] = json.loads({"True": "true", "False": "false", "None": "null"}.get(value, value))
         except (ValueError, RecursionError):  # no JSON: a word, such as early_stopping=never
             settings[name] = value
-    if (usage := check_usage(options)) is not None:
-        return usage
     from led_ref.cli.writing import write_documents
 
     return write_documents(options, settings=settings, show_all=True)

@@ -34,6 +34,7 @@ try:
         train,
         vectors,
     )
+    from led_ref.cli.shared_options import Misused
     from led_ref.errors import LEDError
 except KeyboardInterrupt:  # Ctrl-C before `main` could catch it
     raise SystemExit(130) from None
@@ -69,6 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = options.run(options)
         sys.stdout.flush()
         return code
+    except Misused as misuse:
+        print(f"led-ref {options.command}: {misuse}. led-ref {options.command} --help shows examples.", file=sys.stderr)
+        return 2
     except LEDError as error:
         return _fail(str(error))
     except KeyboardInterrupt:

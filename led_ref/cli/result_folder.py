@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from led_ref.cli.shared_options import Misused
 from led_ref.errors import InputError, MissingFileError
 from led_ref.files.staging import staging
 from led_ref.json_file import read_json_object
@@ -45,11 +46,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def mistake(options: argparse.Namespace) -> str | None:
-    """What is wrong with the options, if anything: --resume and the like do nothing without --out."""
+def check_options(options: argparse.Namespace) -> None:
+    """Misused if an option that belongs to --out is given without it: it would do nothing."""
     given = {"--resume": options.resume, "--batch-size": options.batch_size, "--batch-memory": options.batch_memory}
     alone = [name for name, value in given.items() if value not in (None, False)]
-    return f"{alone[0]} is for a run with results in files; add --out DIR" if alone and options.out is None else None
+    if alone and options.out is None:
+        raise Misused(f"{alone[0]} is for a run with results in files; add --out DIR")
 
 
 class ResultFolder:

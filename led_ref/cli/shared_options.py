@@ -90,11 +90,8 @@ def load_model(options: argparse.Namespace) -> "LED":
 # ---- usage --------------------------------------------------------------------------------------------------------------
 
 
-def misused(options: argparse.Namespace, reason: str) -> int:
-    """Report wrong usage of the command, and return its exit code."""
-    name = options.command
-    print(f"led-ref {name}: {reason}. led-ref {name} --help shows examples.", file=sys.stderr)
-    return 2
+class Misused(Exception):
+    """Wrong usage that argparse cannot see: the reason, without a full stop. `main` reports it, with exit code 2."""
 
 
 def is_piped() -> bool:
@@ -102,9 +99,8 @@ def is_piped() -> bool:
     return sys.stdin is not None and not sys.stdin.isatty()
 
 
-def need_files(options: argparse.Namespace) -> int | None:
-    """Set options.files to ["-"] where the command line names none; return the exit code if there is no pipe either."""
+def need_files(options: argparse.Namespace) -> None:
+    """Set options.files to ["-"] where the command line names none; Misused if there is no pipe either."""
     if not options.files and not is_piped():
-        return misused(options, "give a FILE, or send text through a pipe")
+        raise Misused("give a FILE, or send text through a pipe")
     options.files = options.files or ["-"]
-    return None

@@ -3,7 +3,7 @@
 import argparse
 
 from led_ref.cli import result_folder
-from led_ref.cli.shared_options import add_run_options, misused, need_files
+from led_ref.cli.shared_options import add_run_options
 
 SUMMARY = "summarize documents"
 EXAMPLES = """
@@ -39,16 +39,6 @@ def add_writing_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the best text of each document. 0, or 1 if any document failed."""
-    if (usage := check_usage(options)) is not None:
-        return usage
     from led_ref.cli.writing import write_documents
 
     return write_documents(options, settings={}, show_all=False)
-
-
-def check_usage(options: argparse.Namespace) -> int | None:
-    """The exit code for wrong usage of `summarize` or `generate`; None if the options can be."""
-    if (usage := need_files(options)) is not None:
-        return usage
-    mistake = result_folder.mistake(options)
-    return None if mistake is None else misused(options, mistake)

@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 
-from led_ref.cli.shared_options import add_shared, is_piped, misused
+from led_ref.cli.shared_options import Misused, add_shared, is_piped
 
 SUMMARY = "show the ids, pieces and offsets of a text"
 EXAMPLES = """
@@ -29,9 +29,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print ids, pieces and offsets: as JSON, or as a table under the coloured text."""
     if options.file is not None and options.text is not None:
-        return misused(options, "give a FILE or --text TEXT, not both")
+        raise Misused("give a FILE or --text TEXT, not both")
     if options.file is None and options.text is None and not is_piped():
-        return misused(options, "give a FILE or --text TEXT, or send text through a pipe")
+        raise Misused("give a FILE or --text TEXT, or send text through a pipe")
     from led_ref.api import bundled_model
     from led_ref.pipelines.text_files import read_document
     from led_ref.tokenizer.tokenizer import LEDTokenizer

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from led_ref.cli.shared_options import add_run_options, given, load_model, misused
+from led_ref.cli.shared_options import Misused, add_run_options, given, load_model
 
 SUMMARY = "record every named intermediate of a run as safetensors"
 EXAMPLES = """
@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
     """Run the model on a document, and save the intermediates."""
     settings = given(options, "num_beams", "max_new_tokens")
     if settings and not options.generate:
-        return misused(options, "--num-beams and --max-new-tokens are for a generation; add --generate")
+        raise Misused("--num-beams and --max-new-tokens are for a generation; add --generate")
     from led_ref.api import check_settings
     from led_ref.oracle.traces.trace import check_target, trace
     from led_ref.pipelines.loading import global_mask

@@ -12,7 +12,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from led_ref.cli.shared_options import add_shared, misused
+from led_ref.cli.shared_options import Misused, add_shared
 from led_ref.tools.terminal import TrainingBar, print_json, print_values
 from led_ref.training.settings import RECIPES, SETTINGS, DataArguments, Setting, TrainingArguments
 
@@ -71,16 +71,13 @@ def run(options: argparse.Namespace) -> int:
     """Train, and print what came out. 0, or 1 if it failed."""
     settings = {name: getattr(options, name) for name in SETTINGS if getattr(options, name) is not None}
     if {"num_train_epochs", "max_steps"} <= settings.keys():
-        return misused(options, "give --epochs or --steps, not both")
-    alone = [
-        SETTINGS[name].option
-        for name in ("early_stopping_patience", "eval_steps", "metric_for_best_model")
-        if name in settings
-    ]
+        raise Misused("give --epochs or --steps, not both")
+    for_held_out = ("early_stopping_patience", "eval_steps", "metric_for_best_model")
+    alone = [SETTINGS[name].option for name in for_held_out if name in settings]
     if alone and options.validate is None:
-        return misused(options, f"{alone[0]} is for held-out documents; add --validate HELDOUT")
+        raise Misused(f"{alone[0]} is for held-out documents; add --validate HELDOUT")
     if options.threads is not None and (options.backend == "cupy" or options.threads < 1):
-        return misused(options, f"--threads {options.threads} is for a CPU, and at least 1")
+        raise Misused(f"--threads {options.threads} is for a CPU, and at least 1")
     from led_ref.api import train
     from led_ref.training.log import check_picture, read_log, save_curve
     from led_ref.training.run_state import CHECKPOINT

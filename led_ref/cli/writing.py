@@ -16,8 +16,8 @@ from typing import Any
 from led_ref.api import LED, bundled_model, check_settings
 from led_ref.bundled.manual_pages import is_manual_page, manual_page_body
 from led_ref.cli.documents import bars, complain, read_all, report_on_each, shows_bars, title
-from led_ref.cli.result_folder import ResultFolder, model_digest
-from led_ref.cli.shared_options import given, load_model
+from led_ref.cli.result_folder import ResultFolder, check_options, model_digest
+from led_ref.cli.shared_options import given, load_model, need_files
 from led_ref.errors import LEDError, SettingsError
 from led_ref.pipelines.batching import BATCH_MEMORY
 from led_ref.pipelines.loading import Document
@@ -45,8 +45,11 @@ def write_documents(options: argparse.Namespace, *, settings: dict[str, Any], sh
         0, or 1 if any document failed.
 
     Raises:
+        Misused: for options that contradict each other, or without a document.
         LEDError: if the model cannot be loaded, or a setting cannot be: no document would fare better.
     """
+    need_files(options)
+    check_options(options)
     settings = settings | given(options, "num_beams", "max_new_tokens") | _sampling_settings(options)
     check_settings(settings)
     folder = None if options.out is None else ResultFolder(options, kind="texts" if show_all else "summary")

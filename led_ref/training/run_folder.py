@@ -1,13 +1,19 @@
-"""The folder of a training run: what is in it, and whether a run may begin in it or go on."""
+"""The folder of a training run: what is in it, and whether a run may begin in it or go on.
+
+Each file is written beside its place, under a hidden name, and put there whole. So a run that was killed, at whatever moment,
+goes on from its last checkpoint; what it left unfinished is removed then.
+"""
 
 import json
+import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from led_backends.contract import Array, HostArray
 from led_ref.errors import CheckpointError, InputError, MissingFileError
-from led_ref.json_file import read_json_object
+from led_ref.json_file import read_json_object, write_text
 from led_ref.training.run_state import CHECKPOINT, Progress, load_checkpoint, save_checkpoint
 from led_ref.weights.find_files import WEIGHT_FILES
 
@@ -55,11 +61,18 @@ class RunFolder:
 
         Raises:
             InputError: if the run differs from the one that began. The message names the difference.
+            CheckpointError: if the folder cannot be written into, or its checkpoint is damaged.
         """
         path = self.path / FACTS
         if not path.exists():
-            self.path.mkdir(exist_ok=True)
-            path.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            try:
+                self.path.mkdir(exist_ok=True)
+                self._remove_unfinished()
+                write_text(path, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+            except OSError as error:
+                raise CheckpointError(
+                    f"{path} could not be written ({error}). Check the disk's space and the folder's permissions."
+                ) from error
             return None
         try:
             before = read_json_object(path)
@@ -74,7 +87,20 @@ class RunFolder:
                 f"{self.path} was begun with {name} {was!r:.80}, and this run has {now!r:.80}. Run it as it was begun "
                 f"({path} says how), or name another folder."
             )
+        self._remove_unfinished()
         return load_checkpoint(self.path)[2] if (self.path / CHECKPOINT).exists() else None
+
+    def _remove_unfinished(self) -> None:
+        """Remove what a killed run left of the files that it was writing, here and, for the model itself, beside the folder."""
+        whole = self.path.resolve()
+        names = "|".join(map(re.escape, (CHECKPOINT, FACTS, self.log.name, self.last.name)))
+        for folder, written in ((whole, names), (whole.parent, re.escape(whole.name))):
+            for path in folder.iterdir():
+                if re.fullmatch(rf"\.({written})(\.[^.]+)?\.(unfinished|partial)", path.name):
+                    if path.is_dir():
+                        shutil.rmtree(path, ignore_errors=True)
+                    else:
+                        path.unlink(missing_ok=True)
 
     def save(self, weights: Mapping[str, HostArray], optimizer: Mapping[str, HostArray], progress: Progress) -> None:
         """Write the checkpoint; errors as in save_checkpoint."""

@@ -1,6 +1,6 @@
 """The checkpoint of a training: everything that decides how it goes on, in one file, whole or not at all.
 
-    checkpoint.safetensors      model/{key}         the weights
+    checkpoint.safetensors      model/{key}         the weights; with LoRA, A and B alone
                                 optimizer/{name}    the optimizer's moments and numbers of steps
                                 metadata            progress: step, epoch, position in the epoch, the best validation
 

@@ -9,6 +9,7 @@ load.py              every key used once, every shape checked: LEDParams
 save.py              a model in memory to a folder, written whole or not at all
 convert.py           any accepted checkpoint to one model.safetensors
 from_bart.py         a BART's checkpoint to an LED's
+adapter.py           LoRA adapters in peft's files, merged into full weights
 summary.py           the content of a checkpoint, without reading its numbers
 quantization/        int8 and nf4 matrices, rounded and in files
 """

@@ -26,7 +26,7 @@ from led_ref.costs.operations import Workload
 from led_ref.errors import LEDError
 from led_ref.oracle.traces.trace import check_target
 from led_ref.tools.gpu import report as gpu_report
-from led_ref.tools.gpu.checks import BEAMS, make_model, random_ids, search_of
+from led_ref.tools.gpu.checks import BEAMS, random_ids, search_of
 from led_ref.tools.random_weights import random_weights
 from led_ref.tools.terminal import say
 
@@ -164,12 +164,12 @@ def collect(backend: Backend, size: gpu_report.Size, notify: Callable[[str], Non
     """The checks' report (led_ref/tools/gpu/report.py, with its arguments), and in it what is measured."""
     report = gpu_report.check(backend, size, notify)
     notify("speeds, then reading and writing ...")
-    dtypes = [dtype for dtype in gpu_report.dtypes_of(backend) if dtype != "float64"]
+    dtypes = [dtype for dtype in backend.compute_dtypes if dtype != "float64"]
     speeds = report["speeds"] = measure_speeds(backend, dtypes, size=size.matrix)
     card, weights = as_card(report["gpu"], speeds), random_weights(size.config)
     report["times"] = []
     for dtype in dtypes:
-        model = make_model(size.config, weights, backend, dtype)
+        model = LEDForConditionalGeneration.from_state_dict(size.config, weights, backend=backend, dtype=dtype)
         report["times"] += measure_times(model, card, size.lengths, size.new_tokens)
         del model
     backend.xp.get_default_memory_pool().free_all_blocks()

@@ -8,6 +8,7 @@ import pytest
 
 import led_backends
 from led_backends.numpy_backend import NumpyBackend
+from led_ref.classes.conditional_generation import LEDForConditionalGeneration
 from led_ref.tools.gpu import checks as gpu_checks
 from led_ref.tools.gpu.report import FULL
 from led_ref.tools.random_weights import random_weights
@@ -24,7 +25,10 @@ def backend():
 def models(backend):
     """A model of led-base's size with the same random weights: on the GPU, on the CPU."""
     weights = random_weights(FULL.config)
-    return [gpu_checks.make_model(FULL.config, weights, on) for on in (backend, NumpyBackend())]
+    return [
+        LEDForConditionalGeneration.from_state_dict(FULL.config, weights, backend=on)
+        for on in (backend, NumpyBackend())
+    ]
 
 
 def test_all_dtypes_are_checked(backend):

@@ -15,10 +15,7 @@ from led_ref.tools.bench.cases import WARM_UP_TOKENS, Case, Prepared, Run, prepa
 from led_ref.tools.bench.machine import MemoryWatch
 
 # `led-ref --help` has no counterpart.
-STARTS = {
-    "import": "import transformers",
-    "class": "from transformers import LEDForConditionalGeneration",
-}
+STARTS = {"import": "import transformers", "class": "from transformers import LEDForConditionalGeneration"}
 
 
 def has_case(case: Case) -> bool:

@@ -7,6 +7,7 @@ Numbers are little-endian; data.js reads them back into typed arrays. No number 
 """
 
 import base64
+import html
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +23,7 @@ SCRIPTS = ("data.js", "attention.js", "views.js", "panel.js", "beams.js")
 def page(record: Record) -> str:
     """The whole HTML file."""
     parts = {
-        "TITLE": _escaped(record.words["title"]),
+        "TITLE": html.escape(record.words["title"], quote=False),
         "STYLE": _text(STYLE),
         "RECORD": _json(record.words),
         "ARRAYS": _json(
@@ -52,7 +53,3 @@ def _text(name: str) -> str:
 def _json(values: Mapping[str, Any]) -> str:
     """JSON that can stand inside a script element: no text of the document can end that early."""
     return json.dumps(values, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-
-
-def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;")

@@ -119,13 +119,6 @@ def check_operation(backend: Backend, name: str, dtype: str) -> dict[str, Any]:
 # ---- the model ----------------------------------------------------------------------------------------------------------
 
 
-def make_model(
-    config: LEDConfig, weights: Mapping[str, HostArray], backend: Backend, dtype: str = "float32"
-) -> LEDForConditionalGeneration:
-    """The model of these weights on a backend."""
-    return LEDForConditionalGeneration.from_state_dict(config, weights, backend=backend, dtype=dtype)
-
-
 def documents(config: LEDConfig, tokens: int) -> dict[str, Any]:
     """A batch of two: one of `tokens` tokens, one a third shorter and padded; the first token of each is global."""
     ids = np.random.default_rng(1).integers(4, config.vocab_size, (2, tokens))

@@ -4,6 +4,7 @@ tests/gpu/measure.py also measures speeds and times, and makes docs/gpu_report.m
 """
 
 import argparse
+import functools
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ from typing import Any
 
 from led_backends.contract import Backend
 from led_backends.numpy_backend import NumpyBackend
+from led_ref.classes.conditional_generation import LEDForConditionalGeneration
 from led_ref.classes.pretrained import get_backend
 from led_ref.config import LEDConfig
 from led_ref.costs.operations import LED_BASE
@@ -74,7 +76,7 @@ def check(backend: Backend, size: Size, notify: Callable[[str], None]) -> dict[s
         size: FULL, or something small to try the code.
         notify: called with a few words about each stage, since the whole takes minutes.
     """
-    dtypes = dtypes_of(backend)
+    dtypes = backend.compute_dtypes
     gpu = describe(backend)
     notify(f"{gpu['name']}: every operation in {', '.join(dtypes)} ...")
     report: dict[str, Any] = {
@@ -86,22 +88,17 @@ def check(backend: Backend, size: Size, notify: Callable[[str], None]) -> dict[s
     }
     notify(f"a model of {size.config.encoder_layers} + {size.config.decoder_layers} layers on both machines ...")
     weights = random_weights(size.config)
-    ours = gpu_checks.make_model(size.config, weights, backend)
-    cpu = gpu_checks.make_model(size.config, weights, NumpyBackend())
+    make = functools.partial(LEDForConditionalGeneration.from_state_dict, size.config, weights)
+    ours, cpu = make(backend=backend), make(backend=NumpyBackend())
     report["model"] = gpu_checks.check_model(ours, cpu, size.tokens, size.new_tokens)
     if "float16" in dtypes:
-        half = gpu_checks.make_model(size.config, weights, backend, "float16")
+        half = make(backend=backend, dtype="float16")
         report["model in float16"] = gpu_checks.check_model(half, cpu, size.tokens, size.new_tokens)
     report["waits"] = gpu_checks.check_waits(ours, size.tokens, size.new_tokens)
     memory = [gpu_checks.check_memory(ours, tokens, size.new_tokens) for tokens in size.lengths]
     report["memory"] = {"ok": all(row["ok"] for row in memory), "rows": memory}
     report["ok"] = not failed(report)
     return report
-
-
-def dtypes_of(backend: Backend) -> tuple[str, ...]:
-    """The dtypes that a backend computes in."""
-    return tuple(getattr(backend, "compute_dtypes", ("float32", "float64")))
 
 
 def failed(report: Mapping[str, Any]) -> list[str]:
