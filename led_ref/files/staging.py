@@ -1,8 +1,8 @@
 """Write a folder or a file so that one rename decides: before it all is as it was, after it all is new.
 
-    with staging(destination) as place:         ./.led.k2j9x0aa.unfinished/, hidden beside ./led
-        write everything into place / "new"
-        take_its_place(place / "new", destination)
+    with new_file(path) as unfinished:          ./.log.k2j9x0aa.unfinished/log, in a folder that is hidden beside ./log
+        write the file `unfinished`             at the end of the block it becomes ./log
+    write_into(folder, write, owned=...)        the same for the files of a folder
 
 A process can be killed at any moment. What it was writing lies in its staging folder, which holds a file that is locked
 while the process lives; the next writer of the same destination finds it unlocked, and removes the folder.
@@ -32,7 +32,6 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-_SUFFIX = ".unfinished"
 _BEFORE = "before"
 _LOCK = "lock"
 _A_DAY = 86400.0  # without locks, a staging folder of this age is left over
@@ -48,8 +47,8 @@ def staging(target: Path) -> Iterator[Path]:
     """
     parent = _locked(target.parent, patience=_PATIENCE)  # nobody may find the new folder before its file is locked
     try:
-        _remove_leftovers(target)
-        place = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=_SUFFIX, dir=target.parent))
+        remove_leftovers(target)
+        place = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".unfinished", dir=target.parent))
         (place / _LOCK).touch()
         lock = _locked(place / _LOCK)
     finally:
@@ -59,6 +58,22 @@ def staging(target: Path) -> Iterator[Path]:
     finally:
         _unlock(lock)
         shutil.rmtree(place, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """A path to write a file to; at the end of the block it takes the place of `path`, even if the machine loses its power.
+
+    Raises:
+        OSError: if the disk does not take the file; the one that was there is unchanged.
+    """
+    with staging(path) as place:
+        unfinished = place / path.name
+        yield unfinished
+        with unfinished.open("rb+") as file:
+            os.fsync(file.fileno())  # wait until the disk has the bytes
+        os.replace(unfinished, path)
+    _sync_folder(path.parent)
 
 
 def write_into(
@@ -92,14 +107,13 @@ def write_into(
             for path in destination.iterdir():
                 if path.name not in gone:
                     _link(path, new / path.name)
-        take_its_place(new, destination)
+        _take_its_place(new, destination)
+    _sync_folder(destination.parent)
 
 
-def take_its_place(new: Path, destination: Path) -> None:
-    """Rename a file or folder of a staging folder to its destination; a folder that is there goes to the staging folder."""
-    if not new.is_dir():
-        os.replace(new, destination)
-    elif not destination.exists():
+def _take_its_place(new: Path, destination: Path) -> None:
+    """Rename a folder of a staging folder to its destination; what is there goes to the staging folder."""
+    if not destination.exists():
         os.rename(new, destination)
     elif not _exchange(new, destination):
         before = new.with_name(_BEFORE)
@@ -125,6 +139,16 @@ def _exchange(a: Path, b: Path) -> bool:
     return False
 
 
+def _sync_folder(folder: Path) -> None:
+    """Wait until the disk has the names of a folder; not every system opens folders."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def _link(old: Path, new: Path) -> None:
     """Give a file a second name, with what is in a folder; copy it where the file system has no hard links."""
     if old.is_dir() and not old.is_symlink():
@@ -142,10 +166,13 @@ def _link(old: Path, new: Path) -> None:
 # ---- leftovers -------------------------------------------------------------------------------------------------------
 
 
-def _remove_leftovers(target: Path) -> None:
-    """Remove the staging folders of processes that were killed; put back what such a process had renamed."""
+def remove_leftovers(target: Path) -> None:
+    """Remove the staging folders of processes that were killed; put back what such a process had renamed.
+
+    Every writer of the target does so before it writes.
+    """
     # Folders of mkdtemp; and files, with or without the number of a process, of an older led_ref.
-    pattern = re.compile(rf"\.{re.escape(target.name)}(\.[a-z0-9_]{{8}}|\.\d+)?{re.escape(_SUFFIX)}")
+    pattern = re.compile(rf"\.{re.escape(target.name)}(\.[a-z0-9_]{{8}}|\.\d+)?\.(unfinished|partial)")
     with contextlib.suppress(OSError):  # a parent that cannot be listed, a file that another writer removes as well
         for place in [path for path in target.parent.iterdir() if pattern.fullmatch(path.name)]:
             if place.is_symlink() or not place.is_dir():

@@ -19,7 +19,6 @@ Source: the format's description in the safetensors library, which writes the fi
 
 import math
 import mmap
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -30,7 +29,7 @@ import numpy as np
 
 from led_backends.contract import HostArray
 from led_ref.errors import CheckpointError, InputError, MissingFileError
-from led_ref.files.staging import staging
+from led_ref.files.staging import new_file
 from led_ref.json_file import MAX_BYTES, parse_json, unique_object
 from led_ref.weights.stored_tensor import (
     DTYPE_NAMES,
@@ -126,16 +125,12 @@ def write_safetensors(
         for name, tensor in tensors.items()
     }
     try:
-        with staging(path) as place:
-            unfinished = place / "new"
+        with new_file(path) as unfinished:
             unfinished.touch()
             mode = unfinished.stat().st_mode  # by the umask; the library would make the file private to its owner
             safetensors.serialize_file(specs, unfinished, metadata=dict(metadata) if metadata else None)
             unfinished.chmod(mode)
-            with unfinished.open("rb+") as file:
-                os.fsync(file.fileno())  # wait until the disk has the bytes
             _compare(unfinished, tensors, raw, dict(metadata or {}))
-            os.replace(unfinished, path)
     except (OSError, safetensors.SafetensorError) as error:
         raise CheckpointError(
             f"{path} could not be written ({error}). Check the disk's space and permissions; no part of the file is left."

@@ -227,5 +227,5 @@ def test_leftovers_are_recognised(tmp_path):
         assert mine.exists()
         assert another.exists()
         (another / "new").mkdir()
-        staging.take_its_place(another / "new", target)
+        staging._take_its_place(another / "new", target)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*others, "a[b]*"])
