@@ -24,6 +24,8 @@ from pathlib import Path
 from led_ref.config import LEDConfig
 from led_ref.errors import InputError
 from led_ref.weights.find_files import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
     GENERATION_CONFIG,
     TOKENIZER_FILES,
     TORCH_BIN,
@@ -102,8 +104,11 @@ def convert(
 
 
 def owned_files(source: Path, destination: Path) -> tuple[str, ...]:
-    """The names of the files that the destination has from the source alone: all of a model's. In place its .bin stays."""
-    stays = (TORCH_BIN, TORCH_BIN_INDEX) if source.resolve() == destination else ()
+    """The names of the files that the destination has from the source alone: all of a model's.
+
+    In place, its .bin and its adapter stay.
+    """
+    stays = (TORCH_BIN, TORCH_BIN_INDEX, ADAPTER_CONFIG, ADAPTER_WEIGHTS) if source.resolve() == destination else ()
     return tuple(name for name in (*MODEL_FILES, *TOKENIZER_FILES) if name not in stays)
 
 

@@ -43,6 +43,7 @@ WEIGHT_FILES = (SAFETENSORS, SAFETENSORS_INDEX, TORCH_BIN, TORCH_BIN_INDEX)
 # The other files of a model; all but config.json are optional.
 CONFIG = "config.json"
 GENERATION_CONFIG = "generation_config.json"
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -132,11 +133,12 @@ def _is_file_name(name: str) -> bool:
     return name.isprintable() and not set(name) & set("/\\:") and name[:1] != "." and len(name.encode()) <= 255
 
 
-def read_tensors(folder: str | Path, *, notice: Notice | None = None) -> dict[str, StoredTensor]:
-    """Every tensor of a folder's weights, by its name in the file; mapped, not read.
+def read_tensors(folder: str | Path, *, mmap: bool = True, notice: Notice | None = None) -> dict[str, StoredTensor]:
+    """Every tensor of a folder's weights, by its name in the file.
 
     Args:
         folder: the model's folder.
+        mmap: map the files; False: read them into memory (stored_tensor.py).
         notice: called with a sentence for the user if the weights come from a .bin.
 
     Raises:
@@ -149,7 +151,7 @@ def read_tensors(folder: str | Path, *, notice: Notice | None = None) -> dict[st
             f"Reading {files.paths[0].name}: the folder has no {SAFETENSORS}. "
             "`led-ref convert` writes one, which loads faster."
         )
-    read = read_torch_bin if files.are_torch else read_safetensors
+    read = partial(read_torch_bin if files.are_torch else read_safetensors, mmap=mmap)
     if files.weight_map is None:
         return read(files.paths[0])
     names_of: dict[str, set[str]] = {}

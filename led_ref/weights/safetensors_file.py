@@ -18,7 +18,6 @@ Source: the format's description in the safetensors library, which writes the fi
 """
 
 import math
-import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -36,10 +35,11 @@ from led_ref.weights.stored_tensor import (
     MAX_DIMENSIONS,
     MAX_TENSORS,
     NUMPY_DTYPES,
+    FileBytes,
     Refuse,
     StoredTensor,
+    file_bytes,
     is_too_large,
-    map_file,
     name_foreign_content,
 )
 
@@ -69,17 +69,17 @@ class SafetensorsHeader:
 
 def read_header(path: str | Path) -> SafetensorsHeader:
     """The checked header of a file, without reading its numbers; errors as in `read_safetensors`."""
-    return _checked_header(map_file(path), Path(path))
+    return _checked_header(file_bytes(path), Path(path))
 
 
-def read_safetensors(path: str | Path) -> dict[str, StoredTensor]:
-    """All tensors of a file, as read-only views into its memory map, in the order of the file's bytes.
+def read_safetensors(path: str | Path, *, mmap: bool = True) -> dict[str, StoredTensor]:
+    """All tensors of a file, as read-only views into its memory map (without `mmap`: its copy), in the file's order.
 
     Raises:
         MissingFileError: if the file does not exist.
         CheckpointError: if its header violates the format.
     """
-    mapped = map_file(path)
+    mapped = file_bytes(path, mmap=mmap)
     header = _checked_header(mapped, Path(path))
     return {
         name: StoredTensor(entry.dtype, np.ndarray(entry.shape, NUMPY_DTYPES[entry.dtype], mapped, entry.start))
@@ -141,7 +141,7 @@ def write_safetensors(
 # ---- the header -----------------------------------------------------------------------------------------------------
 
 
-def _checked_header(mapped: mmap.mmap, path: Path) -> SafetensorsHeader:
+def _checked_header(mapped: FileBytes, path: Path) -> SafetensorsHeader:
     """Read the header and check every rule of the format."""
     refuse = partial(_refusal, path)
     if len(mapped) < 8:

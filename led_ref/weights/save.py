@@ -42,6 +42,8 @@ from led_ref.files.staging import write_into
 from led_ref.json_file import is_whole, write_text
 from led_ref.model.params import LEDParams
 from led_ref.weights.find_files import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
     CONFIG,
     GENERATION_CONFIG,
     SAFETENSORS,
@@ -55,8 +57,8 @@ from led_ref.weights.quantization.file_format import CONFIG_KEY, QuantizedTensor
 from led_ref.weights.safetensors_file import write_safetensors
 from led_ref.weights.stored_tensor import DTYPE_NAMES, NUMPY_DTYPES, StoredTensor, from_numpy
 
-# The files of a model that a reader reads, but for its tokenizer.
-MODEL_FILES = (*WEIGHT_FILES, CONFIG, GENERATION_CONFIG)
+# The files of a model that a reader reads, but for its tokenizer. transformers merges an adapter beside the weights into them.
+MODEL_FILES = (*WEIGHT_FILES, CONFIG, GENERATION_CONFIG, ADAPTER_CONFIG, ADAPTER_WEIGHTS)
 _SHARD = re.compile(r"(pytorch_)?model-\d+-of-\d+\.(safetensors|bin)")
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 

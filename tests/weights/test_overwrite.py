@@ -49,6 +49,8 @@ def foreign(made, tmp_path):
             "model-00001-of-00001.safetensors": b"old",
             "pytorch_model.bin": b"old",
             "config.json": b"{}",
+            "adapter_config.json": b'{"peft_type": "LORA"}',  # transformers merges it
+            "adapter_model.safetensors": b"old",
             "notes.txt": b"mine",
         },
     )
@@ -93,7 +95,8 @@ def test_a_model_alone_leaves_the_tokenizer(led, foreign):
     led_ref.load(led, backend="numpy").model.save_pretrained(foreign, overwrite=True)
     after = tree(foreign)
     assert {name for name in before if name not in after} == {
-        "generation_config.json", "model.safetensors.index.json", "model-00001-of-00001.safetensors", "pytorch_model.bin"
+        "generation_config.json", "model.safetensors.index.json", "model-00001-of-00001.safetensors", "pytorch_model.bin",
+        "adapter_config.json", "adapter_model.safetensors",
     }  # fmt: skip
     kept = ("tokenizer.json", "added_tokens.json", "special_tokens_map.json", "notes.txt", "runs/log")
     assert all(after[name] == before[name] for name in kept)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from led_ref.errors import CheckpointError, InputError, MissingFileError
 from led_ref.weights.safetensors_file import read_header, read_safetensors, write_safetensors
-from led_ref.weights.stored_tensor import StoredTensor, map_file, narrow
+from led_ref.weights.stored_tensor import StoredTensor, file_bytes, narrow
 
 DATA = np.arange(2 * 3 + 5, dtype="<f4")  # eleven floats: a (2, 3) and a (5,)
 SOUND = {
@@ -332,4 +332,4 @@ def test_scalar_stays_zero_dimensional():
 def test_the_map_is_read_only(path):
     path.write_bytes(b"abc")
     with pytest.raises(TypeError):
-        map_file(path)[0] = 0
+        file_bytes(path)[0] = 0

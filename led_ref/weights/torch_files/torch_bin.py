@@ -23,7 +23,6 @@ Source: files of `torch.save(..., _use_new_zipfile_serialization=False)`, disass
 """
 
 import math
-import mmap
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -34,10 +33,11 @@ from led_ref.errors import CheckpointError
 from led_ref.weights.stored_tensor import (
     MAX_TENSORS,
     NUMPY_DTYPES,
+    FileBytes,
     Refuse,
     StoredTensor,
+    file_bytes,
     is_too_large,
-    map_file,
     name_foreign_content,
 )
 from led_ref.weights.torch_files.restricted_pickle import Pickled, TensorRecord, run_pickle
@@ -47,8 +47,8 @@ MAGIC = 0x1950A86A20F9469CFC6C
 FORMAT_VERSION = 1001
 
 
-def read_torch_bin(path: str | Path) -> dict[str, StoredTensor]:
-    """All tensors of a pytorch_model.bin, as read-only views into its memory map, in the file's order.
+def read_torch_bin(path: str | Path, *, mmap: bool = True) -> dict[str, StoredTensor]:
+    """All tensors of a pytorch_model.bin, as read-only views into its memory map or, without `mmap`, its copy.
 
     The file is a state_dict (names -> tensors), or {"state_dict": a state_dict}. The zip format's checksums are verified,
     which reads every byte once; the older format has none.
@@ -57,7 +57,7 @@ def read_torch_bin(path: str | Path) -> dict[str, StoredTensor]:
         MissingFileError: if the file does not exist.
         CheckpointError: if the file is damaged, or its pickle does more than tensors need. Nothing in it is run.
     """
-    mapped = map_file(path)
+    mapped = file_bytes(path, mmap=mmap)
     refuse = partial(_refusal, Path(path))
     if mapped[:4] == b"PK\x03\x04":
         pickled, places = read_torch_zip(mapped, refuse)
@@ -93,7 +93,7 @@ def _tensors_of(value: object, refuse: Refuse) -> Mapping[str, TensorRecord]:
     return value
 
 
-def _view(mapped: mmap.mmap, place: int, record: TensorRecord, name: str, refuse: Refuse) -> StoredTensor:
+def _view(mapped: FileBytes, place: int, record: TensorRecord, name: str, refuse: Refuse) -> StoredTensor:
     """The tensor as a view of its storage, after a check that it lies inside and repeats no element."""
     storage, shown = record.storage, repr(name[:80])
     dtype = NUMPY_DTYPES[storage.dtype]
@@ -113,7 +113,7 @@ def _view(mapped: mmap.mmap, place: int, record: TensorRecord, name: str, refuse
     return StoredTensor(storage.dtype, np.ndarray(record.size, dtype, memory, record.offset * dtype.itemsize, steps))
 
 
-def _read_legacy(mapped: mmap.mmap, refuse: Refuse) -> tuple[Pickled, dict[str, int]]:
+def _read_legacy(mapped: FileBytes, refuse: Refuse) -> tuple[Pickled, dict[str, int]]:
     """The fourth pickle's value, and the position of each of its storages in the file.
 
     Raises:
