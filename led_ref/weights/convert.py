@@ -26,6 +26,7 @@ from led_ref.errors import InputError
 from led_ref.weights.find_files import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
+    FAIRSEQ,
     GENERATION_CONFIG,
     TOKENIZER_FILES,
     TORCH_BIN,
@@ -108,7 +109,11 @@ def owned_files(source: Path, destination: Path) -> tuple[str, ...]:
 
     In place, its .bin and its adapter stay.
     """
-    stays = (TORCH_BIN, TORCH_BIN_INDEX, ADAPTER_CONFIG, ADAPTER_WEIGHTS) if source.resolve() == destination else ()
+    stays = (
+        (TORCH_BIN, TORCH_BIN_INDEX, FAIRSEQ, ADAPTER_CONFIG, ADAPTER_WEIGHTS)
+        if source.resolve() == destination
+        else ()
+    )
     return tuple(name for name in (*MODEL_FILES, *TOKENIZER_FILES) if name not in stays)
 
 

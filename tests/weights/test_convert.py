@@ -45,7 +45,7 @@ def tree(folder):
 def test_every_form_to_transformers_layout(make_folder, tensors, config, tmp_path, form):
     source = make_folder(FORMS[form](tensors), shards=2)
     report = convert(source, tmp_path / "new", dtype="float32")
-    if form == "LEDModel":
+    if form.startswith("LEDModel"):
         tensors["final_logits_bias"] = np.zeros((1, config.vocab_size), np.float32)
     # Read by the safetensors library. Dictionaries of arrays are compared key by key.
     written = load_file(tmp_path / "new" / "model.safetensors")

@@ -29,7 +29,7 @@ from pathlib import Path
 
 import numpy as np
 
-from led_ref.errors import CheckpointError
+from led_ref.errors import CheckpointError, quoted
 from led_ref.weights.stored_tensor import (
     MAX_TENSORS,
     NUMPY_DTYPES,
@@ -46,11 +46,15 @@ from led_ref.weights.torch_files.torch_zip import read_torch_zip
 MAGIC = 0x1950A86A20F9469CFC6C
 FORMAT_VERSION = 1001
 
+# Where trainers put a model's state_dict: Lightning, PyTorch's tutorials, fairseq, DeepSpeed.
+_STATE_DICTS = ("state_dict", "model_state_dict", "model", "module")
+
 
 def read_torch_bin(path: str | Path, *, mmap: bool = True) -> dict[str, StoredTensor]:
     """All tensors of a pytorch_model.bin, as read-only views into its memory map or, without `mmap`, its copy.
 
-    The file is a state_dict (names -> tensors), or {"state_dict": a state_dict}. The zip format's checksums are verified,
+    The file is a state_dict (names -> tensors), or a dictionary with one beside other things, as trainers write it
+    (`_STATE_DICTS`): these are not looked at. The zip format's checksums are verified,
     which reads every byte once; the older format has none.
 
     Raises:
@@ -79,14 +83,18 @@ def _refusal(path: Path, found: str) -> CheckpointError:
 
 
 def _tensors_of(value: object, refuse: Refuse) -> Mapping[str, TensorRecord]:
-    """The pickle's state_dict, at its top or under the only name "state_dict"."""
-    if isinstance(value, dict) and value.keys() == {"state_dict"}:
-        value = value["state_dict"]
+    """The pickle's state_dict, at its top or under a name of `_STATE_DICTS`."""
+    if isinstance(value, dict):
+        value = next((value[name] for name in _STATE_DICTS if isinstance(value.get(name), dict)), value)
     if not isinstance(value, dict):
         raise refuse(f"it holds a {type(value).__name__}, not a dictionary of tensors")
-    others = {name: type(entry).__name__ for name, entry in value.items() if not isinstance(entry, TensorRecord)}
+    others = {
+        name: type(entry).__name__
+        for name, entry in value.items()
+        if not isinstance(entry, TensorRecord) or not isinstance(name, str)
+    }
     if others:
-        listed = ", ".join(f"{name[:80]!r} ({kind})" for name, kind in list(others.items())[:5])
+        listed = ", ".join(f"{quoted(name, 80)} ({kind})" for name, kind in list(others.items())[:5])
         raise refuse(f"it holds {len(others)} entries that are no tensors: {listed}{', ...' * (len(others) > 5)}")
     if len(value) > MAX_TENSORS:
         raise refuse(f"it names {len(value)} tensors, more than the limit {MAX_TENSORS}")
