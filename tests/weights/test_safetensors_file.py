@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+import struct
 
 import numpy as np
 import pytest
@@ -127,6 +128,27 @@ BAD = {
     "an entry without a dtype": (built({**SOUND, "b": {"shape": [5], "data_offsets": [24, 44]}}), "'b'"),
     "metadata that is not text": (built({**SOUND, "__metadata__": {"step": 3}}), "__metadata__"),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        "null", "{}", '{"format": "pt", "format": "np"}', '{"": "", "\\u00e9": "\\n"}', '{"dtype": "F32"}', '{"a": null}',
+        '{"a": 1}', "[]", '"pt"', "3", '{"a": {"b": "c"}}', '{"a": "\\ud800"}', '{"a": "b"}, "__metadata__": {"a": "b"}',
+        '{"a": "b",}',
+    ],
+)  # fmt: skip
+def test_metadata_is_read_as_by_the_library(path, metadata):
+    header = f'{{"__metadata__": {metadata}, "w": {{"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}}}'.encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
+    try:
+        with safetensors.safe_open(path, "np") as file:
+            expected = file.metadata()
+    except safetensors.SafetensorError:
+        with pytest.raises(CheckpointError, match="not a sound safetensors file"):
+            read_header(path)
+        return
+    assert read_header(path).metadata == (expected or {})
 
 
 @pytest.mark.parametrize("case", BAD)
