@@ -39,6 +39,7 @@ def load(
     quantize: str | None = None,
     keep_stored: bool = False,
     adapter: str | Path | None = None,
+    mmap: bool = True,
     notice: Callable[[str], None] | None = None,
 ) -> LED:
     """Load a model and its tokenizer, once for many calls.
@@ -55,6 +56,8 @@ def load(
         keep_stored: keep weights that are float16 or bfloat16 in the file so, mapped, in half the memory; the same text.
         adapter: a folder with a LoRA adapter of this model, as `led-ref train --lora-rank` and peft write it: it is merged
             into the weights (weights/adapter.py).
+        mmap: map the files of weights, so that loading takes milliseconds; False: read them, so that a program that later
+            overwrites or truncates them in place neither changes nor ends this one.
         notice: called with a sentence that the user may want to read; None: it becomes a warning or is dropped.
 
     Raises:
@@ -73,6 +76,7 @@ def load(
         quantize=quantize,
         keep_stored=keep_stored,
         adapter=adapter,
+        mmap=mmap,
         notice=notice,
     )
 

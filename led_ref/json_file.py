@@ -14,13 +14,13 @@ no text has and no file can be written with.
 
 import json
 import math
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from led_ref.errors import ConfigError, LEDError, quoted
+from led_ref.files.staging import new_file
 
 MAX_BYTES = 1 << 24
 MAX_MARKS = 1_000_000
@@ -117,13 +117,8 @@ def read_text(path: Path, *, error_class: type[LEDError] = ConfigError, remedy: 
 def write_text(path: Path, text: str) -> Path:
     """Write a UTF-8 file whole or not at all, in a folder that is made if needed. Returns its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A name of this process: two that write the same file must not share it.
-    partial_file = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial_file.write_text(text, encoding="utf-8", newline="\n")
-        partial_file.replace(path)
-    finally:
-        partial_file.unlink(missing_ok=True)
+    with new_file(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8", newline="\n")
     return path
 
 

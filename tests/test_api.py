@@ -313,12 +313,20 @@ except AttributeError as error:
     assert done.stdout == "led_ref.model has no 'Encoder'; its public names are DecoderCache\n"
 
 
-def test_device_out_of_memory_error(bundled, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (DeviceMemoryError("0 bytes are free; lower num_beams"), "lower num_beams"),
+        (MemoryError("Unable to allocate 2.98 GiB"), "does not suffice .*2.98 GiB.*fewer tokens.*led-ref estimate"),
+    ],
+    ids=["device", "host"],
+)
+def test_out_of_memory_says_what_to_lower(bundled, monkeypatch, error, said):
     """Wherever the model computes: while it loads, reads, and writes."""
 
     @contextmanager
     def none_left(self):
-        raise DeviceMemoryError("0 bytes are free; lower num_beams")
+        raise error
         yield
 
     ids = [[0, 5, 2]]
@@ -330,7 +338,7 @@ def test_device_out_of_memory_error(bundled, monkeypatch):
         lambda: bundled.model.led(encoder_outputs=read, decoder_input_ids=[[2]]),
         lambda: bundled.model.generate(encoder_outputs=read, max_new_tokens=2),
     ):
-        with pytest.raises(BackendError, match="lower num_beams"):
+        with pytest.raises(BackendError, match=said):
             attempt()
 
 

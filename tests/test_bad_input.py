@@ -11,6 +11,7 @@ import io
 import json
 import os
 import pickle
+import re
 import shutil
 import struct
 import subprocess
@@ -25,11 +26,14 @@ from torch_files import Record, View, archive, zip_records
 
 import led_ref
 from led_ref.config import LEDConfig
-from led_ref.errors import CheckpointError, ConfigError, InputError, MissingFileError, SettingsError
+from led_ref.errors import CheckpointError, ConfigError, InputError, LEDError, MissingFileError, SettingsError
 from led_ref.pipelines.text_files import read_document
 from led_ref.tools.random_weights import write_random_checkpoint
+from led_ref.weights.convert import convert
+from led_ref.weights.from_bart import convert_bart
 from led_ref.weights.safetensors_file import read_safetensors, write_safetensors
 from led_ref.weights.stored_tensor import StoredTensor
+from led_ref.weights.summary import summarize_checkpoint
 
 FC1 = "led.encoder.layers.1.fc1.weight"
 # As small as can be, but for the vocabulary, which is that of the bundled tokenizer.
@@ -371,3 +375,30 @@ def test_global_mask_minus_one_is_padding(model):
     padded = {"attention_mask": [[1, 1, 1, 1, 0]], "global_attention_mask": [[1, 0, 0, 0, -1]]}
     written = model.model.generate([[*IDS[0], 1]], **padded)
     np.testing.assert_array_equal(written, model.model.generate(IDS, global_attention_mask=[[1, 0, 0, 0]]))
+
+
+@pytest.mark.parametrize("model_type", ["t5", "longformer", ["led"]])
+def test_folder_of_another_model_is_named(tmp_path, model_type):
+    """Before any file is missed that the other model never has."""
+    folder = tmp_path / "other"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model_type": model_type, "d_model": 8}))
+    (folder / "spiece.model").write_bytes(b"\n\x0e")
+    if model_type == "longformer":  # the same tokenizer, but for special_tokens_map.json
+        for name in ("vocab.json", "merges.txt"):
+            shutil.copy(led_ref.bundled_model() / name, folder / name)
+    (tmp_path / "data.jsonl").write_text('{"text": "a", "summary": "b"}\n')
+    for attempt in (
+        lambda: led_ref.load(folder),
+        lambda: led_ref.generate("text", folder),
+        lambda: led_ref.answer("question", "text", folder),
+        lambda: led_ref.classify("text", folder),
+        lambda: led_ref.train(tmp_path / "data.jsonl", folder, tmp_path / "out"),
+        lambda: led_ref.LEDModel.from_pretrained(folder),
+        lambda: led_ref.LEDTokenizer.from_pretrained(folder),
+        lambda: convert(folder, tmp_path / "new"),
+        lambda: convert_bart(folder, tmp_path / "new"),
+        lambda: summarize_checkpoint(folder),
+    ):
+        with pytest.raises(LEDError, match=re.escape(repr(model_type))):
+            attempt()

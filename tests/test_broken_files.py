@@ -48,6 +48,9 @@ CASES = {
     "no limit that is Infinity": (*raw("tokenizer_config.json", model_max_length="Infinity"), "holds 'Infinity'"),
     "no limit that is NaN": (*raw("tokenizer_config.json", model_max_length="NaN"), "holds 'NaN'"),
     "further tokens, a number": (*raw("tokenizer_config.json", additional_special_tokens="5"), "is 5; it must be a list"),
+    "a token of three million letters": (
+        *raw("tokenizer_config.json", extra_special_tokens='["' + "y" * 3_000_000 + '"]'), "3,000,0.. letters; the limits are"
+    ),
     "a decoder that is a list": (*raw("tokenizer_config.json", added_tokens_decoder="[1]"), r"is \[1\]; it must be an object"),
     "a decoder's id of 5,000 digits": (
         *raw("tokenizer_config.json", added_tokens_decoder='{"' + "9" * 5000 + '": "a"}'), r"has the id '9+ \.\.\. 9+'"

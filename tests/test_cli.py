@@ -166,6 +166,18 @@ def test_manual_page_summary_of_bundled_model(command, tmp_path, monkeypatch, bu
     assert command("summarize", "ls.txt", *QUICK)[0] == 0
 
 
+def test_memory_that_does_not_suffice(command, page, monkeypatch):
+    def load(*_, **__):
+        raise MemoryError("Unable to allocate 2.98 GiB")
+
+    monkeypatch.setattr("led_ref.api.load", load)
+    code, printed, said = command("generate", page)
+    assert (code, printed) == (1, "")
+    assert said.startswith(
+        "led-ref: the memory of this machine does not suffice (MemoryError('Unable to allocate 2.98 GiB'))"
+    )
+
+
 def test_options_are_validated_before_loading(command, page, monkeypatch, tmp_path):
     monkeypatch.setattr("led_ref.api.load", lambda *_, **__: pytest.fail("a model was loaded"))
     for wrong, found in (

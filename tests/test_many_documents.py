@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from led_ref.cli.result_folder import write_whole
+from led_ref.json_file import write_text
 
 QUICK = ("--num-beams", "1", "--max-new-tokens", "5", "--quiet")
 
@@ -106,10 +106,10 @@ def test_files_are_written_atomically(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         with pytest.raises(OSError, match="No space"):
-            write_whole(path, "after")
+            write_text(path, "after")
     assert contents(tmp_path) == {"a.txt": b"before"}
     (tmp_path / ".a.txt.unfinished").write_text("of a killed run", encoding="utf-8")
-    write_whole(path, "after\n")
+    write_text(path, "after\n")
     assert contents(tmp_path) == {"a.txt": b"after\n"}
 
 

@@ -24,6 +24,7 @@ import math
 import os
 import queue
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
@@ -117,7 +118,7 @@ def parallel_for(
             _here.in_a_piece = False
             done.put(None)
 
-    _start_helpers(helpers)
+    helpers = _start_helpers(helpers)
     with BLAS.at_one_thread():
         for _ in range(helpers):
             _jobs.put(take_pieces)
@@ -128,14 +129,24 @@ def parallel_for(
         raise failures[0]
 
 
-def _start_helpers(count: int) -> None:
-    """Start helpers until `count` of them wait for jobs."""
+def _start_helpers(count: int) -> int:
+    """Start helpers until `count` of them wait for jobs. Returns how many do: fewer where the system has no more threads."""
     if len(_helpers) < count:
         with _lock:
             while len(_helpers) < count:
                 helper = threading.Thread(target=_help, name=f"led_ref-{len(_helpers)}", daemon=True)
-                helper.start()
+                try:
+                    helper.start()
+                except RuntimeError as error:
+                    warnings.warn(
+                        f"The system gives this process no more threads ({error}): it computes the same with "
+                        f"{len(_helpers) + 1}. See to `ulimit -u` and to the container's limit of processes.",
+                        RuntimeWarning,
+                        stacklevel=3,
+                    )
+                    break
                 _helpers.append(helper)
+    return min(count, len(_helpers))
 
 
 def _help() -> None:

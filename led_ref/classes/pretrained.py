@@ -13,7 +13,7 @@ from led_backends.contract import Array, Backend, DeviceMemoryError, HostArray, 
 from led_ref.config import LEDConfig
 from led_ref.costs.memory import plan
 from led_ref.costs.operations import Workload, on_gpu
-from led_ref.errors import BackendError, InputError
+from led_ref.errors import BackendError, InputError, quoted
 from led_ref.json_file import read_json_object
 from led_ref.model.params import LEDParams
 
@@ -37,7 +37,7 @@ def get_backend(backend: str | Backend | None) -> Backend:
 
 @contextmanager
 def device_errors(backend: Backend) -> Iterator[None]:
-    """Within this context, an out-of-memory error of the device becomes a BackendError that says what to lower.
+    """Within this context, an out-of-memory error of device or host becomes a BackendError that says what to lower.
 
     Underflow is no error here, whatever the caller's np.seterr says: exp(-200) is 0 in float32, and that is right.
     """
@@ -46,6 +46,11 @@ def device_errors(backend: Backend) -> Iterator[None]:
             yield
     except DeviceMemoryError as error:
         raise BackendError(str(error)) from error
+    except MemoryError as error:
+        raise BackendError(
+            f"The memory of this machine does not suffice ({quoted(str(error) or 'MemoryError')}). Give fewer tokens, beams or "
+            "documents at a time, or smaller weights (quantize, keep_stored). `led-ref estimate` says what a run needs."
+        ) from error
 
 
 def check_free_memory(backend: Backend, config: LEDConfig, *, is_read: bool = False, **sizes: Any) -> None:
@@ -112,6 +117,7 @@ class LEDPreTrainedModel:
         quantize: str | None = None,
         keep_stored: bool = False,
         adapter: str | Path | None = None,
+        mmap: bool = True,
         backend: str | Backend = "auto",
         notice: Callable[[str], None] | None = None,
     ) -> Self:
@@ -131,10 +137,10 @@ class LEDPreTrainedModel:
         folder = resolve(name_or_folder, revision=revision, notice=notice)
         config = LEDConfig.from_pretrained(folder)
         with device_errors(device):
-            tensors = read_tensors(folder, notice=notice)
+            tensors = read_tensors(folder, mmap=mmap, notice=notice)
             if adapter is not None:
                 computed_in = "float64" if dtype == "float64" else "float32"
-                tensors = with_adapter(tensors, read_adapter(adapter), computed_in)
+                tensors = with_adapter(tensors, read_adapter(adapter, mmap=mmap), computed_in)
             params = load_params(tensors, config, **options, heads=heads_of(cls.architecture))
         file = folder / "generation_config.json"
         return cls(config, params, backend=device, generation_config=read_json_object(file) if file.is_file() else None)

@@ -81,6 +81,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader (head, a pager) has closed the pipe
         _forget_output()
         return 0
+    except MemoryError as error:
+        return _fail(
+            f"the memory of this machine does not suffice ({error!r:.200}). `led-ref estimate` says what a run needs."
+        )
     except OSError as error:  # not caught elsewhere: a full disk, a folder without permission
         _forget_output()
         return _fail(f"{error}. See to the file's permissions and the disk's space.")

@@ -12,17 +12,15 @@ manifest holds that they come from the same model, settings and texts.
 """
 
 import argparse
-import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from led_ref.cli.shared_options import Misused
 from led_ref.errors import InputError, MissingFileError
-from led_ref.json_file import read_json_object
+from led_ref.json_file import read_json_object, write_text
 
 MANIFEST = "led-ref.json"
 
@@ -108,7 +106,7 @@ class ResultFolder:
             manifest["documents"] = {**before["documents"], **digests}
         if manifest != before:
             self.path.mkdir(exist_ok=True)
-            write_whole(path, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+            write_text(path, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
         return {file for file in texts if (self.path / self._names[file]).exists()}
 
     def _compare(self, before: dict[str, Any], run: Mapping[str, Any], digests: Mapping[str, str]) -> None:
@@ -134,7 +132,7 @@ class ResultFolder:
     def write(self, file: str, text: str) -> Path:
         """Write the result of a document, and return its path."""
         path = self.path / self._names[file]
-        write_whole(path, text + "\n")
+        write_text(path, text + "\n")
         return path
 
 
@@ -156,27 +154,6 @@ def result_names(files: Sequence[str], ending: str) -> list[str]:
             )
         names.append(name)
     return names
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that it exists whole or not at all, even if the machine loses its power."""
-    # One name for each file: the next run overwrites what a killed run left.
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
-        with unfinished.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
-    with contextlib.suppress(OSError):  # not every system opens folders; then the new name may be lost with the power
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def model_digest(folder: Path) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 
 from led_backends.contract import HostArray
 from led_ref.classes.pretrained import LEDPreTrainedModel
+from led_ref.config import LEDConfig
 from led_ref.errors import InputError
 from led_ref.tokenizer.tokenizer import LEDTokenizer
 from led_ref.weights.find_files import resolve
@@ -79,6 +80,7 @@ class TextPipeline(Generic[Model]):
                 f"revision is {revision!r}, but no model is named, and the bundled one has none. Name a model."
             )
         folder = bundled_model() if model is None else resolve(model, revision=revision, notice=notice)
+        LEDConfig.from_pretrained(folder)  # another model's folder is named as such, before its tokenizer is missed
         tokenizer = LEDTokenizer.from_pretrained(folder)
         loaded: Any = cls.model_class.from_pretrained(folder, notice=notice, **options)
         return cls(loaded, tokenizer, "the bundled model" if model is None else str(model))

@@ -24,6 +24,7 @@ from led_ref.tokenizer.specials import MAX_ID, NAMES, AddedToken
 
 VOCAB, MERGES, SPECIALS, CONFIG = "vocab.json", "merges.txt", "special_tokens_map.json", "tokenizer_config.json"
 ADDED, ALL_IN_ONE = "added_tokens.json", "tokenizer.json"
+ALL_FILES = (VOCAB, MERGES, SPECIALS, CONFIG, ADDED, ALL_IN_ONE)
 _FURTHER = ("additional_special_tokens", "extra_special_tokens")
 _AGAIN = "Fetch the file again."
 
@@ -139,8 +140,9 @@ def read_folder(folder: str | Path) -> dict[str, Any]:
         named |= _read_object(folder / SPECIALS)
     elif not added and not named:
         raise MissingFileError(
-            f"{folder} has no {SPECIALS}, and no special tokens in {CONFIG} or {ALL_IN_ONE}. Copy the checkpoint's "
-            f"{SPECIALS} there: it names the special tokens, and says that <mask> includes the space before it."
+            f"{folder} has no {SPECIALS}, and no special tokens in {CONFIG} or {ALL_IN_ONE}. {_what_it_is_instead(folder)}"
+            f"Copy the checkpoint's {SPECIALS} there: it names the special tokens, and says that <mask> includes the space "
+            "before it."
         )
     # added_tokens.json has only ids; the other sources have flags, which apply to the named token of the same text.
     have_flags = read is _read_all_in_one or "added_tokens_decoder" in config

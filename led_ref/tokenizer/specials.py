@@ -25,7 +25,8 @@ from led_ref.tokenizer.bpe import WHITE_SPACE_CHARACTERS
 
 NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 MAX_ID = (1 << 31) - 1  # the tokenizers library keeps an id in 32 bits
-MAX_ADDED = 10_000  # the pattern that finds them takes seconds to compile beyond; an LED has five
+# Of all added tokens together; an LED has five, of 31 letters. Beyond, the pattern that finds them takes seconds and gigabytes.
+MAX_ADDED, MAX_LETTERS = 10_000, 1_000_000
 
 
 @dataclass(frozen=True)
@@ -236,11 +237,13 @@ def number_tokens(
         added: id -> token; a special token of the same text replaces its flags.
 
     Raises:
-        InputError: if an added token's id contradicts the vocabulary, or is none; or for more than MAX_ADDED tokens.
+        InputError: if an added token's id contradicts the vocabulary, or is none; or for more tokens than the limits above.
     """
-    if len(special) + len(added) > MAX_ADDED:
+    number, letters = len(special) + len(added), sum(len(token.content) for token in (*special, *added.values()))
+    if number > MAX_ADDED or letters > MAX_LETTERS:
         raise InputError(
-            f"There are {len(special) + len(added):,} special and added tokens; the limit is {MAX_ADDED:,}."
+            f"There are {number:,} special and added tokens of {letters:,} letters; the limits are {MAX_ADDED:,} and "
+            f"{MAX_LETTERS:,}. Leave out those that the model does not know."
         )
     by_content = {token.content: token for token in reversed(special)}
     pieces = {i: piece for piece, i in vocab.items()}

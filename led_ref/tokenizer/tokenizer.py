@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from led_ref.errors import InputError
+from led_ref.files.staging import write_into
 from led_ref.tokenizer import files
 from led_ref.tokenizer.batch import BatchEncoding, LengthRules, Row, as_pairs, check_side, cut, length_rules, rows_of
 from led_ref.tokenizer.bpe import Pair, from_printable
@@ -358,8 +359,16 @@ class LEDTokenizer(SpecialTokens):
         if self.model_max_length is not None:
             config["model_max_length"] = self.model_max_length
         config["added_tokens_decoder"] = {str(i): asdict(token) for token, i in self._added.items()}
-        specials = files.write_specials(Path(save_directory), self._named, config)
-        return *self.save_vocabulary(save_directory), *map(str, specials)
+        folder = Path(save_directory)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+
+        def write(new: Path) -> None:
+            files.write_vocabulary(new, self._vocab, self._ranks)
+            files.write_specials(new, self._named, config)
+
+        # With its tokenizer.json, another program's tokenizer would be read in place of this one.
+        write_into(folder.resolve(), write, owned=lambda written: files.ALL_FILES)
+        return tuple(str(folder / name) for name in (files.VOCAB, files.MERGES, files.SPECIALS, files.CONFIG))
 
     def __repr__(self) -> str:
         return f"LEDTokenizer(engine={self.engine!r}, {len(self)} tokens, model_max_length={self.model_max_length})"

@@ -9,19 +9,20 @@
 
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from led_ref.errors import InputError, MissingFileError
+from led_ref.files.staging import new_file
+from led_ref.json_file import write_text
 
 _PICTURES = (".svg", ".png", ".pdf")
 
 
 class TrainingLog:
-    """A log that is being written; a context manager.
+    """A log that is being written.
 
     Args:
         path: the file.
@@ -37,21 +38,13 @@ class TrainingLog:
         kept = []
         if after_step is not None and self.path.exists():
             kept = [line for line in read_log(self.path) if line["step"] <= after_step]
-        unfinished = self.path.with_name(f".{self.path.name}.unfinished")
-        unfinished.write_text("".join(map(_as_line, kept)), encoding="utf-8")
-        os.replace(unfinished, self.path)
-        self._file = self.path.open("a", encoding="utf-8", newline="\n")
+        write_text(self.path, "".join(map(_as_line, kept)))
 
     def write(self, values: Mapping[str, Any]) -> None:
         """Write one line, with the time, so that another program sees it at once."""
-        self._file.write(_as_line({**values, "time": datetime.now(UTC).isoformat(timespec="seconds")}))
-        self._file.flush()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
+        # Opened for each line: its folder may have been replaced by one rename (staging.py).
+        with self.path.open("a", encoding="utf-8", newline="\n") as file:
+            file.write(_as_line({**values, "time": datetime.now(UTC).isoformat(timespec="seconds")}))
 
 
 def _as_line(values: Mapping[str, Any]) -> str:
@@ -120,12 +113,8 @@ def save_curve(lines: Sequence[Mapping[str, Any]], path: str | Path) -> None:
     path = Path(path)
     figure = _figure_class()(figsize=(8, 5), layout="constrained")
     _draw(lines, *figure.subplots(2, 1, sharex=True, height_ratios=(3, 1)))
-    unfinished = path.with_name(f".{os.getpid()}.unfinished{path.suffix}")
-    try:
+    with new_file(path) as unfinished:
         figure.savefig(unfinished, dpi=150)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _draw(lines: Sequence[Mapping[str, Any]], loss: Any, rate: Any) -> None:

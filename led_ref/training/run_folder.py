@@ -5,14 +5,13 @@ goes on from its last checkpoint; what it left unfinished is removed then.
 """
 
 import json
-import re
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from led_backends.contract import Array, HostArray
 from led_ref.errors import CheckpointError, InputError, MissingFileError
+from led_ref.files.staging import remove_leftovers
 from led_ref.json_file import read_json_object, write_text
 from led_ref.training.run_state import CHECKPOINT, Progress, load_checkpoint, save_checkpoint
 from led_ref.weights.find_files import WEIGHT_FILES
@@ -67,7 +66,7 @@ class RunFolder:
         if not path.exists():
             try:
                 self.path.mkdir(exist_ok=True)
-                self._remove_unfinished()
+                self._remove_leftovers()
                 write_text(path, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
             except OSError as error:
                 raise CheckpointError(
@@ -87,20 +86,13 @@ class RunFolder:
                 f"{self.path} was begun with {name} {was!r:.80}, and this run has {now!r:.80}. Run it as it was begun "
                 f"({path} says how), or name another folder."
             )
-        self._remove_unfinished()
+        self._remove_leftovers()
         return load_checkpoint(self.path)[2] if (self.path / CHECKPOINT).exists() else None
 
-    def _remove_unfinished(self) -> None:
-        """Remove what a killed run left of the files that it was writing, here and, for the model itself, beside the folder."""
-        whole = self.path.resolve()
-        names = "|".join(map(re.escape, (CHECKPOINT, FACTS, self.log.name, self.last.name)))
-        for folder, written in ((whole, names), (whole.parent, re.escape(whole.name))):
-            for path in folder.iterdir():
-                if re.fullmatch(rf"\.({written})(\.[^.]+)?\.(unfinished|partial)", path.name):
-                    if path.is_dir():
-                        shutil.rmtree(path, ignore_errors=True)
-                    else:
-                        path.unlink(missing_ok=True)
+    def _remove_leftovers(self) -> None:
+        """Remove what a killed run left of the files that it was writing."""
+        for path in (self.path.resolve(), self.path / FACTS, self.path / CHECKPOINT, self.log, self.last):
+            remove_leftovers(path)
 
     def save(self, weights: Mapping[str, HostArray], optimizer: Mapping[str, HostArray], progress: Progress) -> None:
         """Write the checkpoint; errors as in save_checkpoint."""

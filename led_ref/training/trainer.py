@@ -120,13 +120,13 @@ def run_training(
     else:
         progress = training.restore(folder)
         notice(f"going on after step {progress.step:,} of {training.total_steps:,}")
-    with TrainingLog(folder.log, after_step=progress.step) as log:
+    log = TrainingLog(folder.log, after_step=progress.step)
 
-        def report(line: Line) -> None:
-            log.write(line)
-            on_log({**line, "total_steps": training.total_steps})
+    def report(line: Line) -> None:
+        log.write(line)
+        on_log({**line, "total_steps": training.total_steps})
 
-        progress = training.go_on(progress, folder, report)
+    progress = training.go_on(progress, folder, report)
     training.finish(folder, progress)
     best = progress.best
     return Trained(
@@ -371,8 +371,11 @@ class _Training:
             self._save_model(folder.last)
 
     def _save_model(self, path: Path) -> None:
-        self.model.save_pretrained(path, overwrite=True, others=self.tokenizer.save_pretrained)
-        self.trained.save_beside(path, self.start)
+        def write_others(new: Path) -> None:
+            self.tokenizer.save_pretrained(new)
+            self.trained.save_beside(new, self.start)
+
+        self.model.save_pretrained(path, overwrite=True, others=write_others)
 
 
 def _with(model: Trainable, config: LEDConfig, generation: Mapping[str, Any]) -> Trainable:

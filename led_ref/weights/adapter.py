@@ -25,14 +25,12 @@ from typing import Any
 from led_backends.contract import Array
 from led_ref.errors import CheckpointError, InputError, MissingFileError
 from led_ref.json_file import is_whole, read_json_object, write_text
-from led_ref.weights.find_files import shorten
+from led_ref.weights.find_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, shorten
 from led_ref.weights.keys import HEADS, canonical_key
 from led_ref.weights.load import finite_array
 from led_ref.weights.safetensors_file import read_safetensors, write_safetensors
 from led_ref.weights.stored_tensor import FLOAT_NAMES, StoredTensor, from_numpy
 
-ADAPTER_CONFIG = "adapter_config.json"
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
 A, B = ".lora_A.weight", ".lora_B.weight"
 _PREFIX = "base_model.model."
 
@@ -164,7 +162,7 @@ def write_adapter(folder: Path, adapter: Adapter, *, base: str | None, task_type
         raise CheckpointError(f"{folder} could not be written ({error}). Check the disk's space.") from error
 
 
-def read_adapter(folder: str | Path) -> Adapter:
+def read_adapter(folder: str | Path, *, mmap: bool = True) -> Adapter:
     """The adapter of a folder that led-ref train or peft wrote.
 
     Raises:
@@ -181,7 +179,7 @@ def read_adapter(folder: str | Path) -> Adapter:
     maps: dict[str, dict[str, StoredTensor]] = {}
     heads: dict[str, StoredTensor] = {}
     unknown = []
-    for name, tensor in read_safetensors(folder / ADAPTER_WEIGHTS).items():
+    for name, tensor in read_safetensors(folder / ADAPTER_WEIGHTS, mmap=mmap).items():
         rest = name.removeprefix(_PREFIX)
         suffix = next((suffix for suffix in (A, B) if rest.endswith(suffix)), None)
         if suffix is not None and name != rest:

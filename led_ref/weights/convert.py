@@ -15,6 +15,7 @@ A conversion changes numbers only by rounding to `dtype` or to codes. from_bart.
 """
 
 import math
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,12 +23,23 @@ from pathlib import Path
 
 from led_ref.config import LEDConfig
 from led_ref.errors import InputError
-from led_ref.weights.find_files import GENERATION_CONFIG, TOKENIZER_FILES, Notice, find_weights, read_tensors
+from led_ref.weights.find_files import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    FAIRSEQ,
+    GENERATION_CONFIG,
+    TOKENIZER_FILES,
+    TORCH_BIN,
+    TORCH_BIN_INDEX,
+    Notice,
+    find_weights,
+    read_tensors,
+)
 from led_ref.weights.keys import FINAL_LOGITS_BIAS
 from led_ref.weights.load import finite_array
 from led_ref.weights.quantization.file_format import QuantizedTensor, quantizable, tensor_of
 from led_ref.weights.quantization.rounding import check_kind, quantized
-from led_ref.weights.save import check_destination, config_to_write, lay_out, write_folder
+from led_ref.weights.save import MODEL_FILES, check_destination, config_to_write, lay_out, write_folder
 from led_ref.weights.stored_tensor import DTYPE_NAMES, StoredTensor, narrow
 
 # The dtypes of the argument, and safetensors' names of them.
@@ -86,10 +98,23 @@ def convert(
         CheckpointError: if the source is not a whole LED, or the written file cannot be read back unchanged.
     """
     source, destination = Path(source_folder), Path(destination_folder).resolve()
-    check_destination(destination, overwrite=overwrite)
+    check_destination(destination, overwrite=overwrite, owned=owned_files(source, destination))
     config = LEDConfig.from_pretrained(source)
     tensors = read_tensors(source, notice=notice)
-    return write_converted(source, tensors, config, destination, dtype=dtype, quantize=quantize)
+    return write_converted(source, tensors, config, destination, dtype=dtype, quantize=quantize, overwrite=overwrite)
+
+
+def owned_files(source: Path, destination: Path) -> tuple[str, ...]:
+    """The names of the files that the destination has from the source alone: all of a model's.
+
+    In place, its .bin and its adapter stay.
+    """
+    stays = (
+        (TORCH_BIN, TORCH_BIN_INDEX, FAIRSEQ, ADAPTER_CONFIG, ADAPTER_WEIGHTS)
+        if source.resolve() == destination
+        else ()
+    )
+    return tuple(name for name in (*MODEL_FILES, *TOKENIZER_FILES) if name not in stays)
 
 
 def write_converted(
@@ -99,6 +124,7 @@ def write_converted(
     destination: Path,
     *,
     dtype: str | None,
+    overwrite: bool,
     architecture: str | None = None,
     quantize: str | None = None,
     others: Callable[[Path], object] = lambda new: None,
@@ -125,7 +151,7 @@ def write_converted(
         key: _rounded(key, tensor, str(quantize)) if key in matrices else _as_dtype(key, tensor, dtype)
         for key, tensor in lay_out(tensors, config).items()
     }
-    copied = tuple(name for name in (GENERATION_CONFIG, *TOKENIZER_FILES) if (source / name).is_file())
+    copied = _files_to_copy(source)
     bytes_read = sum(path.stat().st_size for path in files.paths)
 
     def copy(new: Path) -> None:
@@ -133,7 +159,14 @@ def write_converted(
             shutil.copyfile(source / name, new / name)
         others(new)
 
-    (written,) = write_folder(destination, tensors, config_to_write(config, tensors, architecture), others=copy)
+    (written,) = write_folder(
+        destination,
+        tensors,
+        config_to_write(config, tensors, architecture),
+        others=copy,
+        overwrite=overwrite,
+        owned=owned_files(source, destination),
+    )
     return ConversionReport(
         source=files.paths,
         destination=written,
@@ -144,6 +177,30 @@ def write_converted(
         bytes_written=written.stat().st_size,
         copied=copied,
     )
+
+
+def _files_to_copy(source: Path) -> tuple[str, ...]:
+    """The source's generation_config.json and tokenizer files.
+
+    Raises:
+        InputError: for a symbolic link out of the folder, whose content would be copied along unseen. The Hub's cache is
+            made of links to its own `blobs`; these are followed.
+    """
+    names = tuple(name for name in (GENERATION_CONFIG, *TOKENIZER_FILES) if os.path.lexists(source / name))
+    folder = source.resolve()
+    homes = (folder, folder.parent.parent / "blobs") if folder.parent.name == "snapshots" else (folder,)
+    for name in names:
+        place = (source / name).resolve()
+        if not any(place.is_relative_to(home) for home in homes):
+            raise InputError(
+                f"{source / name} is a symbolic link to {place}, outside the folder. Put a copy of the file in its place if it "
+                "belongs to the model."
+            )
+        if not place.is_file():
+            raise InputError(
+                f"{source / name} is no plain file, or a link to nothing. Remove it, or put the file there."
+            )
+    return names
 
 
 def _as_dtype(key: str, tensor: StoredTensor, dtype: str | None) -> StoredTensor:

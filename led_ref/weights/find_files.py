@@ -13,6 +13,7 @@ A model's folder holds config.json and the first that exists of:
     model.safetensors.index.json        the shard (one of several files) of each tensor
     pytorch_model.bin                   the same, written by torch.save; Ai2's published format
     pytorch_model.bin.index.json
+    model.pt                            the same of fairseq, whose BARTs `led-ref convert --from-bart` takes
 
 An index is a JSON object such as {"weight_map": {"led.shared.weight": "model-00001-of-00002.safetensors", ...}}. It is
 untrusted: a shard must be a plain file name in the same folder, and hold exactly the tensors of its entries.
@@ -38,11 +39,13 @@ SAFETENSORS = "model.safetensors"
 SAFETENSORS_INDEX = "model.safetensors.index.json"
 TORCH_BIN = "pytorch_model.bin"
 TORCH_BIN_INDEX = "pytorch_model.bin.index.json"
-WEIGHT_FILES = (SAFETENSORS, SAFETENSORS_INDEX, TORCH_BIN, TORCH_BIN_INDEX)
+FAIRSEQ = "model.pt"
+WEIGHT_FILES = (SAFETENSORS, SAFETENSORS_INDEX, TORCH_BIN, TORCH_BIN_INDEX, FAIRSEQ)
 
 # The other files of a model; all but config.json are optional.
 CONFIG = "config.json"
 GENERATION_CONFIG = "generation_config.json"
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -58,6 +61,10 @@ LAYOUT = f"""a folder with
     vocab.json and merges.txt  (or tokenizer.json)
     {GENERATION_CONFIG}  (if the model has one)"""
 
+# What stands before a model's own names; the shortest, as `model.encoder` is itself a name of allenai's files and of BART.
+_WRAPPED = re.compile(
+    r"(\w+\.)*?(?=(led|model)\.(shared|encoder|decoder)\.)|((module|_orig_mod)\.)+(?=(shared|encoder|decoder)\.)"
+)
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
@@ -76,7 +83,7 @@ class WeightFiles:
     @property
     def are_torch(self) -> bool:
         """Whether torch.save wrote them."""
-        return self.paths[0].suffix == ".bin"
+        return self.paths[0].suffix in (".bin", ".pt")
 
 
 def find_weights(folder: str | Path) -> WeightFiles:
@@ -132,11 +139,12 @@ def _is_file_name(name: str) -> bool:
     return name.isprintable() and not set(name) & set("/\\:") and name[:1] != "." and len(name.encode()) <= 255
 
 
-def read_tensors(folder: str | Path, *, notice: Notice | None = None) -> dict[str, StoredTensor]:
-    """Every tensor of a folder's weights, by its name in the file; mapped, not read.
+def read_tensors(folder: str | Path, *, mmap: bool = True, notice: Notice | None = None) -> dict[str, StoredTensor]:
+    """Every tensor of a folder's weights, by its name in the file.
 
     Args:
         folder: the model's folder.
+        mmap: map the files; False: read them into memory (stored_tensor.py).
         notice: called with a sentence for the user if the weights come from a .bin.
 
     Raises:
@@ -149,9 +157,9 @@ def read_tensors(folder: str | Path, *, notice: Notice | None = None) -> dict[st
             f"Reading {files.paths[0].name}: the folder has no {SAFETENSORS}. "
             "`led-ref convert` writes one, which loads faster."
         )
-    read = read_torch_bin if files.are_torch else read_safetensors
+    read = partial(read_torch_bin if files.are_torch else read_safetensors, mmap=mmap)
     if files.weight_map is None:
-        return read(files.paths[0])
+        return unwrapped(read(files.paths[0]))
     names_of: dict[str, set[str]] = {}
     for name, shard in files.weight_map.items():
         names_of.setdefault(shard, set()).add(name)
@@ -165,7 +173,23 @@ def read_tensors(folder: str | Path, *, notice: Notice | None = None) -> dict[st
                     f"{shorten(sorted(names))}. Fetch the index and its shards again, all from one revision."
                 )
         tensors.update(of_shard)
-    return tensors
+    return unwrapped(tensors)
+
+
+def unwrapped(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
+    """The tensors by their names in the model itself, without the prefix that a module around it gave to all of them.
+
+    Such modules are DistributedDataParallel (`module.`), torch.compile (`_orig_mod.`), and a trainer's own (`model.`).
+
+    Example:
+        >>> list(unwrapped({"module.model.led.shared.weight": None, "module.model.lm_head.weight": None}))
+        ['led.shared.weight', 'lm_head.weight']
+    """
+    found = next(filter(None, map(_WRAPPED.match, tensors)), None)
+    prefix = found[0] if found else ""
+    if not prefix or not all(name.startswith(prefix) for name in tensors):
+        return dict(tensors)
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
 
 
 def shorten(names: Iterable[str], shown: int = 5) -> str:

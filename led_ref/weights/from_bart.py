@@ -35,11 +35,12 @@ from led_ref.config import LEDConfig, config_file
 from led_ref.config_formats import BART_RELEASED
 from led_ref.errors import ConfigError, InputError, quoted
 from led_ref.json_file import is_whole, read_json_object, write_text
-from led_ref.weights.convert import ConversionReport, write_converted
+from led_ref.weights.convert import ConversionReport, owned_files, write_converted
 from led_ref.weights.find_files import TOKENIZER_FILES, Notice, read_tensors
 from led_ref.weights.keys import (
     FINAL_LOGITS_BIAS,
     HEADS,
+    LM_HEAD,
     POSITION_TABLES,
     TIED,
     canonical_key,
@@ -64,8 +65,9 @@ _ENCODER_ATTENTION = re.compile(r"(model\.encoder\.layers\.\d+\.self_attn)\.(.+)
 
 BART_POSITIONS = 1024  # the default of config.json
 EXTRA_ROWS = 2  # of BART's position tables
-# Version numbers of BART's training program, no weights.
+# Of BART's training program, fairseq: version numbers, which are no weights, and its name of the output projection.
 _NO_WEIGHTS = {"model.encoder.version", "model.decoder.version"}
+_OUTPUT_PROJECTION = "model.decoder.output_projection.weight"
 
 
 def bart_key(key: str) -> str:
@@ -112,7 +114,7 @@ def convert_bart(
         InputError: if `max_positions` is too small.
     """
     source, destination = Path(source_folder), Path(destination_folder).resolve()
-    check_destination(destination, overwrite=overwrite)
+    check_destination(destination, overwrite=overwrite, owned=owned_files(source, destination))
     path = config_file(source)
     config = led_config(read_json_object(path), str(path), max_positions, attention_window)
     tensors = led_tensors(read_tensors(source, notice=notice), config)
@@ -124,6 +126,7 @@ def convert_bart(
         destination,
         dtype=dtype,
         quantize=quantize,
+        overwrite=overwrite,
         architecture=heads[0] if heads else "LEDForConditionalGeneration",
         others=partial(_set_tokenizer_length, length=max_positions),
     )
@@ -182,6 +185,8 @@ def led_tensors(tensors: Mapping[str, StoredTensor], config: LEDConfig) -> dict[
     """
     check_layers(tensors, config)
     given = {re.sub(r"^led\.", "model.", canonical_key(name)): tensor for name, tensor in tensors.items()}
+    if _OUTPUT_PROJECTION in given:
+        given.setdefault(LM_HEAD, given.pop(_OUTPUT_PROJECTION))
     found = {name: tensor for name, tensor in given.items() if name.split(".")[0] in HEADS}  # the same in both
     # The number of rows of BART's position tables in the file.
     rows = config.max_decoder_position_embeddings + EXTRA_ROWS

@@ -18,8 +18,6 @@ Source: the format's description in the safetensors library, which writes the fi
 """
 
 import math
-import mmap
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -30,16 +28,18 @@ import numpy as np
 
 from led_backends.contract import HostArray
 from led_ref.errors import CheckpointError, InputError, MissingFileError
+from led_ref.files.staging import new_file
 from led_ref.json_file import MAX_BYTES, parse_json, unique_object
 from led_ref.weights.stored_tensor import (
     DTYPE_NAMES,
     MAX_DIMENSIONS,
     MAX_TENSORS,
     NUMPY_DTYPES,
+    FileBytes,
     Refuse,
     StoredTensor,
+    file_bytes,
     is_too_large,
-    map_file,
     name_foreign_content,
 )
 
@@ -69,17 +69,17 @@ class SafetensorsHeader:
 
 def read_header(path: str | Path) -> SafetensorsHeader:
     """The checked header of a file, without reading its numbers; errors as in `read_safetensors`."""
-    return _checked_header(map_file(path), Path(path))
+    return _checked_header(file_bytes(path), Path(path))
 
 
-def read_safetensors(path: str | Path) -> dict[str, StoredTensor]:
-    """All tensors of a file, as read-only views into its memory map, in the order of the file's bytes.
+def read_safetensors(path: str | Path, *, mmap: bool = True) -> dict[str, StoredTensor]:
+    """All tensors of a file, as read-only views into its memory map (without `mmap`: its copy), in the file's order.
 
     Raises:
         MissingFileError: if the file does not exist.
         CheckpointError: if its header violates the format.
     """
-    mapped = map_file(path)
+    mapped = file_bytes(path, mmap=mmap)
     header = _checked_header(mapped, Path(path))
     return {
         name: StoredTensor(entry.dtype, np.ndarray(entry.shape, NUMPY_DTYPES[entry.dtype], mapped, entry.start))
@@ -92,9 +92,9 @@ def write_safetensors(
 ) -> Path:
     """Write a file atomically: its name always stands for the old file or the whole new one, never for a part.
 
-    The library writes a hidden file beside the target, which is read back, compared byte for byte, and renamed to the
-    target; after any error, Ctrl-C included, it is removed. The library takes all tensors at once; but nothing is copied,
-    and a view into a memory map (the readers' result) takes no memory of its own.
+    The library writes a file in a hidden folder beside the target, which is read back, compared byte for byte, and renamed
+    to the target; after any error, Ctrl-C included, it is removed. The library takes all tensors at once; but nothing is
+    copied, and a view into a memory map (the readers' result) takes no memory of its own.
 
     Args:
         path: the file to write. Its folder must exist.
@@ -124,29 +124,24 @@ def write_safetensors(
         )
         for name, tensor in tensors.items()
     }
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     try:
-        unfinished.touch()
-        mode = unfinished.stat().st_mode  # by the umask; the library would make the file private to its owner
-        safetensors.serialize_file(specs, unfinished, metadata=dict(metadata) if metadata else None)
-        unfinished.chmod(mode)
-        with unfinished.open("rb+") as file:
-            os.fsync(file.fileno())  # wait until the disk has the bytes
-        _compare(unfinished, tensors, raw, dict(metadata or {}))
-        os.replace(unfinished, path)
+        with new_file(path) as unfinished:
+            unfinished.touch()
+            mode = unfinished.stat().st_mode  # by the umask; the library would make the file private to its owner
+            safetensors.serialize_file(specs, unfinished, metadata=dict(metadata) if metadata else None)
+            unfinished.chmod(mode)
+            _compare(unfinished, tensors, raw, dict(metadata or {}))
     except (OSError, safetensors.SafetensorError) as error:
         raise CheckpointError(
             f"{path} could not be written ({error}). Check the disk's space and permissions; no part of the file is left."
         ) from error
-    finally:
-        unfinished.unlink(missing_ok=True)
     return path
 
 
 # ---- the header -----------------------------------------------------------------------------------------------------
 
 
-def _checked_header(mapped: mmap.mmap, path: Path) -> SafetensorsHeader:
+def _checked_header(mapped: FileBytes, path: Path) -> SafetensorsHeader:
     """Read the header and check every rule of the format."""
     refuse = partial(_refusal, path)
     if len(mapped) < 8:

@@ -16,18 +16,18 @@ Each class has the tensors that transformers writes for it:
 
 Numbers keep their dtype, quantized matrices their codes; convert.py changes them.
 
-The new files are written in a hidden folder beside the destination, and read back and compared bit for bit. Only then each
-is renamed into the destination; if this is interrupted, the old files are put back. So an error, Ctrl-C or a full disk
-leaves the destination unchanged.
+The new files are written in a hidden folder beside the destination, and read back and compared bit for bit. Then the new
+folder, together with the other files of the destination, takes its place by one rename (staging.py). So an error, a full
+disk or a killed process leaves the destination unchanged.
+
+What a reader reads before or beside the new files goes with the old ones: an index and its shards, pytorch_model.bin,
+generation_config.json; and with a tokenizer's file the whole tokenizer, such as another program's tokenizer.json.
 """
 
 import json
 import math
-import os
 import re
-import shutil
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,16 +37,29 @@ import numpy as np
 from led_backends.compact import CompactWeight
 from led_backends.contract import Backend
 from led_ref.config import LEDConfig
-from led_ref.errors import CheckpointError, InputError, MissingFileError
+from led_ref.errors import CheckpointError, InputError, LEDError, MissingFileError
+from led_ref.files.staging import write_into
 from led_ref.json_file import is_whole, write_text
 from led_ref.model.params import LEDParams
-from led_ref.weights.find_files import CONFIG, GENERATION_CONFIG, SAFETENSORS, SAFETENSORS_INDEX, WEIGHT_FILES
+from led_ref.weights.find_files import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    CONFIG,
+    GENERATION_CONFIG,
+    SAFETENSORS,
+    SAFETENSORS_INDEX,
+    TOKENIZER_FILES,
+    WEIGHT_FILES,
+)
 from led_ref.weights.keys import EMBED_TOKENS, FINAL_LOGITS_BIAS, LM_HEAD, SHARED, arrays_by_key, heads_in, heads_of
 from led_ref.weights.load import fit_to_config, settle_tied_tables
 from led_ref.weights.quantization.file_format import CONFIG_KEY, QuantizedTensor, quantization_config, split, tensor_of
 from led_ref.weights.safetensors_file import write_safetensors
 from led_ref.weights.stored_tensor import DTYPE_NAMES, NUMPY_DTYPES, StoredTensor, from_numpy
 
+# The files of a model that a reader reads, but for its tokenizer. transformers merges an adapter beside the weights into them.
+MODEL_FILES = (*WEIGHT_FILES, CONFIG, GENERATION_CONFIG, ADAPTER_CONFIG, ADAPTER_WEIGHTS)
+_SHARD = re.compile(r"(pytorch_)?model-\d+-of-\d+\.(safetensors|bin)")
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
@@ -81,7 +94,9 @@ def save_model(
             write_text(new / GENERATION_CONFIG, json.dumps(dict(generation_config), indent=2, sort_keys=True) + "\n")
         others(new)
 
-    return write_folder(destination, tensors, config, others=write_others, max_shard_size=max_shard_size)
+    return write_folder(
+        destination, tensors, config, others=write_others, overwrite=overwrite, max_shard_size=max_shard_size
+    )
 
 
 def _tensors(params: LEDParams, config: LEDConfig, architecture: str, backend: Backend) -> dict[str, StoredTensor]:
@@ -104,21 +119,25 @@ def _tensors(params: LEDParams, config: LEDConfig, architecture: str, backend: B
     return tensors
 
 
-def check_destination(destination: Path, *, overwrite: bool) -> None:
+def check_destination(destination: Path, *, overwrite: bool, owned: Collection[str] = MODEL_FILES) -> None:
     """Validate a destination before any work.
 
     Raises:
-        InputError: if it is a file, or holds weights and `overwrite` is False.
+        InputError: if it is a file, or holds files that would be replaced (of the names `owned`) and `overwrite` is False.
         MissingFileError: if its parent folder does not exist.
     """
     if destination.exists() and not destination.is_dir():
         raise InputError(f"{destination} is a file. Name a folder to write {SAFETENSORS} and {CONFIG} into.")
     if not destination.parent.is_dir():
         raise MissingFileError(f"There is no folder {destination.parent} for {destination.name}. Make it first.")
-    present = [name for name in WEIGHT_FILES if (destination / name).exists()]
+    refuse_overwriting(destination, [name for name in owned if (destination / name).exists()], overwrite=overwrite)
+
+
+def refuse_overwriting(destination: Path, present: Collection[str], *, overwrite: bool) -> None:
+    """InputError if files would be replaced or removed, and that is not allowed."""
     if present and not overwrite:
         raise InputError(
-            f"{destination} holds {present[0]} already. Name another folder, or pass overwrite=True (--overwrite)."
+            f"{destination} holds {next(iter(present))} already. Name another folder, or pass overwrite=True (--overwrite)."
         )
 
 
@@ -182,42 +201,59 @@ def write_folder(
     config: LEDConfig,
     *,
     others: Callable[[Path], object],
+    overwrite: bool,
+    owned: Collection[str] = MODEL_FILES,
     max_shard_size: int | str | None = None,
 ) -> tuple[Path, ...]:
-    """Write weights, config.json and other files into the destination, all or none. Files of these names are replaced.
+    """Write weights, config.json and other files into the destination, all or none.
 
     Args:
         destination: created if needed, in an existing folder (`check_destination`).
         tensors: the tensors by their names in the file; a quantized matrix is split into its parts here.
         config: the content of config.json.
         others: called with the new folder, which holds config.json already; writes further files into it.
+        overwrite: allow to replace files of the destination.
+        owned: the names of the model's files: those that are not written anew are removed. So are shards, and the
+            tokenizer's files if `others` writes one of them.
         max_shard_size: the maximum bytes of tensors in one file; a larger tensor gets its own file. None: one file.
 
     Returns:
         The weight files.
 
     Raises:
-        InputError: if `max_shard_size` is no size.
+        InputError: if `max_shard_size` is no size, or files would be replaced without `overwrite`.
         CheckpointError: if the files cannot be written, or read back unchanged.
     """
     shards = _shards(split(tensors), math.inf if max_shard_size is None else bytes_of_size(max_shard_size))
+
+    def write(new: Path) -> None:
+        config.save(new)
+        others(new)
+        for name, shard in shards.items():
+            write_safetensors(new / name, shard, {"format": "pt"})
+        if len(shards) > 1:
+            size = sum(tensor.data.nbytes for shard in shards.values() for tensor in shard.values())
+            weight_map = {key: name for name, shard in shards.items() for key in shard}
+            index = {"metadata": {"total_size": size}, "weight_map": weight_map}
+            write_text(new / SAFETENSORS_INDEX, json.dumps(index, indent=2, sort_keys=True) + "\n")
+
+    def owned_with(written: Collection[str]) -> set[str]:
+        present = {path.name for path in destination.iterdir()} if destination.is_dir() else set()
+        old_shards = {name for name in present if _SHARD.fullmatch(name) and Path(name).suffix in suffixes}
+        has_tokenizer = not set(TOKENIZER_FILES).isdisjoint(written)
+        return {*owned, *old_shards, *(TOKENIZER_FILES if has_tokenizer else ())}
+
+    suffixes = {Path(name).suffix for name in owned}
     try:
-        staging = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", suffix=".unfinished", dir=destination.parent))
-        try:
-            new = staging / "new"
-            config.save(new)
-            others(new)
-            for name, shard in shards.items():
-                write_safetensors(new / name, shard, {"format": "pt"})
-            if len(shards) > 1:
-                size = sum(tensor.data.nbytes for shard in shards.values() for tensor in shard.values())
-                weight_map = {key: name for name, shard in shards.items() for key in shard}
-                index = {"metadata": {"total_size": size}, "weight_map": weight_map}
-                write_text(new / SAFETENSORS_INDEX, json.dumps(index, indent=2, sort_keys=True) + "\n")
-            _install(new, destination, aside=staging / "before")
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+        write_into(
+            destination,
+            write,
+            owned=owned_with,
+            check=lambda names: refuse_overwriting(destination, names, overwrite=overwrite),
+        )
     except OSError as error:
+        if isinstance(error, LEDError):
+            raise
         raise CheckpointError(
             f"{destination} could not be written ({error}). Check the disk's space and permissions; nothing was changed."
         ) from error
@@ -234,29 +270,3 @@ def _shards(tensors: Mapping[str, StoredTensor], most: float) -> dict[str, dict[
     if len(shards) == 1:
         return {SAFETENSORS: shards[0]}
     return {f"model-{i:05}-of-{len(shards):05}.safetensors": shard for i, shard in enumerate(shards, 1)}
-
-
-def _install(new: Path, destination: Path, *, aside: Path) -> None:
-    """Move the files of a finished folder into the destination: all of them, or none."""
-    if not destination.exists():
-        os.rename(new, destination)
-        return
-    names = sorted(path.name for path in new.iterdir())
-    # A reader prefers one file to an index: it would load an old file beside new shards.
-    outdated = {SAFETENSORS} if SAFETENSORS_INDEX in names else set()
-    before = {name for name in {*names, *outdated} if (destination / name).exists()}
-    aside.mkdir()
-    try:
-        for name in sorted(outdated & before):
-            os.replace(destination / name, aside / name)
-        for name in names:
-            if name in before:
-                os.replace(destination / name, aside / name)
-            os.replace(new / name, destination / name)
-    except BaseException:  # Ctrl-C too
-        for name in {*names, *outdated}:
-            if (aside / name).exists():
-                os.replace(aside / name, destination / name)
-            elif name not in before:
-                (destination / name).unlink(missing_ok=True)
-        raise

@@ -2,8 +2,11 @@
 
 A checkpoint of 650 MB is mapped, not read. The operating system shows the file as memory and fetches a page at its first
 access. So opening takes milliseconds, and unchanged pages can be shared and dropped. A `StoredTensor` is a view into such
-a map: a dtype name, and a NumPy array without a copy. (So do not overwrite a file whose tensors are in use;
-`write_safetensors` never does, it replaces the file by a new one.)
+a map: a dtype name, and a NumPy array without a copy.
+
+So the file must stay as it is while its tensors are in use. If another program rewrites it in place, the numbers change; if
+it cuts the file off, the system ends the process at the next access (SIGBUS). led_ref itself never does either: it writes a
+new file and renames it (files/staging.py), and a map keeps the old one. `mmap=False` reads the file into memory instead.
 
 bfloat16, which NumPy does not know, is a float32 without its lower 16 bits. Its 16 bits are kept as uint16, and widening is a
 shift:
@@ -17,9 +20,10 @@ This file knows no file format: safetensors_file.py and torch_files/ find the by
 """
 
 import math
-import mmap
 from collections.abc import Callable
 from dataclasses import dataclass
+from mmap import ACCESS_READ
+from mmap import mmap as MemoryMap
 from pathlib import Path
 from typing import TypeAlias
 
@@ -44,6 +48,7 @@ MAX_DIMENSIONS = 64  # NumPy's limit
 
 # A reader's function that makes the error for one file from a description of the fault.
 Refuse: TypeAlias = Callable[[str], CheckpointError]
+FileBytes: TypeAlias = MemoryMap | bytes
 
 
 @dataclass(frozen=True)
@@ -151,8 +156,8 @@ def narrow(array: HostArray, dtype: str, *, name: str = "tensor") -> HostArray:
     return narrowed
 
 
-def map_file(path: str | Path) -> mmap.mmap:
-    """Map a whole file as read-only memory; it stays mapped while an array uses it.
+def file_bytes(path: str | Path, *, mmap: bool = True) -> FileBytes:
+    """The bytes of a whole file, read-only: mapped, and so as long as an array uses them; with `mmap=False` a copy in memory.
 
     Raises:
         MissingFileError: if the file does not exist.
@@ -167,7 +172,7 @@ def map_file(path: str | Path) -> mmap.mmap:
         with path.open("rb") as file:
             if path.stat().st_size == 0:
                 raise CheckpointError(f"{path} is empty (0 bytes). Fetch the file again.")
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            return MemoryMap(file.fileno(), 0, access=ACCESS_READ) if mmap else file.read()
     except OSError as error:
         raise CheckpointError(f"{path} cannot be opened ({error.strerror}). Check its permissions and disk.") from error
 

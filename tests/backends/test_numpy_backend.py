@@ -9,6 +9,7 @@ import pytest
 from threadpoolctl import threadpool_info
 
 import led_backends
+from led_backends import numpy_pieces
 from led_backends.cupy_plain import PlainOperations
 from led_backends.numpy_backend import CHUNK, NumpyBackend
 
@@ -247,6 +248,18 @@ def test_nested_parallel_for_has_no_deadlock():
     backend, seen = NumpyBackend(threads=2), []
     backend.for_each_tile(lambda outer: backend.for_each_tile(lambda inner: seen.append(inner), 3), 5)
     assert len(seen) == 15
+
+
+def test_no_more_threads_are_named(monkeypatch):
+    def start(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(numpy_pieces, "_helpers", [])
+    monkeypatch.setattr(threading.Thread, "start", start)
+    seen = []
+    with pytest.warns(RuntimeWarning, match=r"no more threads \(can't start new thread\).*with 1\. See to `ulimit -u`"):
+        NumpyBackend(threads=5).for_each_tile(seen.append, 9)
+    assert len(seen) == 9
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

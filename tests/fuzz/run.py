@@ -68,10 +68,16 @@ class Watch:
                     self.found.append(f"{event} {path!r}"[:200])
 
     def _is_allowed(self, event: str, path: str, arguments: tuple[Any, ...]) -> bool:
+        if isinstance(arguments[-1], int) and arguments[-1] >= 0 and event != "open":  # a name in an open folder
+            path = os.path.join(f"/proc/self/fd/{arguments[-1]}", path)
         place = os.path.realpath(path)
         if place == self.folder or place.startswith(self.folder + os.sep):
             return True
-        reads = event in ("os.listdir", "os.scandir", "ctypes.dlopen") or arguments[1] in ("r", "rb")
+        reads = event in ("os.listdir", "os.scandir", "ctypes.dlopen") or (
+            arguments[1] in ("r", "rb", None) and not arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+            if event == "open"
+            else False
+        )
         return reads and place.startswith((*_PYTHON, f"/proc/{os.getpid()}"))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from fuzz import mutations
-from torch_files import View, archive, legacy, state_dict, zip_records
+from torch_files import View, archive, legacy, of_trainer, state_dict, zip_records
 
 import led_ref
 from led_ref.classes.heads import LEDForSequenceClassification
@@ -129,8 +129,18 @@ def _zip(tensors: Mapping[str, np.ndarray]) -> bytes:
     return archive(zip_records(_views(tensors), {str(i): a.tobytes() for i, a in enumerate(tensors.values())}))
 
 
-def _legacy(tensors: Mapping[str, np.ndarray]) -> bytes:
-    return legacy(_views(tensors), {str(i): (a.size, a.tobytes()) for i, a in enumerate(tensors.values())})
+def _legacy(tensors: Mapping[str, np.ndarray], **options: bytes) -> bytes:
+    storages = {str(i): (a.size, a.tobytes()) for i, a in enumerate(tensors.values())}
+    return legacy(_views(tensors), storages, **options)
+
+
+def _fairseq(bart: Mapping[str, np.ndarray]) -> bytes:
+    """What fairseq writes of a BART: its names, the output projection a second time, options, an optimizer."""
+    named = {key.removeprefix("model."): array for key, array in bart.items() if key != "final_logits_bias"}
+    table = named.pop("shared.weight")
+    named |= dict.fromkeys(("encoder.embed_tokens.weight", "decoder.embed_tokens.weight"), table)
+    named |= {"decoder.output_projection.weight": table, "encoder.version": np.ones(1, np.float32)}
+    return _legacy(named, pickle=of_trainer("model", _views(named)))
 
 
 def _tokenizer_json() -> bytes:
@@ -221,6 +231,9 @@ def scenes(folder: Path) -> dict[str, Scene]:
     bart_config = _json({**values, "model_type": "bart", "max_position_embeddings": 11, "normalize_before": False})
     bart_files = {"config.json": bart_config, "model.safetensors": _safetensors(folder, bart), **tokenizer}
     add("BART's config.json", "config.json", bart_files, mutations.of_json, {"convert": _convert_bart})
+
+    fairseq = {"config.json": bart_config, "model.pt": _fairseq(bart), **tokenizer}
+    add("fairseq's model.pt", "model.pt", fairseq, mutations.of_pickle, {"convert": _convert_bart})
 
     for file in tokenizer:
         mutate = mutations.of_lines if file == "merges.txt" else mutations.of_json

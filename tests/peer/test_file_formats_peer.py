@@ -1,5 +1,6 @@
 """The same weights, saved by torch, transformers and safetensors in every format there is: bit-equal when read here."""
 
+import argparse
 import warnings
 
 import numpy as np
@@ -78,6 +79,30 @@ def test_views_parameters_and_wrappers(tmp_path, is_zip, protocol):
         warnings.simplefilter("ignore")  # torch tells of its older format
         torch.save({"state_dict": weights}, path, _use_new_zipfile_serialization=is_zip, pickle_protocol=protocol)
     assert_bit_equal(read_torch_bin(path), weights)
+
+
+@pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "legacy"])
+@pytest.mark.parametrize("name", ["state_dict", "model", "model_state_dict", "module"])
+def test_checkpoints_of_trainers(tmp_path, name, is_zip):
+    """What Lightning and fairseq put beside the weights: options, numbers, an optimizer that has made a step."""
+    import torch
+
+    layer = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.AdamW(layer.parameters())
+    layer(torch.ones(3)).sum().backward()
+    optimizer.step()
+    kept = {
+        "args": argparse.Namespace(lr=1e-4, betas=(0.9, 0.98), arch="bart_large", task=None, extra={"a": [1]}),
+        "epoch": 3,
+        "optimizer_states": [optimizer.state_dict()],
+        "lr_schedulers": [torch.optim.lr_scheduler.LinearLR(optimizer).state_dict()],
+        name: layer.state_dict(),
+    }
+    path = tmp_path / "weights.bin"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch tells of its older format
+        torch.save(kept, path, _use_new_zipfile_serialization=is_zip)
+    assert_bit_equal(read_torch_bin(path), layer.state_dict())
 
 
 def test_without_checksums(tmp_path):

@@ -5,6 +5,7 @@ LED_REF_EXAMPLES sets the number of strings (20,000 unless given) and LED_REF_MA
 """
 
 import gzip
+import json
 import os
 import warnings
 from functools import cache
@@ -250,6 +251,15 @@ def test_where_we_differ_on_purpose(trio: Trio, tmp_path: Path) -> None:
     assert theirs.decode([10**6]) == ""
     with pytest.raises(InputError, match="holds the id 1000000"):
         ours.decode([10**6])
+    far = len(ours) + 5
+    ours.save_pretrained(tmp_path / "far")
+    (tmp_path / "far" / "added_tokens.json").write_text(f'{{"<far>": {far}}}')
+    values = json.loads((tmp_path / "far" / "tokenizer_config.json").read_text())
+    del values["added_tokens_decoder"]
+    (tmp_path / "far" / "tokenizer_config.json").write_text(json.dumps(values))
+    assert Theirs.from_pretrained(tmp_path / "far").convert_tokens_to_ids("<far>") == len(ours)
+    for engine in ("python", "rust"):
+        assert LEDTokenizer.from_pretrained(tmp_path / "far", engine=engine).convert_tokens_to_ids("<far>") == far
     ours.save_vocabulary(tmp_path)
     bare = Theirs.from_pretrained(tmp_path)
     assert bare.mask_token_id in bare.encode("a <mask>")

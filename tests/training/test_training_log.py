@@ -14,32 +14,42 @@ STEPS = [{"step": step, "loss": 4.0 / step, "learning_rate": 5e-5, "grad_norm": 
 
 @pytest.fixture
 def log(tmp_path):
-    with TrainingLog(tmp_path / "log.jsonl") as log:
-        for values in STEPS:
-            log.write(values)
+    log = TrainingLog(tmp_path / "log.jsonl")
+    for values in STEPS:
+        log.write(values)
     return log.path
 
 
 def test_lines_are_written_at_once(tmp_path):
-    with TrainingLog(tmp_path / "log.jsonl") as log:
-        log.write({"step": 1, "loss": float("nan"), "skipped": "the loss is nan"})
-        (line,) = log.path.read_text().splitlines()
-        values = json.loads(line, parse_constant=pytest.fail)
-        assert (values["step"], values["loss"], values["skipped"]) == (1, None, "the loss is nan")
-        assert values["time"].endswith("+00:00")
+    log = TrainingLog(tmp_path / "log.jsonl")
+    log.write({"step": 1, "loss": float("nan"), "skipped": "the loss is nan"})
+    (line,) = log.path.read_text().splitlines()
+    values = json.loads(line, parse_constant=pytest.fail)
+    assert (values["step"], values["loss"], values["skipped"]) == (1, None, "the loss is nan")
+    assert values["time"].endswith("+00:00")
+
+
+def test_lines_follow_the_name(tmp_path):
+    """Saving a model renames a new folder to the run's: a file that stays open would be the old one's."""
+    (tmp_path / "out").mkdir()
+    log = TrainingLog(tmp_path / "out" / "log.jsonl")
+    log.write(STEPS[0])
+    (tmp_path / "out").rename(tmp_path / "old")
+    (tmp_path / "out").mkdir()
+    log.write(STEPS[1])
+    assert [line["step"] for line in read_log(log.path)] == [2]
 
 
 def test_resumed_log_drops_steps_that_are_made_again(log):
     with log.open("a") as file:
         file.write('{"step": 5, "lo')  # the process was killed here
-    with TrainingLog(log, after_step=2) as resumed:
-        resumed.write({"step": 3, "loss": 9.0})
+    TrainingLog(log, after_step=2).write({"step": 3, "loss": 9.0})
     assert [(line["step"], line["loss"]) for line in read_log(log)] == [(1, 4.0), (2, 2.0), (3, 9.0)]
 
 
 def test_new_log_replaces_an_old_one(log):
-    with TrainingLog(log):
-        assert read_log(log) == []
+    TrainingLog(log)
+    assert read_log(log) == []
 
 
 def test_what_is_no_log(tmp_path):

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from fuzz.scenes import scenes, write
 from safetensors.numpy import load_file, save_file
 
 from led_ref.config import LEDConfig
@@ -85,6 +86,28 @@ def test_every_weight_is_kept_or_copied(tmp_path, prefix):
     assert config.extra == kept
     assert json.loads((tmp_path / "led" / "tokenizer_config.json").read_text()) == {"model_max_length": LONG}
     assert report.copied == ("vocab.json",)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "model."])  # as DistributedDataParallel and a trainer's module name them
+def test_wrapped_bart_is_the_same(tmp_path, prefix):
+    wrapped = {prefix + name: array for name, array in bart_tensors().items()}
+    for name, tensors in (("bare", bart_tensors()), ("wrapped", wrapped)):
+        convert_bart(make_bart(tmp_path / name, tensors), tmp_path / f"{name}-led", max_positions=LONG)
+    files = [tmp_path / name / "model.safetensors" for name in ("bare-led", "wrapped-led")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_bart_of_fairseq(tmp_path):
+    """model.pt has no `model.`, no shared.weight, the output projection under another name, and no final_logits_bias."""
+    made = scenes(tmp_path)
+    for name, scene in (("bart", "BART's config.json"), ("fairseq", "fairseq's model.pt")):
+        write(tmp_path / name, made[scene].files)
+        convert_bart(tmp_path / name, tmp_path / f"{name}-led", max_positions=30, attention_window=4)
+    expected, found = (load_file(tmp_path / name / "model.safetensors") for name in ("bart-led", "fairseq-led"))
+    assert np.any(expected.pop("final_logits_bias"))
+    assert not np.any(found.pop("final_logits_bias"))
+    assert expected.keys() == found.keys()
+    assert all(np.array_equal(expected[key], found[key]) for key in expected)
 
 
 def test_a_head_of_barts_is_the_leds(tmp_path):

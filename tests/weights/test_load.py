@@ -5,12 +5,15 @@ import re
 
 import numpy as np
 import pytest
+from fuzz.scenes import scenes, write
 from test_keys import leaves
 
+import led_ref
 from led_backends import get
 from led_ref.config import LEDConfig
 from led_ref.errors import CheckpointError, InputError, MissingFileError
 from led_ref.weights import find_files as folder_module
+from led_ref.weights.adapter import read_adapter
 from led_ref.weights.find_files import find_weights, read_tensors
 from led_ref.weights.keys import TIED, entries
 from led_ref.weights.load import load_params
@@ -35,6 +38,26 @@ def assert_holds(params, tensors, config, dtype=np.float32):
 
 def replace(config, **values):
     return LEDConfig.from_dict({**config.to_dict(), **values})
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin", "a .bin before 1.6", "weights in int8"])
+def test_copied_weights_survive_their_file(tmp_path, name):
+    """A mapped file that is truncated ends the process (SIGBUS), and one that is rewritten changes the model."""
+    scene = scenes(tmp_path)[name]
+    write(tmp_path / "led", scene.files)
+    led = led_ref.load(tmp_path / "led", backend="numpy", keep_stored=True, mmap=False, notice=lambda _: None)
+    before = led.generate("low lower tide"), led.model.encoder([[0, 5, 9, 2]])[0]
+    (tmp_path / "led" / scene.file).write_bytes(b"")
+    assert led.generate("low lower tide") == before[0]
+    np.testing.assert_array_equal(led.model.encoder([[0, 5, 9, 2]])[0], before[1])
+
+
+def test_copied_adapter_survives_its_file(tmp_path):
+    scene = scenes(tmp_path)["adapter_model.safetensors"]
+    write(tmp_path / "led", scene.files)
+    tensors = read_adapter(tmp_path / "led", mmap=False).maps
+    (tmp_path / "led" / scene.file).write_bytes(b"")
+    assert all(part.data.sum() == part.data.size for pair in tensors.values() for part in pair)
 
 
 # ---- what loads ------------------------------------------------------------------------------------------------------
@@ -67,7 +90,19 @@ def with_all_tied(tensors):
     return {**tensors, **dict.fromkeys(TIED, tensors[SHARED])}
 
 
+def under(prefix, form=dict):
+    """As a module around the model names them."""
+    return lambda tensors: {prefix + key: array for key, array in form(tensors).items()}
+
+
 FORMS = {
+    "DistributedDataParallel": under("module."),
+    "torch.compile": under("_orig_mod."),
+    "Lightning": under("model."),
+    "Lightning, self.led": under("led."),
+    "all three": under("module.model._orig_mod."),
+    "LEDModel, wrapped": under("module._orig_mod.", without_prefix),
+    "allenai, wrapped": under("module.", allenai),
     "LEDModel": without_prefix,
     "allenai": allenai,
     "all tied names": with_all_tied,
@@ -81,7 +116,7 @@ FORMS = {
 @pytest.mark.parametrize("form", FORMS)
 def test_every_file_form_loads_alike(make_folder, tensors, config, form, shards):
     params = load(make_folder(FORMS[form](tensors), shards=shards), config)
-    if form == "LEDModel":
+    if form.startswith("LEDModel"):
         tensors["final_logits_bias"] = np.zeros((1, config.vocab_size))  # not in its file, so zeros
     assert_holds(params, tensors, config)
     assert params.lm_head is params.shared
@@ -121,7 +156,7 @@ def test_a_bin_is_read_with_a_notice(make_folder, tensors, config, monkeypatch):
     (folder / "model.safetensors").unlink()
     (folder / "pytorch_model.bin").write_bytes(b"read by a stand-in: torch_bin.py has tests of its own")
     stored = {key: StoredTensor("F32", array) for key, array in tensors.items()}
-    monkeypatch.setattr(folder_module, "read_torch_bin", lambda path: stored if path.suffix == ".bin" else {})
+    monkeypatch.setattr(folder_module, "read_torch_bin", lambda path, **_: stored if path.suffix == ".bin" else {})
     said = []
     assert_holds(load(folder, config, notice=said.append), tensors, config)
     assert len(said) == 1

@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+import struct
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from led_ref.errors import CheckpointError, InputError, MissingFileError
 from led_ref.weights.safetensors_file import read_header, read_safetensors, write_safetensors
-from led_ref.weights.stored_tensor import StoredTensor, map_file, narrow
+from led_ref.weights.stored_tensor import StoredTensor, file_bytes, narrow
 
 DATA = np.arange(2 * 3 + 5, dtype="<f4")  # eleven floats: a (2, 3) and a (5,)
 SOUND = {
@@ -127,6 +128,27 @@ BAD = {
     "an entry without a dtype": (built({**SOUND, "b": {"shape": [5], "data_offsets": [24, 44]}}), "'b'"),
     "metadata that is not text": (built({**SOUND, "__metadata__": {"step": 3}}), "__metadata__"),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        "null", "{}", '{"format": "pt", "format": "np"}', '{"": "", "\\u00e9": "\\n"}', '{"dtype": "F32"}', '{"a": null}',
+        '{"a": 1}', "[]", '"pt"', "3", '{"a": {"b": "c"}}', '{"a": "\\ud800"}', '{"a": "b"}, "__metadata__": {"a": "b"}',
+        '{"a": "b",}',
+    ],
+)  # fmt: skip
+def test_metadata_is_read_as_by_the_library(path, metadata):
+    header = f'{{"__metadata__": {metadata}, "w": {{"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}}}'.encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
+    try:
+        with safetensors.safe_open(path, "np") as file:
+            expected = file.metadata()
+    except safetensors.SafetensorError:
+        with pytest.raises(CheckpointError, match="not a sound safetensors file"):
+            read_header(path)
+        return
+    assert read_header(path).metadata == (expected or {})
 
 
 @pytest.mark.parametrize("case", BAD)
@@ -332,4 +354,4 @@ def test_scalar_stays_zero_dimensional():
 def test_the_map_is_read_only(path):
     path.write_bytes(b"abc")
     with pytest.raises(TypeError):
-        map_file(path)[0] = 0
+        file_bytes(path)[0] = 0

@@ -20,6 +20,7 @@ from torch_files import (
     View,
     archive,
     legacy,
+    of_trainer,
     state_dict,
     tensor,
     text,
@@ -89,6 +90,8 @@ SOUND = {
     "zip without byteorder": zipped(without=["archive/byteorder"]),
     "zip, wrapped": zipped(pickle=b"\x80\x02}" + text("state_dict") + state_dict(ENTRIES)[2:-1] + b"s."),
     "zip, protocol 4": zipped(pickle=b"\x80\x04\x95" + bytes(8) + state_dict(ENTRIES)[2:]),
+    "zip of a trainer": zipped(pickle=of_trainer("state_dict", ENTRIES)),
+    "legacy of fairseq": old(pickle=of_trainer("model", ENTRIES)),
     "legacy": old(),
 }  # fmt: skip
 
@@ -272,8 +275,14 @@ BAD = {
     # the pickle
     "a list": (in_data_pkl(b"]."), "a list, not"),
     "a number among the tensors": (zipped({**ENTRIES, "epoch": b"K\x03"}), r"1 entries .* 'epoch' \(int\)"),
-    "a checkpoint of a trainer": (in_data_pkl(b"}(" + text("state_dict") + b"}" + text("epoch") + b"K\x03u."), "'epoch'"),
-    "names that are no text": (in_data_pkl(b"}K\x01K\x02s."), "not text"),
+    "what a trainer keeps": (in_data_pkl(b"}(" + text("epochs") + b"}" + text("epoch") + b"K\x03u."), "'epoch'"),
+    "names that are no text": (in_data_pkl(b"}G" + bytes(8) + b"K\x02s."), "not text"),
+    "names of one hash": (in_data_pkl(b"}\x8a\x08" + ((1 << 61) - 1).to_bytes(8, "little") + b"K\x02s."), "not text"),
+    "a tensor without a name": (in_data_pkl(b"}K\x07" + tensor(PLAIN) + b"s."), r"no tensors: 7 \(TensorRecord\)"),
+    "an object of another class": (in_data_pkl(b"ccollections\nOrderedDict\n)\x81."), "makes an object of .OrderedDict"),
+    "an object made of something": (in_data_pkl(b"cargparse\nNamespace\nK\x01\x85\x81."), "makes an object of .Namespace"),
+    "a call of a class": (in_data_pkl(b"cargparse\nNamespace\n)R."), "calls"),
+    "attributes of a list": (in_data_pkl(b"]}" + text("a") + b"K\x01sb."), "attributes"),
     "attributes": (in_data_pkl(ORDERED_DICT + b"}" + text("__class__") + b"K\x01sb."), "attributes"),
     "attributes of a tensor": (in_data_pkl(tensor(PLAIN) + b"}" + text("_metadata") + b"}sb."), "TensorRecord"),
     "hooks": (in_data_pkl(tensor(PLAIN).replace(ORDERED_DICT, b"}" + text("h") + b"K\x01s") + b"."), "_rebuild_tensor_v2"),

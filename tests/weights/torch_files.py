@@ -63,6 +63,14 @@ def state_dict(entries):
     return b"\x80\x02" + ORDERED_DICT + b"(" + items + b"u}" + text("_metadata") + ORDERED_DICT + b"sb."
 
 
+def of_trainer(name, entries):
+    """A trainer's pickle: options as an object, an optimizer's state by the numbers of parameters, and the state_dict."""
+    options = b"cargparse\nNamespace\n)\x81}" + text("lr") + b"K\x01sb"
+    optimizer = b"}K\x00" + tensor(next(iter(entries.values()))) + b"s"
+    values = {"args": options, "optimizer": optimizer, "epoch": b"K\x03", name: state_dict(entries)[2:-1]}
+    return b"\x80\x02}(" + b"".join(text(key) + value for key, value in values.items()) + b"u."
+
+
 @dataclass
 class Record:
     """A record of a zip archive; `local` and `listed` replace fields of its two headers."""

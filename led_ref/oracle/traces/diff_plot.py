@@ -5,11 +5,11 @@ slowly; a fault is a jump, and the step of the jump is the first difference.
 """
 
 import math
-import os
 from pathlib import Path
 from typing import Any
 
 from led_ref.errors import InputError
+from led_ref.files.staging import new_file
 from led_ref.oracle.traces.diff import Difference, part_of
 from led_ref.oracle.traces.trace import check_target
 
@@ -43,14 +43,11 @@ def new_figure(width: float, height: float) -> Any:
 
 def save_figure(figure: Any, path: Path, *, dpi: int) -> Path:
     """Write a figure into a file, whole or not at all; InputError for a suffix that matplotlib does not know."""
-    unfinished = path.with_name(f".{os.getpid()}.unfinished.{path.name}")
     try:
-        figure.savefig(unfinished, dpi=dpi)
-        os.replace(unfinished, path)
+        with new_file(path) as unfinished:
+            figure.savefig(unfinished, dpi=dpi)
     except ValueError as error:
         raise InputError(f"{path} cannot be drawn ({error}). Name it .png, .svg or .pdf.") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
     return path
 
 

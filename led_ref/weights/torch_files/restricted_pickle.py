@@ -14,9 +14,10 @@ instructions for a harmless reason: it writes a tensor as a call,
     torch._utils._rebuild_tensor_v2(storage, offset, size, stride, requires_grad, hooks)
 
 So this file has its own machine. It knows the instructions that PyTorch writes and refuses every other one by name. GLOBAL
-imports nothing: it looks the name up in a list of thirteen. REDUCE calls nothing: it makes a `TensorRecord`, which
-describes the tensor's numbers in a storage. So the file can run no code, and its memory is proportional to the pickle's
-length, which is limited.
+imports nothing: it looks the name up in a short list. REDUCE calls nothing: it makes a `TensorRecord`, which describes the
+tensor's numbers in a storage. Trainers keep their options beside the weights, in objects such as argparse.Namespace: NEWOBJ
+makes an empty dictionary in place of one, and BUILD puts its attributes into it. So the file can run no code, and its memory
+is proportional to the pickle's length, which is limited.
 
     >>> run_pickle(b"\x80\x02}X\x01\x00\x00\x00aK\x07s.", 0, 13, ValueError).value
     {'a': 7}
@@ -92,6 +93,10 @@ def run_pickle(memory: Memory, start: int, limit: int, refuse: Refuse) -> Pickle
         CheckpointError: made by `refuse`, for an instruction or a global that is not on the list, and for a malformed pickle.
     """
     return _Machine(memory, start, min(limit, start + MAX_PICKLE_BYTES), refuse).run()
+
+
+class _Attributes(dict[str, Any]):
+    """The attributes of an object, in place of the object: nothing of its class is known here."""
 
 
 class _Machine:
@@ -185,8 +190,8 @@ class _Machine:
         self.top(list).extend(items)
 
     def set_items(self, items: list[Any]) -> None:
-        """Put pairs into the dictionary on top. Names must be text: hashing other objects can take forever."""
-        if len(items) % 2 or not all(type(name) is str for name in items[::2]):
+        """Put pairs into the dictionary on top. Names are text or small numbers: hashing other objects can take forever."""
+        if len(items) % 2 or not all(type(name) is str or _is_number_of_parameter(name) for name in items[::2]):
             raise self.refuse(f"its pickle has a dictionary whose names are not text: {_describe(items[::2])}")
         self.top(dict).update(zip(items[::2], items[1::2], strict=True))
 
@@ -219,9 +224,19 @@ class _Machine:
             raise self.refuse(f"its pickle calls {function.name} with {_describe(list(arguments))}")
         self.push(value)
 
+    def new_object(self) -> None:
+        """NEWOBJ: push an empty dictionary in place of an object of a known class."""
+        arguments, of_class = self.pop(), self.pop()
+        if not isinstance(of_class, _Global) or of_class.name not in _WITH_ATTRIBUTES or arguments != ():
+            raise self.refuse(f"its pickle makes an object of {_describe([of_class])} with {_describe([arguments])}")
+        self.push(_Attributes())
+
     def build(self) -> None:
         """BUILD: set attributes of the top value. A state_dict has one, `_metadata` (module versions), unused here."""
         attributes = self.pop()
+        if isinstance(attributes, dict) and self.stack and type(self.stack[-1]) is _Attributes:
+            self.stack[-1].update(attributes)
+            return
         if not isinstance(attributes, dict) or attributes.keys() != {"_metadata"}:
             raise self.refuse(f"its pickle sets the attributes {_describe([attributes])}; only _metadata is known")
         self.top(dict)
@@ -239,6 +254,11 @@ class _Machine:
         if self.storages.setdefault(key, record) != record:
             raise self.refuse(f"its pickle describes the storage {key[:40]!r} twice, differently")
         self.push(record)
+
+
+def _is_number_of_parameter(name: object) -> bool:
+    """Whether an optimizer can have its state of a parameter under this name. Large numbers can all have one hash."""
+    return type(name) is int and 0 <= name < 1 << 31
 
 
 def _describe(values: list[Any]) -> str:
@@ -283,7 +303,12 @@ _CALLS: Mapping[str, Callable[[tuple[Any, ...]], object]] = {
     "_rebuild_parameter": _rebuild_parameter,
 }
 
+# Objects that are nothing but their attributes: options beside the weights of Lightning and fairseq.
+_WITH_ATTRIBUTES = frozenset({"Namespace", "AttributeDict"})
 _ALLOWED = frozenset({
+    ("argparse", "Namespace"),
+    *((f"{module}.parsing", "AttributeDict") for module in ("pytorch_lightning.utilities", "lightning.pytorch.utilities")),
+    *((f"{module}.utilities.data", "AttributeDict") for module in ("lightning_fabric", "lightning.fabric")),
     ("collections", "OrderedDict"),
     ("torch._utils", "_rebuild_tensor_v2"),
     ("torch._utils", "_rebuild_parameter"),
@@ -321,6 +346,7 @@ _STEPS: Mapping[bytes, Callable[[_Machine], object]] = {
     b"c": lambda m: m.push_global(m.line(), m.line()),  # GLOBAL
     b"R": lambda m: m.reduce(),  # REDUCE
     b"b": lambda m: m.build(),  # BUILD
+    b"\x81": lambda m: m.new_object(),  # NEWOBJ
     b"Q": lambda m: m.push_storage(),  # BINPERSID
     b"\x95": lambda m: m.take(8),  # FRAME: a length, unused
     b"\x8c": lambda m: m.push(m.text(m.number("<B"))),  # SHORT_BINUNICODE

@@ -23,21 +23,21 @@ Source: files of `torch.save(..., _use_new_zipfile_serialization=False)`, disass
 """
 
 import math
-import mmap
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from led_ref.errors import CheckpointError
+from led_ref.errors import CheckpointError, quoted
 from led_ref.weights.stored_tensor import (
     MAX_TENSORS,
     NUMPY_DTYPES,
+    FileBytes,
     Refuse,
     StoredTensor,
+    file_bytes,
     is_too_large,
-    map_file,
     name_foreign_content,
 )
 from led_ref.weights.torch_files.restricted_pickle import Pickled, TensorRecord, run_pickle
@@ -46,18 +46,22 @@ from led_ref.weights.torch_files.torch_zip import read_torch_zip
 MAGIC = 0x1950A86A20F9469CFC6C
 FORMAT_VERSION = 1001
 
+# Where trainers put a model's state_dict: Lightning, PyTorch's tutorials, fairseq, DeepSpeed.
+_STATE_DICTS = ("state_dict", "model_state_dict", "model", "module")
 
-def read_torch_bin(path: str | Path) -> dict[str, StoredTensor]:
-    """All tensors of a pytorch_model.bin, as read-only views into its memory map, in the file's order.
 
-    The file is a state_dict (names -> tensors), or {"state_dict": a state_dict}. The zip format's checksums are verified,
+def read_torch_bin(path: str | Path, *, mmap: bool = True) -> dict[str, StoredTensor]:
+    """All tensors of a pytorch_model.bin, as read-only views into its memory map or, without `mmap`, its copy.
+
+    The file is a state_dict (names -> tensors), or a dictionary with one beside other things, as trainers write it
+    (`_STATE_DICTS`): these are not looked at. The zip format's checksums are verified,
     which reads every byte once; the older format has none.
 
     Raises:
         MissingFileError: if the file does not exist.
         CheckpointError: if the file is damaged, or its pickle does more than tensors need. Nothing in it is run.
     """
-    mapped = map_file(path)
+    mapped = file_bytes(path, mmap=mmap)
     refuse = partial(_refusal, Path(path))
     if mapped[:4] == b"PK\x03\x04":
         pickled, places = read_torch_zip(mapped, refuse)
@@ -79,21 +83,25 @@ def _refusal(path: Path, found: str) -> CheckpointError:
 
 
 def _tensors_of(value: object, refuse: Refuse) -> Mapping[str, TensorRecord]:
-    """The pickle's state_dict, at its top or under the only name "state_dict"."""
-    if isinstance(value, dict) and value.keys() == {"state_dict"}:
-        value = value["state_dict"]
+    """The pickle's state_dict, at its top or under a name of `_STATE_DICTS`."""
+    if isinstance(value, dict):
+        value = next((value[name] for name in _STATE_DICTS if isinstance(value.get(name), dict)), value)
     if not isinstance(value, dict):
         raise refuse(f"it holds a {type(value).__name__}, not a dictionary of tensors")
-    others = {name: type(entry).__name__ for name, entry in value.items() if not isinstance(entry, TensorRecord)}
+    others = {
+        name: type(entry).__name__
+        for name, entry in value.items()
+        if not isinstance(entry, TensorRecord) or not isinstance(name, str)
+    }
     if others:
-        listed = ", ".join(f"{name[:80]!r} ({kind})" for name, kind in list(others.items())[:5])
+        listed = ", ".join(f"{quoted(name, 80)} ({kind})" for name, kind in list(others.items())[:5])
         raise refuse(f"it holds {len(others)} entries that are no tensors: {listed}{', ...' * (len(others) > 5)}")
     if len(value) > MAX_TENSORS:
         raise refuse(f"it names {len(value)} tensors, more than the limit {MAX_TENSORS}")
     return value
 
 
-def _view(mapped: mmap.mmap, place: int, record: TensorRecord, name: str, refuse: Refuse) -> StoredTensor:
+def _view(mapped: FileBytes, place: int, record: TensorRecord, name: str, refuse: Refuse) -> StoredTensor:
     """The tensor as a view of its storage, after a check that it lies inside and repeats no element."""
     storage, shown = record.storage, repr(name[:80])
     dtype = NUMPY_DTYPES[storage.dtype]
@@ -113,7 +121,7 @@ def _view(mapped: mmap.mmap, place: int, record: TensorRecord, name: str, refuse
     return StoredTensor(storage.dtype, np.ndarray(record.size, dtype, memory, record.offset * dtype.itemsize, steps))
 
 
-def _read_legacy(mapped: mmap.mmap, refuse: Refuse) -> tuple[Pickled, dict[str, int]]:
+def _read_legacy(mapped: FileBytes, refuse: Refuse) -> tuple[Pickled, dict[str, int]]:
     """The fourth pickle's value, and the position of each of its storages in the file.
 
     Raises:

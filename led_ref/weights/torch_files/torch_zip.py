@@ -15,12 +15,11 @@ Compressed or encrypted records, and names that are paths to other folders, are 
 Source: PKWARE's APPNOTE, sections 4.3.7 (local header) to 4.3.16 (end), 4.5.3 (zip64); archives of torch.save.
 """
 
-import mmap
 import struct
 import zlib
 from dataclasses import dataclass
 
-from led_ref.weights.stored_tensor import Refuse
+from led_ref.weights.stored_tensor import FileBytes, Refuse
 from led_ref.weights.torch_files.restricted_pickle import Pickled, run_pickle
 
 MAX_RECORDS = 100_000  # LED-large has 590
@@ -48,7 +47,7 @@ class ZipRecord:
     start: int
 
 
-def read_torch_zip(mapped: mmap.mmap, refuse: Refuse) -> tuple[Pickled, dict[str, int]]:
+def read_torch_zip(mapped: FileBytes, refuse: Refuse) -> tuple[Pickled, dict[str, int]]:
     """The pickle's value, and the position of each of its storages in the file.
 
     Raises:
@@ -95,7 +94,7 @@ def _only_root(records: dict[str, ZipRecord], refuse: Refuse) -> str:
 # ---- the directory --------------------------------------------------------------------------------------------------
 
 
-def _read_directory(mapped: mmap.mmap, refuse: Refuse) -> dict[str, ZipRecord]:
+def _read_directory(mapped: FileBytes, refuse: Refuse) -> dict[str, ZipRecord]:
     """All records by name, each checked against its header and its bytes."""
     position, stop, count = _find_directory(mapped, refuse)
     directory, records = position, {}
@@ -114,7 +113,7 @@ def _read_directory(mapped: mmap.mmap, refuse: Refuse) -> dict[str, ZipRecord]:
     return records
 
 
-def _find_directory(mapped: mmap.mmap, refuse: Refuse) -> tuple[int, int, int]:
+def _find_directory(mapped: FileBytes, refuse: Refuse) -> tuple[int, int, int]:
     """The directory's first byte, the byte after its last, and its number of records, from the archive's end."""
     end = len(mapped) - _END.size
     if end < 0 or mapped[end : end + 4] != b"PK\x05\x06":
@@ -138,7 +137,7 @@ def _find_directory(mapped: mmap.mmap, refuse: Refuse) -> tuple[int, int, int]:
     return offset, end, count
 
 
-def _listed_record(mapped: mmap.mmap, position: int, stop: int, refuse: Refuse) -> tuple[ZipRecord, int]:
+def _listed_record(mapped: FileBytes, position: int, stop: int, refuse: Refuse) -> tuple[ZipRecord, int]:
     """The directory's entry at that position, and the position after it."""
     if stop - position < _LISTED.size or mapped[position : position + 4] != b"PK\x01\x02":
         raise refuse(f"its zip directory has no entry at byte {position}")
@@ -169,7 +168,7 @@ def _listed_record(mapped: mmap.mmap, position: int, stop: int, refuse: Refuse) 
     return ZipRecord(name, flags, crc, size, header, header + _LOCAL.size + sum(local_lengths)), after
 
 
-def _check_against_local(mapped: mmap.mmap, record: ZipRecord, directory: int, refuse: Refuse) -> int:
+def _check_against_local(mapped: FileBytes, record: ZipRecord, directory: int, refuse: Refuse) -> int:
     """Compare a record with its header, its descriptor and its checksum. Returns the position after it."""
     shown = repr(record.name[:80])
     stop = record.start + record.size

@@ -1,0 +1,1 @@
+"""Files and folders of every part, written so that one rename decides (staging.py)."""

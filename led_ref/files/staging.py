@@ -1,0 +1,218 @@
+"""Write a folder or a file so that one rename decides: before it all is as it was, after it all is new.
+
+    with new_file(path) as unfinished:          ./.log.k2j9x0aa.unfinished/log, in a folder that is hidden beside ./log
+        write the file `unfinished`             at the end of the block it becomes ./log
+    write_into(folder, write, owned=...)        the same for the files of a folder
+
+A process can be killed at any moment. What it was writing lies in its staging folder, which holds a file that is locked
+while the process lives; the next writer of the same destination finds it unlocked, and removes the folder.
+
+Two folders change places by one system call: renameat2 with RENAME_EXCHANGE on Linux, renamex_np on macOS. Where there is
+none, the old folder is renamed into the staging folder first; a process that is killed just then leaves it there, and the
+next writer puts it back.
+Source: the manual pages renameat2(2), renamex_np(2), flock(2).
+"""
+
+import contextlib
+import ctypes
+import os
+import re
+import shutil
+import stat
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from types import ModuleType
+
+fcntl: ModuleType | None
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+_BEFORE = "before"
+_LOCK = "lock"
+_A_DAY = 86400.0  # without locks, a staging folder of this age is left over
+_PATIENCE = 2.0  # seconds to wait for another writer that makes its staging folder; it takes it a moment
+
+
+@contextlib.contextmanager
+def staging(target: Path) -> Iterator[Path]:
+    """A new, hidden, locked folder beside `target`, on the same file system; it is removed at the end.
+
+    Raises:
+        OSError: if the folder cannot be made.
+    """
+    parent = _locked(target.parent, patience=_PATIENCE)  # nobody may find the new folder before its file is locked
+    try:
+        remove_leftovers(target)
+        place = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".unfinished", dir=target.parent))
+        (place / _LOCK).touch()
+        lock = _locked(place / _LOCK)
+    finally:
+        _unlock(parent)
+    try:
+        yield place
+    finally:
+        _unlock(lock)
+        shutil.rmtree(place, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """A path to write a file to; at the end of the block it takes the place of `path`, even if the machine loses its power.
+
+    Raises:
+        OSError: if the disk does not take the file; the one that was there is unchanged.
+    """
+    with staging(path) as place:
+        unfinished = place / path.name
+        yield unfinished
+        with unfinished.open("rb+") as file:
+            os.fsync(file.fileno())  # wait until the disk has the bytes
+        os.replace(unfinished, path)
+    _sync_folder(path.parent)
+
+
+def write_into(
+    destination: Path,
+    write: Callable[[Path], object],
+    *,
+    owned: Callable[[Collection[str]], Collection[str]],
+    check: Callable[[Collection[str]], object] = lambda names: None,
+) -> None:
+    """Write files into a folder, all or none; the other files of it stay.
+
+    Args:
+        destination: the folder; made if needed, in an existing one.
+        write: is given a new folder, and writes the files into it.
+        owned: is given the names that were written, and says which names belong to them: of these, the destination keeps
+            none that was not written anew, or a reader would read old files beside new ones.
+        check: is given the names of the destination's files that will be replaced or removed; may raise.
+
+    Raises:
+        OSError: if the disk does not take the files; nothing was changed then.
+    """
+    with staging(destination) as place:
+        new = place / "new"
+        new.mkdir()
+        write(new)
+        written = {path.name for path in new.iterdir()}
+        gone = written | set(owned(written))
+        if destination.is_dir():
+            check(sorted(path.name for path in destination.iterdir() if path.name in gone))
+            os.chmod(new, stat.S_IMODE(destination.stat().st_mode))
+            for path in destination.iterdir():
+                if path.name not in gone:
+                    _link(path, new / path.name)
+        _take_its_place(new, destination)
+    _sync_folder(destination.parent)
+
+
+def _take_its_place(new: Path, destination: Path) -> None:
+    """Rename a folder of a staging folder to its destination; what is there goes to the staging folder."""
+    if not destination.exists():
+        os.rename(new, destination)
+    elif not _exchange(new, destination):
+        before = new.with_name(_BEFORE)
+        os.rename(destination, before)
+        try:
+            os.rename(new, destination)
+        except BaseException:
+            os.rename(before, destination)
+            raise
+
+
+def _exchange(a: Path, b: Path) -> bool:
+    """Exchange the names of two folders by one system call; False where system or file system have none."""
+    if os.name != "posix":
+        return False
+    library = ctypes.CDLL(None, use_errno=True)
+    one, other = os.fsencode(a), os.fsencode(b)
+    if sys.platform == "darwin" and hasattr(library, "renamex_np"):
+        return bool(library.renamex_np(one, other, ctypes.c_uint(2)) == 0)  # RENAME_SWAP
+    if hasattr(library, "renameat2"):
+        here = -100  # AT_FDCWD: relative paths begin at the working directory
+        return bool(library.renameat2(here, one, here, other, ctypes.c_uint(2)) == 0)  # RENAME_EXCHANGE
+    return False
+
+
+def _sync_folder(folder: Path) -> None:
+    """Wait until the disk has the names of a folder; not every system opens folders."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _link(old: Path, new: Path) -> None:
+    """Give a file a second name, with what is in a folder; copy it where the file system has no hard links."""
+    if old.is_dir() and not old.is_symlink():
+        new.mkdir()
+        for path in old.iterdir():
+            _link(path, new / path.name)
+        shutil.copystat(old, new)
+        return
+    try:
+        os.link(old, new, follow_symlinks=False)
+    except OSError:
+        shutil.copy2(old, new, follow_symlinks=False)
+
+
+# ---- leftovers -------------------------------------------------------------------------------------------------------
+
+
+def remove_leftovers(target: Path) -> None:
+    """Remove the staging folders of processes that were killed; put back what such a process had renamed.
+
+    Every writer of the target does so before it writes.
+    """
+    # Folders of mkdtemp; and files, with or without the number of a process, of an older led_ref.
+    pattern = re.compile(rf"\.{re.escape(target.name)}(\.[a-z0-9_]{{8}}|\.\d+)?\.(unfinished|partial)")
+    with contextlib.suppress(OSError):  # a parent that cannot be listed, a file that another writer removes as well
+        for place in [path for path in target.parent.iterdir() if pattern.fullmatch(path.name)]:
+            if place.is_symlink() or not place.is_dir():
+                place.unlink(missing_ok=True)
+            elif _is_left_over(place):
+                if (place / _BEFORE).exists() and not target.exists():
+                    os.rename(place / _BEFORE, target)
+                shutil.rmtree(place, ignore_errors=True)
+
+
+def _is_left_over(place: Path) -> bool:
+    """Whether the writer of a staging folder has ended. Where there are no locks, its age decides."""
+    if fcntl is None:
+        return time.time() - place.stat().st_mtime > _A_DAY
+    if not (place / _LOCK).exists():  # killed before there was a lock, or of an older led_ref
+        return True
+    lock = _locked(place / _LOCK)
+    _unlock(lock)
+    return lock is not None
+
+
+def _locked(path: Path, *, patience: float = 0.0) -> int | None:
+    """Lock a file or folder until it is unlocked or the process ends; None if another process has it, or there are no locks."""
+    if fcntl is None:
+        return None
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
+        until = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return descriptor
+            except OSError as error:
+                if not isinstance(error, BlockingIOError) or time.monotonic() > until:
+                    os.close(descriptor)
+                    return None
+                time.sleep(0.005)
+    return None
+
+
+def _unlock(descriptor: int | None) -> None:
+    if descriptor is not None:
+        os.close(descriptor)
