@@ -1,8 +1,9 @@
 """The base class of the LED classes: a configuration, weights and a backend, from_pretrained and save_pretrained."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -10,6 +11,7 @@ import numpy as np
 
 import led_backends
 from led_backends.contract import Array, Backend, DeviceMemoryError, HostArray, Weight
+from led_ref.classes.pickling import SOURCE, Source
 from led_ref.config import LEDConfig
 from led_ref.costs.memory import plan
 from led_ref.costs.operations import Workload, on_gpu
@@ -75,6 +77,36 @@ def check_free_memory(backend: Backend, config: LEDConfig, *, is_read: bool = Fa
         )
 
 
+def load_weights(
+    name_or_folder: str | Path,
+    *,
+    config: LEDConfig,
+    heads: Collection[str],
+    adapter: Path | None,
+    revision: str | None = None,
+    notice: Callable[[str], None] | None = None,
+    **options: Any,
+) -> LEDParams:
+    """The weights of a folder or of a name on the Hub; arguments and errors as in LEDPreTrainedModel.from_pretrained.
+
+    Args:
+        config: sizes of the model.
+        heads: the heads that the file must have.
+        options: backend, dtype, quantize, keep_stored.
+    """
+    from led_ref.weights.adapter import read_adapter, with_adapter
+    from led_ref.weights.find_files import read_tensors, resolve
+    from led_ref.weights.load import load_params
+
+    folder = resolve(name_or_folder, revision=revision)
+    with device_errors(options["backend"]):
+        tensors = read_tensors(folder, notice=notice)
+        if adapter is not None:
+            computed_in = "float64" if options["dtype"] == "float64" else "float32"
+            tensors = with_adapter(tensors, read_adapter(adapter), computed_in)
+        return load_params(tensors, config, heads=heads, **options)
+
+
 class LEDPreTrainedModel:
     """The base class of the LED classes: a configuration, weights and a backend.
 
@@ -121,21 +153,25 @@ class LEDPreTrainedModel:
             name_or_folder: a folder with config.json and weights, or a name on the Hugging Face Hub.
             notice: called with a sentence for the user (such as that a .bin is being read).
         """
-        from led_ref.weights.adapter import read_adapter, with_adapter
-        from led_ref.weights.find_files import read_tensors, resolve
+        from led_ref.weights.find_files import resolve
         from led_ref.weights.keys import heads_of
-        from led_ref.weights.load import load_params
 
         device = get_backend(backend)
-        options: Any = {"backend": device, "dtype": dtype, "quantize": quantize, "keep_stored": keep_stored}
         folder = resolve(name_or_folder, revision=revision, notice=notice)
         config = LEDConfig.from_pretrained(folder)
-        with device_errors(device):
-            tensors = read_tensors(folder, notice=notice)
-            if adapter is not None:
-                computed_in = "float64" if dtype == "float64" else "float32"
-                tensors = with_adapter(tensors, read_adapter(adapter), computed_in)
-            params = load_params(tensors, config, **options, heads=heads_of(cls.architecture))
+        load = partial(
+            load_weights,
+            config=config,
+            heads=heads_of(cls.architecture),
+            adapter=None if adapter is None else Path(adapter).absolute(),
+            backend=device,
+            dtype=dtype,
+            quantize=quantize,
+            keep_stored=keep_stored,
+        )
+        params = load(folder, notice=notice)
+        hub = None if Path(name_or_folder).expanduser().is_dir() else (str(name_or_folder), folder.name)
+        object.__setattr__(params, SOURCE, Source(load, str(folder.absolute()), hub))
         file = folder / "generation_config.json"
         return cls(config, params, backend=device, generation_config=read_json_object(file) if file.is_file() else None)
 
