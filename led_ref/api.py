@@ -18,7 +18,7 @@ from typing import Any
 from led_backends.contract import Backend
 from led_ref.errors import InputError
 from led_ref.pipelines.classification import Classifier, Label
-from led_ref.pipelines.loading import GlobalAttention, bundled_model, notice_missing_fine_tuning
+from led_ref.pipelines.loading import GlobalAttention, bundled_model, check_types, notice_missing_fine_tuning
 from led_ref.pipelines.question_answering import Answer, QuestionAnswerer
 from led_ref.pipelines.summarization import LED, TextOptions, check_settings
 from led_ref.training.data import read_dataset
@@ -30,6 +30,7 @@ from led_ref.training.trainer import Trained, run_training
 __all__ = ["LED", "answer", "bundled_model", "check_settings", "classify", "generate", "load", "train"]
 
 
+@check_types
 def load(
     model: str | Path | None = None,
     *,
@@ -77,6 +78,7 @@ def load(
     )
 
 
+@check_types
 def generate(
     text: str | Sequence[str],
     model: str | Path | LED | None = None,
@@ -111,6 +113,7 @@ def generate(
     return model.generate(text, **options)
 
 
+@check_types
 def answer(
     question: str,
     context: str,
@@ -148,6 +151,7 @@ def answer(
     )
 
 
+@check_types
 def classify(
     text: str,
     model: str | Path | Classifier | None = None,
@@ -174,6 +178,7 @@ def classify(
     return model.classify(text, global_attention=global_attention, truncation=truncation)
 
 
+@check_types
 def train(
     data: str | Path | Sequence[str | Path],
     model: str | Path,

@@ -7,8 +7,6 @@ ids = model.generate(input_ids, attention_mask=mask, global_attention_mask=globa
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from led_backends.contract import HostArray
 from led_ref.classes import input_checks as inputs
 from led_ref.classes.generate import prepare, resolve, run, settings_of, stream_ids
@@ -31,6 +29,7 @@ class LEDForConditionalGeneration(LEDWithHead):
 
     architecture = "LEDForConditionalGeneration"
 
+    @inputs.check_types
     def forward(
         self,
         input_ids: Any = None,
@@ -104,6 +103,7 @@ class LEDForConditionalGeneration(LEDWithHead):
             )
         return shift_tokens_right(labels_NU, self.config.decoder_start_token_id, pad)
 
+    @inputs.check_types
     def generate(
         self,
         input_ids: Any = None,
@@ -215,6 +215,7 @@ class LEDForConditionalGeneration(LEDWithHead):
         """
         return stream_ids(prepare(self.led, self.generation_config, input_ids, **arguments))
 
+    @inputs.check_types
     def compute_transition_scores(
         self, sequences: Any, scores: Any, beam_indices: Any = None, normalize_logits: bool = False
     ) -> HostArray:
@@ -234,8 +235,9 @@ class LEDForConditionalGeneration(LEDWithHead):
         Raises:
             InputError: if these are not of one search.
         """
-        indices = None if beam_indices is None else np.asarray(beam_indices)
-        return compute_transition_scores(np.asarray(sequences), tuple(scores), indices, normalize=normalize_logits)
+        indices = None if beam_indices is None else inputs.checked_beam_indices(beam_indices)
+        ids = inputs.checked_ids("sequences", sequences, self.config.vocab_size)
+        return compute_transition_scores(ids, inputs.checked_scores(scores), indices, normalize=normalize_logits)
 
     def effective_settings(self, **settings: Any) -> GenerationConfig:
         """The settings that `generate` would work with, given these: complete, and validated.

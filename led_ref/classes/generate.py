@@ -24,7 +24,7 @@ from led_ref.classes.outputs import (
     LEDEncoderBaseModelOutput,
 )
 from led_ref.classes.pretrained import check_free_memory, device_errors
-from led_ref.errors import InputError, SettingsError
+from led_ref.errors import ArgumentTypeError, InputError, SettingsError
 from led_ref.generation.search import make_prompt, search, stream
 from led_ref.generation.settings.resolve import GivenSettings, look_up
 from led_ref.generation.settings.settings import OUTPUT_SETTINGS, GenerationConfig
@@ -275,7 +275,7 @@ def settings_of(generation_config: Any) -> Mapping[str, Any]:
     if isinstance(generation_config, Mapping):
         return generation_config
     remedy = " Pass generation_config.to_dict()." if hasattr(generation_config, "to_dict") else ""
-    raise SettingsError(
+    raise ArgumentTypeError(
         f"generation_config is a {type(generation_config).__name__}; it must be a dict or led_ref's GenerationSettings.{remedy}"
     )
 

@@ -95,4 +95,4 @@ def _load_again(source: Source, expected: int) -> LEDParams:
     return params
 
 
-copyreg.pickle(LEDParams, _take_apart)  # type: ignore[arg-type]
+copyreg.pickle(LEDParams, _take_apart)

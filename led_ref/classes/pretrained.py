@@ -11,13 +11,16 @@ import numpy as np
 
 import led_backends
 from led_backends.contract import Array, Backend, DeviceMemoryError, HostArray, Weight
+from led_ref.classes.input_checks import as_array, check_types
 from led_ref.classes.pickling import SOURCE, Source
 from led_ref.config import LEDConfig
 from led_ref.costs.memory import plan
 from led_ref.costs.operations import Workload, on_gpu
-from led_ref.errors import BackendError, InputError
+from led_ref.errors import BackendError, InputError, wrong_type
 from led_ref.json_file import read_json_object
 from led_ref.model.params import LEDParams
+
+MAX_IDS = 1 << 26  # a thousand times the vocabulary of LED
 
 # The memory plan may be wrong by this part: it must not refuse a run that fits.
 DOUBT = 0.1
@@ -32,7 +35,7 @@ def get_backend(backend: str | Backend | None) -> Backend:
     if backend is not None and not isinstance(backend, str):
         return backend
     try:
-        return led_backends.get(backend or "auto")
+        return led_backends.get("auto" if backend is None else backend)
     except led_backends.BackendUnavailableError as error:
         raise BackendError(str(error)) from error
 
@@ -135,6 +138,7 @@ class LEDPreTrainedModel:
         self.generation_config = None if generation_config is None else dict(generation_config)
 
     @classmethod
+    @check_types
     def from_pretrained(
         cls,
         name_or_folder: str | Path,
@@ -176,6 +180,7 @@ class LEDPreTrainedModel:
         return cls(config, params, backend=device, generation_config=read_json_object(file) if file.is_file() else None)
 
     @classmethod
+    @check_types
     def from_state_dict(
         cls,
         config: LEDConfig,
@@ -199,11 +204,12 @@ class LEDPreTrainedModel:
 
         device = get_backend(backend)
         options: Any = {"backend": device, "dtype": dtype, "quantize": quantize, "keep_stored": keep_stored}
-        tensors = {key: from_numpy(key, array) for key, array in state_dict.items()}
+        tensors = {str(key): from_numpy(str(key), as_array(str(key), array)) for key, array in state_dict.items()}
         with device_errors(device):
             params = load_params(tensors, config, **options, heads=heads_of(cls.architecture))
         return cls(config, params, backend=device)
 
+    @check_types
     def save_pretrained(
         self,
         save_directory: str | Path,
@@ -245,6 +251,7 @@ class LEDPreTrainedModel:
             overwrite=overwrite,
         )
 
+    @check_types
     def resize_token_embeddings(self, new_num_tokens: int) -> Self:
         """A model with another number of ids: the first ones as they were, new ones the mean of them. This one stays as it is.
 
@@ -265,8 +272,10 @@ class LEDPreTrainedModel:
             >>> model.config.vocab_size, model.resize_token_embeddings(8200).params.shared.shape
             (8192, (8200, 128))
         """
-        if not isinstance(new_num_tokens, int) or isinstance(new_num_tokens, bool) or new_num_tokens < 1:
-            raise InputError(f"new_num_tokens is {new_num_tokens!r}; give the new number of ids, at least 1.")
+        if not 1 <= new_num_tokens <= MAX_IDS:
+            raise InputError(
+                f"new_num_tokens is {new_num_tokens!r}; give the new number of ids, from 1 to {MAX_IDS:,}."
+            )
         config = replace(self.config, vocab_size=new_num_tokens)
         params = self.params
 
@@ -309,6 +318,11 @@ class LEDPreTrainedModel:
         Raises:
             InputError: if it does not; the message says how to load it so.
         """
+        for name, value in (("device", device), ("dtype", dtype)):
+            if not (
+                value is None or isinstance(value, str | type) or hasattr(value, "type") or hasattr(value, "itemsize")
+            ):
+                raise wrong_type(name, value, "a text such as 'cpu' or 'float32', or None")
         wanted = (
             None if dtype is None else str(dtype).removeprefix("torch.").removeprefix("<class 'numpy.").rstrip("'>")
         )

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from led_ref.classes.conditional_generation import LEDForConditionalGeneration
+from led_ref.classes.input_checks import check_types
 from led_ref.classes.led import Progress
 from led_ref.costs import memory
 from led_ref.costs.operations import Workload
-from led_ref.errors import InputError, LEDError, SettingsError
+from led_ref.errors import InputError, LEDError, SettingsError, wrong_type
 from led_ref.generation.settings.settings import GenerationConfig
 from led_ref.pipelines.batching import BATCH_MEMORY, encode_each, plan_batches
 from led_ref.pipelines.loading import Document, GlobalAttention, TextPipeline, global_mask
@@ -76,7 +77,7 @@ class TextOptions:
         names = {field.name for field in fields(cls)}
         settings = {name: value for name, value in arguments.items() if name not in names}
         check_settings(settings)
-        return cls(**{name: value for name, value in arguments.items() if name in names}), settings
+        return check_types(cls)(**{name: value for name, value in arguments.items() if name in names}), settings
 
 
 @dataclass(frozen=True)
@@ -174,6 +175,7 @@ class LED(TextPipeline[LEDForConditionalGeneration]):
         ids_of_steps = self.model.stream([document.ids], **document.masks(), tokenizer=self.tokenizer, **options)
         return text_pieces(self.tokenizer, (int(token_id) for (token_id,) in ids_of_steps))
 
+    @check_types
     def prepare(self, text: str, *, global_attention: GlobalAttention = "first", truncation: bool = False) -> Document:
         """A document as the model reads it: its ids, and which of them have global attention.
 
@@ -352,7 +354,10 @@ def check_document_list(texts: Any) -> list[Any]:
             "of a file, pass its text: path.read_text()" if isinstance(texts, Path) else "decode or take out the text"
         )
         raise InputError(f"A document is {type(texts).__name__}, not str. Give a text or a list of texts ({remedy}).")
-    documents = list(texts)
+    try:
+        documents = list(texts)
+    except Exception as error:  # an array without an axis, or what another library's iterator raises
+        raise wrong_type("text", texts, "a text or a list of texts") from error
     if not documents:
         raise InputError("There are no documents: the list is empty. Give at least one text.")
     return documents
