@@ -13,14 +13,14 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack, overload
 
 from led_backends.contract import Backend
 from led_ref.errors import InputError
 from led_ref.pipelines.classification import Classifier, Label
 from led_ref.pipelines.loading import GlobalAttention, bundled_model, check_types, notice_missing_fine_tuning
 from led_ref.pipelines.question_answering import Answer, QuestionAnswerer
-from led_ref.pipelines.summarization import LED, TextOptions, check_settings
+from led_ref.pipelines.summarization import LED, OptionsByName, TextOptions, check_settings
 from led_ref.training.data import read_dataset
 from led_ref.training.run_folder import RunFolder
 from led_ref.training.settings import RunArguments
@@ -78,6 +78,24 @@ def load(
     )
 
 
+@overload
+def generate(  # type: ignore[overload-overlap]  # a str is a sequence of str, and comes first
+    text: str,
+    model: str | Path | LED | None = None,
+    *,
+    backend: str | Backend = "auto",
+    dtype: str = "float32",
+    **options: Unpack[OptionsByName],
+) -> str | list[str]: ...
+@overload
+def generate(
+    text: Sequence[str],
+    model: str | Path | LED | None = None,
+    *,
+    backend: str | Backend = "auto",
+    dtype: str = "float32",
+    **options: Unpack[OptionsByName],
+) -> list[str] | list[list[str]]: ...
 @check_types
 def generate(
     text: str | Sequence[str],
@@ -85,8 +103,8 @@ def generate(
     *,
     backend: str | Backend = "auto",
     dtype: str = "float32",
-    **options: Any,
-) -> Any:
+    **options: Unpack[OptionsByName],
+) -> str | list[str] | list[list[str]]:
     """Generate a text for each document: load a model and run it, in one call.
 
     Args:

@@ -155,7 +155,8 @@ CALLS = {
     "from_pretrained": (
         lambda led: lambda **given: type(led.model).from_pretrained(**{"name_or_folder": led.name, **given}),
         {"backend": "numpy"},
-        "name_or_folder:nothing revision:nothing? backend:nothing dtype:nothing quantize:nothing? keep_stored:flag notice:nothing?",
+        "name_or_folder:nothing revision:nothing? backend:nothing dtype:nothing quantize:nothing? keep_stored:flag "
+        "notice:nothing?",
     ),
     "from_state_dict": (
         lambda led: partial(type(led.model).from_state_dict, backend="numpy"),

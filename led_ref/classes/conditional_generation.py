@@ -5,17 +5,18 @@ ids = model.generate(input_ids, attention_mask=mask, global_attention_mask=globa
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 from led_backends.contract import HostArray
 from led_ref.classes import input_checks as inputs
 from led_ref.classes.generate import prepare, resolve, run, settings_of, stream_ids
 from led_ref.classes.led import LEDWithHead, Progress
-from led_ref.classes.outputs import LEDSeq2SeqLMOutput
+from led_ref.classes.outputs import GenerateOutput, LEDSeq2SeqLMOutput
 from led_ref.classes.padded_prompts import generate_by_prompt_length
 from led_ref.errors import InputError
 from led_ref.generation.settings.resolve import look_up
 from led_ref.generation.settings.settings import GenerationConfig
+from led_ref.generation.settings.typed import SettingsByName
 from led_ref.generation.step import compute_transition_scores
 from led_ref.model.decoder import lm_logits
 from led_ref.model.intermediates import Recorder
@@ -121,8 +122,8 @@ class LEDForConditionalGeneration(LEDWithHead):
         cross_attention: str = "cached",
         progress: Progress | None = None,
         recorder: Recorder | None = None,
-        **settings: Any,
-    ) -> Any:
+        **settings: Unpack[SettingsByName],
+    ) -> HostArray | GenerateOutput:
         """Generate a target for each document: greedy search; with do_sample sampling; with num_beams above 1 beam search.
 
         Args:
@@ -239,7 +240,7 @@ class LEDForConditionalGeneration(LEDWithHead):
         ids = inputs.checked_ids("sequences", sequences, self.config.vocab_size)
         return compute_transition_scores(ids, inputs.checked_scores(scores), indices, normalize=normalize_logits)
 
-    def effective_settings(self, **settings: Any) -> GenerationConfig:
+    def effective_settings(self, **settings: Unpack[SettingsByName]) -> GenerationConfig:
         """The settings that `generate` would work with, given these: complete, and validated.
 
         Raises:
@@ -248,7 +249,7 @@ class LEDForConditionalGeneration(LEDWithHead):
         return resolve(look_up(settings, self.generation_config, self.config.to_dict()), self.led, prompt_length=1)
 
     @staticmethod
-    def check_settings(**settings: Any) -> None:
+    def check_settings(**settings: Unpack[SettingsByName]) -> None:
         """Refuse settings that are wrong for every model.
 
         Raises:

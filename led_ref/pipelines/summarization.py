@@ -13,7 +13,7 @@ import difflib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, Unpack, overload
 
 from led_ref.classes.conditional_generation import LEDForConditionalGeneration
 from led_ref.classes.input_checks import check_types
@@ -22,6 +22,7 @@ from led_ref.costs import memory
 from led_ref.costs.operations import Workload
 from led_ref.errors import InputError, LEDError, SettingsError, wrong_type
 from led_ref.generation.settings.settings import GenerationConfig
+from led_ref.generation.settings.typed import SettingsByName
 from led_ref.pipelines.batching import BATCH_MEMORY, encode_each, plan_batches
 from led_ref.pipelines.loading import Document, GlobalAttention, TextPipeline, global_mask
 from led_ref.tokenizer.pieces import text_pieces
@@ -80,13 +81,32 @@ class TextOptions:
         return check_types(cls)(**{name: value for name, value in arguments.items() if name in names}), settings
 
 
+class OptionsByName(SettingsByName, total=False):
+    """TextOptions and the settings of a generation by name, for editors and type checkers; a test compares them."""
+
+    global_attention: GlobalAttention
+    truncation: bool
+    cross_attention: str
+    batch_size: int
+    batch_memory: int
+    progress: Progress | None
+
+
 @dataclass(frozen=True)
 class LED(TextPipeline[LEDForConditionalGeneration]):
     """A model that generates and its tokenizer, loaded once: text in, text out. Arguments as in TextPipeline."""
 
     model_class = LEDForConditionalGeneration
 
-    def generate(self, text: str | Sequence[str], **options: Any) -> Any:
+    @overload
+    def generate(  # type: ignore[overload-overlap]  # a str is a sequence of str, and comes first
+        self, text: str, **options: Unpack[OptionsByName]
+    ) -> str | list[str]: ...
+    @overload
+    def generate(self, text: Sequence[str], **options: Unpack[OptionsByName]) -> list[str] | list[list[str]]: ...
+    def generate(
+        self, text: str | Sequence[str], **options: Unpack[OptionsByName]
+    ) -> str | list[str] | list[list[str]]:
         """Generate a text for each document.
 
         Args:
@@ -120,7 +140,9 @@ class LED(TextPipeline[LEDForConditionalGeneration]):
             texts[i] = found
         return texts[0] if isinstance(text, str) else texts
 
-    def generate_each(self, texts: Iterable[str], **options: Any) -> Iterator[tuple[int, Any]]:
+    def generate_each(
+        self, texts: Iterable[str], **options: Unpack[OptionsByName]
+    ) -> Iterator[tuple[int, str | list[str] | LEDError]]:
         """Generate a text for each document, and yield it as soon as it is done; a refused document does not stop the rest.
 
         Arguments as in `generate`.
@@ -144,7 +166,7 @@ class LED(TextPipeline[LEDForConditionalGeneration]):
         for k, found in self._generate_prepared(documents, chosen, settings):
             yield numbers[k], found
 
-    def stream(self, text: str, **options: Any) -> Iterator[str]:
+    def stream(self, text: str, **options: Unpack[OptionsByName]) -> Iterator[str]:
         """Generate a text for a document, and yield it in pieces that together are what `generate` returns.
 
         No piece ends inside a character. The document is read before this returns; each piece is generated on request.
