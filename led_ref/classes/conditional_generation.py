@@ -143,7 +143,7 @@ class LEDForConditionalGeneration(LEDWithHead):
             stopping_criteria: functions (ids (N, U), scores) -> which rows stop here: (N,) or one bool. `scores` is a tuple
                 of those so far with output_scores, else None.
             prefix_allowed_tokens_fn: (which document, ids so far (U,)) -> the ids that may come next.
-            tokenizer: the text of an id, for stop_strings.
+            tokenizer: for stop_strings and bad_words.
             cross_attention: "cached" keeps each layer's keys and values of the document; "folded" keeps the encoder's states
                 alone, 1 / (2 * decoder_layers) of that memory, and takes longer for each id (model/folding.py). Same numbers.
             progress: called after each encoder layer and each new id.

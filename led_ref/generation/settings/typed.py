@@ -45,6 +45,7 @@ class SettingsByName(TypedDict, total=False):
     eta_cutoff: float | None
     sequence_bias: Biases | None
     bad_words_ids: Sequence[Sequence[int]] | None
+    bad_words: str | Sequence[str] | None
     suppress_tokens: Sequence[int] | None
     begin_suppress_tokens: Sequence[int] | None
     exponential_decay_length_penalty: tuple[int, float] | Sequence[float] | None
