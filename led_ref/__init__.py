@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     )
     from led_ref.config import LEDConfig
     from led_ref.errors import (
+        ArgumentTypeError,
         BackendError,
         CheckpointError,
         ConfigError,
@@ -93,7 +94,7 @@ _NAMES_BY_MODULE = {
     "pipelines.summarization": ("LED",),
     "config": ("LEDConfig",),
     "errors": (
-        "BackendError", "CheckpointError", "ConfigError", "InputError", "LEDError", "MissingFileError",
+        "ArgumentTypeError", "BackendError", "CheckpointError", "ConfigError", "InputError", "LEDError", "MissingFileError",
         "SettingsError",
     ),
     "generation.settings.settings": ("GenerationSettings",),
@@ -118,7 +119,7 @@ _PACKAGES = (
 __getattr__, __dir__ = hand_on(__name__, _NAMES_BY_MODULE, _PACKAGES)
 
 __all__ = [
-    "LED", "Answer", "BackendError", "CheckpointError", "Classifier", "ConfigError",
+    "LED", "Answer", "ArgumentTypeError", "BackendError", "CheckpointError", "Classifier", "ConfigError",
     "GenerateBeamEncoderDecoderOutput", "GenerateEncoderDecoderOutput", "GenerationSettings", "InputError",
     "LEDConfig", "LEDEncoderBaseModelOutput", "LEDError", "LEDForConditionalGeneration", "LEDForQuestionAnswering",
     "LEDForSequenceClassification", "LEDModel", "LEDSeq2SeqLMOutput", "LEDSeq2SeqModelOutput",

@@ -13,14 +13,14 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack, overload
 
 from led_backends.contract import Backend
 from led_ref.errors import InputError
 from led_ref.pipelines.classification import Classifier, Label
-from led_ref.pipelines.loading import GlobalAttention, bundled_model, notice_missing_fine_tuning
+from led_ref.pipelines.loading import GlobalAttention, bundled_model, check_types, notice_missing_fine_tuning
 from led_ref.pipelines.question_answering import Answer, QuestionAnswerer
-from led_ref.pipelines.summarization import LED, TextOptions, check_settings
+from led_ref.pipelines.summarization import LED, OptionsByName, TextOptions, check_settings
 from led_ref.training.data import read_dataset
 from led_ref.training.run_folder import RunFolder
 from led_ref.training.settings import RunArguments
@@ -30,6 +30,7 @@ from led_ref.training.trainer import Trained, run_training
 __all__ = ["LED", "answer", "bundled_model", "check_settings", "classify", "generate", "load", "train"]
 
 
+@check_types
 def load(
     model: str | Path | None = None,
     *,
@@ -81,14 +82,33 @@ def load(
     )
 
 
+@overload
+def generate(  # type: ignore[overload-overlap]  # a str is a sequence of str, and comes first
+    text: str,
+    model: str | Path | LED | None = None,
+    *,
+    backend: str | Backend = "auto",
+    dtype: str = "float32",
+    **options: Unpack[OptionsByName],
+) -> str | list[str]: ...
+@overload
+def generate(
+    text: Sequence[str],
+    model: str | Path | LED | None = None,
+    *,
+    backend: str | Backend = "auto",
+    dtype: str = "float32",
+    **options: Unpack[OptionsByName],
+) -> list[str] | list[list[str]]: ...
+@check_types
 def generate(
     text: str | Sequence[str],
     model: str | Path | LED | None = None,
     *,
     backend: str | Backend = "auto",
     dtype: str = "float32",
-    **options: Any,
-) -> Any:
+    **options: Unpack[OptionsByName],
+) -> str | list[str] | list[list[str]]:
     """Generate a text for each document: load a model and run it, in one call.
 
     Args:
@@ -115,6 +135,7 @@ def generate(
     return model.generate(text, **options)
 
 
+@check_types
 def answer(
     question: str,
     context: str,
@@ -152,6 +173,7 @@ def answer(
     )
 
 
+@check_types
 def classify(
     text: str,
     model: str | Path | Classifier | None = None,
@@ -178,6 +200,7 @@ def classify(
     return model.classify(text, global_attention=global_attention, truncation=truncation)
 
 
+@check_types
 def train(
     data: str | Path | Sequence[str | Path],
     model: str | Path,

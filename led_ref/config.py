@@ -20,13 +20,14 @@ is R itself; `from_dict` recognises such a file and doubles it.)
 import copy
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from led_ref.config_formats import OTHER_KEYS, in_led_form
-from led_ref.errors import ConfigError, MissingFileError, quoted
+from led_ref.errors import ConfigError, MissingFileError, quoted, wrong_type
 from led_ref.json_file import MAX_DEPTH, is_finite, is_whole, read_json_object, write_text
 
 REGRESSION = "regression"
@@ -221,6 +222,8 @@ class LEDConfig:
             ConfigError: if `model_type` names another model, a value cannot be, or a key and its second name in
                 transformers (d_model is hidden_size) disagree.
         """
+        if not isinstance(values, Mapping):
+            raise wrong_type("values", values, "a dict: the content of config.json")
         if OTHER_KEYS & values.keys():
             values = in_led_form(values)
         model_type = values.get("model_type", "led")
@@ -263,6 +266,8 @@ class LEDConfig:
         Raises:
             ConfigError: if `extra` holds what JSON has no form for; nothing is written then.
         """
+        if not isinstance(folder, str | os.PathLike):
+            raise wrong_type("folder", folder, "a text or a path")
         try:
             text = json.dumps(self.to_dict(), indent=2, sort_keys=True, allow_nan=False) + "\n"
         except (TypeError, ValueError) as error:
@@ -276,6 +281,8 @@ def config_file(folder: str | Path) -> Path:
     Raises:
         MissingFileError: if there is none.
     """
+    if not isinstance(folder, str | os.PathLike):
+        raise wrong_type("folder", folder, "a text or a path")
     path = Path(folder)
     path = path if path.is_file() else path / "config.json"
     if not path.is_file():

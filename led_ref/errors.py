@@ -33,8 +33,20 @@ class SettingsError(InputError):
     """A generation setting that does not exist (the nearest known one is named) or that contradicts another."""
 
 
+class ArgumentTypeError(SettingsError, TypeError):
+    """An argument or setting of a type that it does not take. The message names it, the found value, and what it takes."""
+
+
 class BackendError(LEDError, RuntimeError):
     """A backend that does not exist or cannot run here."""
+
+
+def wrong_type(name: str, value: object, takes: str) -> ArgumentTypeError:
+    """The error for an argument of a wrong type: `takes` says in words what it takes."""
+    kind = type(value).__name__
+    return ArgumentTypeError(
+        f"{name} is {quoted(value)}, {'an' if kind[:1] in 'aeiouAEIOU' else 'a'} {kind}; it takes {takes}."
+    )
 
 
 def quoted(value: object, most: int = 200) -> str:

@@ -15,9 +15,9 @@ import importlib
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache, wraps
+from functools import lru_cache, partial, wraps
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 import numpy as np
 
@@ -100,8 +100,13 @@ class CupyBackend(PlainOperations):
         self._source = Path(__file__).with_name("kernels.cu").read_text(encoding="utf-8")
         self._kernels: dict[tuple[str, str, int], Callable[..., None]] = {}  # by kernel, dtype.char, rows or queries
         self._no_mask = self.xp.zeros(1, bool)  # in place of a mask that a kernel does not read
+        self._tf32 = tf32
         if tf32:
             _allow_tf32(self.xp)
+
+    def __reduce__(self) -> tuple[Callable[..., Self], tuple[()]]:
+        """How pickle makes it again: in a process of its own, with kernels of its own."""
+        return partial(type(self), tf32=self._tf32), ()
 
     def describe(self) -> str:
         """Which CuPy on which GPU, for people: "CuPy 14.2.0 on NVIDIA H100 80GB HBM3 (79 GiB)"."""

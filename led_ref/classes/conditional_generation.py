@@ -5,19 +5,18 @@ ids = model.generate(input_ids, attention_mask=mask, global_attention_mask=globa
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
-
-import numpy as np
+from typing import Any, Unpack
 
 from led_backends.contract import HostArray
 from led_ref.classes import input_checks as inputs
 from led_ref.classes.generate import prepare, resolve, run, settings_of, stream_ids
 from led_ref.classes.led import LEDWithHead, Progress
-from led_ref.classes.outputs import LEDSeq2SeqLMOutput
+from led_ref.classes.outputs import GenerateOutput, LEDSeq2SeqLMOutput
 from led_ref.classes.padded_prompts import generate_by_prompt_length
 from led_ref.errors import InputError
 from led_ref.generation.settings.resolve import look_up
 from led_ref.generation.settings.settings import GenerationConfig
+from led_ref.generation.settings.typed import SettingsByName
 from led_ref.generation.step import compute_transition_scores
 from led_ref.model.decoder import lm_logits
 from led_ref.model.intermediates import Recorder
@@ -31,6 +30,7 @@ class LEDForConditionalGeneration(LEDWithHead):
 
     architecture = "LEDForConditionalGeneration"
 
+    @inputs.check_types
     def forward(
         self,
         input_ids: Any = None,
@@ -104,6 +104,7 @@ class LEDForConditionalGeneration(LEDWithHead):
             )
         return shift_tokens_right(labels_NU, self.config.decoder_start_token_id, pad)
 
+    @inputs.check_types
     def generate(
         self,
         input_ids: Any = None,
@@ -121,8 +122,8 @@ class LEDForConditionalGeneration(LEDWithHead):
         cross_attention: str = "cached",
         progress: Progress | None = None,
         recorder: Recorder | None = None,
-        **settings: Any,
-    ) -> Any:
+        **settings: Unpack[SettingsByName],
+    ) -> HostArray | GenerateOutput:
         """Generate a target for each document: greedy search; with do_sample sampling; with num_beams above 1 beam search.
 
         Args:
@@ -142,7 +143,7 @@ class LEDForConditionalGeneration(LEDWithHead):
             stopping_criteria: functions (ids (N, U), scores) -> which rows stop here: (N,) or one bool. `scores` is a tuple
                 of those so far with output_scores, else None.
             prefix_allowed_tokens_fn: (which document, ids so far (U,)) -> the ids that may come next.
-            tokenizer: the text of an id, for stop_strings.
+            tokenizer: for stop_strings and bad_words.
             cross_attention: "cached" keeps each layer's keys and values of the document; "folded" keeps the encoder's states
                 alone, 1 / (2 * decoder_layers) of that memory, and takes longer for each id (model/folding.py). Same numbers.
             progress: called after each encoder layer and each new id.
@@ -215,6 +216,7 @@ class LEDForConditionalGeneration(LEDWithHead):
         """
         return stream_ids(prepare(self.led, self.generation_config, input_ids, **arguments))
 
+    @inputs.check_types
     def compute_transition_scores(
         self, sequences: Any, scores: Any, beam_indices: Any = None, normalize_logits: bool = False
     ) -> HostArray:
@@ -234,10 +236,11 @@ class LEDForConditionalGeneration(LEDWithHead):
         Raises:
             InputError: if these are not of one search.
         """
-        indices = None if beam_indices is None else np.asarray(beam_indices)
-        return compute_transition_scores(np.asarray(sequences), tuple(scores), indices, normalize=normalize_logits)
+        indices = None if beam_indices is None else inputs.checked_beam_indices(beam_indices)
+        ids = inputs.checked_ids("sequences", sequences, self.config.vocab_size)
+        return compute_transition_scores(ids, inputs.checked_scores(scores), indices, normalize=normalize_logits)
 
-    def effective_settings(self, **settings: Any) -> GenerationConfig:
+    def effective_settings(self, **settings: Unpack[SettingsByName]) -> GenerationConfig:
         """The settings that `generate` would work with, given these: complete, and validated.
 
         Raises:
@@ -246,7 +249,7 @@ class LEDForConditionalGeneration(LEDWithHead):
         return resolve(look_up(settings, self.generation_config, self.config.to_dict()), self.led, prompt_length=1)
 
     @staticmethod
-    def check_settings(**settings: Any) -> None:
+    def check_settings(**settings: Unpack[SettingsByName]) -> None:
         """Refuse settings that are wrong for every model.
 
         Raises:

@@ -8,7 +8,7 @@ A step embeds the new ids, runs the decoder after the positions of its KV cache,
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any
 
@@ -24,7 +24,7 @@ from led_ref.classes.outputs import (
     LEDEncoderBaseModelOutput,
 )
 from led_ref.classes.pretrained import check_free_memory, device_errors
-from led_ref.errors import InputError, SettingsError
+from led_ref.errors import ArgumentTypeError, InputError, SettingsError
 from led_ref.generation.search import make_prompt, search, stream
 from led_ref.generation.settings.resolve import GivenSettings, look_up
 from led_ref.generation.settings.settings import OUTPUT_SETTINGS, GenerationConfig
@@ -152,6 +152,9 @@ def prepare(
     prompt_BP = make_prompt(prompt, documents=documents, start_token_id=given.decoder_start_id())
     # Settings are resolved before the documents are encoded: a wrong one should not cost a minute first.
     resolved = resolve(given, led, prompt_BP.shape[1])
+    if tokenizer is not None and resolved.bad_words:
+        runs = tuple(run for word in resolved.bad_words for run in _ids_of_word(tokenizer, word))
+        resolved = replace(resolved, bad_words=(), bad_words_ids=(*resolved.bad_words_ids, *runs))
     _refuse_unused_outputs(settings, resolved)
     folded, new_tokens = cross_attention == "folded", resolved.max_length - prompt_BP.shape[1]
     cache = resolved.cache_implementation if resolved.use_cache else "none"
@@ -173,6 +176,12 @@ def prepare(
     step = DecodingStep(led, memory, mask_BT, recorder, use_cache=resolved.use_cache, kept=kept)
     of_new_ids = None if progress is None else _of_new_ids(progress, prompt_BP.shape[1])
     return Task(step, prompt_BP, resolved, source_BT, own, encoder_outputs, of_new_ids, recorder)
+
+
+def _ids_of_word(tokenizer: LEDTokenizer, word: str) -> tuple[tuple[int, ...], ...]:
+    """The ids of a word as it is, and after a blank: at the beginning of a text or line a word has none."""
+    forms = dict.fromkeys((word, f" {word.strip()}" if word.strip() else word, word.strip() or word))
+    return tuple(tuple(tokenizer(form, add_special_tokens=False)["input_ids"]) for form in forms)
 
 
 def run(task: Task) -> GenerateOutput | HostArray:
@@ -275,7 +284,7 @@ def settings_of(generation_config: Any) -> Mapping[str, Any]:
     if isinstance(generation_config, Mapping):
         return generation_config
     remedy = " Pass generation_config.to_dict()." if hasattr(generation_config, "to_dict") else ""
-    raise SettingsError(
+    raise ArgumentTypeError(
         f"generation_config is a {type(generation_config).__name__}; it must be a dict or led_ref's GenerationSettings.{remedy}"
     )
 

@@ -87,6 +87,7 @@ class LEDForQuestionAnswering(LEDThatReadsTwice):
 
     architecture = "LEDForQuestionAnswering"
 
+    @inputs.check_types
     def forward(
         self,
         input_ids: Any = None,
@@ -159,6 +160,7 @@ class LEDForSequenceClassification(LEDThatReadsTwice):
 
     architecture = "LEDForSequenceClassification"
 
+    @inputs.check_types
     def forward(
         self,
         input_ids: Any = None,

@@ -5,17 +5,103 @@ found value and the remedy. An index out of range would wrap around silently on 
 refused before it gets there.
 """
 
-from collections.abc import Sequence
-from typing import Any
+import inspect
+import os
+import types
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache, wraps
+from pathlib import Path
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from led_backends.contract import HostArray
+from led_backends.contract import Backend, HostArray
 from led_ref.classes.outputs import LEDEncoderBaseModelOutput
 from led_ref.config import MULTI_LABEL, REGRESSION, SINGLE_LABEL, LEDConfig
-from led_ref.errors import InputError, quoted
+from led_ref.errors import InputError, quoted, wrong_type
+from led_ref.generation.settings.settings import is_integer
 from led_ref.model.kv_cache import DecoderCache
 from led_ref.model.losses import IGNORED_LABEL
+
+_INT64 = 2**63 - 1
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+# What a type is called in messages; a class that is not here, by its own name.
+_IN_WORDS: dict[Any, str] = {
+    type(None): "None", bool: "True or False", int: "a whole number", float: "a number", str: "a text", Path: "a path",
+    Callable: "a function", Sequence: "a list", Iterable: "a list", Mapping: "a dict", np.ndarray: "an array",
+}  # fmt: skip
+# Checked where they are read, with messages of their own.
+_CHECKED_INSIDE = {"text", "texts", "question", "context", "generation_config", "logits_processor", "stopping_criteria"}
+
+
+def check_types(function: Function) -> Function:
+    """A decorator: refuse arguments of another type than the function's annotations say. `Any` is checked inside.
+
+    NumPy's numbers and booleans become Python's. An int is no bool and a bool no int: `truncation="no"` would cut.
+
+    Raises:
+        ArgumentTypeError: naming the argument, its value, and what it takes.
+
+    Example:
+        >>> @check_types
+        ... def double(number: int | None) -> int:
+        ...     return 2 * (number or 0)
+        >>> double(np.int64(4))
+        8
+        >>> double("4")
+        Traceback (most recent call last):
+        led_ref.errors.ArgumentTypeError: number is '4', a str; it takes a whole number or None.
+    """
+    signature = inspect.signature(function)
+
+    @wraps(function)
+    def checked(*arguments: Any, **named: Any) -> Any:
+        given = signature.bind(*arguments, **named)
+        for name, kinds in _kinds_of(function).items():
+            if name in given.arguments:
+                given.arguments[name] = _as_one_of(kinds, name, given.arguments[name])
+        return function(*given.args, **given.kwargs)
+
+    return checked  # type: ignore[return-value]
+
+
+@cache
+def _kinds_of(function: Callable[..., Any]) -> dict[str, tuple[Any, ...]]:
+    """For each argument that is checked, the types of its annotation: of a union all, of list[str] only list."""
+    variable = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    left_out = {name for name, p in inspect.signature(function).parameters.items() if p.kind in variable}
+    hints = {name: hint for name, hint in get_type_hints(function).items() if name not in left_out | _CHECKED_INSIDE}
+    return {name: kinds for name, hint in hints.items() if name != "return" and Any not in (kinds := _parts(hint))}
+
+
+def _parts(hint: Any) -> tuple[Any, ...]:
+    if get_origin(hint) in (Union, types.UnionType):
+        return tuple(kind for part in get_args(hint) for kind in _parts(part))
+    return (hint if get_origin(hint) is None else get_origin(hint),)
+
+
+def _as_one_of(kinds: tuple[Any, ...], name: str, value: Any) -> Any:
+    """The value itself; NumPy's numbers as Python's."""
+    for kind in kinds:
+        if kind in (Sequence, Iterable) and isinstance(value, str | bytes | bytearray | memoryview):
+            continue
+        if kind is bool and isinstance(value, np.bool_):
+            return bool(value)
+        if kind is int and isinstance(value, np.integer):
+            return int(value)
+        if kind is Path and isinstance(value, os.PathLike) and not isinstance(value, Path):
+            return Path(value)
+        if kind is Backend and hasattr(value, "to_host") and not isinstance(value, type):
+            return value
+        if kind is Callable and callable(value):
+            return value
+        if kind is not Backend and isinstance(value, kind) and not (isinstance(value, bool) and kind is int):
+            return value
+    words = list(dict.fromkeys(_IN_WORDS.get(kind) or f"a {kind.__name__}" for kind in kinds))
+    words.sort(key=lambda word: word == "None")
+    raise wrong_type(name, value, " or ".join(words))
 
 
 def checked_ids(
@@ -38,7 +124,7 @@ def checked_ids(
     Raises:
         InputError: for anything else, naming the first wrong value.
     """
-    array = _as_array(name, ids)
+    array = as_array(name, ids)
     if array.dtype.kind in "US" or (array.dtype == object and isinstance(_flat_first(array), str)):
         raise InputError(
             f"{name} is text, {quoted(ids)}; ids are whole numbers. Tokenize it, tokenizer(text), or use the calls that take "
@@ -50,7 +136,7 @@ def checked_ids(
         )
     if 0 in array.shape:
         raise InputError(f"{name} has shape {array.shape}: it is empty. Give at least one row of at least one id.")
-    if array.dtype.kind not in "iu":
+    if array.dtype.kind not in "iuO" or (array.dtype == object and not is_integer(_flat_first(array))):
         raise InputError(f"{name} holds {array.dtype} values, but ids are whole numbers. Convert them to integers.")
     bad = (array < 0) | (array >= vocab_size)
     if also_allowed is not None:
@@ -69,7 +155,7 @@ def checked_mask(name: str, mask: Any, shape: tuple[int, int], *, padding: int |
         shape: the required shape.
         padding: one more allowed value (-1 in the global mask: the tokenizer pads with it).
     """
-    array = _as_array(name, mask)
+    array = as_array(name, mask)
     if array.shape != shape:
         raise InputError(
             f"{name} has shape {array.shape}, but the tokens it speaks of have shape {shape}. "
@@ -89,7 +175,7 @@ def checked_mask(name: str, mask: Any, shape: tuple[int, int], *, padding: int |
 
 def checked_embeds(name: str, embeds: Any, config: LEDConfig, dtype: str) -> HostArray:
     """Embeddings as (B, length, D) of the model's dtype."""
-    array = _as_array(name, embeds)
+    array = as_array(name, embeds)
     if array.ndim != 3 or 0 in array.shape or array.shape[-1] != config.d_model or array.dtype.kind != "f":
         raise InputError(
             f"{name} has shape {array.shape} and dtype {array.dtype}; it must hold floats of shape "
@@ -158,13 +244,16 @@ def check_rows(rows: int, cache: DecoderCache, encoded: LEDEncoderBaseModelOutpu
 def checked_encoder_outputs(given: Any, config: LEDConfig) -> LEDEncoderBaseModelOutput:
     """The encoder's output, from the output of model.encoder, or from a tuple or array of the states alone."""
     if not isinstance(given, LEDEncoderBaseModelOutput):
-        states = given[0] if isinstance(given, tuple | list) else given
-        given = LEDEncoderBaseModelOutput(np.asarray(states) if isinstance(states, list) else states)
+        states = given[0] if isinstance(given, tuple | list) and given else given
+        given = LEDEncoderBaseModelOutput(
+            states if hasattr(getattr(states, "dtype", None), "kind") else as_array("encoder_outputs", states)
+        )
     output: LEDEncoderBaseModelOutput = given
     shape = tuple(output.last_hidden_state.shape)
-    if len(shape) != 3 or 0 in shape or shape[-1] != config.d_model:
+    if len(shape) != 3 or 0 in shape or shape[-1] != config.d_model or output.last_hidden_state.dtype.kind != "f":
         raise InputError(
-            f"encoder_outputs holds states of shape {shape}; they must be (batch, length, d_model {config.d_model})."
+            f"encoder_outputs holds {output.last_hidden_state.dtype} states of shape {shape}; give floats (batch, length, "
+            f"d_model {config.d_model})."
         )
     return output
 
@@ -179,7 +268,7 @@ def check_labels_shape(labels_NU: HostArray, shape: tuple[int, ...]) -> None:
 
 def checked_positions(name: str, positions: Any, rows: int) -> HostArray:
     """Positions of answers' first or last tokens, int64 (B,). One beyond the end is allowed (losses.span_loss)."""
-    array = _as_array(name, positions)
+    array = as_array(name, positions)
     if array.shape == (rows, 1):
         array = array[:, 0]
     if array.shape != (rows,) or array.dtype.kind not in "iu":
@@ -208,7 +297,7 @@ def checked_class_labels(labels: Any, rows: int, num_labels: int, problem_type: 
     Raises:
         InputError: for another shape, or values that cannot be.
     """
-    array = _as_array("labels", labels)
+    array = as_array("labels", labels)
     is_whole = array.dtype.kind in "iu"
     if problem_type is None:
         problem_type = REGRESSION if num_labels == 1 else SINGLE_LABEL if is_whole else MULTI_LABEL
@@ -235,6 +324,29 @@ def checked_class_labels(labels: Any, rows: int, num_labels: int, problem_type: 
     return problem_type, array.astype(np.float64).reshape(rows, num_labels)
 
 
+def checked_scores(scores: Any) -> tuple[HostArray, ...]:
+    """The scores of the steps of a search: each (N, V) numbers."""
+    if not isinstance(scores, tuple | list):
+        raise wrong_type("scores", scores, "a tuple with the scores of each step, result.scores")
+    arrays = tuple(as_array(f"scores[{n}]", of_step) for n, of_step in enumerate(scores))
+    for n, array in enumerate(arrays):
+        if array.ndim != 2 or array.dtype.kind != "f" or array.shape != arrays[0].shape:
+            raise InputError(
+                f"scores[{n}] has shape {array.shape} and dtype {array.dtype}; give floats (rows, ids) of each step."
+            )
+    return arrays
+
+
+def checked_beam_indices(indices: Any) -> HostArray:
+    """The rows of the step function that chose each id: whole numbers of at least -1, (rows, steps)."""
+    array = as_array("beam_indices", indices)
+    if array.ndim != 2 or 0 in array.shape or array.dtype.kind not in "iu" or (array < -1).any():
+        raise InputError(
+            f"beam_indices has shape {array.shape} and dtype {array.dtype}; give result.beam_indices, (rows, steps)."
+        )
+    return array.astype(np.int64)
+
+
 def exactly_one(choices: dict[str, Any], remedy: str) -> str:
     """The name of the one argument that is not None."""
     given = [name for name, value in choices.items() if value is not None]
@@ -251,21 +363,36 @@ def _flat_first(array: HostArray) -> object:
 def _first(name: str, array: HostArray, bad: HostArray) -> str:
     """The first of the bad values with its place: "input_ids[0, 3] is -1"."""
     place = np.argwhere(bad)[0].tolist()
-    return f"{name}{place} is {array[tuple(place)]}"
+    return f"{name}{place} is {quoted(array[tuple(place)].tolist() if array.dtype != object else array[tuple(place)])}"
 
 
-def _as_array(name: str, values: Any) -> HostArray:
-    """The values as an array, or an error that says which row is of another length."""
+def as_array(name: str, values: Any) -> HostArray:
+    """The values as an array, whole numbers among objects as int64, or an error that says which row is of another length."""
     if isinstance(values, np.ma.MaskedArray):
         raise InputError(
             f"{name} is a masked array, whose mask would be lost. Give its data, {name}.data, and say with attention_mask "
             "which tokens count."
         )
     try:
-        return np.asarray(values)
-    except ValueError as error:
-        lengths: Sequence[int] = sorted({len(row) for row in values if hasattr(row, "__len__")})
-        raise InputError(
-            f"The rows of {name} are of different lengths ({', '.join(map(str, lengths))}). "
-            "Pad them to one length with the tokenizer's pad(), which keeps ids and masks together."
+        array = np.asarray(values)
+    except Exception as error:  # whatever another library's __array__ raises
+        _refuse_unequal_rows(name, values)
+        raise wrong_type(
+            name, values, f"nested lists of numbers or an array, and this cannot be read ({error})"
         ) from error
+    if array.dtype == object:
+        _refuse_unequal_rows(name, array.tolist() if array.ndim else values)
+        if array.size and all(map(is_integer, array.flat)):
+            return array if any(abs(int(value)) > _INT64 for value in array.flat) else array.astype(np.int64)
+    if array.ndim == 0 and not isinstance(values, np.ndarray | np.generic | str | int | float):
+        raise wrong_type(name, values, "nested lists of numbers or an array")
+    return array
+
+
+def _refuse_unequal_rows(name: str, rows: Any) -> None:
+    lengths = {len(row) for row in rows if hasattr(row, "__len__")} if isinstance(rows, list | tuple) else set()
+    if len(lengths) > 1:
+        raise InputError(
+            f"The rows of {name} are of different lengths ({', '.join(map(str, sorted(lengths)))}). "
+            "Pad them to one length with the tokenizer's pad(), which keeps ids and masks together."
+        )

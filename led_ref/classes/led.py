@@ -41,6 +41,7 @@ class LEDEncoder:
     params: LEDParams
     backend: Backend
 
+    @inputs.check_types
     def __call__(
         self,
         input_ids: Any = None,
@@ -124,6 +125,7 @@ class LEDModel(LEDPreTrainedModel):
         """The encoder by itself."""
         return LEDEncoder(self.config, self.params, self.backend)
 
+    @inputs.check_types
     def forward(
         self,
         input_ids: Any = None,

@@ -6,7 +6,7 @@ the decoder, W the beams of a document, or with sampling its num_return_sequence
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import led_backends
 from led_backends.contract import Array, HostArray
@@ -18,6 +18,9 @@ Output = TypeVar("Output", bound="ModelOutput")
 # For each layer, an array; and that for each step of a generation.
 OfLayers = tuple[Array, ...]
 OfSteps = tuple[OfLayers, ...]
+
+# What a field of an output holds.
+Value = Array | OfLayers | OfSteps | DecoderCache
 
 
 @dataclass(frozen=True, repr=False)
@@ -33,23 +36,27 @@ class ModelOutput(BriefRepr):
         names = sorted((f.name for f in fields(self)), key=_place)
         return tuple(name for name in names if getattr(self, name) is not None)
 
-    def values(self) -> tuple[Any, ...]:
+    def values(self) -> tuple[Value, ...]:
         """The fields that are not None."""
         return tuple(getattr(self, name) for name in self.keys())
 
-    def items(self) -> tuple[tuple[str, Any], ...]:
+    def items(self) -> tuple[tuple[str, Value], ...]:
         """Names and fields that are not None."""
         return tuple((name, getattr(self, name)) for name in self.keys())
 
-    def to_tuple(self) -> tuple[Any, ...]:
+    def to_tuple(self) -> tuple[Value, ...]:
         """As `values`."""
         return self.values()
 
-    def get(self, name: str, default: Any = None) -> Any:
+    def get(self, name: str, default: Value | None = None) -> Value | None:
         """The field of that name, or default if it is None or does not exist."""
         return self[name] if name in self.keys() else default
 
-    def __getitem__(self, key: int | slice | str) -> Any:
+    @overload
+    def __getitem__(self, key: int | str) -> Value: ...
+    @overload
+    def __getitem__(self, key: slice) -> tuple[Value, ...]: ...
+    def __getitem__(self, key: int | slice | str) -> Value | tuple[Value, ...]:
         """A field by its name, or by its place among those that are not None.
 
         Raises:
@@ -59,7 +66,8 @@ class ModelOutput(BriefRepr):
             return self.to_tuple()[key]
         if key not in self.keys():
             raise KeyError(f"{type(self).__name__} has no {key!r} here; it has {', '.join(self.keys())}.")
-        return getattr(self, key)
+        value: Value = getattr(self, key)
+        return value
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.keys())

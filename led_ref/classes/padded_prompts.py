@@ -9,7 +9,7 @@ from led_backends.contract import HostArray
 from led_ref.classes import input_checks as inputs
 from led_ref.classes.generate import prepare, resolve, run
 from led_ref.classes.led import LEDModel, Progress
-from led_ref.classes.outputs import LEDEncoderBaseModelOutput
+from led_ref.classes.outputs import GenerateOutput, LEDEncoderBaseModelOutput
 from led_ref.errors import InputError
 from led_ref.generation.settings.resolve import look_up
 from led_ref.generation.settings.settings import SETTINGS
@@ -32,7 +32,7 @@ def generate_by_prompt_length(
     progress: Progress | None = None,
     recorder: Recorder | None = None,
     **rest: Any,
-) -> Any:
+) -> HostArray | GenerateOutput:
     """`generate` with padded prompts: the documents are encoded together, and searched in groups of one prompt length.
 
     So each row is continued as if it were alone. A row of the result is its prompt as given, without padding on the right,

@@ -1,8 +1,9 @@
 """The base class of the LED classes: a configuration, weights and a backend, from_pretrained and save_pretrained."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -10,12 +11,16 @@ import numpy as np
 
 import led_backends
 from led_backends.contract import Array, Backend, DeviceMemoryError, HostArray, Weight
+from led_ref.classes.input_checks import as_array, check_types
+from led_ref.classes.pickling import SOURCE, Source
 from led_ref.config import LEDConfig
 from led_ref.costs.memory import plan
 from led_ref.costs.operations import Workload, on_gpu
-from led_ref.errors import BackendError, InputError, quoted
+from led_ref.errors import BackendError, InputError, quoted, wrong_type
 from led_ref.json_file import read_json_object
 from led_ref.model.params import LEDParams
+
+MAX_IDS = 1 << 26  # a thousand times the vocabulary of LED
 
 # The memory plan may be wrong by this part: it must not refuse a run that fits.
 DOUBT = 0.1
@@ -30,7 +35,7 @@ def get_backend(backend: str | Backend | None) -> Backend:
     if backend is not None and not isinstance(backend, str):
         return backend
     try:
-        return led_backends.get(backend or "auto")
+        return led_backends.get("auto" if backend is None else backend)
     except led_backends.BackendUnavailableError as error:
         raise BackendError(str(error)) from error
 
@@ -80,6 +85,37 @@ def check_free_memory(backend: Backend, config: LEDConfig, *, is_read: bool = Fa
         )
 
 
+def load_weights(
+    name_or_folder: str | Path,
+    *,
+    config: LEDConfig,
+    heads: Collection[str],
+    adapter: Path | None,
+    mmap: bool = True,
+    revision: str | None = None,
+    notice: Callable[[str], None] | None = None,
+    **options: Any,
+) -> LEDParams:
+    """The weights of a folder or of a name on the Hub; arguments and errors as in LEDPreTrainedModel.from_pretrained.
+
+    Args:
+        config: sizes of the model.
+        heads: the heads that the file must have.
+        options: backend, dtype, quantize, keep_stored.
+    """
+    from led_ref.weights.adapter import read_adapter, with_adapter
+    from led_ref.weights.find_files import read_tensors, resolve
+    from led_ref.weights.load import load_params
+
+    folder = resolve(name_or_folder, revision=revision)
+    with device_errors(options["backend"]):
+        tensors = read_tensors(folder, mmap=mmap, notice=notice)
+        if adapter is not None:
+            computed_in = "float64" if options["dtype"] == "float64" else "float32"
+            tensors = with_adapter(tensors, read_adapter(adapter, mmap=mmap), computed_in)
+        return load_params(tensors, config, heads=heads, **options)
+
+
 class LEDPreTrainedModel:
     """The base class of the LED classes: a configuration, weights and a backend.
 
@@ -108,6 +144,7 @@ class LEDPreTrainedModel:
         self.generation_config = None if generation_config is None else dict(generation_config)
 
     @classmethod
+    @check_types
     def from_pretrained(
         cls,
         name_or_folder: str | Path,
@@ -127,25 +164,31 @@ class LEDPreTrainedModel:
             name_or_folder: a folder with config.json and weights, or a name on the Hugging Face Hub.
             notice: called with a sentence for the user (such as that a .bin is being read).
         """
-        from led_ref.weights.adapter import read_adapter, with_adapter
-        from led_ref.weights.find_files import read_tensors, resolve
+        from led_ref.weights.find_files import resolve
         from led_ref.weights.keys import heads_of
-        from led_ref.weights.load import load_params
 
         device = get_backend(backend)
-        options: Any = {"backend": device, "dtype": dtype, "quantize": quantize, "keep_stored": keep_stored}
         folder = resolve(name_or_folder, revision=revision, notice=notice)
         config = LEDConfig.from_pretrained(folder)
-        with device_errors(device):
-            tensors = read_tensors(folder, mmap=mmap, notice=notice)
-            if adapter is not None:
-                computed_in = "float64" if dtype == "float64" else "float32"
-                tensors = with_adapter(tensors, read_adapter(adapter, mmap=mmap), computed_in)
-            params = load_params(tensors, config, **options, heads=heads_of(cls.architecture))
+        load = partial(
+            load_weights,
+            config=config,
+            heads=heads_of(cls.architecture),
+            mmap=mmap,
+            adapter=None if adapter is None else Path(adapter).absolute(),
+            backend=device,
+            dtype=dtype,
+            quantize=quantize,
+            keep_stored=keep_stored,
+        )
+        params = load(folder, notice=notice)
+        hub = None if Path(name_or_folder).expanduser().is_dir() else (str(name_or_folder), folder.name)
+        object.__setattr__(params, SOURCE, Source(load, str(folder.absolute()), hub))
         file = folder / "generation_config.json"
         return cls(config, params, backend=device, generation_config=read_json_object(file) if file.is_file() else None)
 
     @classmethod
+    @check_types
     def from_state_dict(
         cls,
         config: LEDConfig,
@@ -169,11 +212,12 @@ class LEDPreTrainedModel:
 
         device = get_backend(backend)
         options: Any = {"backend": device, "dtype": dtype, "quantize": quantize, "keep_stored": keep_stored}
-        tensors = {key: from_numpy(key, array) for key, array in state_dict.items()}
+        tensors = {str(key): from_numpy(str(key), as_array(str(key), array)) for key, array in state_dict.items()}
         with device_errors(device):
             params = load_params(tensors, config, **options, heads=heads_of(cls.architecture))
         return cls(config, params, backend=device)
 
+    @check_types
     def save_pretrained(
         self,
         save_directory: str | Path,
@@ -215,6 +259,7 @@ class LEDPreTrainedModel:
             overwrite=overwrite,
         )
 
+    @check_types
     def resize_token_embeddings(self, new_num_tokens: int) -> Self:
         """A model with another number of ids: the first ones as they were, new ones the mean of them. This one stays as it is.
 
@@ -235,8 +280,10 @@ class LEDPreTrainedModel:
             >>> model.config.vocab_size, model.resize_token_embeddings(8200).params.shared.shape
             (8192, (8200, 128))
         """
-        if not isinstance(new_num_tokens, int) or isinstance(new_num_tokens, bool) or new_num_tokens < 1:
-            raise InputError(f"new_num_tokens is {new_num_tokens!r}; give the new number of ids, at least 1.")
+        if not 1 <= new_num_tokens <= MAX_IDS:
+            raise InputError(
+                f"new_num_tokens is {new_num_tokens!r}; give the new number of ids, from 1 to {MAX_IDS:,}."
+            )
         config = replace(self.config, vocab_size=new_num_tokens)
         params = self.params
 
@@ -279,6 +326,11 @@ class LEDPreTrainedModel:
         Raises:
             InputError: if it does not; the message says how to load it so.
         """
+        for name, value in (("device", device), ("dtype", dtype)):
+            if not (
+                value is None or isinstance(value, str | type) or hasattr(value, "type") or hasattr(value, "itemsize")
+            ):
+                raise wrong_type(name, value, "a text such as 'cpu' or 'float32', or None")
         wanted = (
             None if dtype is None else str(dtype).removeprefix("torch.").removeprefix("<class 'numpy.").rstrip("'>")
         )

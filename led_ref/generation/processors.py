@@ -57,6 +57,10 @@ def build_processors(
     if settings.sequence_bias:
         chosen.append(partial(add_biases, biases=bias_table(settings.sequence_bias)))
     chosen += _against_repetition(settings, source_ids)
+    if settings.bad_words:
+        raise SettingsError(
+            f"bad_words is {quoted(settings.bad_words)}, but there is no tokenizer for it. Pass one, or bad_words_ids."
+        )
     # An end id by itself may be among the bad words; it stays allowed, or no text could end.
     bad = [run for run in settings.bad_words_ids if run not in [(token,) for token in settings.eos_token_ids]]
     if bad:

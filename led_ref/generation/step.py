@@ -29,7 +29,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from led_ref.errors import InputError, quoted
+from led_ref.errors import InputError, quoted, wrong_type
 from led_ref.generation.settings.settings import GenerationConfig
 
 Ids: TypeAlias = npt.NDArray[np.int64]
@@ -84,8 +84,8 @@ class OwnRules:
             rules = () if given is None else given
             if callable(rules) and not isinstance(rules, Iterable):
                 raise InputError(f"{name} is {quoted(given)}, a function; give a list of functions: [{name}].")
-            if isinstance(rules, str) or not isinstance(rules, Iterable):
-                raise InputError(f"{name} is {quoted(given)}; give a list of functions.")
+            if not isinstance(rules, list | tuple):
+                raise wrong_type(name, given, "a list of functions")
             rules = tuple(rules)
             for rule in rules:
                 if not callable(rule):

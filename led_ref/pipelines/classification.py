@@ -18,6 +18,7 @@ import numpy as np
 
 from led_backends.contract import HostArray
 from led_ref.classes.heads import LEDForSequenceClassification
+from led_ref.classes.input_checks import check_types
 from led_ref.classes.led import Progress
 from led_ref.config import MULTI_LABEL, REGRESSION
 from led_ref.generation.step import log_softmax
@@ -38,6 +39,7 @@ class Classifier(TextPipeline[LEDForSequenceClassification]):
 
     model_class = LEDForSequenceClassification
 
+    @check_types
     def classify(
         self,
         text: str,

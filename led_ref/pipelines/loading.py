@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 import numpy as np
 
 from led_backends.contract import HostArray
+from led_ref.classes.input_checks import check_types as check_types
 from led_ref.classes.pretrained import LEDPreTrainedModel
 from led_ref.config import LEDConfig
 from led_ref.errors import InputError
@@ -61,6 +62,7 @@ class TextPipeline(Generic[Model]):
     model_class: ClassVar[type[LEDPreTrainedModel]]
 
     @classmethod
+    @check_types
     def load(
         cls,
         model: str | Path | None = None,
@@ -85,6 +87,7 @@ class TextPipeline(Generic[Model]):
         loaded: Any = cls.model_class.from_pretrained(folder, notice=notice, **options)
         return cls(loaded, tokenizer, "the bundled model" if model is None else str(model))
 
+    @check_types
     def encode(self, text: str, *, truncation: bool = False) -> list[int]:
         """The ids of a document, with `<s>` and `</s>`.
 

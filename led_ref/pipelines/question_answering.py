@@ -26,6 +26,7 @@ import numpy as np
 
 from led_backends.contract import HostArray
 from led_ref.classes.heads import LEDForQuestionAnswering
+from led_ref.classes.input_checks import check_types
 from led_ref.classes.led import Progress
 from led_ref.errors import InputError
 from led_ref.generation.step import log_softmax
@@ -69,6 +70,7 @@ class QuestionAnswerer(TextPipeline[LEDForQuestionAnswering]):
 
     model_class = LEDForQuestionAnswering
 
+    @check_types
     def answer(
         self,
         question: str,
@@ -95,7 +97,7 @@ class QuestionAnswerer(TextPipeline[LEDForQuestionAnswering]):
             InputError: if a text is empty, too long, or a number is no whole number of at least 1.
         """
         for name, number in (("top_k", top_k), ("max_answer_len", max_answer_len)):
-            if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+            if number < 1:
                 raise InputError(f"{name} is {number!r}; it must be a whole number of at least 1.")
         prepared = self.prepare(question, context, truncation=truncation)
         ids, mask = [prepared.ids], [[1] * len(prepared.ids)]
@@ -120,6 +122,7 @@ class QuestionAnswerer(TextPipeline[LEDForQuestionAnswering]):
             found.sort(key=lambda scored: -scored[0])  # stable: among equals the span of text stays first
         return [answer for _, answer in found[:top_k]]
 
+    @check_types
     def prepare(self, question: str, context: str, *, truncation: bool = False) -> PreparedQuestion:
         """The ids, the global attention mask, and the characters of each token of the context.
 

@@ -13,14 +13,16 @@ import difflib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, Unpack, overload
 
 from led_ref.classes.conditional_generation import LEDForConditionalGeneration
+from led_ref.classes.input_checks import check_types
 from led_ref.classes.led import Progress
 from led_ref.costs import memory
 from led_ref.costs.operations import Workload
-from led_ref.errors import InputError, LEDError, SettingsError
+from led_ref.errors import InputError, LEDError, SettingsError, wrong_type
 from led_ref.generation.settings.settings import GenerationConfig
+from led_ref.generation.settings.typed import SettingsByName
 from led_ref.pipelines.batching import BATCH_MEMORY, encode_each, plan_batches
 from led_ref.pipelines.loading import Document, GlobalAttention, TextPipeline, global_mask
 from led_ref.tokenizer.pieces import text_pieces
@@ -76,7 +78,18 @@ class TextOptions:
         names = {field.name for field in fields(cls)}
         settings = {name: value for name, value in arguments.items() if name not in names}
         check_settings(settings)
-        return cls(**{name: value for name, value in arguments.items() if name in names}), settings
+        return check_types(cls)(**{name: value for name, value in arguments.items() if name in names}), settings
+
+
+class OptionsByName(SettingsByName, total=False):
+    """TextOptions and the settings of a generation by name, for editors and type checkers; a test compares them."""
+
+    global_attention: GlobalAttention
+    truncation: bool
+    cross_attention: str
+    batch_size: int
+    batch_memory: int
+    progress: Progress | None
 
 
 @dataclass(frozen=True)
@@ -85,7 +98,15 @@ class LED(TextPipeline[LEDForConditionalGeneration]):
 
     model_class = LEDForConditionalGeneration
 
-    def generate(self, text: str | Sequence[str], **options: Any) -> Any:
+    @overload
+    def generate(  # type: ignore[overload-overlap]  # a str is a sequence of str, and comes first
+        self, text: str, **options: Unpack[OptionsByName]
+    ) -> str | list[str]: ...
+    @overload
+    def generate(self, text: Sequence[str], **options: Unpack[OptionsByName]) -> list[str] | list[list[str]]: ...
+    def generate(
+        self, text: str | Sequence[str], **options: Unpack[OptionsByName]
+    ) -> str | list[str] | list[list[str]]:
         """Generate a text for each document.
 
         Args:
@@ -119,7 +140,9 @@ class LED(TextPipeline[LEDForConditionalGeneration]):
             texts[i] = found
         return texts[0] if isinstance(text, str) else texts
 
-    def generate_each(self, texts: Iterable[str], **options: Any) -> Iterator[tuple[int, Any]]:
+    def generate_each(
+        self, texts: Iterable[str], **options: Unpack[OptionsByName]
+    ) -> Iterator[tuple[int, str | list[str] | LEDError]]:
         """Generate a text for each document, and yield it as soon as it is done; a refused document does not stop the rest.
 
         Arguments as in `generate`.
@@ -143,7 +166,7 @@ class LED(TextPipeline[LEDForConditionalGeneration]):
         for k, found in self._generate_prepared(documents, chosen, settings):
             yield numbers[k], found
 
-    def stream(self, text: str, **options: Any) -> Iterator[str]:
+    def stream(self, text: str, **options: Unpack[OptionsByName]) -> Iterator[str]:
         """Generate a text for a document, and yield it in pieces that together are what `generate` returns.
 
         No piece ends inside a character. The document is read before this returns; each piece is generated on request.
@@ -174,6 +197,7 @@ class LED(TextPipeline[LEDForConditionalGeneration]):
         ids_of_steps = self.model.stream([document.ids], **document.masks(), tokenizer=self.tokenizer, **options)
         return text_pieces(self.tokenizer, (int(token_id) for (token_id,) in ids_of_steps))
 
+    @check_types
     def prepare(self, text: str, *, global_attention: GlobalAttention = "first", truncation: bool = False) -> Document:
         """A document as the model reads it: its ids, and which of them have global attention.
 
@@ -352,7 +376,10 @@ def check_document_list(texts: Any) -> list[Any]:
             "of a file, pass its text: path.read_text()" if isinstance(texts, Path) else "decode or take out the text"
         )
         raise InputError(f"A document is {type(texts).__name__}, not str. Give a text or a list of texts ({remedy}).")
-    documents = list(texts)
+    try:
+        documents = list(texts)
+    except Exception as error:  # an array without an axis, or what another library's iterator raises
+        raise wrong_type("text", texts, "a text or a list of texts") from error
     if not documents:
         raise InputError("There are no documents: the list is empty. Give at least one text.")
     return documents

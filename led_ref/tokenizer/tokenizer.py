@@ -115,6 +115,15 @@ class LEDTokenizer(SpecialTokens):
         """
         return cls(**files.read_folder(folder), engine=engine)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a pickle holds: all but the engine, which has caches."""
+        return {name: value for name, value in vars(self).items() if name != "_engine"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Make the engine anew."""
+        vars(self).update(state)
+        self._engine = ENGINES[self.engine](self._vocab, self._ranks, self._added)
+
     # ---- text -> ids ------------------------------------------------------------------------------------------------
 
     def __call__(

@@ -115,7 +115,7 @@ def check_bundled() -> dict[str, Any]:
             if found != expected:
                 error = f"{name} has sha256 {found[:12]}..., not {expected[:12]}...: install led-ref again"
                 return {"ok": False, "files": "changed", "error": error}
-        line = load().generate((folder / "led-ref.1.txt").read_text(encoding="utf-8"))
+        line = str(load().generate((folder / "led-ref.1.txt").read_text(encoding="utf-8")))
     except (LEDError, OSError) as error:
         return {"ok": False, "error": f"{error}: install led-ref again"}
     return {

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from led_ref.classes.conditional_generation import LEDForConditionalGeneration
 from led_ref.errors import InputError, SettingsError
 from led_ref.tokenizer.tokenizer import LEDTokenizer
@@ -99,7 +101,8 @@ def _rouge(model: Any, held_out: Dataset, tokenizer: LEDTokenizer, mask_of: Glob
     for example in held_out.examples:
         written = model.generate([example.ids_T.tolist()], global_attention_mask=[mask_of(example.ids_T).tolist()])
         texts = [
-            tokenizer.decode(ids.tolist(), skip_special_tokens=True).strip() for ids in (example.target, written[0])
+            tokenizer.decode(ids.tolist(), skip_special_tokens=True).strip()
+            for ids in (example.target, np.asarray(written)[0])
         ]
         for name, found in score(*texts).items():
             totals[name] += 100 * found.fmeasure / len(held_out)

@@ -27,7 +27,7 @@ from collections.abc import Collection, Mapping
 import numpy as np
 
 from led_backends.compact import CompactWeight, HalfWeight
-from led_backends.contract import Backend, HostArray, Weight
+from led_backends.contract import Array, Backend, HostArray, Weight
 from led_ref.config import LEDConfig
 from led_ref.errors import CheckpointError, InputError, quoted
 from led_ref.model.params import LEDParams
@@ -100,7 +100,15 @@ def load_params(
         )
     tensors = settle_tied_tables(fit_to_config(tensors, config, heads=heads))
     arrays: dict[str, Weight] = {}
-    to_device = backend.to_device
+
+    def to_device(array: HostArray) -> Array:
+        """Weights are read-only, converted ones too: whoever changes them takes a copy."""
+        on_device = backend.to_device(array)
+        if isinstance(on_device, np.ndarray):
+            on_device = on_device.view()
+            on_device.flags.writeable = False
+        return on_device
+
     for entry in entries(config, heads):
         if entry.key in tensors:
             host = _weight(entry, tensors[entry.key], dtype, quantize, keep_stored=keep_stored)

@@ -93,3 +93,16 @@ def test_embeddings_that_are_not_finite():
     embeds[0, 3, 2] = np.nan
     with pytest.raises(InputError, match=r"inputs_embeds\[0, 3, 2\] is nan"):
         MODEL(inputs_embeds=embeds, decoder_input_ids=IDS)
+
+
+def test_bad_words_come_in_no_form():
+    text = "A text about files and folders. " * 20
+    plain = LED.generate(text, max_new_tokens=8)
+    word = max(plain.split(), key=len).strip(".,")
+    for given in (word, f" {word}", [word, "other"]):
+        assert word not in LED.generate(text, max_new_tokens=8, bad_words=given)
+    forms = [LED.tokenizer(form, add_special_tokens=False)["input_ids"] for form in (word, f" {word}")]
+    expected = LED.generate(text, max_new_tokens=8, bad_words_ids=forms)
+    assert LED.generate(text, max_new_tokens=8, bad_words=word) == expected
+    with pytest.raises(SettingsError, match=r"bad_words is .* no tokenizer"):
+        MODEL.generate(IDS, bad_words="files")

@@ -158,7 +158,7 @@ def test_every_search_setting_matters_in_a_case(suite):
     after_version_1 = {
         "num_beam_groups", "diversity_penalty", "do_sample", "seed", *SAMPLING_ONLY, "sequence_bias", "bad_words_ids",
         "suppress_tokens", "begin_suppress_tokens", "exponential_decay_length_penalty", "remove_invalid_values",
-        "renormalize_logits", "stop_strings",
+        "renormalize_logits", "stop_strings", "bad_words",
     }  # fmt: skip
     every = counted | neutral | with_a_model | not_for_vectors | after_version_1
     assert set(GenerationSettings().to_dict()) == every

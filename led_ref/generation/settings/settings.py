@@ -1,4 +1,4 @@
-"""Generation config: the 45 settings of a generation, each stated once, with its type, form and default.
+"""Generation config: the 46 settings of a generation, each stated once, with its type, form and default.
 
     >>> GenerationConfig(num_beams=4).num_beams
     4
@@ -252,6 +252,7 @@ class GenerationConfig:
         eta_cutoff: the same, and less where the distribution is flat; 0 is off.
         sequence_bias: pairs (ids, bias): the bias is added to the score of the last id where the others precede it.
         bad_words_ids: ids that may not come in a row.
+        bad_words: texts whose ids may not come in a row, neither as they are nor after a blank; the call needs a tokenizer.
         suppress_tokens: ids that never come.
         begin_suppress_tokens: ids that do not come first.
         exponential_decay_length_penalty: (start, factor): from `start` new tokens on the end becomes ever more likely.
@@ -301,6 +302,7 @@ class GenerationConfig:
     eta_cutoff: Annotated[float, Setting(CUTOFF, "do_sample")] = 0.0
     sequence_bias: Annotated[tuple[tuple[tuple[int, ...], float], ...], Setting(BIASES)] = ()
     bad_words_ids: Annotated[tuple[tuple[int, ...], ...], Setting(RUNS_OF_IDS)] = ()
+    bad_words: Annotated[tuple[str, ...], Setting(TEXTS)] = ()
     suppress_tokens: Annotated[tuple[int, ...], Setting(IDS)] = ()
     begin_suppress_tokens: Annotated[tuple[int, ...], Setting(IDS)] = ()
     exponential_decay_length_penalty: Annotated[tuple[int, float] | None, Setting(DECAY, "eos_token_id")] = None

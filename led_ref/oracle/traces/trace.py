@@ -34,7 +34,7 @@ import numpy as np
 
 import led_backends
 from led_backends.contract import Array, HostArray
-from led_ref.errors import CheckpointError, InputError, MissingFileError
+from led_ref.errors import CheckpointError, InputError, MissingFileError, wrong_type
 from led_ref.json_file import parse_json
 from led_ref.model import attention_maps, backward_hooks, hooks, intermediates, ops
 from led_ref.model.intermediates import Recorder
@@ -175,6 +175,13 @@ def trace(
         led.encoder.layers.0.fc1.output (1, 4, 512) B T F
         led.decoder.layers.0.fc1.output (1, 2, 512) N U F
     """
+    if not callable(model) and not hasattr(model, "tokenizer"):
+        raise wrong_type("model", model, "a model, one of its methods, or what led_ref.load returned")
+    if layer is not None and (isinstance(layer, bool) or not isinstance(layer, int)):
+        raise wrong_type("layer", layer, "a whole number or None")
+    texts = [only] if isinstance(only, str) else [] if only is None else only
+    if not isinstance(texts, list | tuple | set) or not all(isinstance(text, str) for text in texts):
+        raise wrong_type("only", only, "a text, a list of texts, or None")
     patterns = None if only is None else [only] if isinstance(only, str) else list(only)
     offered: dict[str, None] = {}
     steps: list[Step] = []

@@ -146,7 +146,7 @@ def check_model(
         out = model.forward(encoder_outputs=encoded, attention_mask=batch["attention_mask"], decoder_input_ids=target)
         states.append(model.backend.to_host(encoded.last_hidden_state)[batch["attention_mask"] == 1])
         logits.append(model.backend.to_host(out.logits))
-        ids.append({w: model.generate(**batch, **search_of(new_tokens, w)).tolist() for w in (1, BEAMS)})
+        ids.append({w: np.asarray(model.generate(**batch, **search_of(new_tokens, w))).tolist() for w in (1, BEAMS)})
     found = {"encoder": _difference(*states), "logits": _difference(*logits)}
     allowed = ALLOWED_MODEL[ours.dtype]
     same = {f"same ids, {beams} beams": ids[0][beams] == ids[1][beams] for beams in (1, BEAMS)}
