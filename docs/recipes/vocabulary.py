@@ -1,4 +1,4 @@
-"""A vocabulary of byte-level BPE, trained on the training split alone: WORK/vocabulary/vocab.json, merges.txt.
+"""A vocabulary of byte-level BPE, trained on the training split alone: WORK/vocabulary/vocab.json, merges.txt, ...
 
     python docs/recipes/vocabulary.py WORK [SIZE]          after rfcs.py, man_pages.py, descriptions.py
 
@@ -13,6 +13,15 @@ from pathlib import Path
 from splits import read_lines
 from tokenizers import ByteLevelBPETokenizer
 
+# As LED's own tokenizer has them: <mask> includes the blank in front of it.
+_PLAIN = {"lstrip": False, "rstrip": False, "normalized": False, "single_word": False}
+NAMED = {
+    **{f"{name}_token": {"content": "<s>", **_PLAIN} for name in ("bos", "cls")},
+    **{f"{name}_token": {"content": "</s>", **_PLAIN} for name in ("eos", "sep")},
+    "pad_token": {"content": "<pad>", **_PLAIN},
+    "unk_token": {"content": "<unk>", **_PLAIN},
+    "mask_token": {"content": "<mask>", **_PLAIN, "lstrip": True},
+}
 SPECIALS = ["<s>", "<pad>", "</s>", "<unk>"]
 # Characters of each document: enough of all three kinds, and a minute of counting.
 SOURCES = {"rfcs": 8_000, "man_pages": 5_000, "descriptions": 2_000}
@@ -27,7 +36,7 @@ def texts(work: Path) -> Iterator[str]:
 
 
 def main(work: Path, size: int = 10_240) -> None:
-    """Train the vocabulary, and write its two files."""
+    """Train the vocabulary, and write its files."""
     tokenizer = ByteLevelBPETokenizer()
     tokenizer.train_from_iterator(
         texts(work), vocab_size=size - 1, min_frequency=2, special_tokens=SPECIALS, show_progress=False
@@ -38,6 +47,8 @@ def main(work: Path, size: int = 10_240) -> None:
     path = folder / "vocab.json"
     ids = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({**ids, "<mask>": len(ids)}, ensure_ascii=False), encoding="utf-8")
+    (folder / "special_tokens_map.json").write_text(json.dumps(NAMED, indent=1) + "\n", encoding="utf-8")
+    (folder / "tokenizer_config.json").write_text("{}\n", encoding="utf-8")
     print(f"{len(ids) + 1:,} tokens")
 
 
