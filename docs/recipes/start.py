@@ -1,0 +1,94 @@
+"""Random starts, and a start with more positions.
+
+    python docs/recipes/start.py new WORK/start --vocabulary WORK/vocabulary --width 256 --layers 4 --positions 1024
+    python docs/recipes/start.py tile WORK/short WORK/start_long --positions 8192
+
+`new` draws the weights: matrices normally distributed with deviation 0.02, biases 0, norms 1, the row of <pad> 0.
+`tile` repeats the encoder's positions, as the paper does with BART's (section 7): neighbours keep their distance.
+"""
+
+import argparse
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from led_ref import LEDConfig, LEDTokenizer
+from led_ref.tools.random_weights import random_weights
+from led_ref.weights.safetensors_file import read_safetensors, write_safetensors
+from led_ref.weights.stored_tensor import StoredTensor
+
+POSITIONS = "led.encoder.embed_positions.weight"
+TABLE = "led.shared.weight"
+HEAD_WIDTH = 64
+
+
+def new(
+    out: Path, vocabulary: Path, *, width: int, layers: int, positions: int, targets: int, window: int, seed: int
+) -> None:
+    """Write a model of random weights with the vocabulary's files."""
+    size = len(json.loads((vocabulary / "vocab.json").read_text(encoding="utf-8")))
+    config = LEDConfig(
+        vocab_size=size,
+        d_model=width,
+        encoder_layers=layers,
+        decoder_layers=layers,
+        encoder_attention_heads=width // HEAD_WIDTH,
+        decoder_attention_heads=width // HEAD_WIDTH,
+        encoder_ffn_dim=4 * width,
+        decoder_ffn_dim=4 * width,
+        attention_window=[window] * layers,
+        max_encoder_position_embeddings=positions,
+        max_decoder_position_embeddings=targets,
+    )
+    weights = random_weights(config, seed=seed)
+    for key, values in weights.items():
+        if key.endswith(".bias") or key.endswith("_bias"):
+            values[...] = 0
+        elif "norm" in key:
+            values[...] = 1
+    weights[TABLE][config.pad_token_id] = 0
+    _write(out, config, weights)
+    LEDTokenizer.from_pretrained(vocabulary).save_pretrained(out)
+
+
+def tile(source: Path, out: Path, *, positions: int) -> None:
+    """Write a model with more encoder positions: those that are there, repeated."""
+    config = LEDConfig.from_pretrained(source)
+    weights = {key: tensor.data for key, tensor in read_safetensors(source / "model.safetensors").items()}
+    weights[POSITIONS] = np.resize(weights[POSITIONS], (positions, config.d_model))  # np.resize repeats
+    _write(out, replace(config, max_encoder_position_embeddings=positions), weights)
+    LEDTokenizer.from_pretrained(source).save_pretrained(out)
+    if (source / "generation_config.json").exists():
+        shutil.copy(source / "generation_config.json", out)
+
+
+def _write(out: Path, config: LEDConfig, weights: dict[str, np.ndarray]) -> None:
+    """Write config.json and model.safetensors; config.json comes last, and says that the folder is whole."""
+    out.mkdir(exist_ok=True)
+    tensors = {key: StoredTensor("F32", np.ascontiguousarray(values)) for key, values in weights.items()}
+    write_safetensors(out / "model.safetensors", tensors, {"format": "pt"})
+    config.save(out)
+
+
+def main() -> None:
+    """Do what the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    made = commands.add_parser("new")
+    made.add_argument("out", type=Path)
+    made.add_argument("--vocabulary", type=Path, required=True)
+    for name, default in (("width", 256), ("layers", 4), ("positions", 1024), ("targets", 256), ("window", 128), ("seed", 1)):
+        made.add_argument(f"--{name}", type=int, default=default)
+    tiled = commands.add_parser("tile")
+    tiled.add_argument("source", type=Path)
+    tiled.add_argument("out", type=Path)
+    tiled.add_argument("--positions", type=int, required=True)
+    options = vars(parser.parse_args())
+    {"new": new, "tile": tile}[options.pop("command")](**options)
+
+
+if __name__ == "__main__":
+    main()
