@@ -47,6 +47,10 @@ from led_ref.training.batch import Batch, Trainable, checked_batch
 from led_ref.training.targets import LossSum, Scale, Words, check_counts
 from led_ref.weights.keys import LM_HEAD, SHARED, arrays_by_key, assemble, entries, heads_of
 
+# Without a global token these are not used. So they have no gradient, and an optimizer leaves them as they are: zeros would
+# count as a step, in which a weight decays and goes on by its momentum.
+GLOBAL_MAPS = ("query_global", "key_global", "value_global")
+
 # Called with the checkpoint key of a parameter and a part of its gradient, which it may keep: parts add up.
 Collect = Callable[[str, Array], None]
 
@@ -315,7 +319,8 @@ class _Run:
             seeing = LayerSeeing(heads, masks[i], dropout.at(f"led.encoder.layers.{i}"))
             layer = self.params.encoder.layers[i]
             dx_BTD, gradients = encoder_layer_backward(dx_BTD, inputs.pop(i), layer, seeing, self.backend)
-            self._hand_on(f"encoder.layers.{i}", gradients)
+            is_global = any(len(mask.global_positions_G) for mask in masks[i].documents)
+            self._hand_on(f"encoder.layers.{i}", gradients, left_out=() if is_global else GLOBAL_MAPS)
         return dx_BTD
 
     def _embed_backward(
@@ -338,9 +343,9 @@ class _Run:
 
     # ---- of what is trained ----
 
-    def _hand_on(self, path: str, gradients: Any) -> None:
-        """Hand on the arrays of a dataclass of gradients that are trained."""
-        for field in fields(gradients):
+    def _hand_on(self, path: str, gradients: Any, left_out: Sequence[str] = ()) -> None:
+        """Hand on the arrays of a dataclass of gradients that are trained, but for some fields."""
+        for field in (field for field in fields(gradients) if field.name not in left_out):
             value = getattr(gradients, field.name)
             if is_dataclass(value):
                 self._hand_on(f"{path}.{field.name}", value)

@@ -225,6 +225,12 @@ def counting(counts):
     return {f"{stack}_layer_backward": counted(stack) for stack in counts}
 
 
+def test_unused_maps_have_no_gradient_not_zeros():
+    """As in torch, where an optimizer leaves out what has none: zeros would be a step with decay and momentum."""
+    _, found, _ = collected(led(), {**batch(), "global_attention_mask": np.zeros((3, 23), int)})
+    assert {key for key in WEIGHTS if "_global" in key} == WEIGHTS.keys() - found.keys() - {FINAL_LOGITS_BIAS}
+
+
 def test_pad_row_learns_from_the_head_alone():
     """The pad id is a token of document 1 and what the decoder reads for -100; its row has the output table's gradient."""
     model = led()

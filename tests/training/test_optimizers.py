@@ -9,9 +9,11 @@ from led_ref.training.clipping import clip_factor, global_norm, not_finite
 from led_ref.training.optimizers import (
     Adafactor,
     AdamW,
+    decays,
     initial_state,
     restored_state,
 )
+from led_ref.training.parameters import trained_parameters
 from led_ref.training.schedules import Schedule
 
 BOTH = [AdamW(weight_decay=0.1), Adafactor(weight_decay=0.1)]
@@ -46,15 +48,22 @@ def test_first_adamw_step_in_closed_form():
         np.testing.assert_allclose(parameters[name], kept * before[name] - 0.1 * g / (abs(g) + 1e-3), rtol=1e-12)
 
 
-def test_first_adafactor_step_of_rank_one_squares():
-    """Where |g| is an outer product, its factored square is exact: every number of u is 1 or -1."""
+@pytest.mark.parametrize(("threshold", "rms"), [(0.25, 0.25), (4.0, 1.0)])
+def test_first_adafactor_step_of_rank_one_squares(threshold, rms):
+    """Where |g| is an outer product, its factored square is exact: every number of u is 1 or -1. Only longer u are cut."""
     rng = np.random.default_rng(2)
     g = np.outer(rng.uniform(1, 2, 211), rng.uniform(1, 2, 401)) * rng.choice([-1, 1], (211, 401))
     parameters = {"fc1.weight": np.zeros((211, 401))}
-    optimizer = Adafactor(clip_threshold=0.25)
+    optimizer = Adafactor(clip_threshold=threshold)
     state = initial_state(optimizer, parameters, NumpyBackend(2))
     optimizer.update(parameters, {"fc1.weight": g}, state, 0.1, NumpyBackend(2))
-    np.testing.assert_allclose(parameters["fc1.weight"], -0.1 * 0.25 * np.sign(g), rtol=1e-12)
+    np.testing.assert_allclose(parameters["fc1.weight"], -0.1 * rms * np.sign(g), rtol=1e-12)
+
+
+def test_what_decays(bundled):
+    """Matrices and tables do; biases and LayerNorm do not."""
+    for name, array in trained_parameters(bundled.model).items():
+        assert decays(name) == (array.ndim == 2), name
 
 
 @pytest.mark.parametrize("optimizer", BOTH, ids=lambda optimizer: optimizer.name)

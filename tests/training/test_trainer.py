@@ -161,12 +161,17 @@ def test_gradients_are_asked_for_as_the_settings_say(train, monkeypatch, model, 
 
 
 def test_gradients_are_clipped(train, tmp_path, monkeypatch):
-    scales = []
+    scales, norms = [], []
     update = trainer.AdamW.update
-    monkeypatch.setattr(
-        trainer.AdamW, "update", lambda *given, scale: scales.append(scale) or update(*given, scale=scale)
-    )
+
+    def spy(self, parameters, gradients, *others, scale):
+        scales.append(scale)
+        norms.append(np.sqrt(sum((gradient.astype(float) ** 2).sum() for gradient in gradients.values())))
+        return update(self, parameters, gradients, *others, scale=scale)
+
+    monkeypatch.setattr(trainer.AdamW, "update", spy)
     train("out", max_grad_norm=0.01, max_steps=3)
+    assert norms == pytest.approx([line["grad_norm"] for line in steps_of(tmp_path / "out")])
     assert scales == pytest.approx([0.01 / line["grad_norm"] for line in steps_of(tmp_path / "out")], rel=1e-3)
     train("free", max_grad_norm=0, max_steps=1)
     assert scales[-1] == 1
