@@ -24,7 +24,12 @@ SUMS = Path(__file__).parent / "SHA256SUMS"
 SUITE = "bookworm"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 # What is unpacked: documents alone, and mandoc itself.
-WANTED = ("./usr/share/doc/RFC/*.json", "./usr/share/doc/RFC/*.txt", "./usr/share/doc/RFC/*.txt.gz", "./usr/share/man/man*")
+WANTED = (
+    "./usr/share/doc/RFC/*.json",
+    "./usr/share/doc/RFC/*.txt",
+    "./usr/share/doc/RFC/*.txt.gz",
+    "./usr/share/man/man*",
+)
 AT_ONCE = 40  # packages of one call of apt-get
 
 
@@ -58,7 +63,9 @@ def mirror() -> str:
         address, suite, component = line.split()
         if (suite, component) == (SUITE, "main"):
             return address
-    sys.exit(f"apt has no {SUITE} main on this machine. Run this on Debian 12, or in a container of it (debian:{SUITE}).")
+    sys.exit(
+        f"apt has no {SUITE} main on this machine. Run this on Debian 12, or in a container of it (debian:{SUITE})."
+    )
 
 
 def apt_options(apt: Path) -> list[str]:

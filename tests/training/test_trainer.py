@@ -306,7 +306,9 @@ def test_run_whose_rates_have_no_end_becomes_longer(train, tmp_path):
     train("whole", **settings)
     train("longer", num_train_epochs=1, **settings)
     assert train("longer", resume=True, **settings).steps == 12
-    assert all(np.array_equal(one, weights(tmp_path / "longer")[key]) for key, one in weights(tmp_path / "whole").items())
+    assert all(
+        np.array_equal(one, weights(tmp_path / "longer")[key]) for key, one in weights(tmp_path / "whole").items()
+    )
     train("longer", resume=True, **settings)  # what was noted is the new length
     with pytest.raises(InputError, match="num_train_epochs 1"):
         train("linear", num_train_epochs=1)
