@@ -5,7 +5,10 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check
 CODE   := led_ref backends tests notebooks docs
 
-.PHONY: help demo test fuzz check kernels peer docs browser bench clean
+# The recipes' data and models; it is made, and what was begun there goes on.
+WORK   ?= ../train
+
+.PHONY: help demo test fuzz check kernels peer docs browser bench clean data summarizer classifier answerer
 help:
 	@echo "make demo    set up, and let the bundled model write a line about led-ref's own manual page"
 	@echo "make test    set up, and run the tests (no torch needed; under 6 minutes on two cores)"
@@ -17,6 +20,7 @@ help:
 	@echo "make docs    the site, strictly built, with its notebooks executed"
 	@echo "make browser every page of the site, and the explorer, in a real browser (after make docs; fetches one by npm)"
 	@echo "make bench   speed and memory on this machine"
+	@echo "make summarizer, classifier, answerer   fetch the data, and train a model into WORK=../train; goes on where it was cut off"
 	@echo "make clean   remove .venv and everything generated"
 
 demo: $(VENV)/base.done
@@ -68,6 +72,9 @@ browser: $(VENV)/browser.done
 
 bench: $(VENV)/dev.done
 	$(BIN)/led-ref bench
+
+data summarizer classifier answerer: $(VENV)/dev.done
+	PYTHON=$(abspath $(BIN))/python docs/recipes/train.sh $(WORK) $@
 
 clean:
 	rm -rf $(VENV) site docs/notebooks docs/built docs/assets/katex dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

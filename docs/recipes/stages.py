@@ -1,4 +1,4 @@
-"""What the summarizer reads in each stage: WORK/*.jsonl.gz -> WORK/stages/STAGE.jsonl.gz and STAGE-heldout.jsonl.gz.
+"""What the summarizer reads in each stage: WORK/*.jsonl.gz -> WORK/stages/STAGE.jsonl.gz, STAGE-heldout.jsonl.gz, WORK/test.
 
     python docs/recipes/stages.py WORK          after rfcs.py, man_pages.py, descriptions.py
 
@@ -120,6 +120,10 @@ def main(work: Path) -> None:
         for split, name in (("train", stage), ("validation", f"{stage}-heldout")):
             found = (one for kind in sources for one in of_split(sources[kind], kind, stage, split))
             print(f"{name}: {write_lines(work / 'stages' / f'{name}.jsonl.gz', found):,}", flush=True)
+    (work / "test").mkdir(exist_ok=True)
+    for kind, records in sources.items():
+        held_out = (one for one in records if one["split"] == "test" and one["summary"])
+        print(f"test {kind}: {write_lines(work / 'test' / f'{kind}.jsonl.gz', held_out):,}", flush=True)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@
     python docs/recipes/start.py tile WORK/short WORK/start_long --positions 8192
 
 `new` draws the weights: matrices normally distributed with deviation 0.02, biases 0, norms 1, the row of <pad> 0.
-`tile` repeats the encoder's positions, as the paper does with BART's (section 7): neighbours keep their distance.
+`tile` repeats the positions, as the paper does with BART's (section 7): neighbours keep their distance. A model for answers or
+labels reads the document with its decoder, too, which then needs as many positions (--targets).
 """
 
 import argparse
@@ -21,6 +22,7 @@ from led_ref.weights.safetensors_file import read_safetensors, write_safetensors
 from led_ref.weights.stored_tensor import StoredTensor
 
 POSITIONS = "led.encoder.embed_positions.weight"
+TARGETS = "led.decoder.embed_positions.weight"
 TABLE = "led.shared.weight"
 HEAD_WIDTH = 64
 
@@ -54,12 +56,15 @@ def new(
     LEDTokenizer.from_pretrained(vocabulary).save_pretrained(out)
 
 
-def tile(source: Path, out: Path, *, positions: int) -> None:
-    """Write a model with more encoder positions: those that are there, repeated."""
+def tile(source: Path, out: Path, *, positions: int, targets: int | None) -> None:
+    """Write a model with other numbers of positions: those that are there repeated, or the first of them."""
     config = LEDConfig.from_pretrained(source)
     weights = {key: tensor.data for key, tensor in read_safetensors(source / "model.safetensors").items()}
-    weights[POSITIONS] = np.resize(weights[POSITIONS], (positions, config.d_model))  # np.resize repeats
-    _write(out, replace(config, max_encoder_position_embeddings=positions), weights)
+    targets = targets or config.max_decoder_position_embeddings
+    for key, rows in ((POSITIONS, positions), (TARGETS, targets)):
+        weights[key] = np.resize(weights[key], (rows, config.d_model))  # np.resize repeats
+    sizes = {"max_encoder_position_embeddings": positions, "max_decoder_position_embeddings": targets}
+    _write(out, replace(config, **sizes), weights)
     LEDTokenizer.from_pretrained(source).save_pretrained(out)
     if (source / "generation_config.json").exists():
         shutil.copy(source / "generation_config.json", out)
@@ -80,12 +85,20 @@ def main() -> None:
     made = commands.add_parser("new")
     made.add_argument("out", type=Path)
     made.add_argument("--vocabulary", type=Path, required=True)
-    for name, default in (("width", 256), ("layers", 4), ("positions", 1024), ("targets", 256), ("window", 128), ("seed", 1)):
+    for name, default in (
+        ("width", 256),
+        ("layers", 4),
+        ("positions", 1024),
+        ("targets", 256),
+        ("window", 128),
+        ("seed", 1),
+    ):
         made.add_argument(f"--{name}", type=int, default=default)
     tiled = commands.add_parser("tile")
     tiled.add_argument("source", type=Path)
     tiled.add_argument("out", type=Path)
     tiled.add_argument("--positions", type=int, required=True)
+    tiled.add_argument("--targets", type=int, help="of the decoder (default: as many as there are)")
     options = vars(parser.parse_args())
     {"new": new, "tile": tile}[options.pop("command")](**options)
 

@@ -1,71 +1,119 @@
 #!/usr/bin/env bash
 # The three models, stage after stage, by `led-ref train` alone. Each stage goes on where it was cut off; what is done is left.
 #
-#     docs/recipes/train.sh WORK summarizer|classifier|answerer|all
+#     docs/recipes/train.sh WORK data|summarizer|classifier|answerer|all
 #
-# WORK has the data of fetch.sh and make_data.sh. PYTHON names an interpreter with led_ref, THREADS how many to use (2).
-# Any program that is killed here, at whatever moment, goes on when this is started again with the same words.
+# PYTHON names an interpreter with led_ref, THREADS how many to use (2), HELDOUT pages that must not be trained on
+# (man_pages.py). STEPS=5 takes so many steps in each stage, to see that all of it runs.
+# If it is killed, at whatever moment, it goes on when it is started again with the same words.
 set -euo pipefail
 
 HERE=$(cd "$(dirname "$0")" && pwd)
 PYTHON=${PYTHON:-python3}
 THREADS=${THREADS:-2}
 
-# train NAME START DATA HELDOUT OPTION ...: one stage, into WORK/models/NAME
-train() {
-  local name=$1 start=$2 data=$3 heldout=$4
-  shift 4
-  local out=$WORK/models/$name
-  if [ -e "$out.done" ]; then return; fi
-  echo "$(date -u +%FT%TZ) $name begins or goes on"
-  "$PYTHON" -m led_ref.cli.main train "$data" --model "$start" --out "$out" --validate "$heldout" --resume --quiet --json \
-    --threads "$THREADS" --truncate --save-every 50 --adam-beta2 0.98 --weight-decay 0.01 "$@" >"$out.json"
-  touch "$out.done"
-  echo "$(date -u +%FT%TZ) $name is done"
+# ---- data ----------------------------------------------------------------------------------------------------------------
+
+# step FILE PROGRAM ARGUMENT ...: run a program of this folder, unless what it writes last is there
+step() {
+  local file=$1 program=$2
+  shift 2
+  if [ ! -e "$file" ]; then "$PYTHON" "$HERE/$program" "$@"; fi
 }
 
-# made FOLDER COMMAND ...: run a command that makes a folder, if it is not whole yet (config.json is written last)
+data() {
+  local data=$WORK/data
+  mkdir -p "$data"
+  if [ -e "$data/test/labels.jsonl.gz" ]; then return; fi
+  "$PYTHON" "$HERE/fetch.py" "$data"
+  step "$data/rfcs.jsonl.gz" rfcs.py "$data"
+  step "$data/man_pages.jsonl.gz" man_pages.py "$data" ${HELDOUT:+"$HELDOUT"}
+  step "$data/descriptions.jsonl.gz" descriptions.py "$data"
+  step "$data/vocabulary/tokenizer_config.json" vocabulary.py "$data"
+  step "$data/test/descriptions.jsonl.gz" stages.py "$data"
+  step "$data/test/labels.jsonl.gz" questions.py "$data"
+}
+
+# ---- training ------------------------------------------------------------------------------------------------------------
+
+# train NAME START DATA EPOCHS OPTION ...: one stage, into WORK/models/NAME
+train() {
+  local out=$WORK/models/$1 start=$2 stages=$WORK/data/stages/$3 length=(--epochs "$4")
+  if [ -e "$out.done" ]; then return; fi
+  if [ -n "${STEPS:-}" ]; then length=(--steps "$STEPS"); fi
+  echo "$(date -u +%FT%TZ) $1 begins or goes on"
+  shift 4
+  "$PYTHON" -m led_ref.cli.main train "$stages.jsonl.gz" --validate "$stages-heldout.jsonl.gz" --model "$start" --out "$out" \
+    "${length[@]}" --resume --quiet --json --threads "$THREADS" --truncate --save-every 50 --validate-every 400 \
+    --adam-beta2 0.98 --weight-decay 0.01 "$@" >"$out.json"
+  touch "$out.done"
+  echo "$(date -u +%FT%TZ) ${out##*/} is done"
+}
+
+# made FOLDER COMMAND ...: run a command of start.py that makes a folder, unless it is whole (config.json is written last)
 made() {
   local folder=$1
   shift
   if [ ! -e "$folder/config.json" ]; then "$PYTHON" "$HERE/start.py" "$@"; fi
 }
 
-summary_stage() {
-  local stage=$1 start=$2
-  shift 2
-  train "summarizer-$stage" "$start" "$WORK/data/stages/$stage.jsonl.gz" "$WORK/data/stages/$stage-heldout.jsonl.gz" \
-    --truncate-targets --label-smoothing 0.1 --validate-every 400 "$@"
-}
+SUMMARIES=(--truncate-targets --label-smoothing 0.1)
 
 summarizer_short() {
-  local models=$WORK/models
-  made "$models/summarizer-start" new "$models/summarizer-start" --vocabulary "$WORK/data/vocabulary" --width 192 --layers 3
-  summary_stage first "$models/summarizer-start" --max-source-length 512 --epochs 3 --learning-rate 1e-3 \
-    --schedule inverse_sqrt --warmup 800 --batch-size 96 --batch-tokens 4096 --gradient-accumulation 2 --documents-at-once 8
-  summary_stage short "$models/summarizer-first" --max-source-length 1024 --epochs 3 --learning-rate 5e-4 \
-    --warmup 200 --batch-size 64 --batch-tokens 8192 --gradient-accumulation 2 --documents-at-once 4
+  local start=$WORK/models/summarizer-start warmup=${STEPS:+0}
+  made "$start" new "$start" --vocabulary "$WORK/data/vocabulary" --width 192 --layers 3
+  train summarizer-first "$start" first 1.5 "${SUMMARIES[@]}" --max-source-length 512 --learning-rate 1e-3 \
+    --schedule inverse_sqrt --warmup "${warmup:-800}" --batch-size 96 --batch-tokens 4096 --gradient-accumulation 2 \
+    --documents-at-once 8
+  train summarizer-short "$WORK/models/summarizer-first" short 2 "${SUMMARIES[@]}" --max-source-length 1024 \
+    --learning-rate 5e-4 --warmup "${warmup:-200}" --batch-size 64 --batch-tokens 8192 --gradient-accumulation 2 \
+    --documents-at-once 4
 }
 
 # Positions are tiled, as the paper does with BART's: 1,024 become 8,192.
 summarizer_long() {
-  local models=$WORK/models
-  made "$models/summarizer-tiled" tile "$models/summarizer-short" "$models/summarizer-tiled" --positions 8192
-  summary_stage medium "$models/summarizer-tiled" --max-source-length 4096 --epochs 1 --learning-rate 3e-4 \
-    --warmup 100 --batch-size 32 --batch-tokens 16384 --gradient-accumulation 1 --documents-at-once 1
-  summary_stage long "$models/summarizer-medium" --max-source-length 8192 --epochs 0.5 --learning-rate 1e-4 \
-    --warmup 20 --batch-size 16 --batch-tokens 16384 --gradient-accumulation 1 --documents-at-once 1
+  local tiled=$WORK/models/summarizer-tiled warmup=${STEPS:+0}
+  made "$tiled" tile "$WORK/models/summarizer-short" "$tiled" --positions 8192
+  train summarizer-medium "$tiled" medium 0.5 "${SUMMARIES[@]}" --max-source-length 4096 --learning-rate 3e-4 \
+    --warmup "${warmup:-100}" --batch-size 32 --batch-tokens 16384
+  train summarizer "$WORK/models/summarizer-medium" long 0.25 "${SUMMARIES[@]}" --max-source-length 8192 \
+    --learning-rate 1e-4 --warmup "${warmup:-20}" --batch-size 16 --batch-tokens 16384
+}
+
+# The encoder and decoder begin as the summarizer's, which have read the same kinds of documents. For labels and answers the
+# decoder reads the document, too, and gets positions for it.
+classifier() {
+  summarizer_short
+  local start=$WORK/models/classifier-start warmup=${STEPS:+0}
+  made "$start" tile "$WORK/models/summarizer-short" "$start" --positions 512 --targets 512
+  train classifier "$start" labels 3 --task classification --max-source-length 512 \
+    --learning-rate 3e-4 --warmup "${warmup:-100}" --batch-size 64 --batch-tokens 4096 --documents-at-once 16
+}
+
+answerer() {
+  summarizer_short
+  local start=$WORK/models/answerer-start tiled=$WORK/models/answerer-tiled warmup=${STEPS:+0}
+  made "$start" tile "$WORK/models/summarizer-short" "$start" --positions 1024 --targets 1024
+  train answerer-short "$start" questions-short 2 --task question-answering --max-source-length 1024 \
+    --learning-rate 5e-4 --warmup "${warmup:-200}" --batch-size 32 --batch-tokens 8192 --documents-at-once 8
+  made "$tiled" tile "$WORK/models/answerer-short" "$tiled" --positions 4096 --targets 4096
+  train answerer "$tiled" questions-long 1 --task question-answering --max-source-length 4096 --learning-rate 2e-4 \
+    --warmup "${warmup:-50}" --batch-size 16 --batch-tokens 16384
 }
 
 main() {
   WORK=$1
   mkdir -p "$WORK/models"
-  exec 9>"$WORK/lock" # one training at a time
-  flock --nonblock 9 || { echo "a training runs already"; exit 0; }
+  exec 9>"$WORK/lock" # one at a time
+  flock --nonblock 9 || { echo "it runs already in $WORK"; exit 0; }
+  data
   case $2 in
+    data) ;;
     summarizer) summarizer_short && summarizer_long ;;
-    all) summarizer_short && summarizer_long ;;
-    *) echo "summarizer or all, not $2" >&2; exit 2 ;;
+    classifier) classifier ;;
+    answerer) answerer ;;
+    all) summarizer_short && classifier && answerer && summarizer_long ;;
+    *) echo "data, summarizer, classifier, answerer or all, not $2" >&2; exit 2 ;;
   esac
 }
 

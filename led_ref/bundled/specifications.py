@@ -70,7 +70,9 @@ def _without_page_breaks(text: str) -> list[str]:
             rows.pop(0)
         page_text = "\n".join(row for row in rows if not _FOOTER.fullmatch(row.strip()))
         rows = page_text.strip("\n").split("\n")
-        is_cut = bool(lines) and bool(rows[0]) and _indent(lines[-1]) == _indent(rows[0]) and _is_open(lines[-1], rows[0])
+        is_cut = (
+            bool(lines) and bool(rows[0]) and _indent(lines[-1]) == _indent(rows[0]) and _is_open(lines[-1], rows[0])
+        )
         lines += rows if is_cut else ["", *rows]
     return lines
 

@@ -5,7 +5,7 @@ goes on from its last checkpoint; what it left unfinished is removed then.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +49,12 @@ class RunFolder:
                 f"{self.path} holds {present[0]}, but no {FACTS}: it is no training that could go on. Name another folder."
             )
 
-    def begin(self, facts: Mapping[str, Any]) -> Progress | None:
+    def begin(self, facts: Mapping[str, Any], *, may_change: Collection[str] = ()) -> Progress | None:
         """Make the folder, or compare the run with the one that began in it.
 
         Args:
             facts: what decides how the training goes: JSON-ready.
+            may_change: names of facts, with dots, that may be others than when the run began.
 
         Returns:
             The progress of the checkpoint; None if the run is to begin.
@@ -64,30 +65,35 @@ class RunFolder:
         """
         path = self.path / FACTS
         if not path.exists():
-            try:
-                self.path.mkdir(exist_ok=True)
-                self._remove_leftovers()
-                write_text(path, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
-            except OSError as error:
-                raise CheckpointError(
-                    f"{path} could not be written ({error}). Check the disk's space and the folder's permissions."
-                ) from error
+            self._write_facts(facts)
             return None
         try:
             before = read_json_object(path)
-            differences = list(_differences(before, json.loads(json.dumps(facts))))
+            found = list(_differences(before, json.loads(json.dumps(facts))))
         except (ValueError, AttributeError) as error:
             raise InputError(
                 f"{path} is not what led-ref train writes there ({error!r:.80}). Name another folder."
             ) from error
-        if differences:
+        if differences := [one for one in found if one[0] not in may_change]:
             name, was, now = differences[0]
             raise InputError(
                 f"{self.path} was begun with {name} {was!r:.80}, and this run has {now!r:.80}. Run it as it was begun "
                 f"({path} says how), or name another folder."
             )
+        if found:
+            self._write_facts(facts)
         self._remove_leftovers()
         return load_checkpoint(self.path)[2] if (self.path / CHECKPOINT).exists() else None
+
+    def _write_facts(self, facts: Mapping[str, Any]) -> None:
+        try:
+            self.path.mkdir(exist_ok=True)
+            self._remove_leftovers()
+            write_text(self.path / FACTS, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+        except OSError as error:
+            raise CheckpointError(
+                f"{self.path / FACTS} could not be written ({error}). Check the disk's space and the folder's permissions."
+            ) from error
 
     def _remove_leftovers(self) -> None:
         """Remove what a killed run left of the files that it was writing."""

@@ -56,12 +56,17 @@ class Schedule:
             raise InputError(f"The schedule is {self.name!r}; choose one of {', '.join(NAMES)}.")
         if self.warmup_steps < 0:
             raise InputError(f"warmup_steps is {self.warmup_steps}; give at least 0.")
-        if self.name not in _WITHOUT_END and self.total_steps < 1:
+        if self.has_end and self.total_steps < 1:
             raise InputError(
                 f"total_steps is {self.total_steps}; {self.name} ends there. Give the number of steps of the training."
             )
         if self.timescale is not None and self.timescale < 1:
             raise InputError(f"timescale is {self.timescale}; give at least 1 step, or None.")
+
+    @property
+    def has_end(self) -> bool:
+        """Whether the rates depend on `total_steps`; if not, a training can go on for longer than was said."""
+        return self.name not in _WITHOUT_END
 
     def rate(self, step: int, highest: float) -> float:
         """The learning rate of a step.

@@ -42,6 +42,7 @@ from led_ref.training.trained import TrainedWeights, whole_weights
 from led_ref.training.validation import check_metric, validate
 
 _DOCUMENTS_NAMED = 20
+_LENGTH = ("training.num_train_epochs", "training.max_steps")
 
 Line = Mapping[str, Any]
 
@@ -114,7 +115,7 @@ def run_training(
     started = time.perf_counter()
     training = _Training(model, tokenizer, dataset, run, held_out, start)
     folder = RunFolder(out, resume=resume)
-    progress = folder.begin(training.facts())
+    progress = folder.begin(training.facts(), may_change=() if training.schedule.has_end else _LENGTH)
     if progress is None:
         progress = Progress()
     else:

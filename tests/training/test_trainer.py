@@ -307,6 +307,20 @@ def test_finished_run_is_left_as_it_is(train, tmp_path):
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == before
 
 
+def test_run_whose_rates_have_no_end_becomes_longer(train, tmp_path):
+    settings = {"lr_scheduler_type": "inverse_sqrt", "warmup_steps": 2}
+    train("whole", **settings)
+    train("longer", num_train_epochs=1, **settings)
+    assert train("longer", resume=True, **settings).steps == 12
+    assert all(
+        np.array_equal(one, weights(tmp_path / "longer")[key]) for key, one in weights(tmp_path / "whole").items()
+    )
+    train("longer", resume=True, **settings)  # what was noted is the new length
+    with pytest.raises(InputError, match="num_train_epochs 1"):
+        train("linear", num_train_epochs=1)
+        train("linear", resume=True)
+
+
 def test_other_run_in_the_folder_is_refused(train, tmp_path):
     train("out", max_steps=1)
     with pytest.raises(InputError, match=r"holds training\.json already. To go on with its training pass resume=True"):

@@ -1,0 +1,270 @@
+"""The recipes for training data, on tiny inputs: nothing is on both sides of a split, and no target is in its document."""
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from led_ref.bundled.specifications import is_specification, specification_body
+from led_ref.config import LEDConfig
+from led_ref.weights.safetensors_file import read_safetensors
+
+ROOT = Path(__file__).parent.parent.parent
+RECIPES = ROOT / "docs" / "recipes"
+
+
+@pytest.fixture(scope="module")
+def recipes():
+    """The modules of docs/recipes, which is no package."""
+    sys.path.insert(0, str(RECIPES))
+    import descriptions
+    import man_pages
+    import questions
+    import rfcs
+    import splits
+    import stages
+
+    sys.path.remove(str(RECIPES))
+    return {m.__name__: m for m in (descriptions, man_pages, questions, rfcs, splits, stages)}
+
+
+def rfc(number, abstract, body="The echo service sends back each datagram. " * 40):
+    """An RFC of two pages, in the form of the RFC Editor."""
+    return f"""\n\nNetwork Working Group                                     J. Postel
+Request for Comments: {number}                                            ISI
+                                                               July 2003
+
+                        Echo Protocol {number}
+
+Status of This Memo
+
+   Distribution is unlimited.
+
+Abstract
+
+   {abstract}
+
+   It has a second paragraph.
+
+Table of Contents
+
+   1.  Introduction ................................................   4
+
+1.  Introduction
+
+   This protocol is useful for debugging, and a server for it listens
+   on a port that is well known; as this line is the last of the page
+\n\n\n\nPostel                      Informational                     [Page 1]
+\f
+RFC {number}                          Echo                          July 2003
+\n\n   and goes on.
+
+   {body}
+"""
+
+
+ABSTRACT = (
+    "This memo describes a clock that never stops, and how a client asks it for the time of the day. [STANDARDS-TRACK]"
+)
+
+
+def test_abstract_is_cut_out_of_a_specification():
+    text = rfc(862, ABSTRACT)
+    body = specification_body(text)
+    assert is_specification(text)
+    for absent in ("clock", "second paragraph", "unlimited", "Abstract", "Contents", "[Page", "4\n"):
+        assert absent not in body
+    assert body.startswith(
+        "Network Working Group J. Postel\nRequest for Comments: 862 ISI\nJuly 2003\nEcho Protocol 862\n1. Intro"
+    )
+    assert "on a port that is well known; as this line is the last of the page and goes on.\n" in body
+
+
+def test_family_is_on_one_side(recipes):
+    numbers = range(1, 301)
+    facts = {
+        n: {"abstract": ABSTRACT, "title": f"T{n}", "updates": [f"RFC{n - 1:04}"] if n % 3 else []} for n in numbers
+    }
+    found = list(recipes["rfcs"].records({n: rfc(n, ABSTRACT) for n in numbers}, facts))
+    assert len(found) == 300
+    assert {"train", "test", "validation"} == {one["split"] for one in found}
+    sides = {}
+    for one in found:
+        assert one["family"] == f"rfc{max(1, int(one['id'][3:]) // 3 * 3)}"  # 3, 4, 5 are one family
+        sides.setdefault(one["family"], set()).add(one["split"])
+        assert one["summary"].startswith("This memo describes")
+        assert one["summary"].endswith("time of the day.")
+        assert one["summary"] not in one["text"]
+    assert all(len(splits) == 1 for splits in sides.values())
+
+
+def test_held_out_pages_are_never_trained_on(recipes):
+    man = recipes["man_pages"]
+    pages = [
+        (f"p{i}.1", {"title": f"P{i}(1)", "name": f"p{i}", "description": f"does {i}", "body": f"B {i} " * 99})
+        for i in range(600)
+    ]
+    trained = [one for one in man.records(pages) if one["split"] == "train"]
+    assert 500 < len(trained) < 560
+    by_description, by_body = trained[0], trained[1]
+    held = [
+        {"name": "other", "desc": by_description["summary"].split(" - ")[1].upper(), "body": "other"},
+        {"name": "other", "desc": "other", "body": by_body["text"]},
+    ]
+    again = {one["id"]: one["split"] for one in man.records(pages, held)}
+    assert again[by_description["id"]] == again[by_body["id"]] == "test"
+    assert sum(split == "train" for split in again.values()) == len(trained) - 2
+    copies = [(f"copy{i}.1", found) for i, (_, found) in enumerate(pages)]
+    assert len(list(man.records([*pages, *copies]))) == 600
+
+
+def test_page_without_its_name_section(recipes):
+    text = (
+        "LS(1)   User Commands   LS(1)\n\nNAME\n     ls, dir - list  files\n\nDESCRIPTION\n"
+        + "     Lists a folder.\n" * 30
+        + "\nGNU\n"
+    )
+    found = recipes["man_pages"].page(text)
+    assert (found["title"], found["name"], found["description"]) == ("LS(1) User Commands LS(1)", "ls", "list files")
+    assert found["body"].startswith("DESCRIPTION\nLists a folder.")
+    assert "list files" not in found["body"]
+    assert "GNU" not in found["body"]
+
+
+def test_packages_of_a_source_are_on_one_side(recipes):
+    packages = [
+        {"Package": f"p{i}-{k}", "Source": f"p{i} (1.0)", "Section": "contrib/net"} for i in range(150) for k in "ab"
+    ]
+    translations = [
+        {
+            "Package": one["Package"],
+            "Description-en": f"short {one['Package']}\n A long one of {one['Package']},\n " + "word " * 20,
+        }
+        for one in packages
+    ]
+    found = list(recipes["descriptions"].records(packages, translations))
+    assert len(found) == 300
+    assert {one["label"] for one in found} == {"net"}
+    sides = [{one["split"] for one in found if one["id"].startswith(f"p{i}-")} for i in range(150)]
+    assert all(len(splits) == 1 for splits in sides)
+    assert len(set.union(*sides)) == 3
+
+
+MAN = """-d, --decompress
+Decompress the file and remove what was read. It is fast.
+-f Force compression even if the file has several links.
+-q, --quiet
+Say nothing at all, whatever goes wrong. Never.
+-f Force again, which makes it ambiguous here."""
+
+
+def test_answers_stand_where_they_say(recipes):
+    module = recipes["questions"]
+    found = module.statements(MAN, "man_pages")
+    assert [(one.subject, one.text) for one in found] == [
+        ("-d", "Decompress the file and remove what was read"),
+        ("-q", "Say nothing at all, whatever goes wrong"),
+    ]
+    found = module.statements(
+        "o Time stamp (TS): The 32 bits of the clock. More.\nNote: The clock may be wrong here.", "rfcs"
+    )
+    assert [(one.subject, one.text) for one in found] == [("Time stamp (TS)", "The 32 bits of the clock")]
+    asked = []
+    for i in range(200):
+        text = "\n".join([f"Line {k} of text number {i}." for k in range(i)] + [MAN])
+        record = {"id": f"r{i}", "split": ("train", "test")[i % 2], "text": text}
+        asked += [(record, one) for one in module.questions(record, "man_pages", "short", ["--elsewhere"])]
+    without = [one for _, one in asked if not one["answer"]]
+    assert 0.1 < len(without) / len(asked) < 0.3
+    assert all("--elsewhere" in one["question"] for one in without)
+    for record, one in asked:
+        start = one["answer_start"]
+        assert not one["answer"] or one["context"][start : start + len(one["answer"])] == one["answer"]
+        trained = [wording.split("{}")[0] for kind in module.WORDINGS.values() for wording in kind if wording != "{}?"]
+        is_wording_of_training = one["question"].startswith(tuple(trained)) or one["question"].startswith("-")
+        assert is_wording_of_training == (record["split"] == "train"), one["question"]
+
+
+def test_stages_cut_documents_and_targets(recipes):
+    stages = recipes["stages"]
+    record = {
+        "id": "rfc1",
+        "split": "train",
+        "title": "",
+        "summary": "One two. " * 100,
+        "text": ("Word " * 40 + "end.\n") * 200,
+    }
+    found = list(stages.of_split([record], "rfcs", "first", "train"))
+    assert [one["id"] for one in found] == ["rfc1", "rfc1#0", "rfc1#1", "rfc1#2"]
+    assert len(found[0]["text"]) <= 1_500
+    assert len(found[0]["summary"].split()) == stages.WORDS_OF_TARGET
+    assert list(stages.of_split([record], "rfcs", "first", "validation")) == []
+    gap = "The paragraph that says the most of this piece of a text about words and about other words, which is taken out of it whole."
+    lines = (
+        ["Head."] * 200
+        + [f"Some words of a text about words, number {i}, and others." for i in range(8)]
+        + [gap]
+        + ["Head."] * 200
+    )
+    for one in stages.pieces({**record, "text": "\n".join(lines)}):
+        assert one["summary"] not in one["text"]
+
+
+def test_trainings_run_and_resume(recipes, tmp_path):
+    """All stages of all models, two steps each, on the data of a dozen documents; the second call has nothing to do."""
+    write = recipes["splits"].write_lines
+    stages = tmp_path / "data" / "stages"
+    stages.mkdir(parents=True)
+    (tmp_path / "data" / "test").mkdir()
+    (tmp_path / "data" / "test" / "labels.jsonl.gz").touch()  # the data is whole
+    texts = [{"id": str(i), "text": "The cat sat on a mat. " * (i + 1), "summary": "a cat"} for i in range(8)]
+    labels = [{**one, "label": ("net", "doc")[i % 2]} for i, one in enumerate(texts)]
+    asked = [{"question": "Who sat?", "context": one["text"], "answer": "cat", "answer_start": 4} for one in texts]
+    records = {
+        "first": texts,
+        "short": texts,
+        "medium": texts,
+        "long": texts,
+        "labels": labels,
+        "questions-short": asked,
+        "questions-long": asked,
+    }
+    for name, some in records.items():
+        write(stages / f"{name}.jsonl.gz", some)
+        write(stages / f"{name}-heldout.jsonl.gz", some[:2])
+    sources = {"rfcs": texts, "man_pages": texts, "descriptions": texts}
+    for name, some in sources.items():
+        write(tmp_path / "data" / f"{name}.jsonl.gz", [{**one, "split": "train"} for one in some])
+    paths = os.pathsep.join(map(str, (ROOT, ROOT / "backends")))
+    environment = os.environ | {
+        "PYTHON": sys.executable,
+        "PYTHONPATH": paths,
+        "STEPS": "2",
+        "OPENBLAS_NUM_THREADS": "1",
+    }
+    subprocess.run([sys.executable, RECIPES / "vocabulary.py", tmp_path / "data", "300"], env=environment, check=True)
+
+    def run(what):
+        return subprocess.run(
+            [RECIPES / "train.sh", tmp_path, what], env=environment, capture_output=True, text=True, check=True
+        )
+
+    assert run("all").stdout.count("is done") == 7
+    assert run("all").stdout == ""
+    models = tmp_path / "models"
+    assert LEDConfig.from_pretrained(models / "summarizer").max_encoder_position_embeddings == 8192
+    tiled = read_safetensors(models / "summarizer-tiled" / "model.safetensors")[
+        "led.encoder.embed_positions.weight"
+    ].data
+    assert np.array_equal(tiled[:1024], tiled[-1024:])
+    assert json.loads((models / "answerer.json").read_text())["steps"] == 2
+    assert sorted(LEDConfig.from_pretrained(models / "classifier").id2label.values()) == ["doc", "net"]
+    ids = json.loads((tmp_path / "data" / "vocabulary" / "vocab.json").read_text())
+    assert [ids[token] for token in ("<s>", "<pad>", "</s>", "<unk>", "<mask>")] == [0, 1, 2, 3, len(ids) - 1]
+    with gzip.open(stages / "first.jsonl.gz", "rt") as lines:
+        assert len(list(lines)) == 8
