@@ -22,7 +22,7 @@ _FIELD = re.compile(r"^([\w-]+): ?(.*(?:\n[ \t].*)*)", re.MULTILINE)
 
 
 def stanzas(text: str) -> Iterator[dict[str, str]]:
-    """The paragraphs of a control file as dictionaries.
+    r"""The paragraphs of a control file as dictionaries.
 
     Example:
         >>> list(stanzas("Package: a\\nDescription-en: one\\n two\\n .\\n three\\n\\nPackage: b\\n"))
@@ -34,7 +34,7 @@ def stanzas(text: str) -> Iterator[dict[str, str]]:
 
 
 def paragraphs(long: str) -> str:
-    """A long description as one line a paragraph; indented lines, which are lists, stay lines.
+    r"""A long description as one line a paragraph; indented lines, which are lists, stay lines.
 
     Example:
         >>> paragraphs(" It does\\n this.\\n .\\n And:\\n  * that\\n  * more")

@@ -42,7 +42,7 @@ _STATUS = re.compile(
 
 
 def abstract_of(facts: Mapping[str, Any]) -> str:
-    """The abstract as one paragraph, without remarks on the document's status.
+    r"""The abstract as one paragraph, without remarks on the document's status.
 
     Example:
         >>> abstract_of({"abstract": " This memo  describes a non- stop\\nclock.  [STANDARDS-TRACK] "})

@@ -16,7 +16,7 @@ def share(text: str) -> float:
 
 
 def split_of(text: str, *, test: float, validation: float) -> str:
-    """ "test", "validation" or "train" for everything that has this text, so that it never stands on two sides."""
+    """The split, "test", "validation" or "train", of everything that has this text, so that it never stands on two sides."""
     found = share(text)
     if found < test:
         return "test"
