@@ -104,7 +104,10 @@ def main(work: Path, heldout: Path | None = None) -> None:
     )
     with ThreadPoolExecutor(2) as pool:
         pages = [page(text) if text else None for text in pool.map(lambda path: rendered(path, mandoc), files)]
-    held = [json.loads(line) for line in gzip.open(heldout, "rt", encoding="utf-8")] if heldout else []
+    held = []
+    if heldout:
+        with gzip.open(heldout, "rt", encoding="utf-8") as file:
+            held = [json.loads(line) for line in file]
     count = write_lines(
         work / "man_pages.jsonl.gz", records(zip((path.name for path in files), pages, strict=True), held)
     )

@@ -42,7 +42,8 @@ def specification_body(text: str) -> str:
         text: an RFC as it is published, or a text with such sections.
 
     Example:
-        >>> rfc = "RFC 1       May 2003\n\n     Echo\n\nAbstract\n\n   It echoes.\n\n1.  Use\n\n   Send a\n   word.\n\nEnd [Page 1]\n"
+        >>> head = "RFC 1       May 2003\n\n     Echo\n\nAbstract\n\n   It echoes.\n\n"
+        >>> rfc = head + "1.  Use\n\n   Send a\n   word.\n\nEnd [Page 1]\n"
         >>> specification_body(rfc)
         'RFC 1 May 2003\nEcho\n1. Use\nSend a\nword.'
     """
