@@ -170,4 +170,4 @@ def test_failed_save_leaves_no_partial_file(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(OSError, match="No space left"):
         tokenizer.save_pretrained(tmp_path)
     assert (tmp_path / "vocab.json").read_bytes() == before
-    assert not [path for path in (*tmp_path.iterdir(), *tmp_path.parent.iterdir()) if path.name.startswith(".")]
+    assert not [path for folder in (tmp_path, tmp_path.parent) for path in folder.glob(".*unfinished")]
