@@ -107,7 +107,7 @@ class LEDConfig:
     eos_token_id: int | tuple[int, ...] | None = 2
     attention_window: int | tuple[int, ...] = 512
     tie_word_embeddings: bool = True
-    extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    extra: Mapping[str, Any] = field(default_factory=dict, hash=False, repr=False)
 
     def __post_init__(self) -> None:
         """Refuse what cannot be, by name."""

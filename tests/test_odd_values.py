@@ -235,4 +235,6 @@ def test_odd_and_right_ids(led):
 def test_wrong_type_is_a_type_error(led):
     with pytest.raises(TypeError, match=r"progress is 4, an int; it takes a function") as refused:
         led.model.generate(IDS, progress=4)
+    with pytest.raises(TypeError, match="batch_size is True, a bool; it takes a whole number"):
+        led.generate(TEXT, batch_size=True)
     assert isinstance(refused.value, LEDError | ValueError)

@@ -151,10 +151,7 @@ def prepare(
     given = look_up(settings, generation_config, config.to_dict())
     prompt_BP = make_prompt(prompt, documents=documents, start_token_id=given.decoder_start_id())
     # Settings are resolved before the documents are encoded: a wrong one should not cost a minute first.
-    resolved = resolve(given, led, prompt_BP.shape[1])
-    if tokenizer is not None and resolved.bad_words:
-        runs = tuple(run for word in resolved.bad_words for run in _ids_of_word(tokenizer, word))
-        resolved = replace(resolved, bad_words=(), bad_words_ids=(*resolved.bad_words_ids, *runs))
+    resolved = _with_ids_of_words(resolve(given, led, prompt_BP.shape[1]), tokenizer)
     _refuse_unused_outputs(settings, resolved)
     folded, new_tokens = cross_attention == "folded", resolved.max_length - prompt_BP.shape[1]
     cache = resolved.cache_implementation if resolved.use_cache else "none"
@@ -176,6 +173,14 @@ def prepare(
     step = DecodingStep(led, memory, mask_BT, recorder, use_cache=resolved.use_cache, kept=kept)
     of_new_ids = None if progress is None else _of_new_ids(progress, prompt_BP.shape[1])
     return Task(step, prompt_BP, resolved, source_BT, own, encoder_outputs, of_new_ids, recorder)
+
+
+def _with_ids_of_words(settings: GenerationConfig, tokenizer: LEDTokenizer | None) -> GenerationConfig:
+    """The settings with bad_words as bad_words_ids; without a tokenizer as they are, and the search refuses them."""
+    if tokenizer is None or not settings.bad_words:
+        return settings
+    runs = (run for word in settings.bad_words for run in _ids_of_word(tokenizer, word))
+    return replace(settings, bad_words=(), bad_words_ids=(*settings.bad_words_ids, *runs))
 
 
 def _ids_of_word(tokenizer: LEDTokenizer, word: str) -> tuple[tuple[int, ...], ...]:

@@ -16,6 +16,7 @@ from led_ref.classes.outputs import LEDEncoderBaseModelOutput, LEDSeq2SeqModelOu
 from led_ref.classes.pretrained import LEDPreTrainedModel, check_free_memory, device_errors
 from led_ref.config import LEDConfig
 from led_ref.errors import InputError
+from led_ref.model.brief_repr import BriefRepr
 from led_ref.model.decoder import decode, decoder_masks, source_memory
 from led_ref.model.encoder import encode
 from led_ref.model.hooks import recording_decoder, recording_encoder
@@ -33,8 +34,8 @@ STATES = ("layernorm_embedding.output", "final_layer_norm.output")
 PROBABILITIES = (".probs", ".global_probs")
 
 
-@dataclass(frozen=True)
-class LEDEncoder:
+@dataclass(frozen=True, repr=False)
+class LEDEncoder(BriefRepr):
     """The encoder by itself: `model.encoder(input_ids, ...)`. `forward` and `generate` take its output."""
 
     config: LEDConfig

@@ -32,12 +32,15 @@ def bundled_model() -> Path:
     return Path(__file__).parent.parent / "bundled"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Document:
     """One document as the model reads it: its ids, and its global attention mask (0 or 1 for each id)."""
 
     ids: Sequence[int]
     global_mask: Sequence[int]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self.ids)} ids, {sum(self.global_mask)} of them global)"
 
     def masks(self) -> dict[str, Any]:
         """The padding mask and the global mask that `model.encoder` and `model.generate` take beside `[ids]`."""

@@ -56,7 +56,7 @@ class Answer:
     end: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PreparedQuestion(Document):
     """A question and its context as the model reads them."""
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from led_ref.errors import InputError
+from led_ref.errors import InputError, quoted
 from led_ref.json_file import is_whole
 
 # The padding value of each field; that of input_ids is the pad token's id. In the global mask, -1 means masked.
@@ -75,7 +75,7 @@ class BatchEncoding(Mapping[str, Any]):
         return len(self.data)
 
     def __repr__(self) -> str:
-        return f"BatchEncoding({self.data!r})"
+        return f"BatchEncoding({quoted(self.data, 900)})"
 
 
 def as_pairs(text: object, text_pair: object) -> tuple[list[tuple[str, ...]], bool]:

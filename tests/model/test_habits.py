@@ -29,6 +29,10 @@ def test_reprs_are_short():
     out = MODEL.generate(IDS, max_new_tokens=3, num_beams=4, return_dict_in_generate=True, output_scores=True)
     for value in (out, MODEL.params, MODEL, MODEL(IDS, decoder_input_ids=IDS), out.past_key_values):
         assert len(repr(value)) <= 1000
+    config = led_ref.LEDConfig(extra={"id2label": {str(i): "label" for i in range(999)}})
+    of_text = LED.prepare("text " * 999), LED.tokenizer("text " * 999), MODEL.effective_settings(num_beams=2)
+    for value in (LED, LED.tokenizer, MODEL.led, MODEL.encoder, MODEL.backend, config, *of_text):
+        assert len(repr(value)) <= 1000, type(value)
     assert "sequences=int64 (1, 4)" in repr(out)
     assert repr(MODEL.params.encoder.layers[0].fc1) == "Linear(weight=float32 (512, 128), bias=float32 (512,))"
     assert isinstance(MODEL.params, LEDParams)

@@ -1,4 +1,4 @@
-"""Generation config: the 46 settings of a generation, each stated once, with its type, form and default.
+"""Generation config: the 47 settings of a generation, each stated once, with its type, form and default.
 
     >>> GenerationConfig(num_beams=4).num_beams
     4
