@@ -204,7 +204,10 @@ def test_stages_cut_documents_and_targets(recipes):
     assert len(found[0]["text"]) <= 1_500
     assert len(found[0]["summary"].split()) == stages.WORDS_OF_TARGET
     assert list(stages.of_split([record], "rfcs", "first", "validation")) == []
-    gap = "The paragraph that says the most of this piece of a text about words and about other words, which is taken out of it whole."
+    gap = (
+        "The paragraph that says the most of this piece of a text about words and about other words, "
+        "which is taken out of it whole."
+    )
     lines = (
         ["Head."] * 200
         + [f"Some words of a text about words, number {i}, and others." for i in range(8)]
