@@ -31,6 +31,7 @@ from led_ref.oracle.vectors.format import Array, Case, Tensors
 from led_ref.training.clipping import clip_factor, global_norm
 from led_ref.training.gradients import GradientOptions, accumulate_gradients
 from led_ref.training.optimizers import AdamW, OptimizerState, initial_state
+from led_ref.training.targets import fetched
 from led_ref.weights.keys import arrays_by_key, entries
 
 BATCH = ("input_ids", "attention_mask", "global_attention_mask", "labels")
@@ -231,7 +232,9 @@ def _gradients(subject: Subject, case: Case) -> tuple[float, dict[str, Array]]:
     def add(key: str, gradient: Array) -> None:
         summed[key] = summed[key] + gradient if key in summed else gradient
 
-    return accumulate_gradients(subject.model(case), batch, add, options).mean, summed
+    loss = accumulate_gradients(subject.model(case), batch, add, options)
+    (on_host,), _ = fetched([loss], loss.sums[0], subject.backend)
+    return on_host.mean, summed
 
 
 def adamw(subject: Subject, case: Case) -> Tensors:
