@@ -188,7 +188,7 @@ print(f"the embedding table: {moved['led.shared.weight']:.4f}")
 # %% [markdown]
 # ## To try
 #
-# 1. Halve the training pages (`range(2)`). How many held-out lines are right now, and where does the held-out loss stop falling?
+# 1. Halve the training pages (`range(2)`). How many held-out lines are right now, and where does their loss stop falling?
 # 2. Train with `lora_rank=4` and `learning_rate=3e-3`. Which maps move, and by how much?
 # 3. Freeze the encoder (`freeze=("encoder",)`). Does it still learn the form? The right words?
 #

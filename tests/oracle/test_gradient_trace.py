@@ -11,6 +11,7 @@ from led_ref.oracle.traces.diff import diff
 from led_ref.oracle.traces.step_names import describe, place
 from led_ref.oracle.traces.trace import Trace, trace
 from led_ref.training import loss_and_gradients
+from led_ref.training.gradients import GLOBAL_MAPS
 from led_ref.weights.keys import FINAL_LOGITS_BIAS, LM_HEAD, arrays_by_key
 
 MODEL = LEDForConditionalGeneration.from_state_dict(CONFIG, draw_weights(CONFIG), dtype="float64")

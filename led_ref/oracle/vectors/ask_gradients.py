@@ -168,7 +168,7 @@ def loss(subject: Subject, case: Case) -> Tensors:
     total = cross_entropy_backward(own_XV, labels_X[counted], count, smoothing, subject.backend)
     dlogits_XV = subject.backend.xp.zeros(logits_XV.shape, dtype=logits_XV.dtype)
     dlogits_XV[at] = own_XV
-    return {"loss": np.asarray(total / count), "logits.grad": dlogits_XV.reshape(logits_BUV.shape)}
+    return {"loss": total / count, "logits.grad": dlogits_XV.reshape(logits_BUV.shape)}
 
 
 def encoder_layer(subject: Subject, case: Case) -> Tensors:
