@@ -28,6 +28,7 @@ from led_ref.weights.keys import (
     entries,
     heads_of,
 )
+from led_ref.weights.stored_tensor import let_go
 
 # What `frozen_keys` takes beside the beginnings of keys: the beginnings of the keys that each name stands for.
 GROUPS = {
@@ -62,7 +63,9 @@ def trainable_copy(model: Model) -> Model:
                 "quantize and keep_stored."
             )
         if id(weight) not in copies:
-            copies[id(weight)] = model.backend.to_device(np.array(model.backend.to_host(model.backend.rows(weight))))
+            original = model.backend.to_host(model.backend.rows(weight))
+            copies[id(weight)] = model.backend.to_device(np.array(original))
+            let_go(original)
         fields[entry.field] = copies[id(weight)]
     params = assemble(fields, model.config)
     return type(model)(model.config, params, backend=model.backend, generation_config=model.generation_config)

@@ -20,6 +20,7 @@ This file knows no file format: safetensors_file.py and torch_files/ find the by
 """
 
 import math
+import mmap as memory_maps
 from collections.abc import Callable
 from dataclasses import dataclass
 from mmap import ACCESS_READ
@@ -175,6 +176,18 @@ def file_bytes(path: str | Path, *, mmap: bool = True) -> FileBytes:
             return MemoryMap(file.fileno(), 0, access=ACCESS_READ) if mmap else file.read()
     except OSError as error:
         raise CheckpointError(f"{path} cannot be opened ({error.strerror}). Check its permissions and disk.") from error
+
+
+def let_go(array: HostArray) -> None:
+    """Give back the memory of the map that an array is a view of, if it is; the next access reads the file again.
+
+    A map's pages count as the process's memory from their first use. Who has copied what he needs has no use for them.
+    """
+    base: object = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, MemoryMap) and hasattr(memory_maps, "MADV_DONTNEED"):  # Windows has none
+        base.madvise(memory_maps.MADV_DONTNEED)
 
 
 def name_foreign_content(head: bytes) -> str:

@@ -8,7 +8,9 @@ from training.small_models import small_model
 
 import led_ref
 from led_ref.errors import InputError
+from led_ref.tools.bench.machine import MemoryWatch
 from led_ref.training import trainer
+from led_ref.training.parameters import trainable_copy
 from led_ref.training.settings import DataArguments
 from led_ref.training.start import labels_in, load_start
 
@@ -50,6 +52,17 @@ def test_head_of_the_checkpoint_is_kept(tmp_path, bundled):
         loaded.params.classification_head.dense.weight, model.params.classification_head.dense.weight
     )
     assert notices == []
+
+
+def test_file_of_the_start_takes_no_memory(tmp_path):
+    """A map of it that stays is 0.65 GB beside LED-base's training."""
+    (path,) = small_model(d_model=600).save_pretrained(tmp_path / "wide")
+    before = MemoryWatch().start
+    model = led_ref.LEDForConditionalGeneration.from_pretrained(tmp_path / "wide")
+    copied = trainable_copy(model)
+    if before is not None:
+        assert MemoryWatch().start - before < 1.5 * path.stat().st_size
+    np.testing.assert_array_equal(copied.params.shared, model.params.shared)
 
 
 def test_kind_of_the_labels_is_written(labelled, tmp_path, bundled):

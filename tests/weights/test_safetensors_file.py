@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from led_ref.errors import CheckpointError, InputError, MissingFileError
+from led_ref.tools.bench.machine import MemoryWatch
 from led_ref.weights.safetensors_file import read_header, read_safetensors, write_safetensors
 from led_ref.weights.stored_tensor import StoredTensor, file_bytes, narrow
 
@@ -234,6 +235,13 @@ def test_library_reads_our_files(path):
     os.umask(umask)
     assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~umask
     assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_written_file_is_compared_in_little_memory(path):
+    tensors = {"w": StoredTensor("F32", np.ones((1 << 13, 1 << 10), "<f4"))}
+    watch = MemoryWatch()
+    write_safetensors(path, tensors)
+    assert (watch.above() or 0) < tensors["w"].data.nbytes / 2
 
 
 def half_written(specs, filename, metadata=None):
