@@ -15,7 +15,7 @@ from led_backends.contract import DeviceMemoryError
 from led_backends.numpy_backend import NumpyBackend
 from led_ref.api import check_settings
 from led_ref.classes.led import LEDModel
-from led_ref.errors import BackendError, InputError, MissingFileError, SettingsError
+from led_ref.errors import ArgumentTypeError, BackendError, InputError, MissingFileError, SettingsError
 from led_ref.generation.settings.settings import GenerationSettings
 from led_ref.pipelines.loading import global_mask
 from led_ref.tokenizer import LEDTokenizer
@@ -403,3 +403,17 @@ def test_blas_threads_between_streamed_pieces(bundled):
         ids = bundled.model.stream([[0, 5, 2]], num_beams=1, early_stopping=False, max_new_tokens=3)
         next(ids)
         assert {library["filepath"]: library["num_threads"] for library in threadpool_info()} == before
+
+
+def test_one_text_is_no_list_of_letters(bundled):
+    with pytest.raises(ArgumentTypeError, match=r"texts is 'abc', a str; it takes a list of texts: \[text\]"):
+        next(bundled.generate_each("abc", max_new_tokens=3))
+
+
+@pytest.mark.parametrize("name", ["add_special_tokens", "return_attention_mask", "return_offsets_mapping"])
+def test_a_text_is_no_switch_of_the_tokenizer(bundled, name):
+    with pytest.raises(ArgumentTypeError, match=f"{name} is 'no', a str; it takes True or False"):
+        bundled.tokenizer("abc", **{name: "no"})
+    for decode in (bundled.tokenizer.decode, bundled.tokenizer.convert_ids_to_tokens):
+        with pytest.raises(ArgumentTypeError, match="skip_special_tokens is 'no'"):
+            decode([0, 5], skip_special_tokens="no")

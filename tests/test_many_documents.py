@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -148,7 +149,7 @@ def test_no_overwriting_and_invalid_folders(tmp_path, command):
 
     assert "holds led-ref.json already" in refused("summarize", *files, "--out", out, *QUICK)
     said = refused("summarize", *files, "--out", out, "--resume", "--num-beams", "2", "--max-new-tokens", "5")
-    assert "was begun with settings" in said
+    assert "was begun with num_beams 1; this run has num_beams 2." in said
     assert "name another folder" in said
     assert 'dtype "float32"' in refused("summarize", *files, "--out", out, "--resume", *QUICK, "--dtype", "float64")
     # The same document, another text.
@@ -189,3 +190,71 @@ def test_json_files_equal_stdout_but_time(tmp_path, command):
     written = json.loads((tmp_path / "out" / "00.texts.json").read_text(encoding="utf-8"))
     assert printed.pop("seconds") >= 0
     assert written == printed
+
+
+def test_resume_names_the_settings_that_differ(tmp_path, command):
+    """Whatever can change a text belongs to the run: of settings, those that differ are named, and no other."""
+    (file,) = write_documents(tmp_path / "texts", 1)
+    out = tmp_path / "out"
+    resume = ("summarize", file, "--out", out, "--resume", *QUICK)
+    assert command(*resume)[0] == 0
+    for more, words in {
+        ("--quantize", "nf4"): 'begun with quantize null; this run has quantize "nf4"',
+        ("--keep-stored",): "begun with keep_stored false; this run has keep_stored true",
+        ("--cross-attention", "folded"): 'cross_attention "cached"; this run has cross_attention "folded"',
+        ("--global-attention", "none", "--num-beams", "2"): (
+            'begun with global_attention "first", num_beams 1; this run has global_attention "none", num_beams 2.'
+        ),
+    }.items():
+        code, _, said = command(*resume, *more)
+        assert (code, words in said) == (1, True), said
+    (out / "00.summary.txt").unlink()  # now no text depends on the settings
+    assert command(*resume, "--quantize", "nf4")[0] == 0
+    assert '"quantize": "nf4"' in (out / "led-ref.json").read_text(encoding="utf-8")
+
+
+def test_resume_may_truncate_what_was_refused(tmp_path, command):
+    files = write_documents(tmp_path / "texts", 1)
+    long = tmp_path / "texts" / "long.txt"
+    long.write_text("word " * 20000, encoding="utf-8")
+    resume = ("summarize", *files, long, "--out", tmp_path / "out", "--resume", *QUICK)
+    code, _, said = command(*resume)
+    assert (code, "pass truncation=True (--truncate)" in said) == (1, True)
+    code, printed, _ = command(*resume, "--truncate")
+    assert (code, Path(printed.strip()).name) == (0, "long.summary.txt")
+    code, _, said = command(*resume)  # its text is that of a beginning
+    assert (code, "begun with truncate true; this run has truncate false" in said) == (1, True)
+
+
+def test_resume_draws_with_the_first_seed(tmp_path, command):
+    files = write_documents(tmp_path / "texts", 2)
+    resume = (
+        "summarize",
+        *files,
+        "--out",
+        tmp_path / "out",
+        "--resume",
+        "--sample",
+        "--max-new-tokens",
+        "9",
+        "--quiet",
+    )
+    assert command(*resume)[0] == 0
+    before = contents(tmp_path / "out")
+    (tmp_path / "out" / "01.summary.txt").unlink()
+    assert command(*resume)[0] == 0
+    assert contents(tmp_path / "out") == before
+
+
+def test_a_model_is_all_files_that_are_read(tmp_path):
+    from led_ref import bundled_model
+    from led_ref.cli.result_folder import model_digest
+
+    model = tmp_path / "model"
+    shutil.copytree(bundled_model(), model)
+    seen = {model_digest(model)}
+    for name, is_read in {"README.md": False, "notes.json": False, "added_tokens.json": True, "model.pt": True}.items():
+        (model / name).write_bytes(b"{}")
+        digest = model_digest(model)
+        assert (digest not in seen) == is_read
+        seen.add(digest)

@@ -5,7 +5,8 @@
 
 Every file is written under a hidden name, synced to the disk and renamed in one step: whatever happens to the program or the
 machine, a result exists whole or not at all. A run that goes on therefore only needs to know which results exist. The
-manifest holds that they come from the same model, settings and texts.
+manifest holds that they come from the same model, settings and texts. What changes no text that is written already may change:
+--truncate may be added, as a document that was not too long is read the same; and where no result exists, everything.
 
     >>> result_names(["a/one.txt", "b/two.md.gz", "-"], "summary.txt")
     ['one.summary.txt', 'two.summary.txt', 'standard-input.summary.txt']
@@ -24,8 +25,8 @@ from led_ref.json_file import read_json_object, write_text
 
 MANIFEST = "led-ref.json"
 
-# Endings of the files in a model's folder that decide its output.
-_OF_A_MODEL = (".json", ".safetensors", ".bin", ".txt")
+# What a resumed run may add: only documents that were refused without it come out otherwise.
+_MAY_BE_ADDED = ("truncate",)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -83,12 +84,18 @@ class ResultFolder:
                 f"{folder} holds {present[0]}, but no {MANIFEST} that says what made it. "
                 "Move that file away, or name another folder."
             )
+        self._before = _read(folder / MANIFEST) if present else None
+
+    @property
+    def seed(self) -> int | None:
+        """The seed of the run that is resumed: one that was drawn is in no command line."""
+        return None if self._before is None else self._before["run"].get("seed")
 
     def begin(self, run: Mapping[str, Any], texts: Mapping[str, str]) -> set[str]:
         """Write the manifest, or compare the run with the manifest that exists.
 
         Args:
-            run: what decides how a text comes out: JSON-ready.
+            run: what decides how a text comes out, by name: JSON-ready.
             texts: the text of each document, by the document's name.
 
         Returns:
@@ -97,33 +104,36 @@ class ResultFolder:
         Raises:
             InputError: if existing results were made in another run or from another text. The message names the difference.
         """
+        run = json.loads(json.dumps(run))
         digests = {self._names[file]: hashlib.sha256(text.encode()).hexdigest() for file, text in texts.items()}
-        manifest = {"run": dict(run), "documents": digests}
-        path = self.path / MANIFEST
-        before = _read(path) if path.exists() else None
-        if before is not None:
-            self._compare(before, run, digests)
-            manifest["documents"] = {**before["documents"], **digests}
-        if manifest != before:
+        known = {} if self._before is None else self._before["documents"]
+        if any((self.path / name).exists() for name in {*known, *digests}):
+            self._compare(self._before or {}, run, digests)
+        manifest = {"run": run, "documents": {**known, **digests}}
+        if manifest != self._before:
             self.path.mkdir(exist_ok=True)
-            write_text(path, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+            write_text(self.path / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
         return {file for file in texts if (self.path / self._names[file]).exists()}
 
-    def _compare(self, before: dict[str, Any], run: Mapping[str, Any], digests: Mapping[str, str]) -> None:
+    def _compare(self, before: Mapping[str, Any], run: Mapping[str, Any], digests: Mapping[str, str]) -> None:
         """Refuse to go on from results of another run or of other texts."""
-        folder = self.path
-        for what in sorted(before["run"].keys() | run.keys()):
-            if before["run"].get(what) != json.loads(json.dumps(run.get(what))):
-                raise InputError(
-                    f"{folder} was begun with {what} {_short(before['run'].get(what))}, and this run has "
-                    f"{_short(run.get(what))}. Run it as it was begun ({folder / MANIFEST} says how), or name another folder."
-                )
+        folder, begun, known = self.path, before["run"], before["documents"]
+        other = [name for name in {**begun, **run} if begun.get(name) != run.get(name)]
+        other = [name for name in other if not (name in _MAY_BE_ADDED and begun.get(name) is False)]
+        if other:
+            as_begun, now = (
+                ", ".join(f"{name} {_short(values.get(name))}" for name in other) for values in (begun, run)
+            )
+            raise InputError(
+                f"{folder} was begun with {as_begun}; this run has {now}. "
+                f"Run it as it was begun ({folder / MANIFEST} says how), or name another folder."
+            )
         for name, digest in digests.items():
             if not (folder / name).exists():
                 continue
-            if name not in before["documents"]:
+            if name not in known:
                 raise InputError(f"{folder / name} exists, but {MANIFEST} does not list it. Move that file away.")
-            if before["documents"][name] != digest:
+            if known[name] != digest:
                 raise InputError(
                     f"{folder / name} was made from another text than the document has now. "
                     "Remove that file to have it made anew, or name another folder."
@@ -157,10 +167,19 @@ def result_names(files: Sequence[str], ending: str) -> list[str]:
 
 
 def model_digest(folder: Path) -> str:
-    """The sha256 of a model's folder: weights, configuration, vocabulary."""
+    """The sha256 of a model's files: weights, configuration, vocabulary."""
+    from led_ref.weights.find_files import CONFIG, GENERATION_CONFIG, TOKENIZER_FILES, WEIGHT_FILES, find_weights
+
+    names = {
+        CONFIG,
+        GENERATION_CONFIG,
+        *TOKENIZER_FILES,
+        *WEIGHT_FILES,
+        *(path.name for path in find_weights(folder).paths),
+    }
     digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.suffix in _OF_A_MODEL and path.is_file():
+    for path in (folder / name for name in sorted(names)):
+        if path.is_file():
             with path.open("rb") as file:
                 digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
     return digest.hexdigest()

@@ -59,7 +59,7 @@ def write_documents(options: argparse.Namespace, *, settings: dict[str, Any], sh
     started = time.perf_counter()
     led = load_model(options)
     effective = led.model.effective_settings(**settings).to_dict()
-    settings |= _take_seed(effective, quiet=options.quiet)
+    settings |= _take_seed(effective, None if folder is None else folder.seed, quiet=options.quiet)
     params = led.model.params
     parameters = parameter_count(led.model.config, untied_lm_head=params.lm_head is not params.shared)
     if not options.quiet:
@@ -108,12 +108,12 @@ def _sampling_settings(options: argparse.Namespace) -> dict[str, Any]:
     return settings
 
 
-def _take_seed(effective: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
-    """A new seed as a setting, if ids are drawn and the user gave none: short enough to be typed again."""
+def _take_seed(effective: dict[str, Any], before: int | None, *, quiet: bool) -> dict[str, Any]:
+    """A seed as a setting, if ids are drawn and the user gave none: that of the run before, or one short enough to be typed."""
     if not effective["do_sample"] or effective["seed"] is not None:
         return {}
-    effective["seed"] = secrets.randbits(32)
-    if not quiet:
+    effective["seed"] = secrets.randbits(32) if before is None else before
+    if not quiet and before is None:
         say(f"drawing with a new seed; --seed {effective['seed']} draws the same again")
     return {"seed": effective["seed"]}
 
@@ -251,8 +251,12 @@ class _Writer:
             "led_ref": __version__,
             "model": self.led.name,
             "sha256 of the model": model_digest(folder),
+            "backend": self.led.model.backend.name,
             "dtype": self.led.model.dtype,
-            "settings": self.effective,
+            "quantize": options.quantize,
+            "keep_stored": options.keep_stored,
+            "cross_attention": options.cross_attention,
             "global_attention": options.global_attention,
             "truncate": options.truncate,
+            **self.effective,
         }

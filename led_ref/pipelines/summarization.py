@@ -153,9 +153,11 @@ class LED(TextPipeline[LEDForConditionalGeneration]):
 
         Raises:
             SettingsError: for a setting that does not exist or contradicts another.
-            InputError: for an empty list.
+            InputError: for an empty list; for one text, whose letters would each be a document (ArgumentTypeError).
         """
         chosen, settings = TextOptions.split(options)
+        if isinstance(texts, str):
+            raise wrong_type("texts", texts, "a list of texts: [text]")
         documents, numbers = [], []
         for i, text in enumerate(check_document_list(texts)):
             try:

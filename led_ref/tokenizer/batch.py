@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from led_ref.errors import InputError, quoted
+from led_ref.errors import InputError, quoted, wrong_type
 from led_ref.json_file import is_whole
 
 # The padding value of each field; that of input_ids is the pad token's id. In the global mask, -1 means masked.
@@ -243,6 +243,13 @@ def length_rules(
             f"max_length {max_length} is no multiple of {pad_to_multiple_of}, to which texts are padded. Give one that is."
         )
     return LengthRules(pad_how, cut_how, max_length, pad_to_multiple_of, padding_side)
+
+
+def check_booleans(**values: object) -> None:
+    """ArgumentTypeError for a switch that is neither True nor False: every text counts as true, "no" as well."""
+    for name, value in values.items():
+        if not isinstance(value, bool):
+            raise wrong_type(name, value, "True or False")
 
 
 def check_side(name: str, side: str) -> str:

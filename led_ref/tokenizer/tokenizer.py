@@ -36,7 +36,17 @@ from typing import Any, overload
 from led_ref.errors import InputError
 from led_ref.files.staging import write_into
 from led_ref.tokenizer import files
-from led_ref.tokenizer.batch import BatchEncoding, LengthRules, Row, as_pairs, check_side, cut, length_rules, rows_of
+from led_ref.tokenizer.batch import (
+    BatchEncoding,
+    LengthRules,
+    Row,
+    as_pairs,
+    check_booleans,
+    check_side,
+    cut,
+    length_rules,
+    rows_of,
+)
 from led_ref.tokenizer.bpe import Pair, from_printable
 from led_ref.tokenizer.engine import ENGINES
 from led_ref.tokenizer.specials import NAMES, AddedToken, SpecialTokens, as_special, number_tokens
@@ -181,6 +191,11 @@ class LEDTokenizer(SpecialTokens):
             "special_tokens_mask": return_special_tokens_mask,
             "offset_mapping": return_offsets_mapping,
         }
+        check_booleans(
+            add_special_tokens=add_special_tokens,
+            return_offsets_mapping=return_offsets_mapping,
+            **{f"return_{name}": value for name, value in wanted.items() if name != "offset_mapping"},
+        )
         rows = []
         for texts in pairs:
             row = self._row(texts, rules, add_special_tokens=add_special_tokens, with_offsets=return_offsets_mapping)
@@ -282,6 +297,7 @@ class LEDTokenizer(SpecialTokens):
         Raises:
             InputError: for ids outside the vocabulary, and for values that are no whole numbers.
         """
+        check_booleans(skip_special_tokens=skip_special_tokens)
         return self._engine.decode(self._checked_ids(token_ids), skip_special_tokens=skip_special_tokens)
 
     def batch_decode(
@@ -300,6 +316,7 @@ class LEDTokenizer(SpecialTokens):
     def convert_ids_to_tokens(self, ids: Iterable[int], skip_special_tokens: bool = False) -> list[str]: ...
     def convert_ids_to_tokens(self, ids: int | Iterable[int], skip_special_tokens: bool = False) -> str | list[str]:
         """The piece of an id, or the pieces of ids, in the vocabulary's spelling; errors as in `decode`."""
+        check_booleans(skip_special_tokens=skip_special_tokens)
         checked = self._checked_ids(ids)
         if not isinstance(ids, Iterable):
             return self._piece_of[checked[0]]
