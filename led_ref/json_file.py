@@ -114,6 +114,16 @@ def read_text(path: Path, *, error_class: type[LEDError] = ConfigError, remedy: 
         raise error_class(f"{path} cannot be read ({error.strerror}). Check its permissions.") from error
 
 
+def with_line_feeds(text: str) -> str:
+    r"""The text with a line feed at the end of each line: CR LF (Windows) and a lone CR (old Macs) become one.
+
+    Example:
+        >>> with_line_feeds("a\r\nb\rc\n")
+        'a\nb\nc\n'
+    """
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
 def write_text(path: Path, text: str) -> Path:
     """Write a UTF-8 file whole or not at all, in a folder that is made if needed. Returns its path."""
     path.parent.mkdir(parents=True, exist_ok=True)

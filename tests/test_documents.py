@@ -25,7 +25,9 @@ packed = partial(gzip.compress, mtime=0)
     ("content", "text"),
     [
         (b"plain\n", "plain\n"),
-        ("Ünïcode \U0001f600\r\n".encode(), "Ünïcode \U0001f600\r\n"),
+        ("Ünïcode \U0001f600\n".encode(), "Ünïcode \U0001f600\n"),
+        (b"CR LF\r\nand CR\rand\n\r\n\rLF\n", "CR LF\nand CR\nand\n\n\nLF\n"),
+        (packed(b"_\bt_\ba\r\n\b\x1b[1mpacked\r"), "ta\npacked\n"),
         (b"\xef\xbb\xbfa byte order mark", "a byte order mark"),
         (packed(b"packed"), "packed"),
         (packed(b"in ") + packed(b"two members"), "in two members"),

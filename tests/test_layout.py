@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "training": "classes config costs generation files led_backends model tokenizer weights",
     "oracle.traces": "files led_backends model training weights",
     "oracle.vectors": "classes config generation files led_backends model tokenizer training weights",
-    "pipelines": "classes config costs generation led_backends tokenizer weights",
+    "pipelines": "classes config costs files generation led_backends tokenizer weights",
     "api": "led_backends pipelines training",
     "tools": "api classes config costs generation led_backends model oracle.definition oracle.traces pipelines tokenizer "
     "training weights",

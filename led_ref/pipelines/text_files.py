@@ -3,9 +3,9 @@ r"""Read a text file: plain text, Markdown, gzip, a rendered manual page, standa
     read_document("page.txt.gz")        the text of the file
     read_document("-")                  the text of standard input
 
-A file is UTF-8 or it is refused; nothing is guessed and nothing is replaced. Three things are removed, because they are
-typography and not text: a byte order mark, a terminal's overstriking (`N\bN` for a bold N) and its escape sequences
-(`ESC [1m`).
+A file is UTF-8 or it is refused; nothing is guessed. Three things are removed, because they are typography and not text: a
+byte order mark, a terminal's overstriking (`N\bN` for a bold N) and its escape sequences (`ESC [1m`). For the same reason a
+line ends with a line feed, whatever it ends with in the file: CR LF and a lone CR would be other ids for the same text.
 
 This file unpacks no other format: for a PDF or a word processor's file, the error names the command that converts it.
 """
@@ -18,6 +18,7 @@ import zlib
 from pathlib import Path
 
 from led_ref.errors import InputError, MissingFileError
+from led_ref.json_file import with_line_feeds
 
 # A gzip file may expand a thousandfold; a document of this size is beyond any LED's 16,384 tokens a hundred times over.
 MOST_BYTES = 64 * 1024 * 1024
@@ -111,7 +112,7 @@ def decode_document(content: bytes, name: str) -> str:
         raise InputError(
             f"{name} is the source of a manual page (roff). Render it first: man ./page | led-ref summarize -"
         )
-    text = _without_overstriking(_ESCAPES.sub("", text))
+    text = _without_overstriking(with_line_feeds(_ESCAPES.sub("", text)))
     if not text.strip():
         blanks = f" but for {len(text)} blanks" if text else ""
         raise InputError(f"{name} is empty{blanks}: there is nothing to read. Give a document with text in it.")

@@ -23,6 +23,7 @@ import numpy as np
 from led_backends.contract import HostArray
 from led_ref.config import MULTI_LABEL, REGRESSION, SINGLE_LABEL, LEDConfig
 from led_ref.errors import InputError
+from led_ref.json_file import with_line_feeds
 from led_ref.tokenizer.tokenizer import LEDTokenizer
 from led_ref.training.settings import DataArguments
 
@@ -64,7 +65,7 @@ class Reader:
         raise NotImplementedError
 
     def text(self, values: Mapping[str, Any], name: str, option: str) -> str:
-        """The text of a field, not empty."""
+        """The text of a field, not empty; its lines end with line feeds, as those of every document that is read."""
         value = self.value(values, name, option)
         if not isinstance(value, str):
             raise InputError(
@@ -72,7 +73,7 @@ class Reader:
             )
         if not value.strip():
             raise InputError(f"{name} is empty. Remove the line, or fill it in.")
-        return value
+        return with_line_feeds(value)
 
     def value(self, values: Mapping[str, Any], name: str, option: str) -> Any:
         """The value of a field, which must be there."""
@@ -185,7 +186,7 @@ class AnswerReader(Reader):
         data = self.data
         question = self.text(values, data.question_field, "question_field (--question-field)")
         context = self.text(values, data.context_field, "context_field (--context-field)")
-        answers = self._answers(values, context)
+        answers = self._answers(values, values[data.context_field])
         alone = self.tokenizer.encode(question, add_special_tokens=False)
         if self.tokenizer.sep_token_id in alone:
             raise InputError(f"{data.question_field} holds </s>, which ends the question for the model. Take it out.")
@@ -208,7 +209,7 @@ class AnswerReader(Reader):
         return ids, positions if positions[1] < len(ids) - 1 else np.full(2, -1, np.int32)
 
     def _answers(self, values: Mapping[str, Any], context: str) -> list[tuple[str, int]]:
-        """The answers with their first characters, without the blanks around them."""
+        """The answers with their first characters, without the blanks around them; `context` is as the file has it."""
         name = self.data.answers_field
         if name in values or not {"answer", "answer_start"} & values.keys():
             answers = self.value(values, name, "answers_field (--answers-field)")
@@ -224,7 +225,8 @@ class AnswerReader(Reader):
                 texts, starts = [], []
         if not isinstance(texts, list) or not isinstance(starts, list) or len(texts) != len(starts):
             raise InputError(f"{name} must have two lists of one length; found {_shown(texts)} and {_shown(starts)}.")
-        return [_stripped(_checked_answer(text, start, context)) for text, start in zip(texts, starts, strict=True)]
+        answers = [_stripped(_checked_answer(text, start, context)) for text, start in zip(texts, starts, strict=True)]
+        return [_with_line_feeds(answer, context) for answer in answers]
 
 
 def tokens_of_span(offsets: Sequence[tuple[int, int]], start: int, end: int) -> tuple[int, int]:
@@ -270,6 +272,12 @@ def _occurrences(context: str, text: str) -> list[int]:
 def _stripped(answer: tuple[str, int]) -> tuple[str, int]:
     text, start = answer
     return text.strip(), start + len(text) - len(text.lstrip())
+
+
+def _with_line_feeds(answer: tuple[str, int], context: str) -> tuple[str, int]:
+    """An answer without blanks around it, where it stands once each CR LF before and in it is one character."""
+    text, start = answer
+    return with_line_feeds(text), len(with_line_feeds(context[:start]))
 
 
 def _shown(value: Any) -> str:

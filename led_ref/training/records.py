@@ -3,8 +3,9 @@ r"""Read the lines of training files: JSON Lines and CSV, also compressed by gzi
     train.jsonl, .ndjson, .json     one JSON object on each line
     train.csv, train.tsv            a line of names, then one line of values for each document; a value may be in quotes
 
-The files may come from anywhere. A line has at most 16 MiB, a file at most 64 GiB when unpacked, a name occurs once, text is
-UTF-8 and nothing else. A record that cannot be read is one of the `Problems`, which are raised all together.
+The files may come from anywhere. A line has at most 16 MiB and ends with LF, CR LF or CR, a file at most 64 GiB when unpacked,
+a name occurs once, text is UTF-8 and nothing else. A record that cannot be read is one of the `Problems`, which are raised all
+together.
 """
 
 import contextlib
@@ -121,6 +122,7 @@ class _Lines(Iterator[str]):
     def __init__(self, path: Path, file: IO[bytes], problems: Problems) -> None:
         self.path, self.file, self.problems = path, file, problems
         self.number = self._bytes = 0
+        self._ahead: list[bytes] = []  # lines that end with a lone CR are read together; the next one is the last
 
     @property
     def place(self) -> str:
@@ -128,19 +130,10 @@ class _Lines(Iterator[str]):
         return f"{self.path}:{self.number}"
 
     def __next__(self) -> str:
-        try:
-            line = self.file.readline(MOST_LINE_BYTES + 1)
-        except (OSError, EOFError, zlib.error) as error:
-            self.number += 1
-            self._give_up(f"the file cannot be read on from here ({error}). Fetch it again.")
-        if not line:
-            raise StopIteration
         self.number += 1
-        self._bytes += len(line)
-        if len(line) > MOST_LINE_BYTES:
-            self._give_up(f"the line has more than {MOST_LINE_BYTES >> 20} MiB; what follows was not read. Shorten it.")
-        if self._bytes > MOST_FILE_BYTES:
-            self._give_up(f"the file has more than {MOST_FILE_BYTES >> 30} GiB when unpacked. Split it.")
+        if not self._ahead:
+            self._ahead = self._read().splitlines(keepends=True)[::-1]
+        line = self._ahead.pop()
         try:
             return line.decode("utf-8-sig" if self.number == 1 else "utf-8")
         except UnicodeDecodeError as error:
@@ -149,6 +142,21 @@ class _Lines(Iterator[str]):
                 self.place, f"byte {found:#04x} is not UTF-8. Convert the file first: iconv -f latin1 -t utf-8"
             )
             return ""
+
+    def _read(self) -> bytes:
+        """What comes up to the next LF."""
+        try:
+            line = self.file.readline(MOST_LINE_BYTES + 1)
+        except (OSError, EOFError, zlib.error) as error:
+            self._give_up(f"the file cannot be read on from here ({error}). Fetch it again.")
+        if not line:
+            raise StopIteration
+        self._bytes += len(line)
+        if len(line) > MOST_LINE_BYTES:
+            self._give_up(f"the line has more than {MOST_LINE_BYTES >> 20} MiB; what follows was not read. Shorten it.")
+        if self._bytes > MOST_FILE_BYTES:
+            self._give_up(f"the file has more than {MOST_FILE_BYTES >> 30} GiB when unpacked. Split it.")
+        return line
 
     def _give_up(self, sentence: str) -> NoReturn:
         self.problems.add(self.place, sentence)

@@ -90,6 +90,24 @@ def test_summary_of_jsonl_csv_tsv_and_gzip(read, tokenizer):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("end", ["\r\n", "\r"])
+def test_line_ends_play_no_part(read, end):
+    def is_same(lines, **options):
+        return read(lines.replace("\n", end), **options).fingerprint == read(lines, **options).fingerprint
+
+    assert is_same(line() + line(summary="Two."))
+    assert is_same('text,summary\n"a\nb",c\nd,"e\n\nf"\n', name="train.csv")
+    assert "train.jsonl:2: not JSON" in problem_of(read, line().strip() + end + "no" + end)
+
+
+def test_answers_move_with_their_line_ends(read):
+    def of(context, answer):
+        answers = {"text": [answer], "answer_start": [context.index(answer)]}
+        return read(line("question-answering", context=context, answers=answers), "question-answering").fingerprint
+
+    assert of("One.\r\nTwo.\r\n\r\nThe cat\r\nsat.", "cat\r\nsat") == of("One.\nTwo.\n\nThe cat\nsat.", "cat\nsat")
+
+
 def test_fingerprint_depends_on_each_text_and_order(read):
     two = line() + line(summary="Two.")
     prints = [
