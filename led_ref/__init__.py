@@ -75,6 +75,7 @@ if TYPE_CHECKING:
         MissingFileError,
         SettingsError,
     )
+    from led_ref.generation.settings.settings import GenerationConfig as GenerationConfig
     from led_ref.generation.settings.settings import GenerationConfig as GenerationSettings
     from led_ref.generation.step import SearchResult
     from led_ref.oracle.traces.trace import trace
@@ -97,7 +98,7 @@ _NAMES_BY_MODULE = {
         "ArgumentTypeError", "BackendError", "CheckpointError", "ConfigError", "InputError", "LEDError", "MissingFileError",
         "SettingsError",
     ),
-    "generation.settings.settings": ("GenerationSettings",),
+    "generation.settings.settings": ("GenerationConfig", "GenerationSettings"),
     "generation.step": ("SearchResult",),
     "classes.conditional_generation": ("LEDForConditionalGeneration",),
     "classes.led": ("LEDModel",),

@@ -13,10 +13,11 @@ import led_backends
 from led_backends.contract import Array, Backend, DeviceMemoryError, HostArray, Weight
 from led_ref.classes.input_checks import as_array, check_types
 from led_ref.classes.pickling import SOURCE, Source
+from led_ref.classes.pytorch_habits import PyTorchHabits
 from led_ref.config import LEDConfig
 from led_ref.costs.memory import plan
 from led_ref.costs.operations import Workload, on_gpu
-from led_ref.errors import BackendError, InputError, quoted, wrong_type
+from led_ref.errors import BackendError, InputError, quoted
 from led_ref.json_file import read_json_object
 from led_ref.model.params import LEDParams
 
@@ -116,7 +117,7 @@ def load_weights(
         return load_params(tensors, config, heads=heads, **options)
 
 
-class LEDPreTrainedModel:
+class LEDPreTrainedModel(PyTorchHabits):
     """The base class of the LED classes: a configuration, weights and a backend.
 
     Args:
@@ -305,59 +306,14 @@ class LEDPreTrainedModel:
         return type(self)(config, params, backend=self.backend, generation_config=self.generation_config)
 
     @property
+    def longest_document(self) -> int:
+        """How many tokens a document may have."""
+        return self.config.max_encoder_position_embeddings
+
+    @property
     def dtype(self) -> str:
         """What the model computes in: "float32", "float64" or, on a GPU, "float16"."""
         return self.params.shared.dtype.name
-
-    # ---- habits of PyTorch: what can be done is done, else a sentence says what to do ----
-
-    @property
-    def device(self) -> str:
-        """Where the weights lie: "cpu" or, on the first GPU, "cuda"."""
-        return "cpu" if self.backend.name == "numpy" else "cuda"
-
-    def eval(self) -> Self:
-        """The model itself: it never drops anything out, except in led_ref.train."""
-        return self
-
-    def to(self, device: Any = None, dtype: Any = None) -> Self:
-        """The model itself, if it is there and computes in that dtype already.
-
-        Raises:
-            InputError: if it does not; the message says how to load it so.
-        """
-        for name, value in (("device", device), ("dtype", dtype)):
-            if not (
-                value is None or isinstance(value, str | type) or hasattr(value, "type") or hasattr(value, "itemsize")
-            ):
-                raise wrong_type(name, value, "a text such as 'cpu' or 'float32', or None")
-        wanted = (
-            None if dtype is None else str(dtype).removeprefix("torch.").removeprefix("<class 'numpy.").rstrip("'>")
-        )
-        place = None if device is None else str(device).partition(":")[0]
-        if place in ("float16", "float32", "float64", "bfloat16"):
-            place, wanted = None, place
-        if place not in (None, self.device) or wanted not in (None, self.dtype):
-            backend = "cupy" if place == "cuda" else "numpy"
-            raise InputError(
-                f"The model is on {self.device!r} in {self.dtype}, and stays there. Load it anew: "
-                f"from_pretrained(..., backend={backend!r}, dtype={wanted or self.dtype!r})."
-            )
-        return self
-
-    def state_dict(self) -> dict[str, HostArray]:
-        """All weights as NumPy arrays, by checkpoint key: what `from_state_dict` takes. A tied table has both its keys."""
-        from led_ref.weights.keys import arrays_by_key, heads_of
-
-        arrays = arrays_by_key(self.params, self.config, heads_of(self.architecture))
-        return {key: self.backend.to_host(self.backend.rows(array)) for key, array in arrays.items()}
-
-    def num_parameters(self) -> int:
-        """How many numbers the weights are, a tied table counted once."""
-        from led_ref.weights.keys import arrays_by_key, heads_of
-
-        arrays = arrays_by_key(self.params, self.config, heads_of(self.architecture)).values()
-        return sum(array.size for array in {id(array): array for array in arrays}.values())
 
     def __repr__(self) -> str:
         config = self.config

@@ -105,7 +105,7 @@ class TextPipeline(Generic[Model]):
         if not text.strip():
             raise InputError(f"The document is empty ({text[:20]!r}): there is nothing to read. Give it some text.")
         # The models that classify and answer say it themselves: their decoders read the document, too.
-        limit = getattr(self.model, "longest_document", self.model.config.max_encoder_position_embeddings)
+        limit = self.model.longest_document
         ids: list[int] = self.tokenizer(text)["input_ids"]
         if len(ids) <= limit:
             return ids

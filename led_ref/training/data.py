@@ -107,7 +107,7 @@ def _task(data: DataArguments, architecture: str) -> str:
 
 def _limits(data: DataArguments, model: Trainable) -> tuple[int, int]:
     """The most tokens of a document and of a summary."""
-    most = int(getattr(model, "longest_document", model.config.max_encoder_position_embeddings))
+    most = model.longest_document
     limits = []
     for name, table in (
         ("max_source_length", most),

@@ -48,6 +48,22 @@ def test_what_pytorch_has():
     for where, words in ((("cuda",), "backend='cupy'"), ((None, "float64"), "dtype='float64'")):
         with pytest.raises(InputError, match=words):
             MODEL.to(*where)
+    assert MODEL.train(False) is MODEL.cpu() is MODEL
+    assert not MODEL.training
+    named = dict(MODEL.named_parameters())
+    assert list(named) == [key for key in state if key != "lm_head.weight"]  # the tied table once
+    assert sum(array.size for array in MODEL.parameters()) == MODEL.num_parameters()
+    with pytest.raises(InputError, match="no training mode"):
+        MODEL.train()
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("half", "dtype"), ("zero_grad", "led_ref.train"), ("quatsch", "no 'quatsch'")]
+)
+def test_what_pytorch_has_and_we_have_not(name, words):
+    assert not hasattr(MODEL, name)
+    with pytest.raises(AttributeError, match=words):
+        getattr(MODEL, name)
 
 
 def test_a_generation_config_replaces_the_file():
@@ -57,6 +73,7 @@ def test_a_generation_config_replaces_the_file():
     resolved = MODEL.effective_settings(**given)
     assert (MODEL.generate(IDS, generation_config=resolved) == by_name).all()
     assert MODEL.generate(IDS, generation_config=given, max_new_tokens=4, min_new_tokens=4).shape[1] == 5
+    assert led_ref.GenerationConfig is led_ref.GenerationSettings
     with pytest.raises(SettingsError, match="generation_config is a int"):
         MODEL.generate(IDS, generation_config=4)
 
