@@ -30,9 +30,10 @@ from book_tools import BAND, GLOBAL, QUIET, WRONG, bundled, manual_page, source
 
 from led_backends.numpy_backend import NumpyBackend
 from led_ref.training.gradients import loss_and_gradients
+from led_ref.training.parameters import trainable_copy
 
 led = bundled()
-model, backend = led.model, NumpyBackend()
+model, backend = trainable_copy(led.model), NumpyBackend()  # loaded weights cannot be changed, those of a copy can
 rng = np.random.default_rng(0)
 
 # %% [markdown]

@@ -46,6 +46,15 @@ BROKEN_PICTURES = "() => [...document.images].filter((i) => !i.complete || !i.na
 # KaTeX puts what it cannot read into .katex-error; a formula that it never saw has no .katex inside.
 UNSET_FORMULAS = """() => [...document.querySelectorAll('.katex-error, .arithmatex')]
   .filter((e) => e.matches('.katex-error') || !e.querySelector('.katex')).map((e) => e.textContent.trim())"""
+# Formulas on lines of their own, in the page's coordinates; without those that can be pushed sideways.
+FORMULAS = """() => [...document.querySelectorAll('div.arithmatex')]
+  .filter((e) => [e, ...e.children].every((box) => box.scrollWidth <= box.clientWidth + 1) && e.getClientRects().length)
+  .map((e) => [e.textContent.trim(), e.getBoundingClientRect()])
+  .map(([name, r]) => [name, { x: r.x + scrollX, y: r.y + scrollY, width: r.width, height: r.height }])"""
+UNCUT = "div.arithmatex { display: flow-root; overflow: visible !important } .katex-display { overflow: visible !important }"
+# A browser counts what its fonts may reach, which is a little more than what this formula's letters do.
+TOO_LOW = """() => [...document.querySelectorAll('div.arithmatex > .katex-display')]
+  .filter((e) => e.scrollHeight > e.clientHeight).map((e) => e.textContent.trim())"""
 ALL_LOADED = "() => [...document.images].every((image) => image.complete)"
 LATE = "() => document.querySelectorAll('[loading=lazy]').forEach((e) => { e.loading = 'eager'; })"
 
@@ -90,6 +99,8 @@ def main() -> int:
                 for width in WIDTHS:
                     tab.set_viewport_size({"width": width, "height": 900})
                     found += [f"{fault} ({width} pixels)" for fault in look(tab, width)]
+                    if scheme == SCHEMES[0]:
+                        found += [f"a formula is cut off: {name[:60]} ({width} pixels)" for name in cut_formulas(tab)]
                     if options.shots:
                         name = page.removesuffix(".html").replace("/", "_")
                         tab.screenshot(path=options.shots / f"{name}_{width}_{scheme}.png", full_page=True)
@@ -122,6 +133,18 @@ def visit(tab, address: str, page: str) -> tuple[list[str], list[str]]:
     for frame in tab.frames:
         frame.wait_for_load_state("load")
     return faults, requests
+
+
+def cut_formulas(tab) -> list[str]:
+    """The formulas that look otherwise when their boxes cut nothing off, and those that do not fit into theirs."""
+    formulas = tab.evaluate(FORMULAS)
+    pictures = lambda: [tab.screenshot(clip=place, full_page=True) for _, place in formulas]  # noqa: E731
+    as_shown = pictures()
+    style = tab.add_style_tag(content=UNCUT)
+    uncut = pictures()
+    style.evaluate("(e) => e.remove()")
+    cut = [name for (name, _), shown, whole in zip(formulas, as_shown, uncut, strict=True) if shown != whole]
+    return cut + tab.evaluate(TOO_LOW)
 
 
 def look(tab, width: int) -> list[str]:
