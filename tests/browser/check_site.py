@@ -51,6 +51,12 @@ FORMULAS = """() => [...document.querySelectorAll('div.arithmatex')]
   .filter((e) => [e, ...e.children].every((box) => box.scrollWidth <= box.clientWidth + 1) && e.getClientRects().length)
   .map((e) => [e.textContent.trim(), e.getBoundingClientRect()])
   .map(([name, r]) => [name, { x: r.x + scrollX, y: r.y + scrollY, width: r.width, height: r.height }])"""
+CUT_FRAMES = """() => [...document.querySelectorAll('iframe')].filter((e) => e.getClientRects().length)
+  .filter((e) => e.contentDocument.documentElement.scrollHeight > e.clientHeight + 1).map((e) => e.title)"""
+# Pictures that have to be pushed sideways, and no word says so; or they fit, and a word says otherwise.
+UNTOLD = """() => [...document.querySelectorAll('.picture')]
+  .filter((e) => (e.scrollWidth > e.clientWidth + 1) !== getComputedStyle(e, '::before').content.includes('sideways'))
+  .map((e) => e.querySelector('svg').getAttribute('aria-label'))"""
 UNCUT = "div.arithmatex { display: flow-root; overflow: visible !important } .katex-display { overflow: visible !important }"
 # A browser counts what its fonts may reach, which is a little more than what this formula's letters do.
 TOO_LOW = """() => [...document.querySelectorAll('div.arithmatex > .katex-display')]
@@ -153,6 +159,8 @@ def look(tab, width: int) -> list[str]:
     faults = [f"{what} is not shown" for what in tab.evaluate(BROKEN_PICTURES)]
     faults += [f"a formula is not set: {what[:60]}" for what in tab.evaluate(UNSET_FORMULAS)]
     faults += [f"wider than the screen: {what}" for what in tab.evaluate(TOO_WIDE)]
+    faults += [f"a frame is cut off below: {what}" for what in tab.evaluate(CUT_FRAMES)]
+    faults += [f"a picture does not say that it scrolls: {what[:60]}" for what in tab.evaluate(UNTOLD)]
     if width == max(WIDTHS):
         faults += [f"code is wider than its column: {what}" for what in tab.evaluate(SCROLLING_CODE)]
     return faults
