@@ -63,8 +63,12 @@ def run(options: argparse.Namespace) -> int:
         start = [[led.model.config.decoder_start_token_id]]
         traced = trace(led.model, **document, decoder_input_ids=start, **chosen)
     traced.save(options.out, overwrite=options.overwrite)
+    unseen = traced.blind_spots()
     if options.json:
-        print_json({"file": options.out, "steps": len(traced), "tokens": len(ids), "bytes": traced.nbytes})
+        about = {"file": options.out, "steps": len(traced), "tokens": len(ids), "bytes": traced.nbytes}
+        print_json({**about, "blind_spots": unseen})
     else:
         print(f"{options.out}: {len(traced)} steps of {len(ids):,} tokens, {megabytes(traced.nbytes)}")
+        for sentence in unseen:
+            print(f"cannot show: {sentence}")
     return 0

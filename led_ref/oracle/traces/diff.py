@@ -28,16 +28,11 @@ import numpy as np
 
 from led_backends.contract import HostArray
 from led_ref.errors import InputError
+from led_ref.oracle.traces.blind_spots import blind_spots
 from led_ref.oracle.traces.diff_hints import hint_at_names, hint_at_shapes, hint_at_values
 from led_ref.oracle.traces.step_names import GRADIENT, describe, layer_or_step
+from led_ref.oracle.traces.tolerances import root_mean_square, tolerance
 from led_ref.oracle.traces.trace import Trace
-
-# The default (rtol, atol) by the coarser of the two dtypes: some hundred roundings, a few layers deep. The rounding of a sum
-# is relative to its terms, not to the sum: atol is for values of size 1, and grows with them.
-TOLERANCES = {"float64": (1e-9, 1e-10), "float32": (1e-4, 1e-5), "float16": (1e-2, 1e-3)}
-
-# A gradient went through all layers twice, and through differences: its rounding is that much larger.
-GRADIENT_ROUNDINGS = 10
 
 # Programs that mask by adding a large negative number add this or less; no other score is so low.
 MASKED = -1e4
@@ -91,6 +86,7 @@ class Difference:
         source: file and line that recorded the first different step, if a trace has them.
         hint: a known pattern in the first difference; "" if none fits.
         names_hint: a prefix that the names of one trace lack; "" if none.
+        blind_spots: if all steps are equal: the mistakes that they could not have shown, a sentence for each.
     """
 
     compared: tuple[Comparison, ...]
@@ -99,6 +95,7 @@ class Difference:
     source: str = ""
     hint: str = ""
     names_hint: str = ""
+    blind_spots: tuple[str, ...] = ()
 
     @property
     def mostly_unmatched(self) -> bool:
@@ -132,7 +129,7 @@ class Difference:
         """The difference ready for JSON: numbers that are not finite as text."""
         names = (
             "equal", "first", "source", "hint", "mostly_unmatched", "names_hint", "equal_before", "compared",
-            "only_in_a", "only_in_b",
+            "only_in_a", "only_in_b", "blind_spots",
         )  # fmt: skip
         return {name: _as_json(getattr(self, name)) for name in names}
 
@@ -171,7 +168,10 @@ def diff(
     )
     first = next((step for step in compared if not step.equal), None)
     if first is None:
-        return Difference(compared, only_in_a, only_in_b, names_hint=names_hint)
+        allowed = {step.name: step.tolerance for step in compared}
+        radii = next((t.radii for t in (a, b) if isinstance(t, Trace) and t.radii), ())
+        unseen = blind_spots(a, radii, allowed)
+        return Difference(compared, only_in_a, only_in_b, names_hint=names_hint, blind_spots=unseen)
     size = _gradient_size(first.name, b) or 1.0  # hints are for numbers of size 1
     ours, theirs = (trace[first.name] / size if size != 1 else trace[first.name] for trace in (a, b))
     letters = describe(first.name).letters.split()
@@ -192,10 +192,10 @@ def compare(
     size: float | None = None,
 ) -> Comparison:
     """Compare one step of two traces; tolerances as in `diff`, and `size` that of a gradient's values."""
-    tolerance = _tolerance(a, b, rtol, atol, size)
+    allowed = tolerance(a, b, rtol, atol, size)
     shapes, dtypes = (a.shape, b.shape), (a.dtype.name, b.dtype.name)
     if a.shape != b.shape:
-        return Comparison(name, False, shapes, dtypes, tolerance)
+        return Comparison(name, False, shapes, dtypes, allowed)
     flat_a, flat_b = a.reshape(-1), b.reshape(-1)
     largest, total, finite, beyond, nans = 0.0, 0.0, 0, 0, np.zeros(3, np.int64)
     worst, worst_excess = None, 0.0
@@ -203,7 +203,7 @@ def compare(
         x = flat_a[start : start + _AT_ONCE].astype(np.float64)
         y = flat_b[start : start + _AT_ONCE].astype(np.float64)
         # Programs mask a key with different values in the scores before the softmax.
-        error, excess = _errors(x, y, *tolerance, masked=name.endswith(("attn.scores", ".global_scores")))
+        error, excess = _errors(x, y, *allowed, masked=name.endswith(("attn.scores", ".global_scores")))
         is_finite = np.isfinite(error)
         largest = max(largest, float(error.max()))
         total += float(error[is_finite].sum())
@@ -216,10 +216,10 @@ def compare(
     counted = (int(nans[0]), int(nans[1]), int(nans[2]))
     mean = total / finite if finite else 0.0
     if worst is None:
-        return Comparison(name, True, shapes, dtypes, tolerance, largest, mean, nans=counted)
+        return Comparison(name, True, shapes, dtypes, allowed, largest, mean, nans=counted)
     index = tuple(int(i) for i in np.unravel_index(worst, a.shape))
     values = (float(flat_a[worst]), float(flat_b[worst]))
-    return Comparison(name, False, shapes, dtypes, tolerance, largest, mean, beyond, index, values, counted)
+    return Comparison(name, False, shapes, dtypes, allowed, largest, mean, beyond, index, values, counted)
 
 
 def part_of(name: str) -> str:
@@ -252,19 +252,6 @@ def _errors(x: HostArray, y: HostArray, rtol: float, atol: float, *, masked: boo
     return error, np.where(error > limit, error - limit, 0)
 
 
-def _tolerance(
-    a: HostArray, b: HostArray, rtol: float | None, atol: float | None, size: float | None
-) -> tuple[float, float]:
-    floats = [array.dtype for array in (a, b) if array.dtype.kind == "f"]
-    if not floats:
-        return 0.0, 0.0
-    coarser = min(floats, key=lambda dtype: dtype.itemsize)
-    usual_rtol, usual_atol = TOLERANCES.get(coarser.name, TOLERANCES["float64"])
-    if atol is None:
-        atol = usual_atol * (max(1.0, _root_mean_square(b)) if size is None else GRADIENT_ROUNDINGS * size)
-    return usual_rtol if rtol is None else rtol, atol
-
-
 def _gradient_size(name: str, b: Mapping[str, HostArray]) -> float | None:
     """The root mean square of a gradient; of a bias's at least that of what it sums. None: it is no gradient.
 
@@ -274,18 +261,7 @@ def _gradient_size(name: str, b: Mapping[str, HostArray]) -> float | None:
         return None
     module = name.removesuffix(f".bias{GRADIENT}")
     terms = (name, f"{module}.output{GRADIENT}", f"{module}.weight{GRADIENT}")
-    return max(_root_mean_square(b[term]) for term in terms if term in b)
-
-
-def _root_mean_square(values: HostArray) -> float:
-    """The root mean square of the finite values; 0 without any."""
-    flat, total, count = values.reshape(-1), 0.0, 0
-    for start in range(0, flat.size, _AT_ONCE):
-        piece = flat[start : start + _AT_ONCE].astype(np.float64)
-        piece = piece[np.isfinite(piece)]
-        total += float(np.square(piece).sum())
-        count += piece.size
-    return math.sqrt(total / count) if count else 0.0
+    return max(root_mean_square(b[term]) for term in terms if term in b)
 
 
 def _source(name: str, *traces: Mapping[str, HostArray]) -> str:
@@ -338,7 +314,8 @@ def _compared(difference: Difference) -> list[str]:
 def _verdict(difference: Difference) -> list[str]:
     first, steps = difference.first, len(difference.compared)
     if first is None:
-        return [f"equal          {f'all {steps} steps' if steps > 1 else 'the 1 step'} that both traces have"]
+        equal = f"equal          {f'all {steps} steps' if steps > 1 else 'the 1 step'} that both traces have"
+        return [equal, *(f"cannot show    {sentence}" for sentence in difference.blind_spots)]
     before = difference.equal_before
     described = describe(first.name)
     lines = [f"equal          {len(before)} of {steps} steps" + (f", the last {before[-1]}" if before else "")]

@@ -39,8 +39,10 @@ from led_ref.json_file import parse_json
 from led_ref.model import attention_maps, backward_hooks, hooks, intermediates, ops
 from led_ref.model.intermediates import Recorder
 from led_ref.oracle.traces import gradients as way_back
+from led_ref.oracle.traces.blind_spots import blind_spots
 from led_ref.oracle.traces.gradients import check_has_loss, record_gradients
 from led_ref.oracle.traces.step_names import describe, layer_or_step, place
+from led_ref.oracle.traces.tolerances import tolerance
 from led_ref.weights.safetensors_file import read_header, read_safetensors, write_safetensors
 from led_ref.weights.stored_tensor import FLOAT_NAMES, StoredTensor, from_numpy
 
@@ -74,13 +76,16 @@ class Trace(Mapping[str, HostArray]):
 
     Args:
         steps: in order; no name twice.
+        radii: R of each encoder layer; none if not known.
 
     Attributes:
         steps: name -> Step, in order.
+        radii: as given.
     """
 
-    def __init__(self, steps: Iterable[Step]) -> None:
+    def __init__(self, steps: Iterable[Step], radii: Iterable[int] = ()) -> None:
         self.steps: Mapping[str, Step] = MappingProxyType({step.name: step for step in steps})
+        self.radii = tuple(radii)
 
     def __getitem__(self, name: str) -> HostArray:
         return self.steps[name].value
@@ -98,6 +103,10 @@ class Trace(Mapping[str, HostArray]):
     def nbytes(self) -> int:
         """How much memory the arrays take."""
         return sum(step.value.nbytes for step in self.steps.values())
+
+    def blind_spots(self) -> tuple[str, ...]:
+        """Mistakes that a comparison with this trace could not show at the default tolerances: a sentence for each."""
+        return blind_spots(self, self.radii, {name: tolerance(value, value) for name, value in self.items()})
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write a safetensors file, whole or not at all; any library reads it. Order, equations, ... are its metadata.
@@ -117,7 +126,8 @@ class Trace(Mapping[str, HostArray]):
         check_target(path, overwrite=overwrite)
         tensors = {name: from_numpy(name, value) for name, value in self.items()}
         steps = [{"name": step.name, **{key: getattr(step, key) for key in _ALSO}} for step in self.steps.values()]
-        return write_safetensors(path, tensors, {FORMAT: VERSION, "steps": json.dumps(steps)})
+        about = {FORMAT: VERSION, "steps": json.dumps(steps), "radii": json.dumps(self.radii)}
+        return write_safetensors(path, tensors, about)
 
     @classmethod
     def load(cls, path: str | Path) -> "Trace":
@@ -131,11 +141,12 @@ class Trace(Mapping[str, HostArray]):
         """
         tensors = read_safetensors(path)
         metadata = read_header(path).metadata
+        radii: tuple[int, ...] = ()
         if FORMAT in metadata:
-            words = _recorded_words(path, metadata, tensors)
+            words, radii = _recorded_words(path, metadata, tensors)
         else:
             words = {name: {**describe(name)._asdict(), "source": ""} for name in sorted(tensors, key=place)}
-        return cls(Step(name, _widened(tensors[name]), **also) for name, also in words.items())
+        return cls((Step(name, _widened(tensors[name]), **also) for name, also in words.items()), radii)
 
 
 def trace(
@@ -212,7 +223,7 @@ def trace(
             f"only={only!r} and layer={layer} leave none of the {len(offered)} steps of this run, among them {few}. "
             "`led-ref steps` lists all names."
         )
-    return Trace(steps)
+    return Trace(steps, _radii_of(model))
 
 
 def check_target(path: str | Path, *, overwrite: bool) -> None:
@@ -244,6 +255,12 @@ def _generate_recorded(led: Any, recorder: Recorder, text: Any, **options: Any) 
     model = copy.copy(led.model)
     model.generate = functools.partial(led.model.generate, recorder=recorder)
     replace(led, model=model).generate(text, **options)
+
+
+def _radii_of(model: Any) -> tuple[int, ...]:
+    """R of the layers of a model, of the model of a bound method, or of that of a pipelines.LED; () of anything else."""
+    owner = getattr(model, "model", None) if hasattr(model, "tokenizer") else getattr(model, "__self__", model)
+    return getattr(getattr(owner, "config", None), "radii", ())
 
 
 def _is_like(name: str, pattern: str) -> bool:
@@ -299,8 +316,10 @@ def _widened(stored: StoredTensor) -> HostArray:
     return stored.data
 
 
-def _recorded_words(path: str | Path, metadata: Mapping[str, str], names: Iterable[str]) -> dict[str, dict[str, str]]:
-    """What the metadata of a trace file says of each step, in order; refused if it does not fit the file's tensors."""
+def _recorded_words(
+    path: str | Path, metadata: Mapping[str, str], names: Iterable[str]
+) -> tuple[dict[str, dict[str, str]], tuple[int, ...]]:
+    """What the metadata of a trace file says of each step, in order, and the radii; refused if it does not fit the tensors."""
     if metadata[FORMAT] != VERSION:
         raise CheckpointError(
             f"{path} is a trace of version {metadata[FORMAT]!r}; this led_ref reads version {VERSION}. Record it again."
@@ -310,10 +329,12 @@ def _recorded_words(path: str | Path, metadata: Mapping[str, str], names: Iterab
         sound = set(words) == set(names) and all(
             isinstance(word, str) for also in words.values() for word in also.values()
         )
+        radii = parse_json(metadata.get("radii", "[]"))
+        sound &= isinstance(radii, list) and all(isinstance(radius, int) for radius in radii)
     except (KeyError, TypeError, ValueError):
         sound = False
     if not sound:
         raise CheckpointError(
             f"{path} says that it is a trace, but its metadata does not list the tensors that it holds. Record it again."
         )
-    return words
+    return words, tuple(radii)
