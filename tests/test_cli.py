@@ -7,19 +7,22 @@ import os
 import pty
 import re
 import select
+import shlex
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 import led_ref
-from led_ref.cli.main import COMMANDS, EXAMPLES
+from led_ref.cli.main import COMMANDS, EXAMPLES, main
 from led_ref.cli.tokenize import coloured
 
 COMMAND = [sys.executable, "-m", "led_ref.cli.main"]
 QUICK = ["--num-beams", "1", "--max-new-tokens", "4"]
+VECTORS = Path(__file__).parent / "vectors" / "v1"
 PAGE = "NAME\ntar - an archiving utility\n"
 
 
@@ -456,10 +459,58 @@ if os.path.exists("/dev/full"):  # Linux has a disk that is always full
         assert re.fullmatch(r"led-ref: .*No space left on device.*disk's space\.\n", done.stderr)
 
 
-def test_unencodable_letters_are_escaped(page):
+class ClosedPipe(io.StringIO):
+    """A standard output whose reader has left."""
+
+    def write(self, _):
+        raise BrokenPipeError
+
+
+def test_exit_code_survives_a_closed_pipe(page, bundled, tmp_path, monkeypatch):
+    for name, ids in (("a", [[0, 5, 2]]), ("b", [[0, 6, 2]])):
+        led_ref.trace(bundled.model.encoder, ids, only="fc1").save(f"{name}.safetensors")
+    asks = [
+        ("diff", "a.safetensors", "b.safetensors"),
+        ("diff", "a.safetensors", "b.safetensors", "--json"),
+        ("vectors", "check", VECTORS, "--level", "L1", "--cmd", "false {in} {out}"),
+        ("exercise", "4"),
+        ("summarize", "nowhere.txt", page, *QUICK),
+    ]
+    for arguments in asks:
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", ClosedPipe())
+            assert main([str(argument) for argument in arguments]) == 1, arguments
+    with monkeypatch.context() as patch:  # files are written to the last, whoever reads their names
+        patch.setattr(sys, "stdout", ClosedPipe())
+        (tmp_path / "second.txt").write_text(PAGE)
+        assert main(["summarize", page, "second.txt", *QUICK, "--out", "texts"]) == 0
+    assert {path.name for path in (tmp_path / "texts").glob("*.txt")} == {"page.summary.txt", "second.summary.txt"}
+
+
+def test_letters_in_files_pipes_and_terminals(page):
     ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
-    run = {"capture_output": True, "text": True, "check": True, "env": ascii_only}
-    table = subprocess.run([*COMMAND, "tokenize", "--text", "a b"], **run).stdout
-    assert "\\u0120b" in table
-    found = json.loads(subprocess.run([*COMMAND, "tokenize", "--text", "ö \U0001f600", "--json"], **run).stdout)
-    assert found["text"] == "ö \U0001f600"
+    arguments = ["tokenize", "--text", "ö \U0001f600 a"]
+    for more in ([], ["--json"]):
+        done = subprocess.run([*COMMAND, *arguments, *more], capture_output=True, check=True, env=ascii_only)
+        assert "Ġ" in done.stdout.decode("utf-8")
+    with open("table.txt", "wb") as file:
+        subprocess.run([*COMMAND, "summarize", "größe.txt"], stderr=file, check=False, env=ascii_only)
+    assert "größe.txt" in Path("table.txt").read_text(encoding="utf-8")
+    assert "\\u0120a" in on_a_terminal(arguments, stdout_too=True, env={**ascii_only, "NO_COLOR": "1"})[1]
+    shown = on_a_terminal([*arguments, "--json"], stdout_too=True, env=ascii_only)[1]
+    assert shown.isascii()
+    assert json.loads(shown)["text"] == arguments[-1]
+
+
+def test_notices_never_stop_the_work(command, page, line, monkeypatch):
+    """Without a standard error (pythonw, `2>&-`), and where it is full or nobody reads it."""
+    after = "from led_ref.cli.main import main; import os, sys; main(sys.argv[1:]); os.write(2, b'from a library')"
+    asked = shlex.join([sys.executable, "-c", after, "summarize", page, *QUICK])
+    for redirected in ("2>&-", "2>/dev/full", "2>&- <&-", "2> >(true)"):
+        done = subprocess.run(["bash", "-c", f"{asked} {redirected}"], capture_output=True, text=True, check=False)
+        assert done.stdout == f"{line}\n", redirected
+    monkeypatch.setattr(sys, "stderr", None)
+    monkeypatch.setattr(sys, "stdout", out := io.StringIO())
+    assert main(["summarize", page, "nowhere.txt", *QUICK]) == 1
+    assert out.getvalue() == f"{page}: {line}\n"
+    assert sys.stderr is None

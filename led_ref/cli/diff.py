@@ -1,11 +1,10 @@
 """`led-ref diff`: find where two traces part."""
 
 import argparse
-import sys
 
 from led_ref.cli.shared_options import add_shared
 from led_ref.errors import LEDError
-from led_ref.tools.terminal import print_json
+from led_ref.tools.terminal import print_json, reader_may_leave, say
 
 SUMMARY = "find where two traces part: 0 equal, 1 different, 2 not comparable"
 EXAMPLES = """
@@ -39,20 +38,21 @@ def run(options: argparse.Namespace) -> int:
 
             save_plot(difference, options.plot)
     except LEDError as error:
-        print(f"led-ref diff: {error}", file=sys.stderr)
+        say(str(error), command="led-ref diff")
         return 2
-    if options.json:
-        print_json(difference.to_dict())
-    else:
-        print(difference)
+    with reader_may_leave():
+        if options.json:
+            print_json(difference.to_dict())
+        else:
+            print(difference)
     if difference.equal and difference.mostly_unmatched:
         both = len(difference.compared)
-        print(
-            f"led-ref diff: {both} of {both + len(difference.only_in_a)} steps of a and of "
+        say(
+            f"{both} of {both + len(difference.only_in_a)} steps of a and of "
             f"{both + len(difference.only_in_b)} of b were compared: too few to call the two equal. "
             f"{difference.names_hint and difference.names_hint + '. '}"
             "Name the tensors as `led-ref steps` does, or record fewer: led-ref trace --only PATTERN.",
-            file=sys.stderr,
+            command="led-ref diff",
         )
         return 2
     return 0 if difference.equal else 1

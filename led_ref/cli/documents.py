@@ -4,7 +4,6 @@ A document that fails is named on standard error, and the others go on.
 """
 
 import argparse
-import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any, TypeVar
 from led_ref.cli.shared_options import loading, need_files
 from led_ref.errors import LEDError
 from led_ref.pipelines.text_files import read_document
-from led_ref.tools.terminal import ProgressBars, print_json, say
+from led_ref.tools.terminal import ProgressBars, forget_output, has_bars, print_json, say
 
 Item = TypeVar("Item")
 
@@ -32,7 +31,7 @@ def read_all(files: Sequence[str]) -> list[tuple[str, str]]:
 def complain(file: str, error: LEDError) -> None:
     """Print on standard error what is wrong with a document."""
     name = title(file)
-    print(f"led-ref: {'' if name in str(error) else f'{name}: '}{error}", file=sys.stderr)
+    say(f"{'' if name in str(error) else f'{name}: '}{error}")
 
 
 def title(file: str) -> str:
@@ -47,7 +46,7 @@ def bars(options: argparse.Namespace, file: str) -> ProgressBars:
 
 def shows_bars(options: argparse.Namespace) -> bool:
     """Whether progress bars are shown."""
-    return not options.quiet and sys.stderr.isatty()
+    return not options.quiet and has_bars()
 
 
 def report_on_each(
@@ -70,24 +69,36 @@ def report_on_each(
     Returns:
         How many documents failed.
     """
-    failed = 0
-    for file, document in documents:
+
+    def report(file: str, document: Item) -> bool:
         started = time.perf_counter()
         try:
             with bars(options, file) as progress:
                 found = {"file": file, **find(file, document, progress)}
         except LEDError as error:
             complain(file, error)
-            failed += 1
-            continue
+            return False
         seconds = time.perf_counter() - started
         if options.json:
             print_json({**found, "seconds": round(seconds, 3)})
-            continue
+            return True
         for line in lines(found):
             print(f"{file}: {line}" if len(options.files) > 1 else line, flush=True)
         if says_seconds and not options.quiet:
             say(f"{title(file)}: done in {seconds:.1f} s")
+        return True
+
+    return failures(report(file, document) for file, document in documents)
+
+
+def failures(done: Iterable[bool]) -> int:
+    """How many documents failed. Where the reader of standard output leaves (`| head -1`), the others are not begun."""
+    failed = 0
+    try:
+        for is_done in done:
+            failed += not is_done
+    except BrokenPipeError:
+        forget_output()
     return failed
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from led_ref.errors import InputError
-from led_ref.tools.terminal import say
+from led_ref.tools.terminal import reader_may_leave, say
 
 if TYPE_CHECKING:
     from led_ref.tools.exercises.handout import Exercise
@@ -55,9 +55,10 @@ def _check(one: "Exercise", path: Path) -> int:
     failed = 0
     for outcome in run_checks(one, path):
         failed += outcome.failure is not None
-        print(f"{'fails' if outcome.failure else 'ok':6}{outcome.name}")
-        if outcome.failure:
-            print(f"      {outcome.failure}")
+        with reader_may_leave():
+            print(f"{'fails' if outcome.failure else 'ok':6}{outcome.name}", flush=True)
+            if outcome.failure:
+                print(f"      {outcome.failure}")
     if failed:
         say(f"{failed} to go. `led-ref exercise {one.number} --solution` shows one way to do it")
         return 1

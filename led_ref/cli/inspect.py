@@ -1,11 +1,10 @@
 """`led-ref inspect`: a checkpoint's configuration, tensors and memory, read from its files' headers alone."""
 
 import argparse
-import sys
 from typing import TYPE_CHECKING
 
 from led_ref.cli.shared_options import add_shared
-from led_ref.tools.terminal import in_words, megabytes, print_json, print_values
+from led_ref.tools.terminal import in_words, megabytes, print_json, print_values, reader_may_leave, say
 
 if TYPE_CHECKING:
     from led_ref.weights.summary import CheckpointSummary
@@ -33,12 +32,13 @@ def run(options: argparse.Namespace) -> int:
 
     folder = bundled_model() if options.model is None else resolve(options.model, revision=options.revision)
     summary = summarize_checkpoint(folder)
-    if options.json:
-        print_json(summary.to_dict())
-    else:
-        _print_summary(summary, tensors=options.tensors)
+    with reader_may_leave():
+        if options.json:
+            print_json(summary.to_dict())
+        else:
+            _print_summary(summary, tensors=options.tensors)
     if summary.problem is not None:
-        print(f"led-ref: {folder}: {summary.problem}", file=sys.stderr)
+        say(f"{folder}: {summary.problem}")
         return 1
     return 0
 

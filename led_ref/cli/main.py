@@ -12,7 +12,7 @@ try:
     import io
     import os
     import sys
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from typing import Any
 
     from led_ref.cli import (
@@ -36,6 +36,7 @@ try:
     )
     from led_ref.cli.shared_options import Misused
     from led_ref.errors import LEDError
+    from led_ref.tools.terminal import forget_output, say
 except KeyboardInterrupt:  # Ctrl-C before `main` could catch it
     raise SystemExit(130) from None
 
@@ -60,10 +61,33 @@ EXAMPLES = """
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code."""
+    with _standard_error():
+        return _run(arguments)
+
+
+@contextlib.contextmanager
+def _standard_error() -> Iterator[None]:
+    """Where there is no standard error (pythonw, `2>&-`), the null device takes its place, and that of its descriptor.
+
+    Else the next file that is opened would get the descriptor, and what a library writes to standard error.
+    """
+    if sys.stderr is not None:
+        yield
+        return
+    opened = [os.open(os.devnull, os.O_RDWR)]
+    while opened[-1] < 2:
+        opened.append(os.open(os.devnull, os.O_RDWR))
+    with open(opened[-1], "w", encoding="utf-8", closefd=opened[-1] > 2) as null, contextlib.redirect_stderr(null):
+        yield
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     try:
         for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, io.TextIOWrapper):  # letters that the terminal's encoding lacks become escapes
-                stream.reconfigure(errors="backslashreplace")
+            if isinstance(stream, io.TextIOWrapper) and not stream.closed:
+                # Files and pipes get UTF-8. On a terminal, letters that its encoding lacks become escapes.
+                encoding = None if stream.isatty() else "utf-8"
+                stream.reconfigure(encoding=encoding, errors="backslashreplace")
         options = build_parser().parse_args(arguments)
         if sys.stdout is None:
             raise OSError("standard output is closed: there is nowhere to write results to")
@@ -71,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except Misused as misuse:
-        print(f"led-ref {options.command}: {misuse}. led-ref {options.command} --help shows examples.", file=sys.stderr)
+        say(f"{misuse}. led-ref {options.command} --help shows examples.", command=f"led-ref {options.command}")
         return 2
     except LEDError as error:
         return _fail(str(error))
@@ -79,27 +103,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _fail("interrupted")
         return 130
     except BrokenPipeError:  # the reader (head, a pager) has closed the pipe
-        _forget_output()
+        forget_output()
         return 0
     except MemoryError as error:
         return _fail(
             f"the memory of this machine does not suffice ({error!r:.200}). `led-ref estimate` says what a run needs."
         )
     except OSError as error:  # not caught elsewhere: a full disk, a folder without permission
-        _forget_output()
+        forget_output()
         return _fail(f"{error}. See to the file's permissions and the disk's space.")
 
 
 def _fail(reason: str) -> int:
-    with contextlib.suppress(OSError):  # standard error may be a closed pipe, too
-        print(f"led-ref: {reason}", file=sys.stderr, flush=True)
+    say(reason)
     return 1
-
-
-def _forget_output() -> None:
-    """Redirect standard output to the null device, so that Python's own last flush cannot fail again."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Parser(argparse.ArgumentParser):

@@ -6,14 +6,13 @@ default.
 
 import argparse
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from led_ref.cli.shared_options import Misused, add_shared
-from led_ref.tools.terminal import TrainingBar, print_json, print_values
+from led_ref.tools.terminal import TrainingBar, has_bars, print_json, print_values
 from led_ref.training.settings import RECIPES, SETTINGS, DataArguments, Setting, TrainingArguments
 
 SUMMARY = "fine-tune a model: documents with summaries, labels or answers"
@@ -84,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
 
     if options.plot is not None:
         check_picture(options.plot)
-    with TrainingBar(enabled=not options.quiet and sys.stderr.isatty()) as bar:
+    with TrainingBar(enabled=not options.quiet and has_bars()) as bar:
         try:
             trained = train(
                 options.data,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from led_ref.cli.shared_options import add_shared
 from led_ref.errors import InputError, LEDError, MissingFileError
-from led_ref.tools.terminal import print_json, say
+from led_ref.tools.terminal import print_json, reader_may_leave, say
 
 SUMMARY = "check an implementation of LED, in any language, by known answers"
 EXAMPLES = """
@@ -109,13 +109,14 @@ def _check(options: argparse.Namespace) -> int:
             Path(options.junit).write_bytes(as_junit(found, "led-vectors"))
         except OSError as error:
             raise LEDError(f"{options.junit} could not be written ({error.strerror}). Name another file.") from error
-    if options.json:
-        subject_name = "led_ref" if command is None else shlex.join(command)
-        about = {"vectors": str(options.folder), "tested": subject_name, "dtype": options.dtype, "seconds": seconds}
-        print_json(as_json(found, about))
-    else:
-        for line in summary_lines(found):
-            print(line)
+    with reader_may_leave():
+        if options.json:
+            subject_name = "led_ref" if command is None else shlex.join(command)
+            about = {"vectors": str(options.folder), "tested": subject_name, "dtype": options.dtype, "seconds": seconds}
+            print_json(as_json(found, about))
+        else:
+            for line in summary_lines(found):
+                print(line)
     failed = sum(verdict.status == FAILED for verdict in found)
     if failed:
         say(f"{failed} of {len(found)} cases failed")

@@ -15,14 +15,14 @@ from typing import Any
 
 from led_ref.api import LED, bundled_model, check_settings
 from led_ref.bundled.manual_pages import is_manual_page, manual_page_body
-from led_ref.cli.documents import bars, complain, read_all, report_on_each, shows_bars, title
+from led_ref.cli.documents import bars, complain, failures, read_all, report_on_each, shows_bars, title
 from led_ref.cli.result_folder import ResultFolder, check_options, model_digest
 from led_ref.cli.shared_options import given, load_model, need_files
 from led_ref.errors import LEDError, SettingsError
 from led_ref.pipelines.batching import BATCH_MEMORY
 from led_ref.pipelines.loading import Document
 from led_ref.pipelines.summarization import Written, write_each
-from led_ref.tools.terminal import ProgressBars, count_documents, say
+from led_ref.tools.terminal import ProgressBars, count_documents, reader_may_leave, say
 from led_ref.weights.find_files import resolve
 from led_ref.weights.keys import parameter_count
 
@@ -71,7 +71,7 @@ def write_documents(options: argparse.Namespace, *, settings: dict[str, Any], sh
     prepared = writer.prepare(documents)
     failed = len(options.files) - len(prepared)
     if options.stream:
-        failed += sum(not writer.stream(file, document) for file, _, document in prepared)
+        failed += failures(writer.stream(file, document) for file, _, document in prepared)
     elif folder is None:
         named = [(file, document) for file, _, document in prepared]
         failed += report_on_each(options, named, writer.write, writer.lines, says_seconds=True)
@@ -238,7 +238,8 @@ class _Writer:
                 text = json.dumps(found, ensure_ascii=False) if options.json else "\n".join(self.lines(found))
                 path = folder.write(file, text)
                 count()
-                print(path, flush=True)
+                with reader_may_leave():
+                    print(path, flush=True)
         return failed
 
     def _manifest(self) -> dict[str, Any]:

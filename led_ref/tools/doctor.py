@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from led_ref.errors import CheckpointError, LEDError
-from led_ref.tools.terminal import print_json, print_values, say
+from led_ref.tools.terminal import print_json, print_values, reader_may_leave, say
 
 # What allenai/led-base-16384 gives for 512 times these eight ids, and 128 times the same for the decoder, no global
 # token: the corner [0, :3, :3] of LEDModel's last hidden state and of the logits, as transformers' own slow tests state
@@ -36,13 +36,14 @@ def examine(options: argparse.Namespace) -> int:
             report["checkpoint"] = check_checkpoint(options.checkpoint)
         except LEDError as error:
             report["checkpoint"] = {"ok": False, "folder": options.checkpoint, "error": str(error)}
-    if options.json:
-        print_json(report)
-    else:
-        for section, values in report.items():
-            print(section)
-            # The reason of a failed check is printed once, below, on standard error.
-            print_values({name: value for name, value in values.items() if name != "error"}, indent=2)
+    with reader_may_leave():
+        if options.json:
+            print_json(report)
+        else:
+            for section, values in report.items():
+                print(section)
+                # The reason of a failed check is printed once, below, on standard error.
+                print_values({name: value for name, value in values.items() if name != "error"}, indent=2)
     failed = [section for section, values in report.items() if not values.get("ok", True)]
     for section in failed:
         say(f"the {section} check failed: {_why(report[section])}")

@@ -1,6 +1,7 @@
 """What a command prints: results on standard output, notices and progress bars on standard error.
 
-Results are JSON for programs, or names and values for people. Bars show only while standard error is a terminal.
+Results are JSON for programs, or names and values for people. Bars show only while standard error is a terminal. Notices never
+stop the work: where standard error is closed or full, it goes on without them.
 """
 
 import contextlib
@@ -51,9 +52,36 @@ def megabytes(size: int) -> str:
     return f"{size / 1e6:,.1f} MB"
 
 
-def say(sentence: str) -> None:
-    """Print a notice for the person at the terminal."""
-    print(f"led-ref: {sentence}", file=sys.stderr)
+def say(sentence: str, *, command: str = "led-ref") -> None:
+    """Print a notice for the person at the terminal, if there is a standard error (pythonw and `2>&-` have none)."""
+    if sys.stderr is not None:  # print(file=None) would be standard output
+        with contextlib.suppress(OSError, ValueError):  # a full disk, a closed pipe, a closed file
+            print(f"{command}: {sentence}", file=sys.stderr, flush=True)
+
+
+def has_bars() -> bool:
+    """Whether progress bars can be shown: standard error is a terminal."""
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
+@contextlib.contextmanager
+def reader_may_leave() -> Iterator[None]:
+    """Within this context the reader of standard output may close its pipe, as `head` does: the command goes on.
+
+    For what is printed where the exit code or the files still to be written say more than the printed lines.
+    """
+    try:
+        yield
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        forget_output()
+
+
+def forget_output() -> None:
+    """Redirect standard output to the null device, so that what is still printed, and Python's last flush, cannot fail."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class ProgressBars(contextlib.AbstractContextManager["ProgressBars"]):

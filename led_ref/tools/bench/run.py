@@ -34,7 +34,7 @@ from led_ref.tools.bench.machine import machine, steering
 from led_ref.tools.bench.transformers_side import has_case
 from led_ref.tools.doctor import blas, versions
 from led_ref.tools.random_weights import write_random_checkpoint
-from led_ref.tools.terminal import print_json, say
+from led_ref.tools.terminal import has_bars, print_json, say
 from led_ref.weights.find_files import resolve
 
 
@@ -122,7 +122,7 @@ def chosen_cases(only: Sequence[str] | None, *, is_quick: bool, config: LEDConfi
 
 def _shown(cases: Sequence[Case], *, is_quiet: bool) -> Iterator[Case]:
     """One case after the other, with a bar on a terminal's standard error; elsewhere a line for each."""
-    if is_quiet or not sys.stderr.isatty():
+    if is_quiet or not has_bars():
         for case in cases:
             if not is_quiet:
                 say(f"bench {case.name} ...")

@@ -23,7 +23,7 @@ from led_ref.oracle.traces.trace import check_target
 from led_ref.tools.doctor import versions
 from led_ref.tools.gpu import checks as gpu_checks
 from led_ref.tools.random_weights import random_weights
-from led_ref.tools.terminal import print_json, say
+from led_ref.tools.terminal import print_json, reader_may_leave, say
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,8 @@ def examine_gpu(options: argparse.Namespace, collect: Callable[..., dict[str, An
         return 2
     report = (collect or check)(backend, FULL, say)
     if options.out is None:
-        print_json(report)
+        with reader_may_leave():
+            print_json(report)
     else:
         Path(options.out).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
         say(f"wrote {options.out}")
