@@ -271,9 +271,19 @@ def test_seeded_sampling_repeats_and_streams(command, page, bundled):
     assert again == (0, f"{json.loads(out)['text']}\n", "")
 
 
+def test_lookup_takes_one_beam_and_writes_its_text(command, page):
+    one = command("generate", page, "--num-beams", "1", "--json", "--quiet")
+    looked_up = command("generate", page, "--lookup", "4", "--json", "--quiet")
+    plain, found = (json.loads(out) for _, out, _ in (one, looked_up))
+    assert found["ids"] == plain["ids"]
+    assert found["settings"] == {**plain["settings"], "prompt_lookup_num_tokens": 4}
+    assert command("summarize", page, "--lookup", "4", "--stream", "--quiet") == (0, f"{plain['text']}\n", "")
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
+        (["--lookup", "4", "--num-beams", "2"], r"prompt_lookup_num_tokens is 4 .*num_beams is 2.*Pass num_beams=1"),
         (["--stream"], r"num_beams is 4, and beams decide only at their end.*Pass num_beams=1"),
         (["--stream", "--json", "--sample"], "--stream prints a text as it is written, --json and --out"),
         (["--seed", "3"], r"seed is 3 .*do_sample is False"),

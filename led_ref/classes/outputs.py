@@ -209,7 +209,8 @@ class GenerateOutput(ModelOutput):
             step, which reads the prompt. Row n is the beam that was number n in that step (see beam_indices).
         cross_attentions: with output_attentions, for each step and layer (N, H, U, T).
         decoder_hidden_states: with output_hidden_states, for each step the embeddings' and each layer's output, (N, U, D).
-        past_key_values: the cache after the last step, for all ids but the last. None if use_cache is False.
+        past_key_values: the cache after the last step, for all ids but the last. None if use_cache is False, and with prompt
+            lookup, where each text has a cache of its own.
     """
 
     encoder_attentions: OfLayers | None = None

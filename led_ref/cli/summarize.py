@@ -34,7 +34,16 @@ def add_writing_options(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, metavar="N", help="with --sample: the same number draws the same text again")
     add("--temperature", type=float, metavar="X", help="with --sample: below 1 more likely, above 1 bolder")
     add("--top-p", type=float, metavar="X", help="with --sample: draw from the likeliest that have this share")
-    add("--stream", action="store_true", help="print the text as it is written; needs --num-beams 1 or --sample")
+    add(
+        "--lookup", type=int, metavar="N",
+        help="read up to N ids of the document ahead: the same text, sooner where it is copied; with 1 beam unless "
+        "--num-beams is given",
+    )  # fmt: skip
+    add(
+        "--stream",
+        action="store_true",
+        help="print the text as it is written; needs --num-beams 1, --sample or --lookup",
+    )
 
 
 def run(options: argparse.Namespace) -> int:

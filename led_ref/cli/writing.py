@@ -91,7 +91,7 @@ def write_documents(options: argparse.Namespace, *, settings: dict[str, Any], sh
 
 
 def _sampling_settings(options: argparse.Namespace) -> dict[str, Any]:
-    """The settings of --sample, --seed, --temperature and --top-p.
+    """The settings of --sample, --seed, --temperature, --top-p and --lookup.
 
     Raises:
         SettingsError: if a text is to be shown as it is written, and also whole.
@@ -103,8 +103,10 @@ def _sampling_settings(options: argparse.Namespace) -> dict[str, Any]:
     settings = given(options, "seed", "temperature", "top_p")
     if options.sample:
         settings["do_sample"] = True
-        if options.num_beams is None:
-            settings["num_beams"] = 1
+    if options.lookup is not None:
+        settings["prompt_lookup_num_tokens"] = options.lookup
+    if (options.sample or options.lookup) and options.num_beams is None:
+        settings["num_beams"] = 1
     return settings
 
 

@@ -16,14 +16,16 @@ It looks one id ahead; `beam_search.py` looks further. `generate_ids` is the loo
 With do_sample the next id is drawn instead (`sampling.py`); all the rest is the same.
 """
 
-from collections.abc import Callable, Generator
-from functools import partial
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from led_ref.errors import SettingsError
-from led_ref.generation.sampling import draw_ids, streams
+from led_ref.generation.prompt_lookup import LookupStep
+from led_ref.generation.sampling import Stream, ids_at, streams
 from led_ref.generation.settings.settings import GenerationConfig
 from led_ref.generation.step import (
     NO_HOOKS,
@@ -37,9 +39,6 @@ from led_ref.generation.step import (
     refuse_dead_end,
 )
 
-# (scores (N, V)) -> the next id of each row (N,).
-Pick: TypeAlias = Callable[[Scores], Ids]
-
 # Yields the ids (N,) of each step, and returns the whole.
 IdsOfSteps: TypeAlias = Generator[Ids, None, SearchResult]
 
@@ -50,15 +49,46 @@ def best_ids(scores_NV: Scores) -> Ids:
     return best_N
 
 
+@dataclass(frozen=True)
+class Pick:
+    """How each row's next id is chosen: the best one; with streams, of which each row has one, it is drawn."""
+
+    streams: Sequence[Stream] = ()
+
+    def numbers(self) -> list[float]:
+        """The random numbers of the next step: one a row, none for the best."""
+        return [stream.uniform() for stream in self.streams]
+
+    def __call__(self, scores_NV: Scores, numbers: Sequence[float]) -> Ids:
+        """The ids (N,)."""
+        return ids_at(scores_NV, numbers) if self.streams else best_ids(scores_NV)
+
+    def is_close(
+        self, scores_NV: Scores, numbers: Sequence[float], picked_N: Ids, close: float
+    ) -> npt.NDArray[np.bool_]:
+        """In which rows (N,) scores that differ by `close`, relative to the best one, could choose another id."""
+        highest_N1 = scores_NV.max(axis=-1, keepdims=True)
+        margin_N1 = close * np.maximum(1, np.abs(highest_N1))
+        if not self.streams:
+            return np.asarray((scores_NV >= highest_N1 - margin_N1).sum(axis=-1) > 1)
+        # Where no score moves by more than m, no cumulated probability does.
+        u_N, m_N = np.array(numbers), margin_N1[:, 0]
+        below_N, above_N = ids_at(scores_NV, np.maximum(u_N - m_N, 0)), ids_at(scores_NV, u_N + m_N)
+        return np.asarray((below_N != picked_N) | (above_N != picked_N))
+
+
 def build_pick(settings: GenerationConfig, documents: int) -> Pick:
-    """The function that chooses each row's next id from its scores: the best one, or with do_sample one that is drawn.
+    """How the next ids are chosen: the best ones, or with do_sample ids that are drawn.
 
     Raises:
         SettingsError: if there are several seeds, and not one for each document.
     """
     if not settings.do_sample:
-        return best_ids
-    return partial(draw_ids, streams=streams(settings, documents, settings.num_return_sequences))
+        return Pick()
+    return Pick(streams(settings, documents, settings.num_return_sequences))
+
+
+BEST = Pick()
 
 
 def greedy_search(
@@ -98,7 +128,7 @@ def greedy_search(
 
 
 def generate_ids(
-    step: StepFunction, prompt_ids: Ids, settings: GenerationConfig, hooks: Hooks = NO_HOOKS, pick: Pick = best_ids
+    step: StepFunction, prompt_ids: Ids, settings: GenerationConfig, hooks: Hooks = NO_HOOKS, pick: Pick = BEST
 ) -> IdsOfSteps:
     """The autoregressive loop: one id a row and step, chosen by `pick` (from `build_pick`) and never revised.
 
@@ -114,8 +144,14 @@ def generate_ids(
     while running_N.any() and ids_NU.shape[1] < settings.max_length:
         logits_NV = call_step(step, new_ids, parents, may_be_invalid=settings.remove_invalid_values)
         scores_NV = hooks.process(ids_NU, logits_NV)
+        numbers = pick.numbers()
+        picked_N = pick(scores_NV, numbers)
+        if isinstance(step, LookupStep):
+            logits_again_NV = step.again(running_N & pick.is_close(scores_NV, numbers, picked_N, step.close))
+            if logits_again_NV is not None:
+                logits_NV, scores_NV = logits_again_NV, hooks.process(ids_NU, logits_again_NV)
+                picked_N = pick(scores_NV, numbers)
         outputs.add(logits_NV, scores_NV)
-        picked_N = pick(scores_NV)
         refuse_dead_end(scores_NV[running_N, picked_N[running_N]], ids_NU[running_N], "running row")
         next_N = np.where(running_N, picked_N, fill)
         ids_NU = np.concatenate([ids_NU, next_N[:, None]], axis=1)

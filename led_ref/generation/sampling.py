@@ -72,8 +72,13 @@ def draw_ids(scores_NV: Scores, streams: Sequence[Stream]) -> Ids:
     Raises:
         InputError: if a row's scores are all -inf.
     """
+    return ids_at(scores_NV, [stream.uniform() for stream in streams])
+
+
+def ids_at(scores_NV: Scores, numbers: Sequence[float]) -> Ids:
+    """For each row the id that a number in [0, 1) draws; errors as `draw_ids`."""
     probs_NV = checked_probabilities(scores_NV)
-    return np.array([_index_of(u.uniform(), row) for u, row in zip(streams, probs_NV, strict=True)], dtype=np.int64)
+    return np.array([_index_of(u, row) for u, row in zip(numbers, probs_NV, strict=True)], dtype=np.int64)
 
 
 def draw_without_replacement(scores_X: Scores, count: int, stream: Stream) -> npt.NDArray[np.intp]:

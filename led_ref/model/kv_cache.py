@@ -21,7 +21,7 @@ both continue beam 1:
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -79,6 +79,10 @@ class GrowingBuffer(BriefRepr):
         buffer_BHCK[:, :, self.length : after] = new_BHUK
         return GrowingBuffer(buffer_BHCK, after, claims)
 
+    def cut(self, length: int) -> "GrowingBuffer":
+        """With the first `length` slots alone. The others may be overwritten: this one is not to be used any more."""
+        return self if length == self.length else GrowingBuffer(self.buffer_BHCK, length)
+
 
 @dataclass(frozen=True, repr=False)
 class LayerCache(BriefRepr):
@@ -132,6 +136,37 @@ class DecoderCache(BriefRepr):
             )
         slots_BWS = self.slots_BWS[document_B1, parents_BW % beams]
         return DecoderCache(self.layers, slots_BWS, self.used, self.source_shape)
+
+    def of_document(self, b: int) -> "DecoderCache":
+        """The cache of document b alone, in the same memory. This one is not to be used any more."""
+        here = slice(b, b + 1)
+
+        def own(buffer: GrowingBuffer) -> GrowingBuffer:
+            return GrowingBuffer(buffer.buffer_BHCK[here], buffer.length)
+
+        def shared(array: Array | None) -> Array | None:
+            return None if array is None else array[here]
+
+        layers = [
+            LayerCache(
+                own(layer.self_k),
+                own(layer.self_v),
+                shared(layer.cross_k_BHTK),
+                shared(layer.cross_v_BHTK),
+                shared(layer.states_BTD),
+            )
+            for layer in self.layers
+        ]
+        return DecoderCache(tuple(layers), self.slots_BWS[here], self.used, (1, self.source_shape[1]))
+
+    def cut(self, length: int) -> "DecoderCache":
+        """The cache of one row after its first `length` positions. This one is not to be used any more (GrowingBuffer.cut)."""
+        if length == self.length:
+            return self
+        layers = [
+            replace(layer, self_k=layer.self_k.cut(length), self_v=layer.self_v.cut(length)) for layer in self.layers
+        ]
+        return DecoderCache(tuple(layers), self.slots_BWS[:, :, :length], length, self.source_shape)
 
     def slots_after(self, new: int) -> HostArray:
         """The table with `new` more positions: the beams append in turn, each its positions in a row."""

@@ -288,7 +288,7 @@ def write_each(
 
     With a batch_size of 1 in the order of the documents, else the longest first. Arguments that are not described here are
     those of TextOptions. Processors that use the ids of the source count padding as text, and max_time limits a whole batch:
-    with one of these each document is decoded alone.
+    with one of these each document is decoded alone, and so it is with prompt lookup.
 
     Args:
         model: encodes and decodes.
@@ -306,6 +306,7 @@ def write_each(
             raise SettingsError(f"{name} is {value!r}; give a whole number of at least 1.")
     resolved = model.effective_settings(**settings)
     uses_source_ids = resolved.encoder_no_repeat_ngram_size > 0 or resolved.encoder_repetition_penalty != 1.0
+    uses_source_ids |= resolved.looks_up
 
     def fits(longest: int, count: int) -> bool:
         new = resolved.max_length - 1

@@ -33,7 +33,7 @@ from led_ref.generation.settings.settings import DEFAULT_NEW_TOKENS, SAMPLING_ON
 # Settings of transformers that this version does not have, and that change which ids come out wherever they are set.
 _CHANGES_THE_IDS = frozenset({
     "assistant_early_exit", "constraints", "dola_layers", "force_words_ids", "guidance_scale", "low_memory", "penalty_alpha",
-    "prompt_lookup_num_tokens", "token_healing", "watermarking_config",
+    "token_healing", "watermarking_config",
 })  # fmt: skip
 
 # Those that change nothing in a file: they work on speed, or through another setting that is refused. In a call they are
@@ -241,6 +241,7 @@ def check_together(settings: GenerationConfig, stated: Stated, call: Collection[
             f"fewer texts{'; or draw them: do_sample=True' if beams == 1 else ''}."
         )
     _check_groups(settings, stated, in_call="diversity_penalty" in call)
+    _check_lookup(settings, stated, in_call="prompt_lookup_num_tokens" in call)
     _check_forced(settings, stated)
     most, least = _bound(settings, "max"), _bound(settings, "min")
     prompt = "1 id" if prompt_length == 1 else f"{prompt_length} ids"
@@ -309,6 +310,25 @@ def _check_groups(settings: GenerationConfig, stated: Stated, *, in_call: bool) 
             f"{stated('diversity_penalty')} and {stated('num_beam_groups')}: groups differ by the penalty, and without groups "
             f"it does nothing. Pass {remedy}."
         )
+
+
+def _check_lookup(settings: GenerationConfig, stated: Stated, *, in_call: bool) -> None:
+    """Refuse reading ahead where nothing can be read ahead, or taken back."""
+    name = "prompt_lookup_num_tokens"
+    if settings.prompt_lookup_num_tokens and settings.num_beams > 1 and in_call:
+        raise SettingsError(
+            f"{stated(name)}, but {stated('num_beams')}: beams change places in each step, so nothing is read ahead for them. "
+            f"Pass num_beams=1, or leave {name} out."
+        )
+    if not settings.looks_up:
+        return  # a file may keep it for the day when somebody asks for one beam
+    for other, remedy in (
+        ("output_attentions", "a pass of the model reads several ids, and is not a step"),
+        ("output_hidden_states", "a pass of the model reads several ids, and is not a step"),
+        ("use_cache", "without a cache there is nothing to take back"),
+    ):
+        if getattr(settings, other) is (other != "use_cache"):
+            raise SettingsError(f"{stated(name)}, but {stated(other)}: {remedy}. Pass {name}=0, or leave {other} out.")
 
 
 def _check_forced(settings: GenerationConfig, stated: Stated) -> None:

@@ -1,4 +1,4 @@
-"""Generation config: the 47 settings of a generation, each stated once, with its type, form and default.
+"""Generation config: the 48 settings of a generation, each stated once, with its type, form and default.
 
     >>> GenerationConfig(num_beams=4).num_beams
     4
@@ -29,6 +29,7 @@ DEFAULT_NEW_TOKENS = 20
 MAX_ROWS = (
     1000  # beams, or texts, of one document: each is a row of the decoder, with a KV cache and V scores of its own
 )
+MAX_LOOKUP = 1000  # proposed ids: a pass computes V logits after each
 
 
 @dataclass(frozen=True)
@@ -263,6 +264,8 @@ class GenerationConfig:
         use_cache: whether the model keeps a KV cache of the generated prefix; False: each step computes its keys and values
             anew, for the same ids. The model reads this setting and the next; a search does not.
         cache_implementation: "dynamic": the KV cache grows; "static": it is allocated once, for max_length.
+        prompt_lookup_num_tokens: one beam only. So many ids that followed the same n-gram in the document are read ahead, and
+            those kept that would be chosen anyway: the same ids in fewer passes of the model (prompt_lookup.py); 0 is off.
         return_dict_in_generate: whether generate returns scores and indices beside the ids.
         output_scores: whether the processed scores of each step are kept.
         output_logits: whether the model's own logits of each step are kept.
@@ -312,6 +315,7 @@ class GenerationConfig:
     max_time: Annotated[float | None, Setting(SECONDS)] = None
     use_cache: Annotated[bool, _FLAG] = True
     cache_implementation: Annotated[str, Setting(one_of("dynamic", "static"))] = "dynamic"
+    prompt_lookup_num_tokens: Annotated[int, Setting(integer(0, MAX_LOOKUP))] = 0
     return_dict_in_generate: Annotated[bool, _FLAG] = False
     output_scores: Annotated[bool, _OUTPUT] = False
     output_logits: Annotated[bool, _OUTPUT] = False
@@ -343,6 +347,11 @@ class GenerationConfig:
     def rows_per_document(self) -> int:
         """Rows of the step function for one document: its beams, or the texts that are drawn for it."""
         return self.num_beams if self.num_beams > 1 else self.num_return_sequences
+
+    @cached_property
+    def looks_up(self) -> bool:
+        """Whether ids are read ahead: one beam, and prompt_lookup_num_tokens is set."""
+        return self.prompt_lookup_num_tokens > 0 and self.num_beams == 1
 
     @cached_property
     def candidates_per_beam(self) -> int:

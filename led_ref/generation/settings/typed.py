@@ -55,6 +55,7 @@ class SettingsByName(TypedDict, total=False):
     max_time: float | None
     use_cache: bool | None
     cache_implementation: Literal["dynamic", "static"] | None
+    prompt_lookup_num_tokens: int | None
     return_dict_in_generate: bool | None
     output_scores: bool | None
     output_logits: bool | None
