@@ -17,6 +17,7 @@ import numpy as np
 from led_backends.contract import Array, HostArray
 from led_ref.classes import input_checks as inputs
 from led_ref.classes.led import STATES, LEDModel, Progress, of_layers, wanted_outputs
+from led_ref.classes.lookup import lookup_step, refuse_beside_lookup
 from led_ref.classes.outputs import (
     GenerateBeamEncoderDecoderOutput,
     GenerateEncoderDecoderOutput,
@@ -25,7 +26,7 @@ from led_ref.classes.outputs import (
 )
 from led_ref.classes.pretrained import check_free_memory, device_errors
 from led_ref.errors import ArgumentTypeError, InputError, SettingsError
-from led_ref.generation.prompt_lookup import LookupStep, closeness
+from led_ref.generation.prompt_lookup import LookupStep
 from led_ref.generation.search import make_prompt, search, stream
 from led_ref.generation.settings.resolve import GivenSettings, look_up
 from led_ref.generation.settings.settings import OUTPUT_SETTINGS, GenerationConfig
@@ -100,57 +101,6 @@ class DecodingStep:
         return keep(self.kept, self.calls[-1], self.recorder and self.recorder.at(f"step.{len(self.calls) - 1}"))
 
 
-@dataclass
-class RowReader:
-    """Reads ids of one text and forgets them again, for prompt lookup (generation/prompt_lookup.py).
-
-    Args:
-        led: the model.
-        cache: of the text's document alone.
-        attention_mask_1T: the document's padding mask; None: all are tokens.
-    """
-
-    led: LEDModel
-    cache: DecoderCache
-    attention_mask_1T: HostArray | None
-
-    def __call__(self, kept: int, ids: Sequence[int], wanted: int) -> HostArray:
-        """Logits (wanted, V) after the last `wanted` of the ids, which stand behind the first `kept` that were read."""
-        led, params = self.led, self.led.params
-        cache = self.cache.cut(kept)
-        masks = decoder_masks(len(ids), cache, None, self.attention_mask_1T, led.backend)
-        embeds_1UD = embed_tokens(np.array([ids], np.int64), params.shared, led.backend)
-        last_1UD, self.cache = decode(embeds_1UD, cache, params.decoder, led.config, masks, led.backend)
-        return led.backend.to_host(lm_logits(last_1UD[:, -wanted:], params, led.backend)[0])
-
-
-def lookup_step(
-    led: LEDModel,
-    memory: DecoderCache,
-    attention_mask_BT: HostArray | None,
-    source_BT: HostArray,
-    settings: GenerationConfig,
-) -> LookupStep:
-    """The step function that reads ahead what each document proposes: each of its texts by itself.
-
-    Args:
-        led: the model.
-        memory: of the documents, one row each (LEDModel.source_memory).
-        attention_mask_BT: the documents' padding mask; None: all are tokens.
-        source_BT: the ids that the encoder read.
-        settings: resolved settings.
-    """
-    readers, sources = [], []
-    for b, source_T in enumerate(source_BT):
-        mask_1T = None if attention_mask_BT is None else attention_mask_BT[b : b + 1]
-        document = memory.of_document(b)  # that its texts begin with; the first keeps its buffer, the others get one
-        for _ in range(settings.num_return_sequences):
-            readers.append(RowReader(led, document, mask_1T))
-            sources.append(source_T if mask_1T is None else source_T[mask_1T[0] == 1])
-    close = closeness(float(np.finfo(led.dtype).eps))
-    return LookupStep(readers, sources, settings.prompt_lookup_num_tokens, settings.max_length, close)
-
-
 @dataclass(frozen=True)
 class Task:
     """A validated call whose documents are encoded: all that a search needs before the first id."""
@@ -206,9 +156,8 @@ def prepare(
     # Settings are resolved before the documents are encoded: a wrong one should not cost a minute first.
     resolved = _with_ids_of_words(resolve(given, led, prompt_BP.shape[1]), tokenizer)
     _refuse_unused_outputs(settings, resolved)
-    looks_up = resolved.looks_up
-    if looks_up:
-        _refuse_beside_lookup(resolved, source_BT, recorder)
+    if resolved.looks_up:
+        refuse_beside_lookup(resolved, source_BT, recorder)
     folded, new_tokens = cross_attention == "folded", resolved.max_length - prompt_BP.shape[1]
     cache = resolved.cache_implementation if resolved.use_cache else "none"
     beams = resolved.rows_per_document
@@ -220,21 +169,35 @@ def prepare(
         encoder_outputs = led.encoder(*source, recorder=recorder, progress=progress, **shown)
     shape = (documents, length)
     mask_BT = None if attention_mask is None else inputs.checked_mask("attention_mask", attention_mask, shape)
-    # The last id of a hypothesis is never read. Without a cache each step allocates what it needs.
-    rows = 1 if looks_up else beams  # of a document that are read together
-    capacity = {"static": rows * (resolved.max_length - 1), "dynamic": FIRST_CAPACITY, "none": 0}[cache]
-    with device_errors(led.backend):
-        plan = CachePlan(documents * rows, folded, capacity)
-        memory = led.source_memory(encoder_outputs, plan, recorder and recorder.at("led.decoder"))
-    step: DecodingStep | LookupStep
-    if looks_up:
-        assert source_BT is not None
-        step = lookup_step(led, memory, mask_BT, source_BT, resolved)
-    else:
-        kept = wanted_outputs(**shown)
-        step = DecodingStep(led, memory, mask_BT, recorder, use_cache=resolved.use_cache, kept=kept)
+    step = _step_function(led, encoder_outputs, resolved, (mask_BT, source_BT), recorder, folded=folded)
     of_new_ids = None if progress is None else _of_new_ids(progress, prompt_BP.shape[1])
     return Task(led, step, prompt_BP, resolved, source_BT, own, encoder_outputs, of_new_ids, recorder)
+
+
+def _step_function(
+    led: LEDModel,
+    encoder_outputs: LEDEncoderBaseModelOutput,
+    settings: GenerationConfig,
+    of_source: tuple[HostArray | None, HostArray | None],
+    recorder: Recorder | None,
+    *,
+    folded: bool,
+) -> DecodingStep | LookupStep:
+    """The step function, with the documents in its cache; of_source: their padding mask and their ids, (B, T) each."""
+    mask_BT, source_BT = of_source
+    rows = 1 if settings.looks_up else settings.rows_per_document  # of a document, that are read together
+    # The last id of a hypothesis is never read. Without a cache each step allocates what it needs.
+    capacity = FIRST_CAPACITY if settings.cache_implementation == "dynamic" else rows * (settings.max_length - 1)
+    plan = CachePlan(len(encoder_outputs.last_hidden_state) * rows, folded, capacity if settings.use_cache else 0)
+    with device_errors(led.backend):
+        memory = led.source_memory(encoder_outputs, plan, recorder and recorder.at("led.decoder"))
+    if settings.looks_up:
+        assert source_BT is not None
+        return lookup_step(led, memory, mask_BT, source_BT, settings)
+    kept = wanted_outputs(
+        output_attentions=settings.output_attentions, output_hidden_states=settings.output_hidden_states
+    )
+    return DecodingStep(led, memory, mask_BT, recorder, use_cache=settings.use_cache, kept=kept)
 
 
 def _with_ids_of_words(settings: GenerationConfig, tokenizer: LEDTokenizer | None) -> GenerationConfig:
@@ -321,21 +284,6 @@ def _refuse_unused_outputs(settings: dict[str, Any], resolved: GenerationConfig)
                 f"{name} is True (from the call), but return_dict_in_generate is False, so the ids alone are returned. "
                 f"Pass return_dict_in_generate=True, or leave {name} out."
             )
-
-
-def _refuse_beside_lookup(settings: GenerationConfig, source_BT: HostArray | None, recorder: Recorder | None) -> None:
-    """Prompt lookup needs the document's ids, and a pass that reads several ids is not one step of what is recorded."""
-    stated = f"prompt_lookup_num_tokens is {settings.prompt_lookup_num_tokens}"
-    if source_BT is None:
-        raise SettingsError(
-            f"{stated}, which needs the ids of the source, but the call gives only encoder outputs. Pass input_ids, or "
-            "prompt_lookup_num_tokens=0."
-        )
-    if recorder is not None:
-        raise SettingsError(
-            f"{stated}, and a recorder is to receive the intermediates of each step, but with lookup a pass of the model "
-            "reads several ids. Pass prompt_lookup_num_tokens=0."
-        )
 
 
 def _source_shape(

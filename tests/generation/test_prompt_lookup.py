@@ -10,7 +10,7 @@ from small_led import CONFIG, draw_weights
 from test_search_properties import ModelOfDocuments, calls
 
 from led_ref.classes.conditional_generation import LEDForConditionalGeneration
-from led_ref.classes.generate import LookupStep, RowReader
+from led_ref.classes.lookup import LookupStep, RowReader
 from led_ref.errors import SettingsError
 from led_ref.generation import GenerationConfig, OwnRules
 from led_ref.generation.prompt_lookup import propose
