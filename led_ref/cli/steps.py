@@ -39,8 +39,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def all_steps(model: "LEDForConditionalGeneration") -> "dict[str, Step]":
-    """All steps in the order of work, by folded name (oracle/traces/step_names.py), from runs that leave nothing out."""
-    from led_ref.oracle.traces.step_names import STEPS, fold
+    """All steps in the order of work, by folded name (oracle/traces/step_names.py), from runs that leave nothing out.
+
+    Forward, then the searches, then the way back: the gradients of intermediates and of weights.
+    """
+    from led_ref.oracle.traces.step_names import GRADIENT, fold, place
     from led_ref.oracle.traces.trace import trace
 
     document: dict[str, Any] = {
@@ -49,10 +52,12 @@ def all_steps(model: "LEDForConditionalGeneration") -> "dict[str, Step]":
         "global_attention_mask": [[1, 0, 0, 0]],
     }
     searches: list[dict[str, Any]] = [{"num_beams": 1}, {"num_beams": 1, "do_sample": True}, {"num_beams": 2}]
-    runs = [trace(model, **document, labels=[[5, 6, 2]], decoder_attention_mask=[[1, 1, 1]])]
+    labels = [[5, 6, 2]]
+    runs = [trace(model, **document, labels=labels, decoder_attention_mask=[[1, 1, 1]])]
+    runs.append(trace(model, **document, labels=labels, gradients=True, only=f"*{GRADIENT}"))
     runs += [trace(model.generate, **document, max_new_tokens=2, **search) for search in searches]
     recorded: dict[str, Step] = {}
     for run in runs:
         for name, step in run.steps.items():
             recorded.setdefault(fold(name), step)
-    return {name: recorded[name] for name in sorted(recorded, key=[*STEPS].index)}
+    return {name: recorded[name] for name in sorted(recorded, key=lambda name: (name.endswith(GRADIENT), place(name)))}
