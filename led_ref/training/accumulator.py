@@ -57,9 +57,7 @@ def loss_divisors(counts: Sequence[Counts], accumulate_as: str = "labels") -> li
 
 
 class GradientAccumulator:
-    """Adds up gradients by checkpoint key, in place.
-
-    Its arrays are made once and used again in every step, so a step takes no more memory than the one before.
+    """Adds up gradients by checkpoint key: the first part of each becomes its sum, in place, so nothing is held twice.
 
     Args:
         parameters: the trained arrays by checkpoint key: they give names, shapes and dtypes.
@@ -71,14 +69,13 @@ class GradientAccumulator:
         self._parameters = {key: array for key, array in parameters.items() if key not in frozen}
         self._backend = backend
         self._sums: dict[str, Array] = {}
-        self._filled: set[str] = set()
 
     def needs(self, key: str) -> bool:
         """Whether a parameter is trained."""
         return key in self._parameters
 
     def add(self, key: str, gradient: Array) -> None:
-        """Add a part of a parameter's gradient. The array itself is neither changed nor kept.
+        """Add a part of a parameter's gradient. The array belongs to the accumulator then.
 
         Raises:
             InputError: for a parameter that is not trained, and for another shape or dtype than the parameter's.
@@ -92,23 +89,20 @@ class GradientAccumulator:
                 f"{parameter.shape}. A gradient has its parameter's shape and dtype."
             )
         if key not in self._sums:
-            self._sums[key] = self._backend.xp.empty(parameter.shape, dtype=parameter.dtype)
-        total, is_first = self._sums[key], key not in self._filled
+            self._sums[key] = self._backend.xp.ascontiguousarray(gradient)
+            return
+        total = self._sums[key]
 
         def work(rows: slice) -> None:
-            if is_first:
-                total[rows] = gradient[rows]
-            else:
-                total[rows] += gradient[rows]
+            total[rows] += gradient[rows]
 
         self._backend.for_each_piece(work, len(total), total.size // len(total))
-        self._filled.add(key)
 
     @property
     def gradients(self) -> dict[str, Array]:
         """The sums of this step, of the parameters that had a gradient, in the order of the parameters."""
-        return {key: self._sums[key] for key in self._parameters if key in self._filled}
+        return {key: self._sums[key] for key in self._parameters if key in self._sums}
 
     def clear(self) -> None:
-        """Begin the next step."""
-        self._filled.clear()
+        """Begin the next step, without the sums of this one."""
+        self._sums = {}

@@ -1,5 +1,7 @@
 """Accumulated gradients, their weights, what is trained and what is frozen."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -25,13 +27,26 @@ def test_parts_add_up_step_after_step():
         given = parts(step)
         for part in given:
             for key, gradient in part.items():
-                gradient.flags.writeable = False
-                accumulator.add(key, gradient)
+                accumulator.add(key, gradient.copy())
         for key, total in accumulator.gradients.items():
             np.testing.assert_array_equal(total, given[0][key] + given[1][key] + given[2][key])
             assert total.dtype == np.float32
         accumulator.clear()
     assert accumulator.gradients == {}
+
+
+def test_no_gradient_is_held_twice():
+    """The first part is the sum, and after `clear` nothing is left: LED-base's would be 0.65 GB more in each step."""
+    accumulator, gradient = GradientAccumulator(PARAMETERS, BACKEND), parts(0)[0]["fc1.weight"]
+    accumulator.add("fc1.weight", gradient)
+    assert accumulator.gradients["fc1.weight"] is gradient
+    tracemalloc.start()
+    accumulator.add("fc1.weight", parts(1)[0]["fc1.weight"])
+    accumulator.clear()
+    del gradient
+    left, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert left < PARAMETERS["fc1.weight"].nbytes
 
 
 def test_parameters_without_a_part_have_no_gradient():

@@ -1,4 +1,4 @@
-"""`led-ref train`: the command line, its bar, and ROUGE with a stand-in for rouge-score."""
+"""`led-ref train`: the command line, its bar, and ROUGE with Google's rouge-score and with a stand-in."""
 
 import io
 import json
@@ -11,6 +11,7 @@ from training.small_models import small_model
 import led_ref
 from led_ref.cli.main import build_parser
 from led_ref.tools import terminal
+from led_ref.training import validation
 from led_ref.training.log import read_log
 from led_ref.training.settings import SETTINGS, RunArguments
 
@@ -150,6 +151,16 @@ def test_bar_shows_loss_speed_and_time_left(monkeypatch):
     with terminal.TrainingBar(enabled=False) as bar:
         bar.show({**line, "step": 4})
     assert bar._bar is None
+
+
+def test_rouge_is_that_of_google(train):
+    """Precision 1, recall 2 of 3 words and 1 of 2 pairs; and a run, in which a model of random weights writes nothing right."""
+    found = validation._scorer()("The cat sat.", "the cat")
+    assert [score.fmeasure for score in found.values()] == pytest.approx([4 / 5, 2 / 3, 4 / 5])
+    options = ("--metric", "rouge", "--json", "--quiet")
+    code, out, err = train("--steps", "1", "--validate", "heldout.jsonl", *options)
+    assert (code, err, json.loads(out)["metric"]) == (0, "", "rouge")
+    assert read_log("out/log.jsonl")[-1]["eval_rouge"] == 0
 
 
 def test_rouge_chooses_the_model(train, monkeypatch):
