@@ -3,6 +3,9 @@
 Each class is also a subclass of a built-in exception, so that `except ValueError` catches it, too.
 """
 
+import difflib
+from collections.abc import Iterable
+
 MAX_MESSAGE = 4000  # characters; the longest useful messages list some fifty settings or tensors
 
 
@@ -58,6 +61,26 @@ def quoted(value: object, most: int = 200) -> str:
     except Exception as error:  # a foreign __repr__ must not hide the message that it is for
         text = f"<{type(value).__name__}, whose repr raises {type(error).__name__}>"
     return _cut(text, most)
+
+
+def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.7) -> str | None:
+    """The known name that a misspelt one most likely means: the most similar, else the only one that begins so; or None.
+
+    `-` and `_` are the same here, and so are capitals and small letters.
+
+    Example:
+        >>> nearest("--max_new_tokens", ["--max-length", "--max-new-tokens"]), nearest("verbose", ["revision"])
+        ('--max-new-tokens', None)
+    """
+    of = {_plain(one): one for one in reversed([*known])}
+    near = difflib.get_close_matches(_plain(name), of, n=1, cutoff=cutoff)
+    if not near and len(_plain(name)) > 2:
+        near = [one for one in of if one.startswith(_plain(name))]
+    return of[near[0]] if len(near) == 1 else None
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "_").strip("_")
 
 
 def _cut(text: str, most: int) -> str:

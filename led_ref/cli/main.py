@@ -35,7 +35,7 @@ try:
         vectors,
     )
     from led_ref.cli.shared_options import Misused
-    from led_ref.errors import LEDError
+    from led_ref.errors import LEDError, nearest
     from led_ref.tools.terminal import forget_output, say
 except KeyboardInterrupt:  # Ctrl-C before `main` could catch it
     raise SystemExit(130) from None
@@ -120,7 +120,10 @@ def _fail(reason: str) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser without abbreviations, which reports an unknown option of a command with that command's own usage."""
+    """A parser without abbreviations, which reports an unknown option of a command with that command's own usage.
+
+    Of a misspelt option, command or choice it names the one that is meant.
+    """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_abbrev=False, **options)
@@ -129,8 +132,19 @@ class _Parser(argparse.ArgumentParser):
         """As in argparse, but unknown arguments of a command are its own error, and not left to the main parser."""
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
-            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+            names = [word.partition("=")[0] for word in unknown if word.startswith("-")]
+            meant = [near for name in names if (near := nearest(name, self._option_string_actions))]
+            hint = f". Did you mean {' and '.join(dict.fromkeys(meant))}?" if meant else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
         return found, unknown
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            if near := nearest(str(value), map(str, action.choices or ())):
+                error.message += f". Did you mean {near!r}?"
+            raise
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -9,7 +9,6 @@
 Several documents may be decoded together: batching.py. An error stays with its document.
 """
 
-import difflib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -20,7 +19,7 @@ from led_ref.classes.input_checks import check_types
 from led_ref.classes.led import Progress
 from led_ref.costs import memory
 from led_ref.costs.operations import Workload
-from led_ref.errors import InputError, LEDError, SettingsError, wrong_type
+from led_ref.errors import InputError, LEDError, SettingsError, nearest, wrong_type
 from led_ref.generation.settings.settings import GenerationConfig
 from led_ref.generation.settings.typed import SettingsByName
 from led_ref.pipelines.batching import BATCH_MEMORY, encode_each, plan_batches
@@ -248,11 +247,8 @@ def check_settings(settings: Mapping[str, Any]) -> None:
             raise SettingsError(
                 f"{name} is for LEDForConditionalGeneration.generate, which takes ids. Here, {_FOR_IDS_ONLY[name]}."
             )
-        nearest = difflib.get_close_matches(name, _ARGUMENTS, n=1, cutoff=0.75)
-        if nearest:
-            raise SettingsError(
-                f"There is no setting {name!r} (it was set to {value!r}) here. Is {nearest[0]!r} meant?"
-            )
+        if near := nearest(name, _ARGUMENTS, cutoff=0.75):
+            raise SettingsError(f"There is no setting {name!r} (it was set to {value!r}) here. Is {near!r} meant?")
     LEDForConditionalGeneration.check_settings(**settings)
 
 

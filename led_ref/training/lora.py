@@ -15,7 +15,6 @@ The optimizer, the checkpoint of the run and the adapter's file (weights/adapter
 Source: Hu et al. 2021 (LoRA, arXiv 2106.09685), sections 4.1 and 4.2. Names, defaults and the first A are peft's.
 """
 
-import difflib
 import hashlib
 import math
 import zlib
@@ -30,7 +29,7 @@ import numpy as np
 from led_backends.contract import Array, Backend, HostArray
 from led_ref.classes.pretrained import device_errors
 from led_ref.config import LEDConfig
-from led_ref.errors import SettingsError
+from led_ref.errors import SettingsError, nearest
 from led_ref.training.batch import Trainable
 from led_ref.training.settings import TrainingArguments
 from led_ref.training.trained import TrainedWeights, with_own_weights
@@ -178,8 +177,8 @@ def targeted(modules: Collection[str], targets: Sequence[str]) -> list[str]:
         found = {module for module in modules if fnmatchcase(module, target) or module.endswith(f".{target}")}
         if not found:
             words = sorted({module.rpartition(".")[2] for module in modules})
-            nearest = difflib.get_close_matches(target, [*words, *modules], 1)
-            meant = f"Did you mean {nearest[0]}?" if nearest else f"There are {', '.join(words)}."
+            near = nearest(target, [*words, *modules])
+            meant = f"Did you mean {near}?" if near else f"There are {', '.join(words)}."
             raise SettingsError(f"lora_targets names {target!r}, but no linear map is called so. {meant}")
         chosen |= found
     return [module for module in modules if module in chosen]

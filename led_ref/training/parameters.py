@@ -9,7 +9,6 @@ not trained, as in transformers.
 """
 
 from collections.abc import Collection, Iterable
-from difflib import get_close_matches
 from typing import TypeVar
 
 import numpy as np
@@ -17,7 +16,7 @@ import numpy as np
 from led_backends.compact import CompactWeight
 from led_backends.contract import Array, Weight
 from led_ref.classes.pretrained import LEDPreTrainedModel
-from led_ref.errors import InputError
+from led_ref.errors import InputError, nearest
 from led_ref.weights.keys import (
     FINAL_LOGITS_BIAS,
     LM_HEAD,
@@ -101,9 +100,9 @@ def frozen_keys(names: Iterable[str], keys: Collection[str]) -> frozenset[str]:
         starts = GROUPS.get(name, (name,))
         found = {key for key in keys if any(key == start or key.startswith(start + ".") for start in starts)}
         if not found:
-            near = get_close_matches(name, [*GROUPS, *keys], n=1)
+            near = nearest(name, [*GROUPS, *keys])
             raise InputError(
-                f"There is no {name!r} to freeze{f'; did you mean {near[0]!r}?' if near else '.'} Choose from "
+                f"There is no {name!r} to freeze{f'; did you mean {near!r}?' if near else '.'} Choose from "
                 f"{', '.join(GROUPS)}, or give the beginning of a checkpoint key, such as 'led.encoder.layers.0'."
             )
         frozen |= found

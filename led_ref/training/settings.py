@@ -13,13 +13,12 @@ this file. It needs no NumPy, so that `led-ref train --help` answers at once.
     gradient_accumulation_steps     batches of a step of the optimizer
 """
 
-import difflib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
-from led_ref.errors import SettingsError
+from led_ref.errors import SettingsError, nearest
 
 TASKS = ("summarization", "classification", "question-answering")
 GLOBAL_ATTENTION = ("none", "first", "question", "separators")
@@ -379,8 +378,8 @@ class RunArguments:
             raise SettingsError(f"There is no recipe {recipe!r}; choose one of {', '.join(RECIPES)}.")
         for name in settings:
             if name not in SETTINGS:
-                nearest = difflib.get_close_matches(name, SETTINGS, 1)
-                meant = f"Did you mean {nearest[0]}?" if nearest else f"There are {', '.join(SETTINGS)}."
+                near = nearest(name, SETTINGS)
+                meant = f"Did you mean {near}?" if near else f"There are {', '.join(SETTINGS)}."
                 raise SettingsError(f"There is no setting {name!r} of training. {meant}")
         values = {**(RECIPES[recipe].settings if recipe else {}), **settings}
         names = {f.name for f in fields(DataArguments)}

@@ -21,13 +21,12 @@ value would change the result: nothing is dropped silently. Nor may a call set w
 settings, such as a temperature without do_sample; in a file, such values are ignored.
 """
 
-import difflib
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from led_ref.errors import SettingsError, quoted
+from led_ref.errors import SettingsError, nearest, quoted
 from led_ref.generation.settings.settings import DEFAULT_NEW_TOKENS, SAMPLING_ONLY, SETTINGS, GenerationConfig, as_tuple
 
 # Settings of transformers that this version does not have, and that change which ids come out wherever they are set.
@@ -205,8 +204,8 @@ def look_up(
 def _refuse_unknown(call: Mapping[str, Any]) -> None:
     for name in call:
         if name not in SETTINGS and name not in _CHANGES_THE_IDS and name not in _CHANGES_NOTHING_IN_A_FILE:
-            near = difflib.get_close_matches(name, SETTINGS, n=1, cutoff=0.7)
-            remedy = _ELSEWHERE.get(name) or (f"Did you mean {near[0]!r}?" if near else "")
+            near = nearest(name, SETTINGS)
+            remedy = _ELSEWHERE.get(name) or (f"Did you mean {near!r}?" if near else "")
             raise SettingsError(
                 f"There is no generation setting {name!r} (it was set to {quoted(call[name])}). {remedy}"
                 f"{' ' if remedy else ''}All of them: {', '.join(SETTINGS)}."
