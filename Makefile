@@ -3,15 +3,17 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check
+OLDEST := .venv-oldest
 CODE   := led_ref backends tests notebooks docs
 
 # The recipes' data and models; it is made, and what was begun there goes on.
 WORK   ?= ../train
 
-.PHONY: help demo test fuzz check kernels peer docs browser bench clean data summarizer classifier answerer
+.PHONY: help demo test oldest fuzz check kernels peer docs browser bench clean data summarizer classifier answerer
 help:
 	@echo "make demo    set up, and let the bundled model write a line about led-ref's own manual page"
 	@echo "make test    set up, and run the tests (no torch needed; under 6 minutes on two cores)"
+	@echo "make oldest  tests of the arithmetic, the tokenizer and the files with the oldest libraries that pyproject.toml allows"
 	@echo "make fuzz    damage the files of models at random, 10,000 times, and see that each is read or refused by name"
 	@echo "make check   format, lint, types, layout rules, doctests, the vectors written anew, the notebooks"
 	@echo "make kernels the GPU kernels under NVIDIA's compiler: spills, registers (fetches it; no GPU needed)"
@@ -29,6 +31,9 @@ demo: $(VENV)/base.done
 test: $(VENV)/dev.done
 	$(BIN)/pytest -n 2 --dist loadfile --ignore=tests/peer -m "not real_vocabulary and not nvrtc"
 	LED_REF_HYPOTHESIS=few $(BIN)/pytest -n 2 --dist loadfile --backend stand-in tests/model tests/generation tests/oracle # in place of a GPU
+
+oldest: $(OLDEST)/oldest.done
+	LED_REF_HYPOTHESIS=few $(OLDEST)/bin/pytest -n 2 --dist loadfile -m "not real_vocabulary" tests/tokenizer tests/weights tests/model tests/generation tests/backends tests/training tests/test_api.py
 
 # tests/test_fuzz.py has the first 500 of these.
 fuzz: $(VENV)/dev.done
@@ -77,7 +82,7 @@ data summarizer classifier answerer: $(VENV)/dev.done
 	PYTHON=$(abspath $(BIN))/python docs/recipes/train.sh $(WORK) $@
 
 clean:
-	rm -rf $(VENV) site docs/notebooks docs/built docs/assets/katex dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) site docs/notebooks docs/built docs/assets/katex dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	rm -f docs/book/*.md docs/book/*.ipynb docs/book/.*.made_of
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -91,6 +96,14 @@ $(VENV)/base.done: pyproject.toml
 
 $(VENV)/dev.done: $(VENV)/base.done
 	@$(PIP) --editable '.[dev]'
+	@touch $@
+
+# The libraries that led-ref needs, each in the first version that pyproject.toml allows; the newest pytest.
+$(OLDEST)/oldest.done: pyproject.toml
+	@$(PYTHON) -m venv --clear $(OLDEST)
+	@$(PYTHON) -c 'import tomllib; print(*(library.replace(">=", "==") for library in tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"]), sep="\n")' > $(OLDEST)/oldest.txt
+	@echo "installing the oldest libraries into $(OLDEST) ..."
+	@$(OLDEST)/bin/pip install --quiet --disable-pip-version-check --constraint $(OLDEST)/oldest.txt --editable . pytest pytest-xdist hypothesis
 	@touch $@
 
 # torch by itself and pinned: a range would bring a CUDA build of several gigabytes.
