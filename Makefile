@@ -33,7 +33,7 @@ test: $(VENV)/dev.done
 	LED_REF_HYPOTHESIS=few $(BIN)/pytest -n 2 --dist loadfile --backend stand-in tests/model tests/generation tests/oracle # in place of a GPU
 
 oldest: $(OLDEST)/oldest.done
-	LED_REF_HYPOTHESIS=few $(OLDEST)/bin/pytest -n 2 --dist loadfile -m "not real_vocabulary" tests/tokenizer tests/weights tests/model tests/generation tests/backends tests/training tests/test_api.py
+	LED_REF_HYPOTHESIS=few $(OLDEST)/bin/pytest -n 2 --dist loadfile -m "not real_vocabulary" tests/tokenizer tests/weights tests/model tests/generation tests/test_doctor.py
 
 # tests/test_fuzz.py has the first 500 of these.
 fuzz: $(VENV)/dev.done
