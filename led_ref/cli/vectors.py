@@ -5,6 +5,7 @@ import importlib
 import shlex
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 from led_ref.cli.shared_options import add_shared
@@ -89,7 +90,8 @@ def _check(options: argparse.Namespace) -> int:
     from led_ref.oracle.vectors.ask_led_ref import LedRef
     from led_ref.oracle.vectors.ask_program import ask_program, parse_command
     from led_ref.oracle.vectors.format import read_suite
-    from led_ref.oracle.vectors.judge import FAILED, as_json, as_junit, summary_lines, verdicts
+    from led_ref.oracle.vectors.judge import FAILED, SKIPPED, as_json, as_junit, summary_lines, verdicts
+    from led_ref.oracle.vectors.mistakes import likely_mistakes
 
     command = None if options.cmd is None else parse_command(options.cmd)
     if options.timeout <= 0:
@@ -104,6 +106,8 @@ def _check(options: argparse.Namespace) -> int:
         answers = ask_program(command, suite, options.dtype, timeout=options.timeout, checkpoints=with_bundled)
         found = list(verdicts(suite.cases, lambda case: answers[case.id], options.dtype))
     seconds = round(time.perf_counter() - started, 2)
+    failures = {verdict.case.id: verdict.status == FAILED for verdict in found if verdict.status != SKIPPED}
+    likely = likely_mistakes(failures, options.dtype)
     if options.junit is not None:
         try:
             Path(options.junit).write_bytes(as_junit(found, "led-vectors"))
@@ -113,9 +117,9 @@ def _check(options: argparse.Namespace) -> int:
         if options.json:
             subject_name = "led_ref" if command is None else shlex.join(command)
             about = {"vectors": str(options.folder), "tested": subject_name, "dtype": options.dtype, "seconds": seconds}
-            print_json(as_json(found, about))
+            print_json({**as_json(found, about), "likely_mistakes": asdict(likely)})
         else:
-            for line in summary_lines(found):
+            for line in (*summary_lines(found), *likely.lines()):
                 print(line)
     failed = sum(verdict.status == FAILED for verdict in found)
     if failed:

@@ -1,11 +1,15 @@
 """The planted bugs fit today's source, and planting one really is noticed. (All of them: run.py, minutes.)"""
 
+import json
 from pathlib import Path
 
 import pytest
 import run
+from mistakes import row_of
 from mutants import ROOT, Mutant, all_mutants
 from verdict import is_about_a_value
+
+from led_ref.oracle.vectors.mistakes import TABLE
 
 MUTANTS = all_mutants()
 
@@ -44,6 +48,16 @@ def test_the_vectors_tell_these_too(name) -> None:
     (mutant,) = [mutant for mutant in MUTANTS if mutant.name == name]
     found = run.try_mutant(mutant, ["vectors"])["vectors"]
     assert found["verdict"] == "killed", found
+
+
+def test_table_of_vectors_check_has_these_mutants() -> None:
+    """One row is made anew; all of them: mistakes.py."""
+    table = json.loads(TABLE.read_text("utf-8"))
+    rows = {mistake["name"]: mistake["row"] for mistake in table["mistakes"]}
+    assert set(rows) <= {mutant.name for mutant in MUTANTS}
+    (mutant,) = [mutant for mutant in MUTANTS if mutant.name == "norm-without-its-mean"]
+    found = row_of(mutant, ROOT)
+    assert "".join(found[case] for case in table["cases"]) == rows[mutant.name]
 
 
 def test_only_a_wrong_value_counts() -> None:

@@ -9,7 +9,9 @@ from xml.etree import ElementTree
 
 import pytest
 
+from led_backends.numpy_backend import NumpyBackend
 from led_ref.oracle.vectors.judge import FAILED, PASSED, SKIPPED
+from led_ref.oracle.vectors.mistakes import RIGHT, TABLE, likely_mistakes
 
 HERE = Path(__file__).parent
 FOLDER = HERE.parent / "vectors" / "v1"
@@ -89,6 +91,28 @@ def test_failures_are_shown_with_their_flags(command, tmp_path):
     failures = ElementTree.parse(junit).getroot().findall(".//failure")
     assert len(failures) == 19
     assert "flags: eps_counts" in (failures[5].text or "")
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_mistake_with_just_these_failures_is_named(command, monkeypatch, dtype):
+    monkeypatch.setattr(NumpyBackend, "gelu", NumpyBackend.gelu_new)
+    code, out, _ = command("vectors", "check", FOLDER, "--dtype", dtype)
+    assert code == 1
+    assert "likely mistake: just these cases fail with this one in led_ref:" in out
+    assert "    GELU is the approximation with tanh. (tanh-gelu)" in out
+
+
+def test_near_mistakes_and_none():
+    table = json.loads(TABLE.read_text("utf-8"))
+    (row,) = [mistake["row"] for mistake in table["mistakes"] if mistake["name"] == "pre-norm"]
+    failed = {case: letter != RIGHT for case, letter in zip(table["cases"], row, strict=True)}
+    assert [found.name for found in likely_mistakes(failed, "float64").found] == ["pre-norm"]
+    also = next(case for case, is_failed in failed.items() if not is_failed)
+    near = likely_mistakes({**failed, also: True}, "float64")
+    assert (near.exact, near.found[0].name) == (False, "pre-norm")
+    assert "nearly these cases fail with" in next(near.lines())
+    assert likely_mistakes(dict.fromkeys(failed, True), "float64").found == ()
+    assert likely_mistakes(dict.fromkeys(failed, False), "float64").found == ()
 
 
 @pytest.mark.parametrize(
