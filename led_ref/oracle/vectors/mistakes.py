@@ -5,7 +5,7 @@ mistake that the vectors notice: one letter for each case, for the coarsest dtyp
 
     >>> failed = {"L1-gelu-grid": True, "L1-gelu-far": False, "L1-gelu-new": False, "L3-encoder-layer": True}
     >>> [mistake.name for mistake in likely_mistakes(failed, "float64").found]
-    ['tanh-gelu']
+    ['tanh-gelu', 'relu-for-gelu']
 
 Two mistakes at once make other cases fail than either of them; then the table knows none, or one that is near.
 """
