@@ -190,6 +190,7 @@ def encoder_layer_backward(
     )
     dupdate_BTD = dropout.hidden("self_attn.output").drop(dx_BTD, backend)
     dattended_BTD, doutput = linear_backward(dupdate_BTD, of.attended_BTD, params.output, backend)
+    del dmiddle_BTD, dupdate_BTD  # what follows is the most that a training holds
     query, key, value, query_global, key_global, value_global = _self_attention_backward(
         dattended_BTD, dx_BTD, of, params, seeing, backend
     )

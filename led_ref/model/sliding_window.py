@@ -130,6 +130,7 @@ def sliding_window_attention_backward(
     dout_TD = dout_TD.copy()
     dout_TD[backend.to_device((~window.mask.local_T).nonzero()[0])] = 0
     dout_HTK = backend.split_heads(dout_TD[None], heads)[0]
+    del dout_TD
     dq_THK, dk_THK, dv_THK = (xp.zeros((length, heads, width), dtype=q_HTK.dtype) for _ in range(3))
     globals_G = backend.to_device(window.mask.global_positions_G)
     count = len(globals_G)
