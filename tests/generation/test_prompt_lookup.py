@@ -94,11 +94,11 @@ def own_rules(seen: list[list[int]]) -> OwnRules:
 @MANY
 @given(one_beam_calls())
 def test_lookup_chooses_what_plain_search_chooses(drawn: tuple[Any, ...]) -> None:
-    """Also where reading ahead moves every logit by a hundredth: whatever is as close as that is asked for again."""
+    """Also where reading ahead moves every logit by 0.04: whatever is as close as that is asked for again."""
     seed, chosen, prompts, sources = drawn
     given_ids = {"source_ids": np.array(sources)}
     config, prompt = GenerationConfig(**chosen), np.array(prompts)
-    off, close = 0.01, 0.1
+    off, close = 0.04, 0.2
     seen: tuple[list[Any], list[Any]] = ([], [])
     try:
         plain = search(models_with_near_ties(seed, len(prompts)), prompt, config, own=own_rules(seen[0]), **given_ids)
