@@ -4,13 +4,20 @@ Each class is also a subclass of a built-in exception, so that `except ValueErro
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 MAX_MESSAGE = 4000  # characters; the longest useful messages list some fifty settings or tensors
 
 
 class LEDError(Exception):
-    """The base class of all errors of led_ref. A message longer than `MAX_MESSAGE` characters is cut in the middle."""
+    """The base class of all errors of led_ref. A message longer than `MAX_MESSAGE` characters is cut in the middle.
+
+    Args:
+        texts: where several documents were given and some failed: the result of each of the others, None for these.
+    """
+
+    texts: Sequence[Any] | None = None
 
     def __init__(self, *arguments: object) -> None:
         super().__init__(*(_cut(part, MAX_MESSAGE) if isinstance(part, str) else part for part in arguments))

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -258,3 +259,71 @@ def test_a_model_is_all_files_that_are_read(tmp_path):
         digest = model_digest(model)
         assert (digest not in seen) == is_read
         seen.add(digest)
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory):
+    """The bundled model with three ids more than its tokenizer has."""
+    import led_ref
+
+    led, folder = led_ref.load(), tmp_path_factory.mktemp("wide") / "model"
+    led = replace(led, model=led.model.resize_token_embeddings(led.model.config.vocab_size + 3))
+    led.save_pretrained(folder)
+    return folder, led.model.config.vocab_size - 1
+
+
+def test_ids_without_tokens_are_said_when_loading(wide, bundled):
+    import led_ref
+    from led_ref.tokenizer.files import vocabularies_that_differ
+
+    said = []
+    led_ref.load(wide[0], notice=said.append)
+    assert [f"the tokenizer none of [{wide[1] - 2}, {wide[1] - 1}, {wide[1]}]" in sentence for sentence in said] == [
+        True
+    ]
+    with pytest.warns(UserWarning, match=r"suppress_tokens=\[\.\.\.\] forbids ids"):
+        led_ref.load(wide[0])
+    assert vocabularies_that_differ(bundled.tokenizer.get_vocab(), wide[1] - 2, writes=True) is None
+    assert vocabularies_that_differ(bundled.tokenizer.get_vocab(), wide[1], writes=False) is None
+    said = vocabularies_that_differ(bundled.tokenizer.get_vocab(), wide[1] - 3, writes=False)
+    assert f"up to {wide[1] - 3}, and the model {wide[1] - 3} ids" in said
+
+
+def test_an_id_without_token_fails_its_document_alone(wide, tmp_path, command, monkeypatch):
+    import led_ref
+    from led_ref.pipelines import summarization
+
+    plain = summarization.write_each
+
+    def with_a_strange_text(model, documents, *rest, **options):
+        for i, written in plain(model, documents, *rest, **options):
+            yield i, summarization.Written([[2, 0, 9, wide[1]]], None) if len(documents[i].ids) > 9 else written
+
+    led = led_ref.load(wide[0], notice=lambda sentence: None)
+    texts = ["pack files", "pack files into an archive and list what it holds", "list files"]
+    alone = [led.generate(text, max_new_tokens=5) for text in texts]
+    monkeypatch.setattr(summarization, "write_each", with_a_strange_text)
+    monkeypatch.setattr("led_ref.cli.writing.write_each", with_a_strange_text)
+    each = dict(led.generate_each(texts, max_new_tokens=5))
+    assert [each[0], each[2]] == [alone[0], alone[2]]
+    assert f"the id {wide[1]}, which {wide[0]} has and its tokenizer has not" in str(each[1])
+    with pytest.raises(
+        led_ref.InputError, match=r"^texts\[1\]: In the text stands .*1 of 3 documents failed"
+    ) as raised:
+        led.generate(texts, max_new_tokens=5)
+    assert raised.value.texts == [alone[0], None, alone[2]]
+    files = []
+    for i, text in enumerate(texts):
+        files.append(tmp_path / f"{i}.txt")
+        files[i].write_text(text, encoding="utf-8")
+    for more in ((), ("--out", tmp_path / "out")):
+        code, printed, said = command("summarize", *files, "--model", wide[0], *QUICK, *more)
+        assert (code, len(printed.splitlines())) == (1, 2)
+        assert f"{files[1]}: In the text stands the id {wide[1]}" in said
+
+
+def test_readable_marks_ids_without_token(bundled):
+    from led_ref.tokenizer.pieces import readable
+
+    ids = bundled.tokenizer("a é")["input_ids"]
+    assert readable(bundled.tokenizer, [*ids, 10**6, 10**6 + 1], True) == "a é<id 1000000><id 1000001>"

@@ -189,7 +189,7 @@ class _Writer:
 
     def _about(self, file: str, document: Document, written: Written) -> dict[str, Any]:
         """Everything about one document: what was read, what was written, with what settings."""
-        texts = [self.led.tokenizer.decode(row, skip_special_tokens=True).strip() for row in written.ids]
+        texts = self.led.texts_of(written)
         return {
             "file": file,
             "model": self.led.name,
@@ -232,11 +232,14 @@ class _Writer:
         ):
             for i, written in self._write_each([document for _, _, document in documents], progress, **batches):
                 file, _, document = documents[i]
-                if isinstance(written, LEDError):
-                    complain(file, written)
+                try:
+                    if isinstance(written, LEDError):
+                        raise written
+                    found = self._about(file, document, written)
+                except LEDError as error:
+                    complain(file, error)
                     failed += 1
                     continue
-                found = self._about(file, document, written)
                 text = json.dumps(found, ensure_ascii=False) if options.json else "\n".join(self.lines(found))
                 path = folder.write(file, text)
                 count()

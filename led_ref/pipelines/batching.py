@@ -15,7 +15,9 @@ the search keeps documents apart. Only the last bits of the logits may differ, b
 another order.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +26,7 @@ from led_ref.classes.conditional_generation import LEDForConditionalGeneration
 from led_ref.classes.led import Progress
 from led_ref.classes.outputs import LEDEncoderBaseModelOutput
 from led_ref.classes.pretrained import device_errors
+from led_ref.errors import InputError, LEDError, wrong_type
 from led_ref.pipelines.loading import Document
 
 # Bytes that a batch may take beside the weights, unless the caller says otherwise.
@@ -69,3 +72,37 @@ def encode_each(
 def _progress_of_batch(progress: Progress, b: int, documents: int) -> Progress:
     """Count the layers of document b as a part of those of all documents."""
     return lambda stage, done, total: progress(stage, b * total + done, documents * total)
+
+
+# ---- several documents given, several results ------------------------------------------------------------------------
+
+
+def check_document_list(texts: Any) -> list[Any]:
+    """The documents as a list.
+
+    Raises:
+        InputError: for an empty list, or anything that is no collection of texts.
+    """
+    if isinstance(texts, bytes | bytearray | Mapping | Path) or not isinstance(texts, Iterable):
+        remedy = (
+            "of a file, pass its text: path.read_text()" if isinstance(texts, Path) else "decode or take out the text"
+        )
+        raise InputError(f"A document is {type(texts).__name__}, not str. Give a text or a list of texts ({remedy}).")
+    try:
+        documents = list(texts)
+    except Exception as error:  # an array without an axis, or what another library's iterator raises
+        raise wrong_type("text", texts, "a text or a list of texts") from error
+    if not documents:
+        raise InputError("There are no documents: the list is empty. Give at least one text.")
+    return documents
+
+
+def error_of_several(errors: Mapping[int, LEDError], results: Sequence[Any]) -> LEDError:
+    """The error of the first document that failed, which says how many did, and has the results of the others as `texts`."""
+    first = min(errors)
+    error = type(errors[first])(
+        f"texts[{first}]: {errors[first]} ({len(errors)} of {len(results)} documents failed; this error's `texts` are the "
+        "results of the others.)"
+    )
+    error.texts = results
+    return error

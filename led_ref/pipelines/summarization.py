@@ -19,10 +19,10 @@ from led_ref.classes.input_checks import check_types
 from led_ref.classes.led import Progress
 from led_ref.costs import memory
 from led_ref.costs.operations import Workload
-from led_ref.errors import InputError, LEDError, SettingsError, nearest, wrong_type
+from led_ref.errors import InputError, LEDError, SettingsError, nearest, quoted, wrong_type
 from led_ref.generation.settings.settings import GenerationConfig
 from led_ref.generation.settings.typed import SettingsByName
-from led_ref.pipelines.batching import BATCH_MEMORY, encode_each, plan_batches
+from led_ref.pipelines.batching import BATCH_MEMORY, check_document_list, encode_each, error_of_several, plan_batches
 from led_ref.pipelines.loading import Document, GlobalAttention, TextPipeline, global_mask
 from led_ref.tokenizer.pieces import text_pieces
 from led_ref.tokenizer.tokenizer import LEDTokenizer
@@ -120,6 +120,7 @@ class LED(TextPipeline[LEDForConditionalGeneration]):
 
         Raises:
             InputError: if a document is empty or too long (of several, the message says which; none is read then).
+            LEDError: if writing for a document fails. Of several, the others are written first, and are the error's `texts`.
             SettingsError: for a setting that does not exist or contradicts another.
         """
         chosen, settings = TextOptions.split(options)
@@ -133,10 +134,14 @@ class LED(TextPipeline[LEDForConditionalGeneration]):
                     raise
                 raise type(error)(f"texts[{i}]: {error}") from error
         texts: list[Any] = [None] * len(documents)
+        errors: dict[int, LEDError] = {}
         for i, found in self._generate_prepared(documents, chosen, settings):
             if isinstance(found, LEDError):
-                raise found
-            texts[i] = found
+                errors[i] = found
+            else:
+                texts[i] = found
+        if errors:
+            raise errors[0] if isinstance(text, str) else error_of_several(errors, texts)
         return texts[0] if isinstance(text, str) else texts
 
     def generate_each(
@@ -208,6 +213,21 @@ class LED(TextPipeline[LEDForConditionalGeneration]):
         ids = self.encode(text, truncation=truncation)
         return Document(ids, global_mask(global_attention, len(ids)))
 
+    def texts_of(self, written: "Written") -> list[str]:
+        """The texts of one document.
+
+        Raises:
+            InputError: if one holds an id that the model has and its tokenizer has not.
+        """
+        for ids in written.ids:
+            unknown = [token_id for token_id in ids if not self.tokenizer.has_id(token_id)]
+            if unknown:
+                raise InputError(
+                    f"In the text stands the id {unknown[0]}, which {self.name} has and its tokenizer has not. "
+                    f"Forbid it, suppress_tokens={quoted(unknown)}, or give the tokenizer that belongs to the model."
+                )
+        return [self.tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in written.ids]
+
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> tuple[Path, ...]:
         """Write model and tokenizer into one folder, which `load` and transformers read; all of it, or nothing.
 
@@ -228,8 +248,11 @@ class LED(TextPipeline[LEDForConditionalGeneration]):
             if isinstance(written, LEDError):
                 yield i, written
                 continue
-            texts = [self.tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in written.ids]
-            yield i, texts if len(texts) > 1 else texts[0]
+            try:
+                texts = self.texts_of(written)
+                yield i, texts if len(texts) > 1 else texts[0]
+            except InputError as error:
+                yield i, error
 
 
 # The keyword arguments of a call with text, for the error message about a misspelt one.
@@ -362,23 +385,3 @@ def _texts_of_one(found: Any, b: int, settings: GenerationConfig) -> Written:
         texts.append(row[: length + is_end])
     scores = getattr(found, "sequences_scores", None)  # of beam search
     return Written(texts, None if scores is None else scores[b * R : (b + 1) * R].tolist())
-
-
-def check_document_list(texts: Any) -> list[Any]:
-    """The documents as a list.
-
-    Raises:
-        InputError: for an empty list, or anything that is no collection of texts.
-    """
-    if isinstance(texts, bytes | bytearray | Mapping | Path) or not isinstance(texts, Iterable):
-        remedy = (
-            "of a file, pass its text: path.read_text()" if isinstance(texts, Path) else "decode or take out the text"
-        )
-        raise InputError(f"A document is {type(texts).__name__}, not str. Give a text or a list of texts ({remedy}).")
-    try:
-        documents = list(texts)
-    except Exception as error:  # an array without an axis, or what another library's iterator raises
-        raise wrong_type("text", texts, "a text or a list of texts") from error
-    if not documents:
-        raise InputError("There are no documents: the list is empty. Give at least one text.")
-    return documents

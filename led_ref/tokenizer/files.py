@@ -317,3 +317,30 @@ def write_specials(folder: Path, named: Mapping[str, AddedToken], config: Mappin
         write_text(folder / SPECIALS, json.dumps(objects, indent=2, ensure_ascii=False) + "\n"),
         write_text(folder / CONFIG, json.dumps(dict(config), indent=2, ensure_ascii=False) + "\n"),
     )
+
+
+# ---- the model and its tokenizer -------------------------------------------------------------------------------------
+
+
+def vocabularies_that_differ(vocabulary: Mapping[str, int], vocab_size: int, *, writes: bool) -> str | None:
+    """A sentence for the user where a model and its tokenizer have not the same ids; None where they have.
+
+    Args:
+        vocabulary: the tokenizer's pieces and their ids.
+        vocab_size: ids of the model.
+        writes: whether the model's ids become text: else only the tokenizer's ids count.
+    """
+    ids = set(vocabulary.values())
+    last = max(ids)
+    if last >= vocab_size:
+        return (
+            f"the tokenizer has ids up to {last}, and the model {vocab_size} ids: a document with an id from {vocab_size} on "
+            "is refused. Resize the model: resize_token_embeddings."
+        )
+    without = sorted(set(range(vocab_size)) - ids) if writes else []
+    if without:
+        return (
+            f"the model has {vocab_size} ids, and the tokenizer none of {quoted(without, 40)}: a text in which such an id "
+            "comes to stand fails. suppress_tokens=[...] forbids ids."
+        )
+    return None

@@ -1,4 +1,4 @@
-"""Streaming decoding: the bytes of one id, and pieces of text while ids are generated.
+"""Decoding beside `decode`: the bytes of one id, ids without a piece, and pieces of text while ids are generated.
 
 A character can consist of several ids, so its text must wait for all of them:
 
@@ -13,7 +13,8 @@ A character can consist of several ids, so its text must wait for all of them:
 """
 
 import codecs
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 
 from led_ref.tokenizer.bpe import from_printable
 from led_ref.tokenizer.tokenizer import LEDTokenizer
@@ -22,6 +23,16 @@ from led_ref.tokenizer.tokenizer import LEDTokenizer
 def token_bytes(tokenizer: LEDTokenizer, token_id: int) -> bytes:
     """The bytes of an id; those of a special token's name. InputError for an id outside the vocabulary."""
     return from_printable(tokenizer.convert_ids_to_tokens(token_id))
+
+
+def readable(tokenizer: LEDTokenizer, token_ids: Sequence[int], skip_special_tokens: bool = False) -> str:
+    """`decode`, with a mark such as `<id 4099>` for an id that the tokenizer does not have."""
+    return "".join(
+        tokenizer.decode(run, skip_special_tokens=skip_special_tokens)
+        if is_known
+        else "".join(f"<id {token_id}>" for token_id in run)
+        for is_known, run in groupby(token_ids, key=tokenizer.has_id)
+    )
 
 
 def text_pieces(tokenizer: LEDTokenizer, token_ids: Iterable[int]) -> Iterator[str]:

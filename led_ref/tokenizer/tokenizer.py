@@ -35,18 +35,8 @@ from typing import Any, overload
 
 from led_ref.errors import InputError
 from led_ref.files.staging import write_into
-from led_ref.tokenizer import files
-from led_ref.tokenizer.batch import (
-    BatchEncoding,
-    LengthRules,
-    Row,
-    as_pairs,
-    check_booleans,
-    check_side,
-    cut,
-    length_rules,
-    rows_of,
-)
+from led_ref.tokenizer import batch, files
+from led_ref.tokenizer.batch import BatchEncoding, LengthRules, Row, as_pairs, check_side, cut, length_rules, rows_of
 from led_ref.tokenizer.bpe import Pair, from_printable
 from led_ref.tokenizer.engine import ENGINES
 from led_ref.tokenizer.specials import NAMES, AddedToken, SpecialTokens, as_special, number_tokens
@@ -191,7 +181,7 @@ class LEDTokenizer(SpecialTokens):
             "special_tokens_mask": return_special_tokens_mask,
             "offset_mapping": return_offsets_mapping,
         }
-        check_booleans(
+        batch.check_booleans(
             add_special_tokens=add_special_tokens,
             return_offsets_mapping=return_offsets_mapping,
             **{f"return_{name}": value for name, value in wanted.items() if name != "offset_mapping"},
@@ -297,7 +287,7 @@ class LEDTokenizer(SpecialTokens):
         Raises:
             InputError: for ids outside the vocabulary, and for values that are no whole numbers.
         """
-        check_booleans(skip_special_tokens=skip_special_tokens)
+        batch.check_booleans(skip_special_tokens=skip_special_tokens)
         return self._engine.decode(self._checked_ids(token_ids), skip_special_tokens=skip_special_tokens)
 
     def batch_decode(
@@ -316,7 +306,7 @@ class LEDTokenizer(SpecialTokens):
     def convert_ids_to_tokens(self, ids: Iterable[int], skip_special_tokens: bool = False) -> list[str]: ...
     def convert_ids_to_tokens(self, ids: int | Iterable[int], skip_special_tokens: bool = False) -> str | list[str]:
         """The piece of an id, or the pieces of ids, in the vocabulary's spelling; errors as in `decode`."""
-        check_booleans(skip_special_tokens=skip_special_tokens)
+        batch.check_booleans(skip_special_tokens=skip_special_tokens)
         checked = self._checked_ids(ids)
         if not isinstance(ids, Iterable):
             return self._piece_of[checked[0]]
@@ -367,6 +357,10 @@ class LEDTokenizer(SpecialTokens):
     def vocab_size(self) -> int:
         """The number of ids, without added tokens."""
         return len(self._vocab)
+
+    def has_id(self, token_id: int) -> bool:
+        """Whether the vocabulary has an id: a model's may have more of them."""
+        return token_id in self._piece_of
 
     def get_vocab(self) -> dict[str, int]:
         """Every piece and its id, added tokens included; a copy."""

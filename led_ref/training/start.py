@@ -21,6 +21,7 @@ from led_ref.classes.heads import LEDForQuestionAnswering, LEDForSequenceClassif
 from led_ref.config import MULTI_LABEL, REGRESSION, SINGLE_LABEL, LEDConfig
 from led_ref.errors import InputError
 from led_ref.model.params import LEDParams
+from led_ref.tokenizer.files import vocabularies_that_differ
 from led_ref.tokenizer.tokenizer import LEDTokenizer
 from led_ref.training.batch import Trainable
 from led_ref.training.data import TASK_OF_CLASS
@@ -82,7 +83,11 @@ def load_start(
         if notice is not None:
             about = f" for the labels {', '.join(config.id2label.values()):.100}" if task == "classification" else ""
             notice(f"{name} has no {heads[0]}: a new one is drawn{about}")
-    return model, LEDTokenizer.from_pretrained(folder, engine="rust")
+    tokenizer = LEDTokenizer.from_pretrained(folder, engine="rust")
+    differ = vocabularies_that_differ(tokenizer.get_vocab(), config.vocab_size, writes=task == "summarization")
+    if notice is not None and differ is not None:
+        notice(f"{name}: {differ}")
+    return model, tokenizer
 
 
 def _with_new_heads(

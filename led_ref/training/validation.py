@@ -16,6 +16,7 @@ import numpy as np
 
 from led_ref.classes.conditional_generation import LEDForConditionalGeneration
 from led_ref.errors import InputError, SettingsError
+from led_ref.tokenizer.pieces import readable
 from led_ref.tokenizer.tokenizer import LEDTokenizer
 from led_ref.training.batch import Trainable, checked_batch
 from led_ref.training.batches import GlobalMask, collate
@@ -101,7 +102,7 @@ def _rouge(model: Any, held_out: Dataset, tokenizer: LEDTokenizer, mask_of: Glob
     for example in held_out.examples:
         written = model.generate([example.ids_T.tolist()], global_attention_mask=[mask_of(example.ids_T).tolist()])
         texts = [
-            tokenizer.decode(ids.tolist(), skip_special_tokens=True).strip()
+            readable(tokenizer, ids.tolist(), skip_special_tokens=True).strip()
             for ids in (example.target, np.asarray(written)[0])
         ]
         for name, found in score(*texts).items():

@@ -25,6 +25,7 @@ Memory while recording: one layer's weights and scores, (H, T, G + 2R + 1) each.
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ from led_backends.contract import Array, HostArray
 from led_ref.api import LED
 from led_ref.errors import InputError
 from led_ref.model import intermediates
+from led_ref.tokenizer.pieces import readable
 from led_ref.tools.explorer.fates import search_record
 
 # Bytes for arrays, before base64 makes four of three: 5.2 MB become 6.9 MB; texts and page need the rest of 8 MB.
@@ -101,10 +103,11 @@ def record(led: LED, ids: Sequence[int], global_mask: Sequence[int], *, title: s
         **{**settings, "return_dict_in_generate": True},
     )
     effective = model.effective_settings(**settings)
+    decode = partial(readable, led.tokenizer)
     words = {
         "title": title,
         "model": led.name,
-        "tokens": [led.tokenizer.decode([token]) for token in ids],
+        "tokens": [decode([token]) for token in ids],
         "heads": heads,
         "width": width,
         "layers": list(selection.layers),
@@ -114,8 +117,8 @@ def record(led: LED, ids: Sequence[int], global_mask: Sequence[int], *, title: s
         "queriesPerBlock": model.backend.queries_per_block,
         "top": selection.top,
         "region": selection.region,
-        "text": led.tokenizer.decode(result.sequences[0].tolist(), skip_special_tokens=True).strip(),
-        "search": search_record(recorder.steps, effective, led.tokenizer.decode),
+        "text": decode(result.sequences[0].tolist(), True).strip(),
+        "search": search_record(recorder.steps, effective, decode),
     }
     return Record(words, recorder.arrays)
 
