@@ -51,6 +51,16 @@ class BackendError(LEDError, RuntimeError):
     """A backend that does not exist or cannot run here."""
 
 
+def printable(name: str) -> str:
+    r"""A file's name as a text that UTF-8 can hold: bytes that are no UTF-8 (Python reads them as surrogates) become escapes.
+
+    Example:
+        >>> printable("paper\udcff.txt")
+        'paper\\udcff.txt'
+    """
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def wrong_type(name: str, value: object, takes: str) -> ArgumentTypeError:
     """The error for an argument of a wrong type: `takes` says in words what it takes."""
     kind = type(value).__name__

@@ -174,8 +174,15 @@ def test_colliding_names_are_refused_first(tmp_path, command):
     assert code == 1
     assert "a/page.txt and b/Page.md.gz would both be Page.summary.txt" in said
     assert "no file" not in said
-    code, _, said = command("summarize", "a/page.txt", "--out", tmp_path / "none" / "out")
-    assert (code, "Make it first" in said) == (1, True)
+
+
+def test_the_folder_of_results_is_made(tmp_path, command):
+    (file,) = write_documents(tmp_path / "texts", 1)
+    out = tmp_path / "a" / "b" / "c"
+    assert command("summarize", file, "--out", out, *QUICK)[0] == 0
+    assert set(contents(out)) == {"00.summary.txt", "led-ref.json"}
+    code, _, said = command("summarize", file, "--out", Path(file) / "out", *QUICK)
+    assert (code, f"{file} is a file. Name a folder" in said) == (1, True)
 
 
 def test_batch_options_require_a_folder(command, forty):
@@ -327,3 +334,71 @@ def test_readable_marks_ids_without_token(bundled):
 
     ids = bundled.tokenizer("a é")["input_ids"]
     assert readable(bundled.tokenizer, [*ids, 10**6, 10**6 + 1], True) == "a é<id 1000000><id 1000001>"
+
+
+def test_a_result_that_cannot_be_written_fails_alone(tmp_path, command, monkeypatch):
+    """A name that is not UTF-8 is written; one that is too long, and one on a full disk, is its document's matter."""
+    texts = tmp_path / "texts"
+    files = write_documents(texts, 2)
+    odd, long, longest = os.fsdecode(b"\xff"), "a" * 242, "b" * 251
+    for name in (odd, long, longest):
+        files.append(str(texts / f"{name}.txt"))
+        Path(files[-1]).write_text("Pack files into an archive.", encoding="utf-8")
+    out, full = tmp_path / "out", "01.summary.txt"
+    replaced = os.replace
+
+    def replace_unless_full(old, new):
+        if Path(new).name == full:
+            raise OSError(28, "No space left on device")
+        replaced(old, new)
+
+    monkeypatch.setattr(os, "replace", replace_unless_full)
+    code, printed, said = command("summarize", *files, "--out", out, *QUICK)
+    assert (code, len(printed.splitlines())) == (1, 3)
+    found = {os.fsencode(name) for name in contents(out)}
+    names = {os.fsencode(f"{name}.summary.txt") for name in ("00", odd, long)}
+    assert found == names | {b"led-ref.json"}
+    assert f"{out / full} cannot be written (No space left on device)" in said
+    assert f"{files[4]}: The result would be {longest}.summary.txt, a name of more than 255 bytes" in said
+    monkeypatch.undo()
+    code, printed, _ = command("summarize", *files[:4], "--out", out, "--resume", *QUICK)
+    assert (code, printed) == (0, f"{out / full}\n")
+    command("summarize", files[2], "--json", "--out", tmp_path / "json", *QUICK)
+    (result,) = (tmp_path / "json").glob("*.summary.json")
+    assert json.loads(result.read_text(encoding="utf-8"))["file"] == files[2]
+    code, printed, said = command(
+        "explore", files[2], "--out", tmp_path / f"{odd}.html", "--max-new-tokens", "2", "--quiet"
+    )
+    assert (code, said) == (0, "")
+    assert (tmp_path / f"{odd}.html").stat().st_size > 100_000
+
+
+def test_explore_leaves_no_part_of_a_page(tmp_path, command, forty, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    page = tmp_path / "page.html"
+    code, _, said = command("explore", forty[0], "--out", page, "--max-new-tokens", "2", "--quiet")
+    assert (code, f"No space left on device: '{page}'" in said) == (1, True)
+    assert contents(tmp_path) == {}
+
+
+def test_a_device_is_written_to_as_it_is(tmp_path):
+    from led_ref.files.staging import new_file
+
+    os.mkfifo(tmp_path / "pipe")
+    with new_file(tmp_path / "pipe") as place:
+        assert place == tmp_path / "pipe"
+
+
+def test_leftovers_of_a_long_name_are_found(tmp_path):
+    from led_ref.files.staging import remove_leftovers, staging
+
+    target = tmp_path / ("é" * 120)
+    with staging(target) as place:
+        name = place.name
+        assert len(os.fsencode(name)) <= 255
+    (tmp_path / name).mkdir()
+    remove_leftovers(target)
+    assert contents(tmp_path) == {}

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from led_ref.errors import InputError
+from led_ref.files.staging import new_file
 from led_ref.tools.terminal import reader_may_leave, say
 
 if TYPE_CHECKING:
@@ -40,8 +41,8 @@ def run(options: argparse.Namespace) -> int:
     path = Path(options.folder) / one.file_name
     if not path.exists():
         try:
-            with path.open("x", encoding="utf-8") as file:
-                file.write(handout(one.solved))
+            with new_file(path) as unfinished:
+                unfinished.write_text(handout(one.solved), encoding="utf-8")
         except OSError as error:
             raise InputError(f"{path} could not be written ({error.strerror}). Give another --folder.") from error
         say(f"wrote {path}: read it, write its functions, and run this command again")

@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 
 from led_ref.cli.shared_options import add_shared, given, load_model
+from led_ref.errors import printable
+from led_ref.json_file import write_text
 from led_ref.tools.terminal import megabytes, say
 
 SUMMARY = "write one HTML page in which attention and search can be walked through"
@@ -52,9 +54,9 @@ def run(options: argparse.Namespace) -> int:
     if not options.quiet:
         say(f"reading {len(ids):,} tokens ...")
     mask = global_mask(options.global_attention, len(ids))
-    title = "standard input" if options.file == "-" else Path(options.file).name
+    title = "standard input" if options.file == "-" else printable(Path(options.file).name)
     html = page(record(led, ids, mask, title=title, **settings))
-    out.write_text(html, encoding="utf-8")
+    write_text(out, html)
     print(f"{out}: {len(ids):,} tokens, {megabytes(len(html.encode()))}; open it in a browser")
     return 0
 

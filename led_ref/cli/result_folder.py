@@ -15,15 +15,21 @@ manifest holds that they come from the same model, settings and texts. What chan
 import argparse
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from led_ref.cli.shared_options import Misused
-from led_ref.errors import InputError, MissingFileError
+from led_ref.errors import InputError, printable
 from led_ref.json_file import read_json_object, write_text
 
 MANIFEST = "led-ref.json"
+
+_LONGEST_NAME = 255  # bytes, in the file systems of Linux, macOS and Windows
+_TOO_LONG = (
+    "The result would be {}, a name of more than 255 bytes, which file systems do not take. Rename the document."
+)
 
 # What a resumed run may add: only documents that were refused without it come out otherwise.
 _MAY_BE_ADDED = ("truncate",)
@@ -62,18 +68,22 @@ class ResultFolder:
     Raises:
         InputError: if two results would have one name, if the folder is a file, or if it holds results and the run is not
             to go on from them. Nothing has been read or loaded then.
-        MissingFileError: if the folder that should hold it does not exist.
+
+    Attributes:
+        refused: the documents whose results cannot have their names, with the errors that say so.
     """
 
     def __init__(self, options: argparse.Namespace, *, kind: str) -> None:
         folder = self.path = Path(options.out)
         names = result_names(options.files, f"{kind}.json" if options.json else f"{kind}.txt")
         self._names: dict[str, str] = dict(zip(options.files, names, strict=True))
-        if folder.exists() and not folder.is_dir():
-            raise InputError(f"{folder} is a file. Name a folder for the results.")
-        if not folder.absolute().parent.is_dir():
-            raise MissingFileError(f"There is no folder {folder.parent} to make {folder.name} in. Make it first.")
-        present = [name for name in (MANIFEST, *names) if (folder / name).exists()]
+        self.refused = {
+            file: InputError(_TOO_LONG.format(name)) for file, name in self._names.items() if _is_too_long(name)
+        }
+        for part in (folder, *folder.parents):
+            if part.exists() and not part.is_dir():
+                raise InputError(f"{part} is a file. Name a folder for the results.")
+        present = [name for name in (MANIFEST, *names) if self._has(name)]
         if present and not options.resume:
             raise InputError(
                 f"{folder} holds {present[0]} already. To keep its results and write the missing ones, pass "
@@ -91,6 +101,13 @@ class ResultFolder:
         """The seed of the run that is resumed: one that was drawn is in no command line."""
         return None if self._before is None else self._before["run"].get("seed")
 
+    def _has(self, name: str) -> bool:
+        """Whether there is a result of that name; none where the name is too long for the file system."""
+        try:
+            return (self.path / name).exists()
+        except OSError:
+            return False
+
     def begin(self, run: Mapping[str, Any], texts: Mapping[str, str]) -> set[str]:
         """Write the manifest, or compare the run with the manifest that exists.
 
@@ -105,15 +122,18 @@ class ResultFolder:
             InputError: if existing results were made in another run or from another text. The message names the difference.
         """
         run = json.loads(json.dumps(run))
-        digests = {self._names[file]: hashlib.sha256(text.encode()).hexdigest() for file, text in texts.items()}
+        digests = {
+            printable(self._names[file]): hashlib.sha256(text.encode()).hexdigest() for file, text in texts.items()
+        }
         known = {} if self._before is None else self._before["documents"]
-        if any((self.path / name).exists() for name in {*known, *digests}):
-            self._compare(self._before or {}, run, digests)
+        names = {printable(name): name for name in self._names.values()}
+        there = {name for name in {*known, *digests} if self._has(names.get(name, name))}
+        if there:
+            self._compare(self._before or {}, run, {name: digests[name] for name in digests if name in there})
         manifest = {"run": run, "documents": {**known, **digests}}
         if manifest != self._before:
-            self.path.mkdir(exist_ok=True)
             write_text(self.path / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
-        return {file for file in texts if (self.path / self._names[file]).exists()}
+        return {file for file in texts if self._has(self._names[file])}
 
     def _compare(self, before: Mapping[str, Any], run: Mapping[str, Any], digests: Mapping[str, str]) -> None:
         """Refuse to go on from results of another run or of other texts."""
@@ -129,8 +149,6 @@ class ResultFolder:
                 f"Run it as it was begun ({folder / MANIFEST} says how), or name another folder."
             )
         for name, digest in digests.items():
-            if not (folder / name).exists():
-                continue
             if name not in known:
                 raise InputError(f"{folder / name} exists, but {MANIFEST} does not list it. Move that file away.")
             if known[name] != digest:
@@ -140,10 +158,19 @@ class ResultFolder:
                 )
 
     def write(self, file: str, text: str) -> Path:
-        """Write the result of a document, and return its path."""
+        """Write the result of a document, and return its path.
+
+        Raises:
+            InputError: if it cannot be written: a full disk, a name that the file system does not take.
+        """
         path = self.path / self._names[file]
-        write_text(path, text + "\n")
-        return path
+        try:
+            return write_text(path, text + "\n")
+        except OSError as error:
+            raise InputError(
+                f"{path} cannot be written ({error.strerror or error}). See to the disk's space and the folder's permissions; "
+                "--resume writes what is missing."
+            ) from error
 
 
 def result_names(files: Sequence[str], ending: str) -> list[str]:
@@ -183,6 +210,10 @@ def model_digest(folder: Path) -> str:
             with path.open("rb") as file:
                 digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
     return digest.hexdigest()
+
+
+def _is_too_long(name: str) -> bool:
+    return len(os.fsencode(name)) > _LONGEST_NAME
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from led_ref.cli.shared_options import add_shared
 from led_ref.errors import InputError, LEDError, MissingFileError
+from led_ref.files.staging import new_file
 from led_ref.tools.terminal import print_json, reader_may_leave, say
 
 SUMMARY = "check an implementation of LED, in any language, by known answers"
@@ -110,7 +111,8 @@ def _check(options: argparse.Namespace) -> int:
     likely = likely_mistakes(failures, options.dtype)
     if options.junit is not None:
         try:
-            Path(options.junit).write_bytes(as_junit(found, "led-vectors"))
+            with new_file(Path(options.junit)) as unfinished:
+                unfinished.write_bytes(as_junit(found, "led-vectors"))
         except OSError as error:
             raise LEDError(f"{options.junit} could not be written ({error.strerror}). Name another file.") from error
     with reader_may_leave():

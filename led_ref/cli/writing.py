@@ -18,7 +18,7 @@ from led_ref.bundled.manual_pages import is_manual_page, manual_page_body
 from led_ref.cli.documents import bars, complain, failures, read_all, report_on_each, shows_bars, title
 from led_ref.cli.result_folder import ResultFolder, check_options, model_digest
 from led_ref.cli.shared_options import given, load_model, need_files
-from led_ref.errors import LEDError, SettingsError
+from led_ref.errors import LEDError, SettingsError, printable
 from led_ref.pipelines.batching import BATCH_MEMORY
 from led_ref.pipelines.loading import Document
 from led_ref.pipelines.summarization import Written, write_each
@@ -53,7 +53,10 @@ def write_documents(options: argparse.Namespace, *, settings: dict[str, Any], sh
     settings = settings | given(options, "num_beams", "max_new_tokens") | _sampling_settings(options)
     check_settings(settings)
     folder = None if options.out is None else ResultFolder(options, kind="texts" if show_all else "summary")
-    documents = read_all(options.files)
+    refused = {} if folder is None else folder.refused
+    for file, error in refused.items():
+        complain(file, error)
+    documents = read_all([file for file in options.files if file not in refused])
     if not documents:
         return 1
     started = time.perf_counter()
@@ -236,12 +239,12 @@ class _Writer:
                     if isinstance(written, LEDError):
                         raise written
                     found = self._about(file, document, written)
+                    text = json.dumps(found, ensure_ascii=False) if options.json else "\n".join(self.lines(found))
+                    path = folder.write(file, printable(text))
                 except LEDError as error:
                     complain(file, error)
                     failed += 1
                     continue
-                text = json.dumps(found, ensure_ascii=False) if options.json else "\n".join(self.lines(found))
-                path = folder.write(file, text)
                 count()
                 with reader_may_leave():
                     print(path, flush=True)

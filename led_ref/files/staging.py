@@ -15,6 +15,7 @@ Source: the manual pages renameat2(2), renamex_np(2), flock(2).
 
 import contextlib
 import ctypes
+import hashlib
 import os
 import re
 import shutil
@@ -48,7 +49,7 @@ def staging(target: Path) -> Iterator[Path]:
     parent = _locked(target.parent, patience=_PATIENCE)  # nobody may find the new folder before its file is locked
     try:
         remove_leftovers(target)
-        place = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".unfinished", dir=target.parent))
+        place = Path(tempfile.mkdtemp(prefix=f".{_label(target)}.", suffix=".unfinished", dir=target.parent))
         (place / _LOCK).touch()
         lock = _locked(place / _LOCK)
     finally:
@@ -60,20 +61,36 @@ def staging(target: Path) -> Iterator[Path]:
         shutil.rmtree(place, ignore_errors=True)
 
 
+def _label(target: Path) -> str:
+    """What a staging folder is named after: the target, or its beginning and digest: a name has at most 255 bytes."""
+    name = os.fsencode(target.name)
+    return target.name if len(name) <= 220 else f"{target.name[:50]}.{hashlib.sha256(name).hexdigest()[:16]}"
+
+
 @contextlib.contextmanager
 def new_file(path: Path) -> Iterator[Path]:
     """A path to write a file to; at the end of the block it takes the place of `path`, even if the machine loses its power.
 
+    A device or pipe is written to as it is.
+
     Raises:
-        OSError: if the disk does not take the file; the one that was there is unchanged.
+        OSError: naming `path`, if the disk does not take the file; the one that was there is unchanged.
     """
-    with staging(path) as place:
-        unfinished = place / path.name
-        yield unfinished
-        with unfinished.open("rb+") as file:
-            os.fsync(file.fileno())  # wait until the disk has the bytes
-        os.replace(unfinished, path)
-    _sync_folder(path.parent)
+    try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            yield path
+            return
+        with staging(path) as place:
+            unfinished = place / path.name
+            yield unfinished
+            with unfinished.open("rb+") as file:
+                os.fsync(file.fileno())  # wait until the disk has the bytes
+            os.replace(unfinished, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        if error.errno is not None:
+            error.filename, error.filename2 = str(path), None
+        raise
 
 
 def write_into(
@@ -172,7 +189,7 @@ def remove_leftovers(target: Path) -> None:
     Every writer of the target does so before it writes.
     """
     # Folders of mkdtemp; and files, with or without the number of a process, of an older led_ref.
-    pattern = re.compile(rf"\.{re.escape(target.name)}(\.[a-z0-9_]{{8}}|\.\d+)?\.(unfinished|partial)")
+    pattern = re.compile(rf"\.{re.escape(_label(target))}(\.[a-z0-9_]{{8}}|\.\d+)?\.(unfinished|partial)")
     with contextlib.suppress(OSError):  # a parent that cannot be listed, a file that another writer removes as well
         for place in [path for path in target.parent.iterdir() if pattern.fullmatch(path.name)]:
             if place.is_symlink() or not place.is_dir():

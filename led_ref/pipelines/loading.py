@@ -13,7 +13,7 @@ from led_backends.contract import HostArray
 from led_ref.classes.input_checks import check_types as check_types
 from led_ref.classes.pretrained import LEDPreTrainedModel
 from led_ref.config import LEDConfig
-from led_ref.errors import InputError
+from led_ref.errors import InputError, printable
 from led_ref.tokenizer.files import vocabularies_that_differ
 from led_ref.tokenizer.tokenizer import LEDTokenizer
 from led_ref.weights.find_files import resolve
@@ -89,7 +89,7 @@ class TextPipeline(Generic[Model]):
         LEDConfig.from_pretrained(folder)  # another model's folder is named as such, before its tokenizer is missed
         tokenizer = LEDTokenizer.from_pretrained(folder)
         loaded: Any = cls.model_class.from_pretrained(folder, notice=notice, **options)
-        name = "the bundled model" if model is None else str(model)
+        name = "the bundled model" if model is None else printable(str(model))
         differ = vocabularies_that_differ(
             tokenizer.get_vocab(), loaded.config.vocab_size, writes=hasattr(loaded, "generate")
         )
