@@ -79,6 +79,10 @@ PACKED = packed(b"a document that is long enough to be cut" * 9)
         (packed(b".Dd March 1\n.Dt TAR 1"), "the source of a manual page", "man ./page"),
         (b".so man1/tar.1\n", "the source of a manual page", "man ./page"),
         (b"%PDF-1.7 \xff", "is a PDF", "pdftotext"),
+        (b"\xef\xbb\xbf\n<!DOCTYPE html>\n<p>a", "is HTML, not text", "pandoc -f html -t plain"),
+        (b"<HTML lang=en>", "is HTML", "pandoc"),
+        (b"<!-- a note --><html>", "is HTML", "pandoc"),
+        (b"<?xml version='1.0'?><html>", "is HTML", "pandoc"),
         (b"PK\x03\x04\x14", "a zip archive", "pandoc -t plain"),
         (b"\xfd7zXZ\x00\x00", "compressed with xz", "xz -dc"),
     ],
@@ -90,6 +94,15 @@ def test_refused_text_files(tmp_path, content, found, remedy):
         read_document(str(path))
     for part in (str(path), found, remedy):
         assert part in str(refused.value)
+
+
+def test_html_is_refused_by_name(tmp_path):
+    for name in ("page.html", "page.HTM.gz"):
+        (tmp_path / name).write_bytes(b"<p>no head</p>")
+        with pytest.raises(InputError, match=f"{name} is HTML, not text"):
+            read_document(str(tmp_path / name))
+    (tmp_path / "tags.md").write_bytes(b"In HTML, <html> is the first tag. <!-- -->")
+    assert read_document(str(tmp_path / "tags.md")).startswith("In HTML")
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])

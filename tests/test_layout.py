@@ -88,6 +88,8 @@ def part_of(module: str) -> str:
     names = module.split(".")
     if names[0] == "led_backends":
         return "led_backends"
+    if names[1] == "__main__":
+        return "cli"
     if names[1] == "json_file":  # the reading beside led_ref.files
         return "files"
     return ".".join(names[1:3]) if names[1] == "oracle" else names[1].removesuffix("_formats")  # config_formats

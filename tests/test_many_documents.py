@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from led_ref.cli.result_folder import result_names
 from led_ref.json_file import write_text
 
 QUICK = ("--num-beams", "1", "--max-new-tokens", "5", "--quiet")
@@ -169,11 +170,41 @@ def test_no_overwriting_and_invalid_folders(tmp_path, command):
     assert "no led-ref.json" in refused("summarize", *files, "--out", out, "--resume", *QUICK)
 
 
-def test_colliding_names_are_refused_first(tmp_path, command):
-    code, _, said = command("summarize", "a/page.txt", "b/Page.md.gz", "--out", tmp_path / "out")
-    assert code == 1
-    assert "a/page.txt and b/Page.md.gz would both be Page.summary.txt" in said
-    assert "no file" not in said
+def test_equal_names_are_told_apart(tmp_path, command):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "page.txt").write_text("Pack files.", encoding="utf-8")
+    out, pages = tmp_path / "out", [tmp_path / "a" / "page.txt", tmp_path / "b" / "page.txt"]
+    assert command("summarize", *pages, "--out", out, *QUICK)[0] == 0
+    assert set(contents(out)) == {"a_page.txt.summary.txt", "b_page.txt.summary.txt", "led-ref.json"}
+    assert result_names(["a/Page.txt", "b/page.md.gz"], "x") == ["Page.txt.x", "page.md.gz.x"]
+    files = ["a.txt", "b/a_c.txt", "/r/a/c.txt", "/r/d/a/c.txt"]
+    assert result_names(files, "x") == ["a.x", "a_c.x", "r_a_c.txt.x", "d_a_c.txt.x"]
+    for twice in (["a.txt", "./a.txt"], ["-", "-"], ["a.txt", "A.txt"]):
+        code, _, said = command("summarize", *twice, "--out", tmp_path / "none", *QUICK)
+        assert (code, f"results of {twice[0]} and {twice[1]} would both be" in said) == (1, True)
+        assert "no file" not in said
+
+
+def test_a_folder_stands_for_its_documents(tmp_path, command):
+    folder = tmp_path / "papers"
+    files = write_documents(folder, 2)
+    for name in ("photo.jpg", ".hidden.txt", "03.pdf"):
+        (folder / name).write_bytes(b"%PDF")
+    (folder / "more.txt").mkdir()
+    code, printed, said = command("summarize", folder, "--num-beams", "1", "--max-new-tokens", "3")
+    assert (code, [line.partition(": ")[0] for line in printed.splitlines()]) == (0, files)
+    assert f"{folder}: 2 documents; not read: 03.pdf, more.txt, photo.jpg" in said
+    code, _, said = command("summarize", folder, "--out", folder, *QUICK)
+    assert (code, "--out names it for their results" in said) == (1, True)
+    (tmp_path / "empty").mkdir()
+    code, _, said = command("summarize", tmp_path / "empty", *QUICK)
+    assert (code, "empty holds no document" in said) == (1, True)
+
+
+def test_the_package_is_the_command():
+    words = [sys.executable, "-m", "led_ref", "--version"]
+    assert subprocess.run(words, capture_output=True, text=True, check=True).stdout.startswith("led-ref 0")
 
 
 def test_the_folder_of_results_is_made(tmp_path, command):

@@ -10,11 +10,32 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from led_ref.cli.shared_options import loading, need_files
-from led_ref.errors import LEDError
-from led_ref.pipelines.text_files import read_document
+from led_ref.errors import InputError, LEDError
+from led_ref.pipelines.text_files import documents_of_folder, read_document
 from led_ref.tools.terminal import ProgressBars, forget_output, has_bars, print_json, say
 
 Item = TypeVar("Item")
+
+
+def expand_folders(options: argparse.Namespace) -> None:
+    """Put the documents of each folder in its place among `options.files`, and say what else is in it.
+
+    Raises:
+        InputError: for a folder without documents, and one that the results are to go to: they would be read as documents.
+    """
+    files: list[str] = []
+    for file in options.files:
+        if file == "-" or not Path(file).is_dir():
+            files.append(file)
+            continue
+        out = getattr(options, "out", None)
+        if out is not None and Path(out).resolve() == Path(file).resolve():
+            raise InputError(f"{file} holds the documents, and --out names it for their results. Name another folder.")
+        documents, others = documents_of_folder(Path(file))
+        files += documents
+        if others and not options.quiet:
+            say(f"{file}: {len(documents)} documents; not read: {', '.join(others):.200}")
+    options.files = files
 
 
 def read_all(files: Sequence[str]) -> list[tuple[str, str]]:
@@ -114,6 +135,7 @@ def report_on_files(
         The exit code: 0, or 1 if any document failed.
     """
     need_files(options)
+    expand_folders(options)
     documents = read_all(options.files)
     if not documents:
         return 1

@@ -66,7 +66,7 @@ class ResultFolder:
         kind: stands in each result's name, such as "summary".
 
     Raises:
-        InputError: if two results would have one name, if the folder is a file, or if it holds results and the run is not
+        InputError: if a document is named twice, if the folder is a file, or if it holds results and the run is not
             to go on from them. Nothing has been read or loaded then.
 
     Attributes:
@@ -174,23 +174,44 @@ class ResultFolder:
 
 
 def result_names(files: Sequence[str], ending: str) -> list[str]:
-    """The name of each document's result.
+    """The name of each document's result: the document's name without .txt and the like.
+
+    Where two would have one name, with case ignored as some file systems do, these have their endings too, and then as many
+    folders as it takes.
+
+    Example:
+        >>> result_names(["a/page.txt", "b/page.txt", "b/page.md", "c.txt"], "summary.txt")
+        ['a_page.txt.summary.txt', 'b_page.txt.summary.txt', 'page.md.summary.txt', 'c.summary.txt']
 
     Raises:
-        InputError: if two are equal, with case ignored as some file systems do.
+        InputError: if a document is named twice, or two names differ in capitals alone.
     """
-    names, of = [], dict[str, str]()
-    for file in files:
-        stem = "standard-input" if file == "-" else Path(file).name.removesuffix(".gz")
-        name = f"{stem.removesuffix('.txt').removesuffix('.md')}.{ending}"
-        other = of.setdefault(name.lower(), file)
-        if other is not file:
-            raise InputError(
-                f"The results of {other} and {file} would both be {name}. "
-                "Rename one of the documents, or write them into two folders, in two runs."
-            )
-        names.append(name)
-    return names
+    more = [0] * len(files)  # how much of each path is in its name
+    while True:
+        names = [f"{_stem(file, detail)}.{ending}" for file, detail in zip(files, more, strict=True)]
+        places: dict[str, list[int]] = {}
+        for i, name in enumerate(names):
+            places.setdefault(name.lower(), []).append(i)
+        equal = [same for same in places.values() if len(same) > 1]
+        if not equal:
+            return names
+        for i, j in ((same[0], other) for same in equal for other in same[1:]):
+            if max(more[i], more[j]) > max(len(Path(files[k]).absolute().parts) for k in (i, j)):
+                raise InputError(
+                    f"The results of {files[i]} and {files[j]} would both be {names[i]}. Name a document once, and give two "
+                    "documents names that differ in more than capitals."
+                )
+        for i in (i for same in equal for i in same):
+            more[i] += 1
+
+
+def _stem(file: str, more: int) -> str:
+    """The beginning of a result's name: of the document's, its ending too, or its ending and more - 1 folders."""
+    if file == "-":
+        return "standard-input"
+    if not more:
+        return Path(file).name.removesuffix(".gz").removesuffix(".txt").removesuffix(".md")
+    return "_".join(part.strip("/\\:") for part in Path(os.path.abspath(file)).parts[-more:])
 
 
 def model_digest(folder: Path) -> str:

@@ -11,6 +11,7 @@ EXAMPLES = """
   led-ref summarize a.txt b.md.gz --json
   man gzip | led-ref summarize - --quiet
   led-ref summarize book.txt --truncate --model DIR --num-beams 4 --max-new-tokens 256
+  led-ref summarize papers --out summaries           the .txt, .md and .gz of a folder
   led-ref summarize *.txt --out summaries            each text into a file of its own
   led-ref summarize *.txt --out summaries --resume   the same, going on where it was cut off
 """
@@ -20,7 +21,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `led-ref summarize`."""
     parser.add_argument(
         "files", nargs="*", metavar="FILE",
-        help="text, Markdown, .gz, a rendered manual page; - or nothing: what comes through a pipe",
+        help="text, Markdown, .gz, a rendered manual page, a folder of these; - or nothing: what comes through a pipe",
     )  # fmt: skip
     add_writing_options(parser)
 

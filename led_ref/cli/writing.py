@@ -15,7 +15,7 @@ from typing import Any
 
 from led_ref.api import LED, bundled_model, check_settings
 from led_ref.bundled.manual_pages import is_manual_page, manual_page_body
-from led_ref.cli.documents import bars, complain, failures, read_all, report_on_each, shows_bars, title
+from led_ref.cli.documents import bars, complain, expand_folders, failures, read_all, report_on_each, shows_bars, title
 from led_ref.cli.result_folder import ResultFolder, check_options, model_digest
 from led_ref.cli.shared_options import given, load_model, need_files
 from led_ref.errors import LEDError, SettingsError, printable
@@ -49,6 +49,7 @@ def write_documents(options: argparse.Namespace, *, settings: dict[str, Any], sh
         LEDError: if the model cannot be loaded, or a setting cannot be: no document would fare better.
     """
     need_files(options)
+    expand_folders(options)
     check_options(options)
     settings = settings | given(options, "num_beams", "max_new_tokens") | _sampling_settings(options)
     check_settings(settings)

@@ -7,7 +7,8 @@ A file is UTF-8 or it is refused; nothing is guessed. Three things are removed, 
 byte order mark, a terminal's overstriking (`N\bN` for a bold N) and its escape sequences (`ESC [1m`). For the same reason a
 line ends with a line feed, whatever it ends with in the file: CR LF and a lone CR would be other ids for the same text.
 
-This file unpacks no other format: for a PDF or a word processor's file, the error names the command that converts it.
+This file unpacks no other format: for a PDF, HTML or a word processor's file, the error names the command that converts it. Of
+HTML the text without its tags would still hold menus, scripts and notes, and a summary would be of these as well.
 """
 
 import gzip
@@ -34,6 +35,11 @@ _NOT_TEXT = (
     (b"BZh", "compressed with bzip2", "bzip2 -dc {name} | led-ref summarize -"),
     (b"\x28\xb5\x2f\xfd", "compressed with zstd", "zstd -dc {name} | led-ref summarize -"),
 )
+
+_HTML_NAMES = (".html", ".htm", ".xhtml")
+
+# The documents of a folder, packed or not.
+_DOCUMENTS = (".txt", ".md", ".text", ".markdown")
 
 # The suffixes of files of weights.
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
@@ -71,6 +77,27 @@ def read_document(name: str) -> str:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{path} cannot be read ({reason}). Check its name and permissions.") from error
     return decode_document(content, str(path))
+
+
+def documents_of_folder(folder: Path) -> tuple[list[str], list[str]]:
+    """The paths of the documents of a folder, by their names, and the names of what else is in it; hidden files are neither.
+
+    Raises:
+        InputError: if it cannot be listed, or holds no document.
+    """
+    try:
+        names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise InputError(f"{folder} cannot be listed ({error.strerror}). Check its permissions.") from error
+    documents = [
+        name for name in names if name.lower().removesuffix(".gz").endswith(_DOCUMENTS) and (folder / name).is_file()
+    ]
+    if not documents:
+        raise InputError(
+            f"The folder {folder} holds no document: no file whose name ends in {', '.join(_DOCUMENTS)}, with .gz or without. "
+            "Name the files, or another folder."
+        )
+    return [str(folder / name) for name in documents], [name for name in names if name not in documents]
 
 
 def decode_document(content: bytes, name: str) -> str:
@@ -124,6 +151,14 @@ def _refuse_other_formats(content: bytes, name: str) -> None:
     for beginning, what, remedy in _NOT_TEXT:
         if content.startswith(beginning):
             raise InputError(f"{name} is {what}, not text. Convert it first, for example: {remedy.format(name=name)}")
+    beginning = content[:2000].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    is_html = beginning.startswith((b"<!doctype html", b"<html")) or (
+        beginning.startswith((b"<?xml", b"<!--")) and (b"<html" in beginning or b"<!doctype html" in beginning)
+    )
+    if is_html or name.lower().removesuffix(".gz").endswith(_HTML_NAMES):
+        raise InputError(
+            f"{name} is HTML, not text. Convert it first, for example: pandoc -f html -t plain {name} | led-ref summarize -"
+        )
     if b"\0" not in content or content.startswith((b"\xff\xfe", b"\xfe\xff")):
         return
     where = content.index(b"\0")
