@@ -81,6 +81,26 @@ def test_time_is_work_over_speed():
     assert found["together"] == pytest.approx(found["encoder"] + found["keys and values"] + 8 * found["a step"])
 
 
+def test_training_step_is_estimated(command, quick, tmp_path, monkeypatch):
+    """AdamW remembers two numbers for each weight; what does not fit says what to lower."""
+    SMALL.save(tmp_path)
+    arguments = ("estimate", tmp_path, "--tokens", 599, "--new-tokens", 9, "--training")
+    found = {name: json.loads(command(*arguments, name, "--json")[1]) for name in ("adamw", "adafactor")}
+    adamw, adafactor = (found[name]["memory"] for name in ("adamw", "adafactor"))
+    assert adamw["moments of adamw"] == 2 * adamw["gradients"] == 2 * 4 * parameter_count(SMALL)
+    assert adafactor["moments of adafactor"] < adamw["gradients"]
+    times = found["adamw"]["seconds"]
+    assert times["a step"] == pytest.approx(times["loss and gradients"] + times["optimizer"], abs=0.01)
+    twice = json.loads(command(*arguments, "adamw", "--json", "--batch", 2)[1])["seconds"]
+    assert twice["loss and gradients"] == pytest.approx(2 * times["loss and gradients"], rel=1e-3)
+    assert "lower" not in found["adamw"]
+    monkeypatch.setattr(estimate, "available_memory", lambda: 1_000_000)
+    code, out, _ = command(*arguments, "adamw")
+    assert (code, "1.0 MB that are free: --optimizer adafactor, --lora-rank" in out) == (0, True)
+    code, _, err = command(*arguments, "adamw", "--beams", 2)
+    assert (code, "without --beams" in err) == (2, True)
+
+
 def test_a_gpu_gets_memory_and_no_time(command, monkeypatch):
     monkeypatch.setattr(estimate, "measure_speeds", lambda *_: pytest.fail("the CPU was measured"))
     code, out, _ = command(

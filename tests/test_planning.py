@@ -15,9 +15,14 @@ from led_ref.config import LEDConfig
 from led_ref.costs import memory as memory_plan
 from led_ref.costs import operations as planning
 from led_ref.costs.operations import Workload
+from led_ref.costs.training import training_plan
 from led_ref.errors import InputError
+from led_ref.model.dropout import Dropout, DropoutRates
 from led_ref.model.kv_cache import FIRST_CAPACITY, CachePlan
 from led_ref.model.masks import document_masks, window_blocks
+from led_ref.training.accumulator import GradientAccumulator
+from led_ref.training.gradients import GradientOptions, accumulate_gradients
+from led_ref.training.parameters import trained_parameters
 from led_ref.weights.keys import LM_HEAD, arrays_by_key, entries, parameter_count
 from led_ref.weights.load import load_params
 from led_ref.weights.stored_tensor import StoredTensor, narrow
@@ -169,6 +174,20 @@ def test_decoder_memory_matches_plan(model, beams, new_tokens, folded, cache):
 
     plan = planned(folded=folded, beams=beams, new_tokens=new_tokens, cache=cache)
     assert held_at_most(write) == pytest.approx(plan.writing - plan.parts["encoder states"], rel=0.05, abs=SMALL_THINGS)
+
+
+@pytest.mark.parametrize("inner", [251, 2111])
+def test_training_memory_matches_plan(inner):
+    """The peak is in the encoder's attention, or, where the feed-forward is wide, there."""
+    config = replace(CONFIG, encoder_ffn_dim=inner, attention_window=64)
+    led = random_model(config)
+    ids, labels = np.full((1, TOKENS), 5), np.full((1, 79), 5)
+    batch = {"input_ids": ids, "labels": labels, "global_attention_mask": np.eye(1, TOKENS, dtype=int)}
+    options = GradientOptions(dropout=Dropout(DropoutRates.of(config), 0, 0, (0,)))
+    add = GradientAccumulator(trained_parameters(led), led.backend).add
+    held = held_at_most(lambda: accumulate_gradients(led, batch, add, options))
+    plan = training_plan(config, Workload(tokens=TOKENS, new_tokens=79), "adafactor")
+    assert held == pytest.approx(plan.peak - plan.parts["weights"] - plan.parts["moments of adafactor"], rel=0.08)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import argparse
 
-from led_ref.cli.shared_options import add_shared
+from led_ref.cli.shared_options import Misused, add_shared
 from led_ref.tools.terminal import megabytes, print_json
 
 SUMMARY = "say what a run will take in memory and time, before it begins"
@@ -11,6 +11,7 @@ EXAMPLES = """
   led-ref estimate ./my-model --tokens 4096 --batch 2 --json
   led-ref estimate led-large --tokens 16384 --weights int8
   led-ref estimate led-large --tokens 16384 --beams 4 --new-tokens 256 --cross-attention folded
+  led-ref estimate led-base --tokens 16384 --new-tokens 512 --training adafactor
 """
 
 
@@ -34,14 +35,20 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--cache-implementation", choices=("dynamic", "static"), default="dynamic",
         help="static: memory for what is written is taken once",
     )  # fmt: skip
+    add(
+        "--training", metavar="OPTIMIZER", choices=("adamw", "adafactor"),
+        help="of a training step on B documents with targets of M tokens, with adamw or adafactor",
+    )  # fmt: skip
     add_shared(parser, "--json")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print memory and time, or give them as JSON."""
     from led_ref.costs.operations import Workload
-    from led_ref.tools.estimate import divided_for, estimate, find_config
+    from led_ref.tools.estimate import divided_for, estimate, estimate_training, find_config
 
+    if options.training and (options.backend, options.beams, options.weights) != ("numpy", 1, None):
+        raise Misused("--training is estimated for a CPU, without --beams and --weights")
     config = find_config(options.model)
     asked = Workload(
         globals_=options.global_tokens,
@@ -50,11 +57,17 @@ def run(options: argparse.Namespace) -> int:
         **{name: getattr(options, name) for name in ("tokens", "batch", "beams", "new_tokens", "dtype", "weights")},
     )
     load = divided_for(options.backend, config, asked)
-    report = estimate(options.model, config, load, backend=options.backend)
+    if options.training:
+        report = estimate_training(options.model, config, load, optimizer=options.training)
+    else:
+        report = estimate(options.model, config, load, backend=options.backend)
     if options.json:
         print_json(report)
         return 0
-    print(f"{options.model}: {load.batch} x {load.tokens:,} tokens, {load.beams} beams, {load.new_tokens:,} new tokens")
+    what = (
+        f"targets of {load.new_tokens:,}" if options.training else f"{load.beams} beams, {load.new_tokens:,} new tokens"
+    )
+    print(f"{options.model}: {load.batch} x {load.tokens:,} tokens, {what}")
     _print("memory", {name: megabytes(size) for name, size in report["memory"].items()})
     if options.backend != "numpy":
         print("time is not estimated for a GPU: docs/gpu.md has what the sizes alone allow")
@@ -64,6 +77,8 @@ def run(options: argparse.Namespace) -> int:
         "measured just now, a second", {name: f"{value / 1e9:.2f} billion" for name, value in report["speeds"].items()}
     )
     _print("assumed", dict.fromkeys(report["assumes"], ""))
+    if "lower" in report:
+        print(f"this is more than the {megabytes(report['free']).strip()} that are free: {report['lower']}")
     return 0
 
 

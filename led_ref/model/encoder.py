@@ -255,6 +255,7 @@ def _self_attention_backward(
         dq_TD *= dq_TD.dtype.type(1 / math.sqrt(of.q_BHTK.shape[-1]))
         for d_TD, map_, total in zip((dq_TD, dk_TD, dv_TD), maps, gradients, strict=False):
             linear_backward(d_TD, of.x_BTD[b], map_, backend, dx=dx_BTD[b], dparams=total)
+        del d_TD, dq_TD, dk_TD, dv_TD
         if len(mask.global_positions_G):
             dout_GD = dattended_BTD[b, backend.to_device(mask.global_positions_G)]
             dx_TD, of_document = global_attention_backward(dout_GD, of.x_BTD[b], params, seeing.global_rows(b), backend)

@@ -174,6 +174,7 @@ def feed_forward_sublayer_backward(
         dhidden_XF = fed_forward.drop_fc1(dhidden_XF, block)
         _multiply(dhidden_XF, of.slope_XF, backend)
         dx_XD[block], _ = linear_backward(dhidden_XF, x_XD[block], layer.fc1, backend, dx=dsum_XD, dparams=dfc1)
+        del of, dhidden_XF  # before the next block is made
     dx_BTD: Array = dx_XD.reshape(x_BTD.shape)
     return dx_BTD, dfc1, dfc2, dnorm
 

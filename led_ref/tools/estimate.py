@@ -18,9 +18,10 @@ from led_backends.numpy_backend import BLOCK_ROWS, NumpyBackend
 from led_ref.config import LEDConfig
 from led_ref.costs import memory as memory_plan
 from led_ref.costs import operations as planning
+from led_ref.costs import training as training_costs
 from led_ref.costs.operations import Workload
 from led_ref.errors import InputError, MissingFileError
-from led_ref.tools.bench.machine import resident_memory
+from led_ref.tools.bench.machine import available_memory, resident_memory
 from led_ref.tools.bench.machine import seconds as seconds_of
 
 SIZES = {"led-base": planning.LED_BASE, "led-large": planning.LED_LARGE}
@@ -30,6 +31,12 @@ ASSUMES = (
     "every new token is written: no text ends early",
     "a step of the decoder waits for memory alone, at the speed of a plain read: a real one takes up to twice as long",
 )
+ASSUMES_TRAINING = (
+    "all weights are trained, documents are computed one by one, layers are computed again on the way back",
+    "nothing else uses this machine's processors, now and then",
+    "dropout and the decoder's norms take no time",
+)
+TO_LOWER = "--lora-rank, --freeze or --max-source-length of led-ref train lower it"
 ASSUMES_DENSE = "weights are used as fast as if they were not kept smaller: they are slower (docs/precision.md)"
 
 
@@ -58,6 +65,45 @@ def estimate(model: str, config: LEDConfig, load: Workload, *, backend: str) -> 
         "peak": process + memory.peak,
     }
     return report
+
+
+def estimate_training(model: str, config: LEDConfig, load: Workload, *, optimizer: str) -> dict[str, Any]:
+    """A step of training on a CPU: memory in bytes, and time in seconds; what is free, and what to lower if that is less.
+
+    Args:
+        model: its name in the report.
+        config: its sizes.
+        load: batch documents of that many tokens, each with a target of `new_tokens`, as the backend divides it.
+        optimizer: "adamw" or "adafactor".
+    """
+    memory, process, free = training_costs.training_plan(config, load, optimizer), resident_memory(), available_memory()
+    speeds = measure_speeds(config, load)
+    forward = seconds(config, replace(load, new_tokens=0), speeds)["encoder"]
+    forward += load.batch * decoder_seconds(config, load, speeds)
+    passes = 3 * (memory.parts["weights"] + memory.parts["gradients"] + memory.parts[f"moments of {optimizer}"])
+    times = {
+        "loss and gradients": training_costs.PASSES * forward,
+        "optimizer": passes / speeds["bytes from memory"],  # read, changed, written
+    }
+    peak = process + memory.peak
+    report = {
+        "model": model,
+        "backend": "numpy",
+        "dtype": load.dtype,
+        "memory": {**memory.parts, "Python, NumPy and BLAS": process, "peak": peak},
+        "free": free,
+        "seconds": {name: round(value, 3) for name, value in {**times, "a step": sum(times.values())}.items()},
+        "speeds": {name: float(f"{value:.4g}") for name, value in speeds.items()},
+        "assumes": list(ASSUMES_TRAINING),
+    }
+    if free is not None and peak > free:
+        report["lower"] = TO_LOWER if optimizer == "adafactor" else f"--optimizer adafactor, {TO_LOWER}"
+    return report
+
+
+def decoder_seconds(config: LEDConfig, load: Workload, speeds: Mapping[str, float]) -> float:
+    """The decoder's forward pass over a whole target, which products decide."""
+    return training_costs.decoder_work(config, replace(load, batch=1)).operations / speeds["operations of a product"]
 
 
 def find_config(model: str) -> LEDConfig:

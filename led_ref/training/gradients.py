@@ -218,6 +218,7 @@ class _Run:
         head = batch.target.backward(x_BUD, self.params, scale, dropout, self.backend)
         dshared_VD = self._head_gradients(head.gradients)
         dx_BUD, dstates_BTD = self._decoder_backward(head.dx_BUD, decoder_inputs, given, dropout)
+        del x_BTD, given  # the encoder's states: nobody reads them any more
         if self.lowest["decoder"] < 0:
             self._embed_backward(dx_BUD, batch.decoder_ids_BU, "decoder", dshared_VD, dropout)
         if dstates_BTD is not None:
