@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "oracle.vectors": "classes config generation files led_backends model tokenizer training weights",
     "pipelines": "classes config costs files generation led_backends tokenizer weights",
     "api": "led_backends pipelines training",
-    "tools": "api classes config costs generation led_backends model oracle.definition oracle.traces pipelines tokenizer "
+    "tools": "api classes config costs files generation led_backends model oracle.definition oracle.traces pipelines tokenizer "
     "training weights",
     "cli": "api bundled classes config costs files led_backends oracle.traces oracle.vectors pipelines tokenizer tools "
     "training weights",
