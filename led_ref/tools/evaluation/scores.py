@@ -28,7 +28,7 @@ from led_ref.json_file import is_whole
 ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 SENTENCES = {
     "lines": "a line is a sentence",
-    "split": "line ends count as blanks; a sentence ends with . ! or ? before a blank and a capital, a digit or an opening mark",
+    "split": "line ends count as blanks; a sentence ends with . ! or ? before a blank and a capital, digit or opening mark",
 }
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"'”’)\]]*\s+(?=[A-Z0-9(\[\"“‘])")
