@@ -117,6 +117,14 @@ class NumpyBackend:
         few = len(rows) <= FEW_ROWS
         alone = inside_a_piece() or (few and sum(weight.size for weight, _ in maps) < SMALL)
         threads = 1 if alone else self.threads
+        dense = [(weight, bias) for weight, bias in maps if isinstance(weight, np.ndarray)]
+        if few and threads == 1 and len(dense) == len(maps):
+            # As below, in fewer calls of Python: a decoding step of a small model is made of these.
+            with blas_at_one_thread(), np.errstate(invalid="ignore"):
+                for (matrix, bias), y in zip(dense, results, strict=True):
+                    tiled_product(rows, matrix, WEIGHT_ROWS, y)
+                    y += bias
+            return [y.reshape(*x.shape[:-1], y.shape[-1]) for y in results]
 
         def multiply(parts: Parts) -> None:
             for n, part in parts:
@@ -182,7 +190,7 @@ class NumpyBackend:
             centred += bias
             out[piece] = centred
 
-        parallel_for(normalise, list(slices(len(rows), max(1, 2 * CHUNK // width))), self.threads, products=False)
+        self._by_pieces(normalise, len(rows), max(1, 2 * CHUNK // width))
         return out.reshape(x.shape)
 
     def gelu(self, x: Array) -> Array:
@@ -206,7 +214,7 @@ class NumpyBackend:
         if not x.flags.c_contiguous:
             raise ValueError("An activation works in place and needs a contiguous array.")
         flat = x.reshape(-1)
-        parallel_for(activate, [flat[piece] for piece in slices(len(flat), CHUNK)], self.threads, products=False)
+        self._by_pieces(lambda piece: activate(flat[piece]), len(flat), CHUNK)
         return x
 
     def clamp_overflow(self, x: Array) -> Array:
@@ -352,6 +360,13 @@ class NumpyBackend:
         backward.add_rows(table, ids, rows)
 
     # ---- threads ----------------------------------------------------------------------------------------------------
+
+    def _by_pieces(self, work: Callable[[slice], None], total: int, step: int) -> None:
+        """Do work without products on pieces of `step`; a single one, as in a decoding step, is simply done."""
+        if total <= step:
+            work(slice(0, total))
+        else:
+            parallel_for(work, list(slices(total, step)), self.threads, products=False)
 
     def _parallel_for(self, work: Callable[[Piece], None], pieces: Sequence[Piece]) -> None:
         """Do work with products on every piece, over this backend's threads."""

@@ -26,7 +26,7 @@ import queue
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -50,7 +50,7 @@ _here = threading.local()
 
 def blas_at_one_thread() -> AbstractContextManager[None]:
     """While this lasts, each call of BLAS stays in the thread that makes it: for many parallel loops in a row."""
-    return BLAS.at_one_thread()
+    return BLAS
 
 
 def inside_a_piece() -> bool:
@@ -94,8 +94,9 @@ def parallel_for(
         Exception: the first that a piece raised; the pieces after it may not have been begun.
     """
     helpers = min(threads, len(pieces)) - 1
-    if inside_a_piece() or helpers < 1:
-        with BLAS.at_one_thread() if products and not inside_a_piece() else nullcontext():
+    inside = inside_a_piece()
+    if inside or helpers < 1:
+        with BLAS if products and not inside else NOTHING:
             for piece in pieces:
                 work(piece)
         return
@@ -119,7 +120,7 @@ def parallel_for(
             done.put(None)
 
     helpers = _start_helpers(helpers)
-    with BLAS.at_one_thread():
+    with BLAS:
         for _ in range(helpers):
             _jobs.put(take_pieces)
         take_pieces()
@@ -166,8 +167,7 @@ class _Blas:
         self._libraries: list[Any] | None = None
         self._before: list[int] = []
 
-    @contextmanager
-    def at_one_thread(self) -> Iterator[None]:
+    def __enter__(self) -> None:
         """While this lasts, each BLAS call stays in the thread that makes it."""
         with self._lock:
             self._callers += 1
@@ -176,14 +176,13 @@ class _Blas:
                 self._before = [library.get_num_threads() for library in libraries]
                 for library in libraries:
                     library.set_num_threads(1)
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._callers -= 1
-                if self._callers == 0:
-                    for library, threads in zip(self._found(), self._before, strict=True):
-                        library.set_num_threads(threads)
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._callers -= 1
+            if self._callers == 0:
+                for library, threads in zip(self._found(), self._before, strict=True):
+                    library.set_num_threads(threads)
 
     def _found(self) -> list[Any]:
         """The BLAS libraries of this process, as threadpoolctl sees them."""
@@ -198,6 +197,7 @@ class _Blas:
 
 
 BLAS = _Blas()
+NOTHING = nullcontext()
 
 
 def _forget() -> None:

@@ -135,7 +135,7 @@ def generate_ids(
     The other arguments and the errors are those of `greedy_search`.
     """
     name = "sample" if settings.do_sample else "greedy"
-    ends, fill = settings.eos_token_ids, settings.fill_token_id
+    ends_X, fill = np.array(settings.eos_token_ids, np.int64), settings.fill_token_id
     prompt_ids = np.repeat(prompt_ids, settings.num_return_sequences, axis=0)
     ids_NU, new_ids = prompt_ids, prompt_ids
     parents: Ids | None = None
@@ -155,7 +155,7 @@ def generate_ids(
         refuse_dead_end(scores_NV[running_N, picked_N[running_N]], ids_NU[running_N], "running row")
         next_N = np.where(running_N, picked_N, fill)
         ids_NU = np.concatenate([ids_NU, next_N[:, None]], axis=1)
-        running_N = running_N & ~np.isin(next_N, ends)
+        running_N = running_N & ~(next_N[:, None] == ends_X).any(axis=1)
         running_N &= ~hooks.stops(ids_NU, outputs.scores)
         if hooks.record is not None:
             now = f"{name}.step.{ids_NU.shape[1] - 1 - prompt_ids.shape[1]}"

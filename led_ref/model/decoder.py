@@ -15,7 +15,7 @@ keys and values in cross-attention, and in self-attention to the buffer that the
 prefixes. With W = 1 this is what it is in any batch.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -192,7 +192,7 @@ def self_attention(
         grown.append(before.append(by_heads(new_BQD, heads), backend))
     q_BHQK = split_queries(q_NUD, memory.documents, heads, backend)
     out_BHQK = backend.attend(q_BHQK, grown[0].array, grown[1].array, masks.own_BQE)
-    memory = replace(memory, self_k=grown[0], self_v=grown[1])
+    memory = LayerCache(grown[0], grown[1], memory.cross_k_BHTK, memory.cross_v_BHTK, memory.states_BTD)
     return merge_and_project(out_BHQK, x_NUD.shape, params.out_proj, backend), memory
 
 
