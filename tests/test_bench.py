@@ -3,6 +3,7 @@
 import copy
 import importlib.util
 import json
+import os
 import re
 import sys
 from dataclasses import replace
@@ -13,6 +14,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from led_backends.processors import default_threads
 from led_ref.classes.led import LEDModel
 from led_ref.config import LEDConfig
 from led_ref.costs.operations import LED_BASE, Workload, encode_work, step_work, total
@@ -382,3 +384,13 @@ def test_readme_matches_measurements():
             assert time == bench_report.duration(case[side]["median_s"]), name
             assert memory in ("", f"{case[side]['peak_mb']:,.0f} MB"), name
         assert cells[3:] == [f"{case['ratio']['time']:.2f}", f"{case['ratio']['memory']:.2f}"], name
+
+
+def test_threads_of_both_sides(monkeypatch):
+    monkeypatch.setenv("MKL_NUM_THREADS", "1")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    with bench_run._threads(3):  # and so is every process that is started here
+        assert default_threads() == (3, "OMP_NUM_THREADS=3")
+    assert (os.environ["MKL_NUM_THREADS"], os.environ.get("OMP_NUM_THREADS")) == ("1", None)
+    with bench_run._threads(None):
+        assert default_threads() == (1, "MKL_NUM_THREADS=1")

@@ -17,6 +17,7 @@ from types import SimpleNamespace
 import pytest
 
 import led_ref
+from led_backends.numpy_backend import NumpyBackend
 from led_ref.cli.main import COMMANDS, EXAMPLES, main
 from led_ref.cli.tokenize import coloured
 
@@ -127,6 +128,33 @@ def test_wrong_usage_is_2(command, page, arguments, found):
     code, out, err = command(*arguments)
     assert (code, out) == (2, "")
     assert found in err
+
+
+@pytest.mark.parametrize(
+    "command_line",
+    [
+        "summarize page.txt", "generate page.txt", "trace page.txt --out trace.safetensors", "explore page.txt",
+        f"vectors check {VECTORS} --level L1", "answer why? page.txt --model DIR", "classify page.txt --model DIR",
+        "train a.jsonl --model DIR --out tuned", "bench", "vectors answer --in IN --out OUT",
+    ],
+)  # fmt: skip
+def test_threads_of_every_run(command, page, monkeypatch, command_line):
+    arguments = command_line.split()
+    code, _, err = command(*arguments, "--threads", "0")
+    assert (code, "argument --threads: '0'; give a whole number of at least 1" in err) == (2, True)
+    if "DIR" in arguments:
+        for backend in ("auto", "cupy"):
+            code, _, err = command(*arguments, "--threads", "2", "--backend", backend)
+            assert ("--threads 2 is for a CPU" in err) == (backend == "cupy")
+            assert code == (2 if backend == "cupy" else 1)
+    elif command_line != "bench" and "IN" not in arguments:
+        seen, init = set(), NumpyBackend.__init__
+        monkeypatch.setattr(
+            NumpyBackend, "__init__", lambda self, threads=None: seen.add(threads) or init(self, threads)
+        )
+        assert command(*arguments, "--threads", "3")[0] == 0
+        assert 3 in seen
+        assert None not in seen
 
 
 def test_a_command_is_the_file_of_its_name():

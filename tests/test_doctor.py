@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import led_ref
+from led_backends.processors import default_threads
 from led_ref.config import LEDConfig
 from led_ref.tools import doctor
 from led_ref.tools.random_weights import write_random_checkpoint
@@ -44,6 +45,7 @@ def test_report_of_this_machine(command):
     assert found["versions"]["numpy"] == np.__version__
     assert found["versions"]["led-ref"] == led_ref.__version__
     assert found["blas"]["threads of led_ref"] >= 1
+    assert found["blas"]["decided by"] == default_threads().rule
     assert re.fullmatch(r"works: NumPy [\d.]+, \d+ threads?", found["backends"]["numpy"])
     assert found["backends"]["cupy"].startswith("no: ")
     assert found["bundled"]["ok"] is True

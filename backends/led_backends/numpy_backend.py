@@ -27,7 +27,6 @@ from led_backends.numpy_pieces import (
     in_columns,
     inside_a_piece,
     parallel_for,
-    processors,
     quietly,
     relu_in_place,
     share,
@@ -37,6 +36,7 @@ from led_backends.numpy_pieces import (
     tiled_product,
     tiled_sum,
 )
+from led_backends.processors import default_threads
 
 # Elements that one thread works on at a time, in what is done element by element. Fewer stay nearer to the core, but each
 # call ends with a wait for Python's lock: with two threads, GELU took 2.9 ns a number like this, 3.9 with half, 3.2 with twice
@@ -68,7 +68,7 @@ class NumpyBackend:
     """The contract (contract.py) on the CPU, for float32 and float64.
 
     Args:
-        threads: how many threads to use; None: as many as this process has processors.
+        threads: how many threads to use; None: `default_threads` (processors.py).
     """
 
     name = "numpy"
@@ -79,8 +79,8 @@ class NumpyBackend:
 
     def __init__(self, threads: int | None = None) -> None:
         if threads is not None and threads < 1:
-            raise ValueError(f"threads is {threads}; give at least 1, or None for all processors.")
-        self.threads = threads or processors()
+            raise ValueError(f"threads is {threads}; give at least 1, or None for the default.")
+        self.threads = threads or default_threads().number
 
     def describe(self) -> str:
         """The version of NumPy and the number of threads."""

@@ -58,13 +58,6 @@ def inside_a_piece() -> bool:
     return getattr(_here, "in_a_piece", False)
 
 
-def processors() -> int:
-    """How many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def quietly(work: Callable[[Piece], None]) -> Callable[[Piece], None]:
     """The same work with NumPy's warning "invalid value encountered in matmul" suppressed.
 

@@ -30,7 +30,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def add_fine_tuned_options(parser: argparse.ArgumentParser, architecture: str) -> None:
     """Add the options of a command that needs a fine-tuned model of a class."""
     add_shared(parser, "--model", required=True, help=f"a folder or Hub name of a fine-tuned {architecture}")
-    add_shared(parser, "--revision", "--backend")
+    add_shared(parser, "--revision", "--backend", "--threads")
     add_shared(parser, "--dtype", help="what to compute in")
     add_shared(parser, "--truncate")
     add_output_options(parser)

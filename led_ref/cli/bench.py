@@ -21,6 +21,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--against", choices=("transformers",), help="the same cases there as well, taking turns (extra `peer`)")
     add("--runs", type=int, metavar="N", help="how often each case is measured (default: 3; quick: 1)")
     add("--plot", metavar="FILE", help="draw time and memory against length (extra `plot`)")
+    add_shared(parser, "--threads", help="of both sides (default: as doctor says)")
     add_shared(parser, "--json")
     add_shared(parser, "--quiet", help="no progress on standard error")
 

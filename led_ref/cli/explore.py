@@ -20,7 +20,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `led-ref explore`."""
     parser.add_argument("file", metavar="FILE", help="the document, as for summarize; - for standard input")
     parser.add_argument("--out", metavar="PAGE.html", help="the page to write (default: FILE's name with .html, here)")
-    add_shared(parser, "--model", "--revision")
+    add_shared(parser, "--model", "--revision", "--threads")
     add_shared(parser, "--num-beams", help="beams (default: the checkpoint's own, or 4)")
     add_shared(parser, "--max-new-tokens")
     add_shared(

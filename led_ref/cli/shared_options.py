@@ -23,10 +23,21 @@ def global_attention(given: str) -> str | list[int]:
         raise argparse.ArgumentTypeError(f"{given!r}; give first, none, all, or positions such as 0,5,9") from None
 
 
+def at_least_one(given: str) -> int:
+    """The value of --threads."""
+    if not (given.isdecimal() and int(given[:9]) > 0):
+        raise argparse.ArgumentTypeError(f"{given!r}; give a whole number of at least 1")
+    return int(given)
+
+
 OPTIONS: dict[str, dict[str, Any]] = {
     "--model": {"metavar": "NAME|DIR", "help": "a folder or Hub name (default: the small bundled model)"},
     "--revision": {"help": "branch, tag or commit on the Hub"},
     "--backend": {"default": "auto", "help": "auto, numpy or cupy"},
+    "--threads": {
+        "type": at_least_one, "metavar": "N",
+        "help": "threads on a CPU (default: OMP_NUM_THREADS, else the processors it may use)",
+    },
     "--dtype": {
         "choices": ("float32", "float64", "float16"), "default": "float32",
         "help": "what to compute in (float16: on a GPU)",
@@ -57,7 +68,7 @@ def add_shared(parser: argparse.ArgumentParser, *names: str, **changed: Any) -> 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of a command that loads any model and runs it on documents."""
-    add_shared(parser, "--model", "--revision", "--backend", "--dtype", "--quantize", "--keep-stored")
+    add_shared(parser, "--model", "--revision", "--backend", "--threads", "--dtype", "--quantize", "--keep-stored")
     add_shared(parser, "--num-beams", "--max-new-tokens", "--global-attention", "--truncate", "--cross-attention")
     add_output_options(parser)
 
@@ -75,13 +86,29 @@ def given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
 
 def loading(options: argparse.Namespace) -> dict[str, Any]:
     """The keyword arguments of a `load` function: the options about loading that the command has, and `notice`."""
-    names = ("revision", "backend", "dtype", "quantize", "keep_stored")
+    names = ("revision", "dtype", "quantize", "keep_stored")
     found = {name: getattr(options, name) for name in names if hasattr(options, name)}
-    return {**found, "notice": _say_nothing if options.quiet else say}
+    return {**found, "backend": chosen_backend(options), "notice": _say_nothing if options.quiet else say}
 
 
 def _say_nothing(sentence: str) -> None:
     """Drop a notice, which without any `notice` would become a warning."""
+
+
+def chosen_backend(options: argparse.Namespace) -> Any:
+    """The backend's name; with --threads, the CPU with so many.
+
+    Raises:
+        Misused: for the threads of a GPU.
+    """
+    backend = getattr(options, "backend", "auto")
+    if options.threads is None:
+        return backend
+    if backend == "cupy":
+        raise Misused(f"--threads {options.threads} is for a CPU; leave out --backend cupy or --threads")
+    from led_backends.numpy_backend import NumpyBackend
+
+    return NumpyBackend(threads=options.threads)
 
 
 def load_model(options: argparse.Namespace) -> "LED":

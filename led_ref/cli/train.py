@@ -11,7 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from led_ref.cli.shared_options import Misused, add_shared
+from led_ref.cli.shared_options import Misused, add_shared, chosen_backend
 from led_ref.tools.terminal import TrainingBar, has_bars, print_json, print_values
 from led_ref.training.settings import RECIPES, SETTINGS, DataArguments, Setting, TrainingArguments
 
@@ -44,8 +44,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--validate", action="append", metavar="HELDOUT", help="held-out documents, a file as DATA; may be repeated")
     add("--resume", action="store_true", help="go on from the checkpoint in DIR")
     add("--plot", metavar="FILE", help="draw loss and learning rate: .svg, .png, .pdf (needs matplotlib)")
-    add_shared(parser, "--backend")
-    add("--threads", type=int, metavar="N", help="threads on a CPU (default: its processors)")
+    add_shared(parser, "--backend", "--threads")
     add("--dtype", choices=("float32", "float64"), default="float32", help="what to compute in")
     groups = {setting.group: parser.add_argument_group(setting.group) for setting in SETTINGS.values()}
     for name, setting in SETTINGS.items():
@@ -75,8 +74,6 @@ def run(options: argparse.Namespace) -> int:
     alone = [SETTINGS[name].option for name in for_held_out if name in settings]
     if alone and options.validate is None:
         raise Misused(f"{alone[0]} is for held-out documents; add --validate HELDOUT")
-    if options.threads is not None and (options.backend == "cupy" or options.threads < 1):
-        raise Misused(f"--threads {options.threads} is for a CPU, and at least 1")
     from led_ref.api import train
     from led_ref.training.log import check_picture, read_log, save_curve
     from led_ref.training.run_state import CHECKPOINT
@@ -93,7 +90,7 @@ def run(options: argparse.Namespace) -> int:
                 validate=options.validate,
                 resume=options.resume,
                 revision=options.revision,
-                backend=_backend(options),
+                backend=chosen_backend(options),
                 dtype=options.dtype,
                 notice=None if options.quiet else bar.say,
                 on_log=lambda line: _report(options, bar, line),
@@ -111,15 +108,6 @@ def run(options: argparse.Namespace) -> int:
     else:
         print_values(found)
     return 0
-
-
-def _backend(options: argparse.Namespace) -> Any:
-    """The backend's name, or the CPU with a number of threads."""
-    if options.threads is None:
-        return options.backend
-    from led_backends.numpy_backend import NumpyBackend
-
-    return NumpyBackend(threads=options.threads)
 
 
 def _report(options: argparse.Namespace, bar: TrainingBar, line: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from led_ref.cli.shared_options import add_shared
+from led_ref.cli.shared_options import Misused, add_shared
 from led_ref.errors import InputError, LEDError, MissingFileError
 from led_ref.files.staging import new_file
 from led_ref.tools.terminal import print_json, reader_may_leave, say
@@ -37,6 +37,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     check.add_argument("--timeout", type=float, default=300, metavar="SECONDS", help="for a call of the program (300)")
     check.add_argument("--checkpoint", metavar="DIR", help="led-base-16384, for level 7")
     check.add_argument("--junit", metavar="FILE", help="also write JUnit XML")
+    add_shared(check, "--threads", help="threads of led_ref itself (default: 1)")
     add_shared(check, "--json")
 
     write = actions.add_parser("write", help="make all vectors from the definition")
@@ -45,6 +46,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
     answer = actions.add_parser("answer", help="led_ref as the program that is asked: for trying out --cmd")
     answer.add_argument("--in", dest="questions", required=True, metavar="DIR", help="the questions")
+    add_shared(answer, "--threads", help="threads (default: 1)")
     answer.add_argument("--out", dest="results", required=True, metavar="DIR", help="where the answers go")
 
 
@@ -56,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
         return _check(options)
     from led_ref.oracle.vectors.ask_program import write_answers
 
-    write_answers(options.questions, options.results)
+    write_answers(options.questions, options.results, threads=options.threads or 1)
     return 0
 
 
@@ -94,6 +96,8 @@ def _check(options: argparse.Namespace) -> int:
     from led_ref.oracle.vectors.judge import FAILED, SKIPPED, as_json, as_junit, summary_lines, verdicts
     from led_ref.oracle.vectors.mistakes import likely_mistakes
 
+    if options.cmd is not None and options.threads is not None:
+        raise Misused("--threads are led_ref's own; give those of the program in --cmd")
     command = None if options.cmd is None else parse_command(options.cmd)
     if options.timeout <= 0:
         raise InputError(f"--timeout is {options.timeout:g}; give a number of seconds above 0.")
@@ -101,7 +105,8 @@ def _check(options: argparse.Namespace) -> int:
     suite = read_suite(options.folder, levels=options.level)
     started = time.perf_counter()
     if command is None:
-        found = list(verdicts(suite.cases, LedRef(suite, options.dtype, checkpoints).answer, options.dtype))
+        subject = LedRef(suite, options.dtype, checkpoints, threads=options.threads or 1)
+        found = list(verdicts(suite.cases, subject.answer, options.dtype))
     else:
         with_bundled = {"bundled": bundled_model(), **checkpoints}
         answers = ask_program(command, suite, options.dtype, timeout=options.timeout, checkpoints=with_bundled)

@@ -68,10 +68,11 @@ def versions(*others: str) -> dict[str, str]:
 
 
 def blas() -> dict[str, Any]:
-    """NumPy's BLAS, its kernel, and the number of threads."""
-    from led_backends.numpy_backend import NumpyBackend
+    """NumPy's BLAS, its kernel, and the number of threads with the rule that decided it."""
+    from led_backends.processors import default_threads
 
-    found: dict[str, Any] = {"threads of led_ref": NumpyBackend().threads}
+    threads = default_threads()
+    found: dict[str, Any] = {"threads of led_ref": threads.number, "decided by": threads.rule}
     try:
         from threadpoolctl import threadpool_info
     except ImportError:

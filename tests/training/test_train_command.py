@@ -83,7 +83,7 @@ def test_options_become_settings(scene, monkeypatch):
         (["--epochs", "1", "--steps", "2"], "give --epochs or --steps, not both"),
         (["--early-stopping", "2"], "--early-stopping is for held-out documents; add --validate HELDOUT"),
         (["--metric", "rouge"], "--metric is for held-out documents"),
-        (["--threads", "0"], "--threads 0"),
+        (["--threads", "0"], "--threads: '0'"),
         (["--threads", "2", "--backend", "cupy"], "is for a CPU"),
         (["--schedule", "step"], "'step'"),
         (["--learning-rate", "fast"], "'fast'"),

@@ -78,7 +78,7 @@ def _gelu(run: Mapping[str, HostArray], compared: Mapping[str, tuple[float, floa
         return (
             behind and "tanh in place of erf in GELU: layer ends can hide it. Compare activation_fn.output, too."
         ) or ""
-    backend, largest = NumpyBackend(), 0.0
+    backend, largest = NumpyBackend(threads=1), 0.0
     for name in of_activations:
         rtol, atol = compared[name]
         x = run.get(name.replace("activation_fn", "fc1"))

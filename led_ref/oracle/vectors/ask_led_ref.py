@@ -45,17 +45,23 @@ class LedRef:
         suite: the cases and the models' weights.
         dtype: "float32" or "float64"; InputError for another.
         checkpoints: model name -> folder, for models that are not among the files.
+        threads: of the CPU; no bit of an answer depends on them.
     """
 
     def __init__(
-        self, suite: Suite, dtype: str = "float64", checkpoints: Mapping[str, str | Path] | None = None
+        self,
+        suite: Suite,
+        dtype: str = "float64",
+        checkpoints: Mapping[str, str | Path] | None = None,
+        *,
+        threads: int = 1,
     ) -> None:
         if dtype not in ("float32", "float64"):
             raise InputError(f"dtype is {dtype!r}; led_ref computes in float32 or float64.")
         self.suite = suite
         self.dtype = np.dtype(dtype)
         self.checkpoints: dict[str, str | Path] = {"bundled": BUNDLED, **(checkpoints or {})}
-        self.backend = NumpyBackend(threads=1)
+        self.backend = NumpyBackend(threads=threads)
 
     def answer(self, case: Case) -> Answer:
         """led_ref's answer to a case; an exception becomes a refusal or a failure."""

@@ -206,8 +206,13 @@ def _as_numbers(name: str, value: Any) -> Array:
     return array
 
 
-def write_answers(questions: str | Path, results: str | Path) -> int:
+def write_answers(questions: str | Path, results: str | Path, *, threads: int = 1) -> int:
     """led_ref as such a program: read a folder of cases, write a folder of answers. Returns the number of cases.
+
+    Args:
+        questions: the folder of cases.
+        results: where the answers go; made if it does not exist.
+        threads: of the CPU.
 
     Raises:
         LEDError: if the cases cannot be read.
@@ -219,7 +224,7 @@ def write_answers(questions: str | Path, results: str | Path) -> int:
     checkpoints = {
         name: entry["folder"] for name, entry in models.items() if Path(entry.get("folder", "")).is_absolute()
     }
-    subject = LedRef(suite, suite.index.get("dtype", "float64"), checkpoints)
+    subject = LedRef(suite, suite.index.get("dtype", "float64"), checkpoints, threads=threads)
     asked = {entry["id"]: tuple(entry["outputs"]) for entry in suite.index["cases"]}
     Path(results).mkdir(parents=True, exist_ok=True)
     for case in suite.cases:

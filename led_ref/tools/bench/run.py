@@ -13,6 +13,7 @@ transformers` the other side. What disturbs the machine for a while therefore di
 import argparse
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 import time
@@ -23,6 +24,7 @@ from statistics import median
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any, Self
 
+from led_backends.processors import VARIABLES
 from led_ref.config import LEDConfig
 from led_ref.costs.operations import LED_BASE
 from led_ref.errors import InputError, LEDError
@@ -42,6 +44,32 @@ def run_bench(options: argparse.Namespace) -> int:
     """Measure, and print a table; with --json one object (report.py has its fields)."""
     runs = options.runs or (1 if options.quick else 3)
     _check(options)
+    with _threads(options.threads):
+        report = _measure_all(options, runs)
+    if options.plot is not None:
+        bench_plot.save(report, options.plot)
+    if options.json:
+        print_json(report)
+    else:
+        print(bench_report.as_text(report))
+    return 0
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """Within this context the default number of threads is `count`, here and in the processes that are started here."""
+    before = {name: os.environ.get(name) for name in VARIABLES}
+    os.environ.update(dict.fromkeys(VARIABLES, str(count)) if count is not None else {})
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            os.environ.update({} if value is None else {name: value})
+
+
+def _measure_all(options: argparse.Namespace, runs: int) -> dict[str, Any]:
+    """The report: the machine, and each chosen case."""
     if options.model is None and not options.quiet:
         say("writing random weights of led-base's size ...")
     with model_folder(options.model) as folder:
@@ -66,13 +94,7 @@ def run_bench(options: argparse.Namespace) -> int:
                 theirs = known.get(case.like)
                 against = options.against if theirs is None and has_case(case) else None
                 report["cases"].append(measure(case, folder, config, runs, against, theirs, probes))
-    if options.plot is not None:
-        bench_plot.save(report, options.plot)
-    if options.json:
-        print_json(report)
-    else:
-        print(bench_report.as_text(report))
-    return 0
+    return report
 
 
 def _check(options: argparse.Namespace) -> None:
