@@ -274,6 +274,7 @@ def test_checkers_reject_wrong_answers(checker, results, tmp_path, corruption):
     failed = re.findall(r"^(\S+): failed: (.*)$", said, re.MULTILINE)
     assert [name for name, _ in failed] == [case], said
     assert named.partition("[")[0] in failed[0][1]
+    assert all(line.count("[") == line.count("]") and "[]" not in line for line in said.splitlines())
 
 
 def corrupt(path, how):

@@ -728,6 +728,7 @@ int main(int count, char **words) {
     const char *dtype = count > 3 ? words[3] : "float64", *why = NULL;
     char path[4096], reason[1024];
     const Json *index, *level, *entry, *flag;
+    const char *before;
     size_t size = 0;
     int any_failed = 0;
     for (size = 0; size < 4 && strcmp(dtype, dtypes[size]); size++) continue;
@@ -763,8 +764,11 @@ int main(int count, char **words) {
             any_failed |= status == FAILED;
             printf("%s: %s", id, verdicts[status]);
             if (status != PASSED) {
-                printf(": %s   [", reason);
-                for (flag = get(entry, "flags")->first; flag; flag = flag->next) printf("%s%s", flag->text, flag->next ? ", " : "]");
+                printf(": %s", reason);
+                for (flag = get(entry, "flags")->first, before = "   ["; flag; flag = flag->next, before = ", ") {
+                    printf("%s%s", before, flag->text);
+                    if (!flag->next) printf("]");
+                }
             }
             printf("\n");
         }

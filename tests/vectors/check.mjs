@@ -329,7 +329,8 @@ function main(words) {
     const level = entry.id.split("-")[0];
     counts[level] ??= { passed: 0, failed: 0, skipped: 0 };
     counts[level][status] += 1;
-    console.log(status === "passed" ? `${entry.id}: passed` : `${entry.id}: ${status}: ${why}   [${entry.flags.join(", ")}]`);
+    const flags = entry.flags.length ? `   [${entry.flags.join(", ")}]` : "";
+    console.log(status === "passed" ? `${entry.id}: passed` : `${entry.id}: ${status}: ${why}${flags}`);
   }
   for (const [level, c] of Object.entries(counts)) console.log(`${level}: ${c.passed} passed, ${c.failed} failed, ${c.skipped} skipped`);
   return Object.values(counts).some((c) => c.failed) ? 1 : 0;
