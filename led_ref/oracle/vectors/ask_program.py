@@ -14,14 +14,10 @@ If a program crashes, hangs or writes nonsense, the case fails, and led_ref goes
 without an answer has failed and the others are asked again, so that one bad case costs only one.
 """
 
-import contextlib
 import json
 import math
-import os
 import shlex
 import shutil
-import signal
-import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,13 +27,14 @@ import numpy as np
 
 from led_ref.errors import InputError, LEDError
 from led_ref.oracle.vectors.format import Answer, Array, Case, Suite, file_name, read_suite
+from led_ref.oracle.vectors.run_program import run_program
 from led_ref.weights.safetensors_file import read_safetensors, write_safetensors
 from led_ref.weights.stored_tensor import from_numpy
 
 # After so many consecutive calls without any answer, the remaining cases fail.
 _PATIENCE = 3
 _LARGEST_JSON = 100_000_000
-_LAST_WORDS = 300
+_LARGEST_TENSORS = 500_000_000  # led-base's hidden states and logits in float64, twice
 
 
 def parse_command(command: str) -> list[str]:
@@ -81,24 +78,24 @@ def ask_program(
         if case.needs is not None and case.model not in checkpoints
     }
     in_vain = 0
-    with tempfile.TemporaryDirectory(prefix="led-ref-vectors-") as place:
-        while waiting := [case for case in suite.cases if case.id not in answers]:
+    while waiting := [case for case in suite.cases if case.id not in answers]:
+        # A folder for each call: what a program has left in one, and made undeletable, is not met again.
+        with tempfile.TemporaryDirectory(prefix="led-ref-vectors-", ignore_cleanup_errors=True) as place:
             questions, results = Path(place) / "in", Path(place) / "out"
-            for folder in (questions, results):
-                shutil.rmtree(folder, ignore_errors=True)
-                folder.mkdir()
+            questions.mkdir()
+            results.mkdir()
             write_questions(questions, suite, waiting, dtype, checkpoints)
             call = [word.replace("{in}", str(questions)).replace("{out}", str(results)) for word in words]
-            ended = _run(call, timeout)
+            ended = run_program(call, timeout, Path(place))
             found = {case.id: answer for case in waiting if (answer := read_answer(results, case)) is not None}
-            answers |= found
-            missing = [case.id for case in waiting if case.id not in found]
-            in_vain = 0 if found else in_vain + 1
-            if ended == "" or in_vain == _PATIENCE:
-                reason = ended or "the program wrote no answer"
-                answers |= {case_id: Answer(failed=reason) for case_id in missing}
-            elif missing:
-                answers[missing[0]] = Answer(failed=ended)
+        answers |= found
+        missing = [case.id for case in waiting if case.id not in found]
+        in_vain = 0 if found else in_vain + 1
+        if ended == "" or in_vain == _PATIENCE:
+            reason = ended or "the program wrote no answer"
+            answers |= {case_id: Answer(failed=reason) for case_id in missing}
+        elif missing:
+            answers[missing[0]] = Answer(failed=ended)
     return answers
 
 
@@ -125,38 +122,6 @@ def write_questions(
     (folder / "index.json").write_text(json.dumps(index, indent=1), encoding="ascii")
 
 
-def _run(words: Sequence[str], timeout: float) -> str:
-    """Run a program until its end or timeout. Returns the reason of a failure; "" for success."""
-    with tempfile.TemporaryFile() as output:
-        try:
-            process = subprocess.Popen(
-                words, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-            )
-        except OSError as error:
-            return f"the program could not be started ({error})"
-        try:
-            code = process.wait(timeout)
-            ended = "" if code == 0 else f"the program ended with code {code}"
-        except subprocess.TimeoutExpired:
-            ended = f"the program did not end within {timeout:g} s"
-        finally:
-            _end_all(process)
-        output.seek(0, os.SEEK_END)
-        output.seek(max(0, output.tell() - _LAST_WORDS))
-        last_words = " / ".join(output.read().decode("utf-8", errors="replace").split("\n")).strip(" /")
-    return f"{ended}; its last words: {last_words}" if ended and last_words else ended
-
-
-def _end_all(process: subprocess.Popen[bytes]) -> None:
-    """Kill the program and its children: they are a process group."""
-    if hasattr(os, "killpg"):
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # the group has ended
-            os.killpg(process.pid, signal.SIGKILL)
-    else:
-        process.kill()
-    process.wait()
-
-
 # ---- answers --------------------------------------------------------------------------------------------------------
 
 
@@ -165,6 +130,10 @@ def read_answer(folder: Path, case: Case) -> Answer | None:
     tensors, text = folder / f"{case.id}.safetensors", folder / f"{case.id}.json"
     try:
         if tensors.is_file():
+            if tensors.stat().st_size > _LARGEST_TENSORS:
+                raise InputError(
+                    f"it has {tensors.stat().st_size:,} bytes; no answer has more than {_LARGEST_TENSORS:,}."
+                )
             outputs = {
                 name: _as_array(name, tensor.dtype, tensor.data) for name, tensor in read_safetensors(tensors).items()
             }
