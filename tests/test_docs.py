@@ -150,6 +150,18 @@ def test_the_reading_order_is_one():
         assert [name for name in named if name in order] == order, f"{page.name} names them in another order"
 
 
+@pytest.mark.parametrize(
+    ("page", "of"), [("vectors.md", "tests/vectors/README.md"), ("bundled_model.md", "led_ref/bundled/MODEL_CARD.md")]
+)
+def test_pages_that_are_copies(page, of):
+    """A code host shows an include as it is written, so a page that lies elsewhere, too, is there twice."""
+    assert (DOCS / page).read_bytes() == (ROOT / of).read_bytes(), f"cp {of} docs/{page}"
+
+
+def test_pages_include_no_file():
+    assert [relative(page) for page in PAGES if "--8<--" in page.read_text(encoding="utf-8")] == []
+
+
 # ---- words ---------------------------------------------------------------------------------------------------------
 
 # Words that were our own for what the field has a name for.
