@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Unpack, overload
 
 from led_backends.contract import Backend
+from led_backends.notices import inform
 from led_ref.errors import InputError
 from led_ref.pipelines.classification import Classifier, Label
 from led_ref.pipelines.loading import GlobalAttention, bundled_model, check_types, notice_missing_fine_tuning
@@ -59,7 +60,8 @@ def load(
             into the weights (weights/adapter.py).
         mmap: map the files of weights, so that loading takes milliseconds; False: read them, so that a program that later
             overwrites or truncates them in place neither changes nor ends this one.
-        notice: called with a sentence that the user may want to read; None: it becomes a warning or is dropped.
+        notice: called with a sentence that the user may want to read; None: it is logged by the logger "led_ref",
+            and what is most likely not wanted is a warning, too.
 
     Raises:
         InputError: for a revision without a name on the Hub, or another dtype or quantization.
@@ -230,7 +232,7 @@ def train(
         revision: as in `load`.
         backend: as in `load`.
         dtype: what to compute in: "float32" or "float64".
-        notice: called with a sentence that the user may want to read; None: dropped.
+        notice: called with a sentence that the user may want to read; None: it is logged ("led_ref").
         on_log: called with each line of the log (training/log.py).
         settings: learning_rate, num_train_epochs, text_field, ...: training/settings.py lists and explains them.
 
@@ -250,7 +252,7 @@ def train(
     if validate is not None:
         others = [validate] if isinstance(validate, str | Path) else list(validate)
         held_out = read_dataset(others, replace(run.data, max_train_samples=None), tokenizer, loaded)
-    say = notice or (lambda sentence: None)
+    say = notice or inform
     for sentence in (*dataset.notices, *(held_out.notices if held_out is not None else ())):
         say(sentence)
     return run_training(

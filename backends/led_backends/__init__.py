@@ -6,20 +6,26 @@ get("auto")   the GPU where CuPy is installed and one answers, else the CPU; the
 """
 
 import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 
-from led_backends.contract import Array, Backend, BackendUnavailableError, DeviceMemoryError, HostArray
+from led_backends.contract import Array, Backend, BackendUnavailableError, DeviceMemoryError, HostArray, NoDeviceError
+from led_backends.notices import warn
 
 __all__ = ["Backend", "BackendUnavailableError", "DeviceMemoryError", "get", "to_host"]
 
 NAMES = ("auto", "numpy", "cupy")
 
 
-def get(name: str = "auto") -> Backend:
+def get(name: str = "auto", *, notice: Callable[[str], None] | None = None) -> Backend:
     """The backend of that name.
 
     "auto" costs no import of CuPy where it is not installed. Where it is installed but no GPU answers, "auto" is the CPU,
-    and `get("cupy")` says why.
+    and `get("cupy")` says why. A GPU that is there and cannot be used is a notice, too.
+
+    Args:
+        name: "auto", "numpy" or "cupy".
+        notice: called with a sentence for the user; None: it is a warning (notices.py).
 
     Raises:
         BackendUnavailableError: if there is none of that name, or it cannot run here.
@@ -31,9 +37,11 @@ def get(name: str = "auto") -> Backend:
 
         try:
             return CupyBackend()
-        except BackendUnavailableError:
+        except BackendUnavailableError as error:
             if name == "cupy":
                 raise
+            if not isinstance(error, NoDeviceError):
+                (notice or warn)(f"Computing on the CPU, because the GPU cannot be used. {error}")
     from led_backends.numpy_backend import NumpyBackend
 
     return NumpyBackend()

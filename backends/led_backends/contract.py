@@ -41,6 +41,10 @@ class BackendUnavailableError(ImportError):
     """The backend cannot run on this machine, and the message says what would make it."""
 
 
+class NoDeviceError(BackendUnavailableError):
+    """There is no such device here, or its library is not installed: nothing is wrong if it is not asked for by name."""
+
+
 class DeviceMemoryError(MemoryError):
     """The device's memory cannot hold an array. The message says its size, the free memory, and which setting to lower."""
 

@@ -22,7 +22,15 @@ from typing import Any, Self, TypeVar, cast
 import numpy as np
 
 from led_backends.compact import CompactWeight, rows_of
-from led_backends.contract import Array, BackendUnavailableError, Band, DeviceMemoryError, HostArray, Weight
+from led_backends.contract import (
+    Array,
+    BackendUnavailableError,
+    Band,
+    DeviceMemoryError,
+    HostArray,
+    NoDeviceError,
+    Weight,
+)
 from led_backends.cupy_plain import PlainOperations
 from led_backends.cupy_products import float16_products
 
@@ -324,7 +332,8 @@ def _cupy_that_works() -> Any:
     try:
         import cupy
     except ImportError as error:
-        raise BackendUnavailableError(
+        is_missing = isinstance(error, ModuleNotFoundError) and error.name == "cupy"
+        raise (NoDeviceError if is_missing else BackendUnavailableError)(
             f"The GPU backend needs CuPy, which cannot be imported ({error}). {DRIVERS}. Without a GPU: backend='numpy'."
         ) from error
     try:
@@ -332,7 +341,8 @@ def _cupy_that_works() -> Any:
             raise RuntimeError("CUDA counts no device")
         cupy.ones((2, 3), "float32") @ cupy.ones((3, 2), "float32")  # loads cuBLAS; waits for nothing
     except (RuntimeError, ImportError) as error:
-        raise BackendUnavailableError(
+        is_missing = any(words in str(error) for words in ("counts no device", "cudaErrorNoDevice"))
+        raise (NoDeviceError if is_missing else BackendUnavailableError)(
             f"CuPy {cupy.__version__} is installed, but no GPU answers: {error}. {DRIVERS}; it fails where there is no NVIDIA "
             "GPU. Without one: backend='numpy'."
         ) from error

@@ -24,7 +24,6 @@ import math
 import os
 import queue
 import threading
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
@@ -34,6 +33,7 @@ import numpy as np
 
 from led_backends.contract import Array
 from led_backends.gelu_tail import CENTRE, GELU_NEW_IS_FLAT, tail_coefficients
+from led_backends.notices import warn
 
 # ---- threads ---------------------------------------------------------------------------------------------------------
 
@@ -132,10 +132,9 @@ def _start_helpers(count: int) -> int:
                 try:
                     helper.start()
                 except RuntimeError as error:
-                    warnings.warn(
+                    warn(
                         f"The system gives this process no more threads ({error}): it computes the same with "
                         f"{len(_helpers) + 1}. See to `ulimit -u` and to the container's limit of processes.",
-                        RuntimeWarning,
                         stacklevel=3,
                     )
                     break

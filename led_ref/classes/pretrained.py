@@ -27,8 +27,12 @@ MAX_IDS = 1 << 26  # a thousand times the vocabulary of LED
 DOUBT = 0.1
 
 
-def get_backend(backend: str | Backend | None) -> Backend:
+def get_backend(backend: str | Backend | None, *, notice: Callable[[str], None] | None = None) -> Backend:
     """The backend of that name ("auto", "numpy", "cupy"), or the object itself. None is "auto": a GPU if one answers.
+
+    Args:
+        backend: name or object.
+        notice: called if there is a GPU that cannot be used; None: it is a warning.
 
     Raises:
         BackendError: if there is none of that name or it cannot run here.
@@ -36,7 +40,7 @@ def get_backend(backend: str | Backend | None) -> Backend:
     if backend is not None and not isinstance(backend, str):
         return backend
     try:
-        return led_backends.get("auto" if backend is None else backend)
+        return led_backends.get("auto" if backend is None else backend, notice=notice)
     except led_backends.BackendUnavailableError as error:
         raise BackendError(str(error)) from error
 
@@ -168,7 +172,7 @@ class LEDPreTrainedModel(PyTorchHabits):
         from led_ref.weights.find_files import resolve
         from led_ref.weights.keys import heads_of
 
-        device = get_backend(backend)
+        device = get_backend(backend, notice=notice)
         folder = resolve(name_or_folder, revision=revision, notice=notice)
         config = LEDConfig.from_pretrained(folder)
         load = partial(

@@ -86,13 +86,11 @@ def given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
 
 def loading(options: argparse.Namespace) -> dict[str, Any]:
     """The keyword arguments of a `load` function: the options about loading that the command has, and `notice`."""
+    from led_backends.notices import inform
+
     names = ("revision", "dtype", "quantize", "keep_stored")
     found = {name: getattr(options, name) for name in names if hasattr(options, name)}
-    return {**found, "backend": chosen_backend(options), "notice": _say_nothing if options.quiet else say}
-
-
-def _say_nothing(sentence: str) -> None:
-    """Drop a notice, which without any `notice` would become a warning."""
+    return {**found, "backend": chosen_backend(options), "notice": inform if options.quiet else say}
 
 
 def chosen_backend(options: argparse.Namespace) -> Any:

@@ -74,6 +74,7 @@ def run(options: argparse.Namespace) -> int:
     alone = [SETTINGS[name].option for name in for_held_out if name in settings]
     if alone and options.validate is None:
         raise Misused(f"{alone[0]} is for held-out documents; add --validate HELDOUT")
+    from led_backends.notices import inform
     from led_ref.api import train
     from led_ref.training.log import check_picture, read_log, save_curve
     from led_ref.training.run_state import CHECKPOINT
@@ -92,7 +93,7 @@ def run(options: argparse.Namespace) -> int:
                 revision=options.revision,
                 backend=chosen_backend(options),
                 dtype=options.dtype,
-                notice=None if options.quiet else bar.say,
+                notice=inform if options.quiet else bar.say,
                 on_log=lambda line: _report(options, bar, line),
                 **settings,
             )

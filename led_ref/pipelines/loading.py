@@ -1,6 +1,5 @@
 """What LED, QuestionAnswerer and Classifier share: load a model and its tokenizer, the ids and global tokens of a document."""
 
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,6 +9,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 import numpy as np
 
 from led_backends.contract import HostArray
+from led_backends.notices import warn
 from led_ref.classes.input_checks import check_types as check_types
 from led_ref.classes.pretrained import LEDPreTrainedModel
 from led_ref.config import LEDConfig
@@ -128,7 +128,7 @@ class TextPipeline(Generic[Model]):
 def notice_missing_fine_tuning(model: str | Path | None, notice: Callable[[str], None] | None) -> None:
     """Say that a checkpoint does not summarize yet: to `notice`, or as a warning at the caller of led_ref.load."""
     if model in NOT_FINE_TUNED:
-        say = notice or partial(warnings.warn, stacklevel=3)
+        say = notice or partial(warn, stacklevel=3)
         say(
             f"{model} was pretrained but not fine-tuned: it fills in masked text and does not summarize. "
             "For summaries of papers take allenai/led-large-16384-arxiv."

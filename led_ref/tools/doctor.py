@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from led_backends.notices import inform
 from led_ref.errors import CheckpointError, LEDError
 from led_ref.tools.terminal import print_json, print_values, reader_may_leave, say
 
@@ -100,7 +101,7 @@ def backends() -> dict[str, str]:
             found[name] = f"works: {backend.describe()}" if hasattr(backend, "describe") else "works"
         except LEDError as error:
             found[name] = f"no: {error}"
-    found["auto"] = f"takes {get_backend('auto').name}"
+    found["auto"] = f"takes {get_backend('auto', notice=inform).name}"
     return found
 
 
@@ -117,7 +118,7 @@ def check_bundled() -> dict[str, Any]:
             if found != expected:
                 error = f"{name} has sha256 {found[:12]}..., not {expected[:12]}...: install led-ref again"
                 return {"ok": False, "files": "changed", "error": error}
-        line = str(load().generate((folder / "led-ref.1.txt").read_text(encoding="utf-8")))
+        line = str(load(notice=inform).generate((folder / "led-ref.1.txt").read_text(encoding="utf-8")))
     except (LEDError, OSError) as error:
         return {"ok": False, "error": f"{error}: install led-ref again"}
     return {
@@ -144,7 +145,7 @@ def check_checkpoint(folder: str) -> dict[str, Any]:
     from led_ref.classes.conditional_generation import LEDForConditionalGeneration
     from led_ref.model.decoder import lm_logits
 
-    model = LEDForConditionalGeneration.from_pretrained(Path(folder))
+    model = LEDForConditionalGeneration.from_pretrained(Path(folder), notice=inform)
     config = model.config
     source, target = 512 * KNOWN_IDS, 128 * KNOWN_IDS
     limits = (config.vocab_size, config.max_encoder_position_embeddings, config.max_decoder_position_embeddings)

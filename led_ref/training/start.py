@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from led_backends.contract import Backend
+from led_backends.notices import inform
 from led_ref.classes.conditional_generation import LEDForConditionalGeneration
 from led_ref.classes.heads import LEDForQuestionAnswering, LEDForSequenceClassification
 from led_ref.config import MULTI_LABEL, REGRESSION, SINGLE_LABEL, LEDConfig
@@ -80,13 +81,12 @@ def load_start(
             config = replace(config, extra={**config.extra, **labels_in(paths, data)})
         params = _with_new_heads(base.params, config, heads, seed, base.backend)
         model = model_class(config, params, backend=base.backend, generation_config=base.generation_config)
-        if notice is not None:
-            about = f" for the labels {', '.join(config.id2label.values()):.100}" if task == "classification" else ""
-            notice(f"{name} has no {heads[0]}: a new one is drawn{about}")
+        about = f" for the labels {', '.join(config.id2label.values()):.100}" if task == "classification" else ""
+        (notice or inform)(f"{name} has no {heads[0]}: a new one is drawn{about}")
     tokenizer = LEDTokenizer.from_pretrained(folder, engine="rust")
     differ = vocabularies_that_differ(tokenizer.get_vocab(), config.vocab_size, writes=task == "summarization")
-    if notice is not None and differ is not None:
-        notice(f"{name}: {differ}")
+    if differ is not None:
+        (notice or inform)(f"{name}: {differ}")
     return model, tokenizer
 
 

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from led_backends.notices import inform
 from led_ref.errors import CheckpointError, InputError, MissingFileError, quoted
 from led_ref.json_file import read_json_object
 from led_ref.weights.safetensors_file import read_safetensors
@@ -152,8 +153,8 @@ def read_tensors(folder: str | Path, *, mmap: bool = True, notice: Notice | None
         CheckpointError: for a damaged or hostile file, and for an index that contradicts its shards.
     """
     files = find_weights(folder)
-    if files.are_torch and notice is not None:
-        notice(
+    if files.are_torch:
+        (notice or inform)(
             f"Reading {files.paths[0].name}: the folder has no {SAFETENSORS}. "
             "`led-ref convert` writes one, which loads faster."
         )
@@ -274,8 +275,10 @@ def _get_weights(at: str, present: Collection[str], get: Callable[[str], Path], 
         raise MissingFileError(
             f"{at} holds no weights that led_ref reads ({', '.join(WEIGHT_FILES)}); it holds {shorten(sorted(present))}."
         )
-    if ".bin" in first and notice is not None:
-        notice(f"{at} has no {SAFETENSORS}; fetching {first}. `led-ref convert` writes one, which loads faster.")
+    if ".bin" in first:
+        (notice or inform)(
+            f"{at} has no {SAFETENSORS}; fetching {first}. `led-ref convert` writes one, which loads faster."
+        )
     path = get(first)
     if path.suffix == ".json":
         shards = sorted(set(read_index(path).values()))

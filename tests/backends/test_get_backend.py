@@ -1,5 +1,6 @@
 """Which backend one gets by name, and what is said where the GPU's cannot be had: no CuPy, no driver, no CUDA libraries."""
 
+import logging
 import subprocess
 import sys
 import tomllib
@@ -9,9 +10,10 @@ from pathlib import Path
 import pytest
 
 import led_backends
+import led_ref
 from led_backends.numpy_backend import NumpyBackend
 from led_ref.classes.pretrained import get_backend
-from led_ref.errors import BackendError
+from led_ref.errors import BackendError, CheckpointError
 
 BACKENDS = Path(led_backends.__file__).parent
 ROOT = Path(__file__).parents[2]
@@ -78,7 +80,11 @@ def test_no_gpu_message_quotes_cupy(monkeypatch, devices, reason):
         led_backends.BackendUnavailableError, match=rf"CuPy 14\.2\.0.*no GPU.*{reason}.*nvidia-smi.*numpy"
     ):
         led_backends.get("cupy")
-    assert isinstance(led_backends.get("auto"), NumpyBackend)
+    said = []
+    assert isinstance(led_backends.get("auto", notice=said.append), NumpyBackend)
+    assert [reason in sentence for sentence in said] == [True] * (
+        reason == "InsufficientDr"
+    )  # no GPU: nothing is wrong
 
 
 def test_missing_cublas_is_detected(monkeypatch):
@@ -87,6 +93,46 @@ def test_missing_cublas_is_detected(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     with pytest.raises(led_backends.BackendUnavailableError, match=r"libcublasLt.*led-ref\[cuda13\]"):
         led_backends.get("cupy")
+
+
+def test_unusable_gpu_is_a_warning_and_is_logged(monkeypatch, caplog):
+    def use():
+        return led_ref.load().model.backend.name
+
+    assert use() == "numpy"  # no CuPy, no word
+    cupy = a_cupy(lambda: 1)
+    cupy.ones = failing(ImportError("Failure finding libcublasLt.so"))
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    with pytest.warns(
+        RuntimeWarning, match=r"on the CPU, because the GPU cannot be used\. CuPy 14.*libcublasLt.*numpy"
+    ):
+        assert use() == "numpy"
+    ((name, level, sentence),) = caplog.record_tuples
+    assert (name, level) == ("led_ref", logging.WARNING)
+    assert "libcublasLt" in sentence
+    seen = []
+    assert led_ref.load(notice=seen.append).model.backend.name == "numpy"
+    assert seen == [sentence]
+
+
+def test_quiet_commands_say_nothing_of_a_gpu(monkeypatch, command, tmp_path):
+    monkeypatch.setitem(sys.modules, "cupy", a_cupy(failing(RuntimeError("cudaErrorSystemDriverMismatch"))))
+    (tmp_path / "page.txt").write_text("a page")
+    arguments = ("summarize", tmp_path / "page.txt", "--max-new-tokens", "2")
+    assert "the GPU cannot be used" in command(*arguments)[2]
+    assert command(*arguments, "--quiet")[2] == ""
+    assert "cudaErrorSystemDriverMismatch" in command("doctor")[1]
+
+
+def test_notices_are_logged(caplog, tmp_path):
+    """What loading says where no `notice` is given: here that weights are read from a .bin."""
+    led_ref.load().save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    (tmp_path / "pytorch_model.bin").write_bytes(b"no pickle")
+    with caplog.at_level(logging.INFO, "led_ref"), pytest.raises(CheckpointError):
+        led_ref.load(tmp_path)
+    assert ["Reading pytorch_model.bin" in record.message for record in caplog.records] == [True]
+    assert caplog.records[0].levelno == logging.INFO
 
 
 def test_extras_include_cuda_libraries():

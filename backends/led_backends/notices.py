@@ -1,0 +1,31 @@
+"""Sentences for the user beside results and errors, of led_ref and its backends alike: they go to one logger, "led_ref".
+
+    logging.basicConfig(level=logging.INFO)          shows them
+    logging.getLogger("led_ref").setLevel("ERROR")   shows none of them
+
+A function that takes `notice` calls that instead.
+"""
+
+import logging
+import warnings
+
+LOGGER = logging.getLogger("led_ref")
+LOGGER.addHandler(
+    logging.NullHandler()
+)  # else Python prints warnings that nobody has asked for, and these are warned of
+
+
+def inform(sentence: str) -> None:
+    """Log what the user may want to know."""
+    LOGGER.info(sentence)
+
+
+def warn(sentence: str, *, stacklevel: int = 2) -> None:
+    """Log, and warn of, what the user most likely does not want.
+
+    Args:
+        sentence: what, and the remedy.
+        stacklevel: as for warnings.warn, from the caller of this.
+    """
+    LOGGER.warning(sentence)
+    warnings.warn(sentence, RuntimeWarning, stacklevel=stacklevel + 1)
