@@ -10,9 +10,12 @@ import logging
 import warnings
 
 LOGGER = logging.getLogger("led_ref")
-LOGGER.addHandler(
-    logging.NullHandler()
-)  # else Python prints warnings that nobody has asked for, and these are warned of
+# Without a handler Python would print what is logged here and warned of, too.
+LOGGER.addHandler(logging.NullHandler())
+
+
+class LEDWarning(UserWarning, RuntimeWarning):
+    """A warning of led_ref, for filters of either kind."""
 
 
 def inform(sentence: str) -> None:
@@ -28,4 +31,4 @@ def warn(sentence: str, *, stacklevel: int = 2) -> None:
         stacklevel: as for warnings.warn, from the caller of this.
     """
     LOGGER.warning(sentence)
-    warnings.warn(sentence, RuntimeWarning, stacklevel=stacklevel + 1)
+    warnings.warn(sentence, LEDWarning, stacklevel=stacklevel + 1)

@@ -94,7 +94,7 @@ class TextPipeline(Generic[Model]):
             tokenizer.get_vocab(), loaded.config.vocab_size, writes=hasattr(loaded, "generate")
         )
         if differ is not None:
-            (notice or partial(warnings.warn, stacklevel=2))(f"{name}: {differ}")
+            (notice or partial(warn, stacklevel=2))(f"{name}: {differ}")
         return cls(loaded, tokenizer, name)
 
     @check_types
