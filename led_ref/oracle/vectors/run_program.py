@@ -148,7 +148,7 @@ def useful_end(said: str, most: int = LAST_WORDS) -> str:
         most: about how many characters.
 
     Example:
-        >>> useful_end('Traceback (most recent call last):\n  File "a.py", line 1, in <module>\n    f()\nValueError: no\n')
+        >>> useful_end('Traceback (most recent call last):\n  File "<stdin>", line 1, in <module>\n    f()\nValueError: no\n')
         'ValueError: no'
     """
     lines, is_code = list[str](), False
