@@ -13,7 +13,7 @@ try:
     import os
     import sys
     from collections.abc import Iterator, Sequence
-    from typing import Any
+    from typing import Any, NoReturn
 
     from led_ref.cli import (
         answer,
@@ -127,16 +127,22 @@ class _Parser(argparse.ArgumentParser):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_abbrev=False, **options)
+        self._words: list[str] = []  # of the command line
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As in argparse, but unknown arguments of a command are its own error, and not left to the main parser."""
+        self._words = [str(word).partition("=")[0] for word in (sys.argv[1:] if args is None else args)]
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
-            names = [word.partition("=")[0] for word in unknown if word.startswith("-")]
-            meant = [near for name in names if (near := nearest(name, self._option_string_actions))]
-            hint = f". Did you mean {' and '.join(dict.fromkeys(meant))}?" if meant else ""
-            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
         return found, unknown
+
+    def error(self, message: str) -> NoReturn:
+        """As in argparse, with the names of the options that misspelt ones mean: an option may be missing because of that."""
+        known = self._option_string_actions
+        unknown = [word for word in self._words if word.startswith("--") and word not in known]
+        meant = dict.fromkeys(near for word in unknown if (near := nearest(word, known)))
+        super().error(message + (f". Did you mean {' and '.join(meant)}?" if meant else ""))
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         try:
