@@ -19,7 +19,7 @@ from led_ref.errors import ArgumentTypeError, BackendError, InputError, MissingF
 from led_ref.generation.settings.settings import GenerationSettings
 from led_ref.pipelines.loading import global_mask
 from led_ref.tokenizer import LEDTokenizer
-from led_ref.tokenizer.pieces import text_pieces
+from led_ref.tokenizer.decoding import text_pieces
 
 QUICK = {"num_beams": 1, "max_new_tokens": 5}
 PAGES = ["NAME\ntar - an archiving utility", "SYNOPSIS\nls [OPTION]... [FILE]...\nDESCRIPTION\nList information"]

@@ -361,7 +361,7 @@ def test_an_id_without_token_fails_its_document_alone(wide, tmp_path, command, m
 
 
 def test_readable_marks_ids_without_token(bundled):
-    from led_ref.tokenizer.pieces import readable
+    from led_ref.tokenizer.decoding import readable
 
     ids = bundled.tokenizer("a é")["input_ids"]
     assert readable(bundled.tokenizer, [*ids, 10**6, 10**6 + 1], True) == "a é<id 1000000><id 1000001>"

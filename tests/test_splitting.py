@@ -1,5 +1,7 @@
 """Pieces of a long document: every token is in one, overlaps are as asked, cuts lie between sentences where they can."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +11,9 @@ from led_ref.errors import InputError
 from led_ref.pipelines.splitting import pieces
 
 TOKENIZER = led_ref.load(backend="numpy").tokenizer
-WORDS = st.sampled_from(["window", "a", "B", "naïve", "3.5", "¿", "x.", "End.", 'said."', "no!\n\n", "\n", "e.g.", " ", "😀😀"])
+WORDS = st.sampled_from(
+    ["window", "a", "B", "naïve", "3.5", "¿", "x.", "End.", 'said."', "no!\n\n", "\n", "e.g.", " ", "😀😀"]
+)
 
 
 @given(st.lists(WORDS, min_size=1, max_size=60).map(" ".join), st.integers(1, 23), st.data())
@@ -20,7 +24,7 @@ def test_every_token_is_in_a_piece(text, room, data):
     found = pieces(text, offsets, room, overlap)
     assert (found[0].start, found[-1].stop) == (0, len(offsets))
     assert all(0 < stop - start <= room for start, stop in found)
-    for before, after in zip(found, found[1:], strict=False):
+    for before, after in pairwise(found):
         assert before.start < after.start
         assert before.stop < after.stop
         assert 0 <= before.stop - after.start <= overlap
@@ -35,7 +39,7 @@ def test_cuts_lie_between_sentences():
     found = pieces(text, offsets, room=2 * sentence, overlap=0)
     texts = [text[offsets[start][0] : offsets[stop - 1][1]] for start, stop in found]
     assert len(found) > 1
-    assert all(part[-1] in ".?!)\"" and part.startswith("The") for part in texts)
+    assert all(part[-1] in '.?!)"' and part.startswith("The") for part in texts)
     assert " ".join(texts) == text
 
 

@@ -95,11 +95,11 @@ def test_named_files_exist():
 
 
 def test_modules_at_the_top():
-    modules = sorted(path.name for path in (ROOT / "led_ref").glob("*.py") if not path.name.startswith("__"))
+    modules = sorted(path.name for path in (ROOT / "led_ref").glob("*.py") if path.name != "__init__.py")
     assert len(modules) <= 6, ", ".join(modules)
 
 
 def test_lines_of_the_library():
     lines = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in LIBRARY)
     # 23,100 when the house was put in order; training and more checks of what people give came after.
-    assert lines <= 34_900
+    assert lines <= 37_000

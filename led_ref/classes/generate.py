@@ -9,7 +9,6 @@ A step embeds the new ids, runs the decoder after the positions of its KV cache,
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -36,7 +35,6 @@ from led_ref.model.hooks import recording_decoder
 from led_ref.model.intermediates import Recorder, keep
 from led_ref.model.kv_cache import FIRST_CAPACITY, CachePlan, DecoderCache
 from led_ref.model.ops import embed_tokens
-from led_ref.tokenizer.pieces import token_bytes
 from led_ref.tokenizer.tokenizer import LEDTokenizer
 
 # What the decoder keeps of a document: each layer's keys and values, or the encoder's states alone.
@@ -140,7 +138,7 @@ def prepare(
         raise SettingsError(
             f"cross_attention is {cross_attention!r}; choose {' or '.join(map(repr, CROSS_ATTENTION))}."
         )
-    of_token = None if tokenizer is None else partial(token_bytes, tokenizer)
+    of_token = None if tokenizer is None else tokenizer.token_bytes
     own = OwnRules(logits_processor, prefix_allowed_tokens_fn, stopping_criteria, of_token)  # type: ignore[arg-type]
     source_BT = None if input_ids is None else inputs.checked_ids("input_ids", input_ids, config.vocab_size)
     if encoder_outputs is not None:

@@ -69,7 +69,9 @@ def pieces(text: str, offsets: Sequence[tuple[int, int]], room: int, overlap: in
     # A cut may lie before a token: the first of a sentence, or the first of a word.
     begins = {match.end() for match in _BETWEEN.finditer(text)}
     of_sentence = [i for i, (start, _) in enumerate(offsets) if i and start in begins]
-    of_word = [i for i, (start, _) in enumerate(offsets) if i and (text[start - 1 : start].isspace() or start in begins)]
+    of_word = [
+        i for i, (start, _) in enumerate(offsets) if i and (text[start - 1 : start].isspace() or start in begins)
+    ]
 
     found, start = list[Piece](), 0
     while len(offsets) - start > room:

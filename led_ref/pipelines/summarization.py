@@ -24,7 +24,7 @@ from led_ref.generation.settings.settings import GenerationConfig
 from led_ref.generation.settings.typed import SettingsByName
 from led_ref.pipelines.batching import BATCH_MEMORY, check_document_list, encode_each, error_of_several, plan_batches
 from led_ref.pipelines.loading import Document, GlobalAttention, TextPipeline, global_mask
-from led_ref.tokenizer.pieces import text_pieces
+from led_ref.tokenizer.decoding import text_pieces
 from led_ref.tokenizer.tokenizer import LEDTokenizer
 
 # Arguments of model.generate that LED.generate refuses, and what to do instead.

@@ -15,6 +15,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+import numpy as np
+
 from led_ref.errors import InputError, quoted, wrong_type
 from led_ref.json_file import is_whole
 
@@ -26,6 +28,9 @@ PAD_VALUES: Mapping[str, Any] = {
     "special_tokens_mask": 1,
     "offset_mapping": (0, 0),
 }
+
+# What the other fields may hold; ids are compared with the vocabulary.
+_ALLOWED = {"attention_mask": (0, 1), "global_attention_mask": (0, 1, -1), "special_tokens_mask": (0, 1)}
 
 _PADDINGS = {
     False: None, None: None, "do_not_pad": None, True: "longest", "longest": "longest", "max_length": "max_length",
@@ -42,7 +47,7 @@ class BatchEncoding(Mapping[str, Any]):
     """The tokenizer's result: a read-only dictionary of plain lists, with its fields also as attributes.
 
     For one text, each field is a list with one element per token; for a list of texts, a list of these lists.
-    Pass it to a model as `model.generate(**encoding)`; `numpy.asarray(encoding.input_ids)` is the array of a padded batch.
+    With return_tensors="np" they are arrays: pass it to a model as `model.generate(**encoding)`.
 
     Fields: input_ids; attention_mask (1 token, 0 padding); and on request special_tokens_mask (1 for tokens that the
     tokenizer added), token_type_ids (all 0), offset_mapping ((start, end) in characters; (0, 0) for added tokens).
@@ -317,6 +322,44 @@ def _checked_row(row: Mapping[str, Any], i: int) -> Row:
         if name != "input_ids" and name not in PAD_VALUES:
             raise InputError(f"{name!r} cannot be padded; known are input_ids, {', '.join(PAD_VALUES)}. Leave it out.")
         if not isinstance(values, list) or len(values) != len(row["input_ids"]):
-            found = len(values) if isinstance(values, list) else repr(values)
+            found = len(values) if isinstance(values, list) else quoted(values, 60)
             raise InputError(f"Row {i}: {name} has {found} entries, not {len(row['input_ids'])} as input_ids has.")
-    return dict(row)
+    return {name: _whole(values, name, i) if name in _ALLOWED else values for name, values in row.items()}
+
+
+def _whole(values: Sequence[Any], name: str, i: int) -> list[int]:
+    """The values of a mask as whole numbers; True and False are 1 and 0."""
+    for place, value in enumerate(values):
+        if not hasattr(value, "__index__") or value not in _ALLOWED[name]:
+            raise InputError(
+                f"Row {i}: {name} holds {quoted(value, 60)} at position {place}; it may hold "
+                f"{' and '.join(map(str, _ALLOWED[name]))} alone. Pass what the tokenizer returned."
+            )
+    return [int(value) for value in values]
+
+
+# ---- arrays ---------------------------------------------------------------------------------------------------------------
+
+
+def as_arrays(encoding: BatchEncoding, return_tensors: str | None) -> BatchEncoding:
+    """The encoding as NumPy arrays, int64 (B, T), of offsets (B, T, 2); B is 1 for one text. Without "np" as it is.
+
+    Raises:
+        InputError: for another kind of tensor, or rows of unequal length.
+    """
+    if return_tensors is None:
+        return encoding
+    if return_tensors != "np":
+        remedy = "numpy's are torch's by torch.from_numpy" if return_tensors == "pt" else "other libraries take NumPy's"
+        raise InputError(
+            f"return_tensors is {quoted(return_tensors, 60)}; led_ref makes NumPy's arrays, 'np', or lists, None ({remedy})."
+        )
+    ids = encoding["input_ids"]
+    is_batch = bool(ids) and isinstance(ids[0], list)
+    lengths = sorted({len(row) for row in ids}) if is_batch else [len(ids)]
+    if len(lengths) > 1:
+        raise InputError(f"The rows have {lengths[0]} to {lengths[-1]} tokens, so they are no array. Add padding=True.")
+    return BatchEncoding({
+        name: np.array(values if is_batch else [values], np.int64).reshape(-1, lengths[0], *(2,) * (name == "offset_mapping"))
+        for name, values in encoding.items()
+    })  # fmt: skip

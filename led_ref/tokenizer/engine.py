@@ -1,4 +1,4 @@
-"""Encoding (text -> ids, with offsets) and decoding (ids -> text): a readable engine, and the `tokenizers` library.
+"""Encoding, text -> ids, with offsets: a readable engine, and the `tokenizers` library.
 
 Tests compare the two on every kind of text. Both find added tokens; tokenizer.py and batch.py add `<s>` and `</s>`,
 truncate and pad, for both.
@@ -7,22 +7,21 @@ truncate and pad, for both.
     >>> engine = PythonEngine(CHARACTER_TO_BYTE | {"hi": 256}, {("h", "i"): 0}, {AddedToken("</s>", special=True): 257})
     >>> engine.encode_with_offsets("hi é</s>")
     ([256, 32, 195, 169, 257], [(0, 2), (3, 3), (3, 4), (3, 4), (4, 8)])
-    >>> engine.decode([256, 32, 195, 169, 257], skip_special_tokens=True)
-    'hi é'
 
 Offsets are (start, end) in characters of the text: text[start:end] is the text of a piece, except that
     - the spaces at the beginning and end of a piece are left out: the lone space above has (3, 3);
     - a piece with a part of a character has the whole character: é is two bytes, here two pieces, and both have (3, 4).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from itertools import accumulate, chain
 
-from led_ref.tokenizer.bpe import WHITE_SPACE_CHARACTERS, WORD, Pair, WordPieces, from_printable, split
+from led_ref.tokenizer.bpe import WHITE_SPACE_CHARACTERS, WORD, Pair, WordPieces, split
 from led_ref.tokenizer.specials import AddedToken, AddedTokenFinder
 
 Offsets = tuple[int, int]
+Encoded = tuple[list[int], list[Offsets]]
 _SPACES = "".join(WHITE_SPACE_CHARACTERS) + "Ġ"  # a space, in a piece
 
 
@@ -40,8 +39,6 @@ class PythonEngine:
         self._finder = AddedTokenFinder(list(added))
         self._words = WordPieces(vocab, ranks)
         self._piece_of = {i: piece for piece, i in vocab.items()} | {i: token.content for token, i in added.items()}
-        self._bytes_of = {i: from_printable(piece) for i, piece in self._piece_of.items()}
-        self._special = frozenset(i for token, i in added.items() if token.special)
         # One cache for each engine: the pieces of a word depend on the vocabulary.
         self._offsets_in = lru_cache(maxsize=100_000)(self._offsets_in_word)
 
@@ -55,7 +52,12 @@ class PythonEngine:
                 ids.extend(chain.from_iterable(map(self._words.__getitem__, split(text[span.start : span.end]))))
         return ids
 
-    def encode_with_offsets(self, text: str) -> tuple[list[int], list[Offsets]]:
+    def encode_without_offsets(self, text: str) -> Encoded:
+        """The ids of a text, and (0, 0) for each."""
+        ids = self.encode(text)
+        return ids, [(0, 0)] * len(ids)
+
+    def encode_with_offsets(self, text: str) -> Encoded:
         """The ids of a text, and the offset (start, end) of each."""
         ids: list[int] = []
         offsets: list[Offsets] = []
@@ -80,18 +82,13 @@ class PythonEngine:
             for piece, end in zip(pieces, ends, strict=True)
         ]
 
-    def decode(self, ids: Sequence[int], *, skip_special_tokens: bool) -> str:
-        """The text of some ids: all their bytes decoded as UTF-8, with � for invalid bytes."""
-        skipped = self._special if skip_special_tokens else frozenset[int]()
-        return b"".join(self._bytes_of[i] for i in ids if i not in skipped).decode("utf-8", errors="replace")
-
 
 class RustEngine:
     """The same by the `tokenizers` library, which is imported only here. Arguments as in PythonEngine."""
 
     def __init__(self, vocab: Mapping[str, int], ranks: Mapping[Pair, int], added: Mapping[AddedToken, int]) -> None:
         from tokenizers import AddedToken as RustAddedToken
-        from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+        from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
         # The library numbers added tokens on from the vocabulary, without a gap. As pieces of the vocabulary they keep the
         # ids of their file; no merge makes them.
@@ -99,7 +96,6 @@ class RustEngine:
         self._rust = Tokenizer(models.BPE(vocab=pieces, merges=sorted(ranks, key=ranks.__getitem__)))
         self._rust.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         self._rust.post_processor = processors.ByteLevel(trim_offsets=True, add_prefix_space=False)
-        self._rust.decoder = decoders.ByteLevel()
         # All at once: the library builds its search for them anew at each call.
         self._rust.add_tokens(
             [
@@ -119,18 +115,19 @@ class RustEngine:
         ids: list[int] = self._rust.encode(text, add_special_tokens=False).ids
         return ids
 
-    def encode_with_offsets(self, text: str) -> tuple[list[int], list[Offsets]]:
+    def encode_without_offsets(self, text: str) -> Encoded:
+        """The ids of a text, and (0, 0) for each."""
+        ids = self.encode(text)
+        return ids, [(0, 0)] * len(ids)
+
+    def encode_with_offsets(self, text: str) -> Encoded:
         """The ids of a text, and the offset (start, end) of each."""
         encoding = self._rust.encode(text, add_special_tokens=False)
         return encoding.ids, encoding.offsets
 
-    def decode(self, ids: Sequence[int], *, skip_special_tokens: bool) -> str:
-        """The text of some ids: all their bytes decoded as UTF-8, with � for invalid bytes."""
-        text: str = self._rust.decode(list(ids), skip_special_tokens=skip_special_tokens)
-        return text
 
-
-ENGINES: Mapping[str, type[PythonEngine] | type[RustEngine]] = {"python": PythonEngine, "rust": RustEngine}
+Engine = PythonEngine | RustEngine
+ENGINES: Mapping[str, type[Engine]] = {"python": PythonEngine, "rust": RustEngine}
 
 
 def _trimmed(piece: str, start: int, end: int) -> Offsets:

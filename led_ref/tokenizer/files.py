@@ -29,7 +29,7 @@ _FURTHER = ("additional_special_tokens", "extra_special_tokens")
 _AGAIN = "Fetch the file again."
 
 # Settings of other byte-level tokenizers. LED has these values; another value means other ids or offsets.
-_CONFIG_MUST_BE = {"add_prefix_space": False, "trim_offsets": True, "errors": "replace", "split_special_tokens": False}
+_CONFIG_MUST_BE = {"add_prefix_space": False, "trim_offsets": True, "errors": "replace"}
 _MODEL_MUST_BE = {
     "type": ("BPE",), "dropout": (None, 0, 0.0), "continuing_subword_prefix": (None, ""), "end_of_word_suffix": (None, ""),
     "ignore_merges": (None, False), "byte_fallback": (None, False),
@@ -181,7 +181,8 @@ def _list(values: object, name: str, where: object) -> list[Any]:
 
 
 def _settings(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    settings = {name: config[name] for name in ("padding_side", "truncation_side") if name in config}
+    names = ("padding_side", "truncation_side", "split_special_tokens")
+    settings = {name: config[name] for name in names if name in config}
     longest = config.get("model_max_length")
     if longest is not None:
         if not isinstance(longest, int | float) or isinstance(longest, bool) or longest < 1 or longest != int(longest):

@@ -19,10 +19,14 @@ A text is cut at its special and other added tokens, and BPE encodes the stretch
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
-from led_ref.errors import InputError, quoted
+from led_ref.errors import InputError, quoted, wrong_type
+from led_ref.tokenizer.batch import check_booleans
 from led_ref.tokenizer.bpe import WHITE_SPACE_CHARACTERS
 
+# The other arguments of a tokenizer, kept when tokens are added.
+_KEPT = ("padding_side", "truncation_side", "model_max_length", "engine", "split_special_tokens")
 NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 MAX_ID = (1 << 31) - 1  # the tokenizers library keeps an id in 32 bits
 # Of all added tokens together; an LED has five, of 31 letters. Beyond, the pattern that finds them takes seconds and gigabytes.
@@ -148,6 +152,8 @@ class SpecialTokens:
     _id_of: Mapping[str, int]  # piece -> id
     _piece_of: Mapping[int, str]  # id -> piece
     _special_ids: frozenset[int]
+    _vocab: Mapping[str, int]
+    _added: Mapping[AddedToken, int]
 
     bos_token = _text("bos_token", "The begin-of-sequence token, `<s>`.")
     eos_token = _text("eos_token", "The end-of-sequence token, `</s>`; also the decoder's start token.")
@@ -169,6 +175,79 @@ class SpecialTokens:
     def special_tokens_map(self) -> dict[str, str]:
         """The seven names, name -> text."""
         return {name: self._named[name].content for name in NAMES}
+
+    # ---- further tokens ---------------------------------------------------------------------------------------------
+
+    def add_tokens(
+        self, new_tokens: str | AddedToken | Sequence[str | AddedToken], special_tokens: bool = False
+    ) -> int:
+        """Add tokens that are found in raw text, with the ids after the last one: the tokenizer itself changes.
+
+        Then give the model rows for them: `model = model.resize_token_embeddings(len(tokenizer))`.
+
+        Args:
+            new_tokens: one or several; a text is matched exactly. One that the vocabulary has keeps its id.
+            special_tokens: whether `skip_special_tokens` leaves them out.
+
+        Returns:
+            How many of them were no added tokens before.
+
+        Raises:
+            InputError: for what is no text, an empty one, or more tokens than specials.py allows.
+        """
+        check_booleans(special_tokens=special_tokens)
+        given = [new_tokens] if isinstance(new_tokens, str | AddedToken) else new_tokens
+        if not isinstance(given, list | tuple) or not all(isinstance(token, str | AddedToken) for token in given):
+            raise wrong_type("new_tokens", new_tokens, "a text, an AddedToken, or a list of them")
+        known = {token.content for token in self._added}
+        made = [AddedToken(t, normalized=not special_tokens) if isinstance(t, str) else t for t in given]
+        new = {t.content: replace(t, special=t.special or special_tokens) for t in made if t.content not in known}
+        following = max(self._piece_of) + 1
+        for content, token in new.items():
+            i = self._vocab.get(content, following)
+            self._rebuild(added_tokens={**{i: t for t, i in self._added.items()}, i: token})
+            following += i == following
+        return len(new)
+
+    def add_special_tokens(self, special_tokens_dict: Mapping[str, Any]) -> int:
+        """Name special tokens anew, or add further ones; as `add_tokens`.
+
+        Args:
+            special_tokens_dict: name -> token for the seven names ("pad_token", ...), "additional_special_tokens" or
+                "extra_special_tokens" -> a list of tokens.
+
+        Returns:
+            How many tokens were no added tokens before.
+
+        Raises:
+            InputError: for another name; and as `add_tokens`.
+        """
+        if not isinstance(special_tokens_dict, Mapping):
+            raise wrong_type("special_tokens_dict", special_tokens_dict, "names with their tokens")
+        further = ("additional_special_tokens", "extra_special_tokens")
+        unknown = [name for name in special_tokens_dict if name not in (*NAMES, *further)]
+        if unknown:
+            raise InputError(
+                f"There is no special token {quoted(unknown[0])}; there are {', '.join((*NAMES, *further))}."
+            )
+        before = len(self._added)
+        for name, tokens in special_tokens_dict.items():
+            self.add_tokens(tokens, special_tokens=True)
+            if name in NAMES:
+                self._rebuild(**{name: tokens})
+        return len(self._added) - before
+
+    def _rebuild(self, **changed: Any) -> None:
+        """Become the tokenizer that has some other arguments."""
+        given = {
+            name: getattr(self, name) for name in ("padding_side", "truncation_side", "model_max_length", "engine")
+        }
+        given |= self._named
+        given |= {"added_tokens": {i: token for token, i in self._added.items()}, **changed}
+        ranks = vars(self)["_ranks"]
+        new = vars(type(self)(self._vocab, sorted(ranks, key=ranks.__getitem__), **given))  # type: ignore[call-arg]
+        vars(self).clear()
+        vars(self).update(new)
 
     # ---- positions --------------------------------------------------------------------------------------------------
 

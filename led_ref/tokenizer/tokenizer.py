@@ -23,29 +23,41 @@ Intended differences from transformers 5.23 (tests/peer/test_tokenizer_peer.py t
     - without special_tokens_map.json `<mask>` still includes the space before it, as in training (there: not);
     - `pad` pads global_attention_mask (there: unchanged), and unknown ids are refused (there: dropped).
 
-Not supported: training a vocabulary, a space before a text (`add_prefix_space`), and tensors as results.
+Not supported: training a vocabulary, a space before a text (`add_prefix_space`), and tensors of other libraries.
 """
 
-import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 from led_ref.errors import InputError
 from led_ref.files.staging import write_into
-from led_ref.tokenizer import batch, files
-from led_ref.tokenizer.batch import BatchEncoding, LengthRules, Row, as_pairs, check_side, cut, length_rules, rows_of
-from led_ref.tokenizer.bpe import Pair, from_printable
-from led_ref.tokenizer.engine import ENGINES
+from led_ref.tokenizer import files
+from led_ref.tokenizer.batch import (
+    BatchEncoding,
+    LengthRules,
+    Row,
+    as_arrays,
+    as_pairs,
+    check_booleans,
+    check_side,
+    cut,
+    length_rules,
+    rows_of,
+)
+from led_ref.tokenizer.bpe import Pair
+from led_ref.tokenizer.decoding import ByteTable, FromIds
+from led_ref.tokenizer.engine import ENGINES, Engine, Offsets
 from led_ref.tokenizer.specials import NAMES, AddedToken, SpecialTokens, as_special, number_tokens
 
 _MASK = AddedToken("<mask>", lstrip=True, normalized=False, special=True)
 
 
-class LEDTokenizer(SpecialTokens):
-    """LED's tokenizer, usually from `LEDTokenizer.from_pretrained(folder)`; immutable.
+class LEDTokenizer(SpecialTokens, FromIds):
+    """LED's tokenizer, usually from `LEDTokenizer.from_pretrained(folder)`; only `add_tokens` changes it.
 
     Args:
         vocab: piece -> id.
@@ -62,6 +74,7 @@ class LEDTokenizer(SpecialTokens):
         model_max_length: the default of max_length.
         padding_side: the side of the padding, "right" or "left".
         truncation_side: the side where texts are cut, "right" or "left".
+        split_special_tokens: whether special tokens in a text are letters as any others: the default of the calls.
         engine: "python", the readable one, or "rust", the `tokenizers` library, with the same results.
 
     Raises:
@@ -86,6 +99,7 @@ class LEDTokenizer(SpecialTokens):
         model_max_length: int | None = None,
         padding_side: str = "right",
         truncation_side: str = "right",
+        split_special_tokens: bool = False,
         engine: str = "python",
     ) -> None:
         if engine not in ENGINES:
@@ -99,11 +113,14 @@ class LEDTokenizer(SpecialTokens):
         self._id_of = self._vocab | {token.content: i for token, i in self._added.items()}
         self._piece_of = {i: piece for piece, i in self._id_of.items()}
         self._special_ids = frozenset(i for token, i in self._added.items() if token.special)
+        self._bytes = ByteTable(self._vocab, {token.content: i for token, i in self._added.items()})
         self._engine = ENGINES[engine](self._vocab, self._ranks, self._added)
         self.engine = engine
         self.model_max_length = model_max_length
         self.padding_side = check_side("padding_side", padding_side)
         self.truncation_side = check_side("truncation_side", truncation_side)
+        check_booleans(split_special_tokens=split_special_tokens)
+        self.split_special_tokens = split_special_tokens
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, *, engine: str = "python") -> "LEDTokenizer":
@@ -117,12 +134,18 @@ class LEDTokenizer(SpecialTokens):
 
     def __getstate__(self) -> dict[str, Any]:
         """What a pickle holds: all but the engine, which has caches."""
-        return {name: value for name, value in vars(self).items() if name != "_engine"}
+        return {name: value for name, value in vars(self).items() if name not in ("_engine", "_letters")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Make the engine anew."""
         vars(self).update(state)
         self._engine = ENGINES[self.engine](self._vocab, self._ranks, self._added)
+
+    @cached_property
+    def _letters(self) -> Engine:
+        """An engine for which special tokens in a text are letters; other added tokens are found as ever."""
+        others = {token: i for token, i in self._added.items() if not token.special}
+        return ENGINES[self.engine](self._vocab, self._ranks, others)
 
     # ---- text -> ids ------------------------------------------------------------------------------------------------
 
@@ -141,6 +164,8 @@ class LEDTokenizer(SpecialTokens):
         return_token_type_ids: bool = False,
         return_special_tokens_mask: bool = False,
         return_offsets_mapping: bool = False,
+        return_tensors: str | None = None,
+        split_special_tokens: bool | None = None,
     ) -> BatchEncoding:
         """Encode one text or pair, or a list of them.
 
@@ -158,6 +183,8 @@ class LEDTokenizer(SpecialTokens):
             return_token_type_ids: return zeros, LED's only token type.
             return_special_tokens_mask: return 1 for the added tokens `<s>`, `</s>` and padding.
             return_offsets_mapping: return (start, end) in characters of the text; (0, 0) for added tokens.
+            return_tensors: "np": arrays, int64 (B, T), with B = 1 for one text; None: lists.
+            split_special_tokens: whether `</s>` and the like in a text are letters as any others; None: the tokenizer's.
 
         Returns:
             input_ids and the requested fields: lists for one text, lists of lists for a list of texts.
@@ -181,16 +208,20 @@ class LEDTokenizer(SpecialTokens):
             "special_tokens_mask": return_special_tokens_mask,
             "offset_mapping": return_offsets_mapping,
         }
-        batch.check_booleans(
+        check_booleans(
             add_special_tokens=add_special_tokens,
             return_offsets_mapping=return_offsets_mapping,
             **{f"return_{name}": value for name, value in wanted.items() if name != "offset_mapping"},
         )
+        split = self.split_special_tokens if split_special_tokens is None else split_special_tokens
+        check_booleans(split_special_tokens=split)
+        engine = self._letters if split else self._engine
+        encode = engine.encode_with_offsets if return_offsets_mapping else engine.encode_without_offsets
         rows = []
         for texts in pairs:
-            row = self._row(texts, rules, add_special_tokens=add_special_tokens, with_offsets=return_offsets_mapping)
+            row = self._row([encode(text) for text in texts], rules, add_special_tokens=add_special_tokens)
             rows.append({name: row[name] for name, is_wanted in wanted.items() if is_wanted})
-        return rules.padded(rows, is_batch=is_batch, pad_token_id=self.pad_token_id)
+        return as_arrays(rules.padded(rows, is_batch=is_batch, pad_token_id=self.pad_token_id), return_tensors)
 
     def encode(self, text: str, text_pair: str | None = None, **settings: Any) -> list[int]:
         """The ids of one text or pair; settings and errors as in `__call__`, and InputError for a list of texts."""
@@ -203,13 +234,11 @@ class LEDTokenizer(SpecialTokens):
         """The pieces of one text or pair in the vocabulary's spelling: Ġ is a space."""
         return self.convert_ids_to_tokens(self.encode(text, pair, add_special_tokens=add_special_tokens))
 
-    def _row(self, texts: Sequence[str], rules: LengthRules, *, add_special_tokens: bool, with_offsets: bool) -> Row:
+    def _row(
+        self, encoded: Sequence[tuple[list[int], list[Offsets]]], rules: LengthRules, *, add_special_tokens: bool
+    ) -> Row:
         """One text or pair with all fields, truncated but not padded."""
-        if with_offsets:
-            encoded = [self._engine.encode_with_offsets(text) for text in texts]
-        else:
-            encoded = [(ids, [(0, 0)] * len(ids)) for ids in map(self._engine.encode, texts)]
-        is_pair = len(texts) == 2
+        is_pair = len(encoded) == 2
         lengths = [len(ids) for ids, _ in encoded]
         added = self.num_special_tokens_to_add(is_pair) if add_special_tokens else 0
         kept = rules.kept(lengths[0], lengths[1] if is_pair else None, added)
@@ -242,6 +271,7 @@ class LEDTokenizer(SpecialTokens):
         pad_to_multiple_of: int | None = None,
         padding_side: str | None = None,
         return_attention_mask: bool = True,
+        return_tensors: str | None = None,
     ) -> BatchEncoding:
         """Pad encodings to one length: ids with the pad token, attention_mask with 0, global_attention_mask with -1.
 
@@ -252,9 +282,11 @@ class LEDTokenizer(SpecialTokens):
             pad_to_multiple_of: as in `__call__`.
             padding_side: as in `__call__`.
             return_attention_mask: add an attention_mask of ones to rows without one, before the padding.
+            return_tensors: as in `__call__`.
 
         Raises:
-            InputError: for an empty batch, unknown fields or fields of unequal length, rows that are too long.
+            InputError: for an empty batch, unknown fields or fields of unequal length, rows that are too long, ids that the
+                vocabulary does not have, and masks of other numbers than 0 and 1 (of global attention -1, too).
         """
         rules = length_rules(
             padding=padding,
@@ -263,89 +295,12 @@ class LEDTokenizer(SpecialTokens):
             model_max_length=self.model_max_length,
             padding_side=padding_side or self.padding_side,
         )
+        check_booleans(return_attention_mask=return_attention_mask)
         rows, is_batch = rows_of(encoded_inputs)
+        rows = [{**row, "input_ids": self._checked_ids(row["input_ids"])} for row in rows]
         if return_attention_mask:
             rows = [{**row, "attention_mask": row.get("attention_mask", [1] * len(row["input_ids"]))} for row in rows]
-        return rules.padded(rows, is_batch=is_batch, pad_token_id=self.pad_token_id)
-
-    # ---- ids -> text --------------------------------------------------------------------------------------------------
-
-    def decode(
-        self,
-        token_ids: int | Iterable[int],
-        skip_special_tokens: bool = False,
-        *,
-        clean_up_tokenization_spaces: bool | None = None,
-    ) -> str:
-        """The text of ids: all their bytes decoded as UTF-8, with � for invalid bytes.
-
-        Args:
-            token_ids: ids, or one id.
-            skip_special_tokens: leave special tokens out.
-            clean_up_tokenization_spaces: has no effect, as in transformers 5: decoding gives back the encoded text.
-
-        Raises:
-            InputError: for ids outside the vocabulary, and for values that are no whole numbers.
-        """
-        batch.check_booleans(skip_special_tokens=skip_special_tokens)
-        return self._engine.decode(self._checked_ids(token_ids), skip_special_tokens=skip_special_tokens)
-
-    def batch_decode(
-        self,
-        sequences: Iterable[Iterable[int]],
-        skip_special_tokens: bool = False,
-        *,
-        clean_up_tokenization_spaces: bool | None = None,
-    ) -> list[str]:
-        """`decode` of each row."""
-        return [self.decode(row, skip_special_tokens) for row in sequences]
-
-    @overload
-    def convert_ids_to_tokens(self, ids: int, skip_special_tokens: bool = False) -> str: ...
-    @overload
-    def convert_ids_to_tokens(self, ids: Iterable[int], skip_special_tokens: bool = False) -> list[str]: ...
-    def convert_ids_to_tokens(self, ids: int | Iterable[int], skip_special_tokens: bool = False) -> str | list[str]:
-        """The piece of an id, or the pieces of ids, in the vocabulary's spelling; errors as in `decode`."""
-        batch.check_booleans(skip_special_tokens=skip_special_tokens)
-        checked = self._checked_ids(ids)
-        if not isinstance(ids, Iterable):
-            return self._piece_of[checked[0]]
-        skipped = self._special_ids if skip_special_tokens else ()
-        return [self._piece_of[i] for i in checked if i not in skipped]
-
-    @overload
-    def convert_tokens_to_ids(self, tokens: str) -> int: ...
-    @overload
-    def convert_tokens_to_ids(self, tokens: list[str]) -> list[int]: ...
-    def convert_tokens_to_ids(self, tokens: str | list[str]) -> int | list[int]:
-        """The id of a piece, or the ids of pieces, in the vocabulary's spelling; unk for unknown pieces."""
-        if isinstance(tokens, str):
-            return self._id_of.get(tokens, self.unk_token_id)
-        return [self._id_of.get(token, self.unk_token_id) for token in tokens]
-
-    def convert_tokens_to_string(self, tokens: Iterable[str]) -> str:
-        """The text of pieces."""
-        return b"".join(map(from_printable, tokens)).decode("utf-8", errors="replace")
-
-    def _checked_ids(self, ids: int | Iterable[int]) -> list[int]:
-        """The ids as a list of int, after a check that the vocabulary has them."""
-        checked = []
-        for place, value in enumerate(ids if isinstance(ids, Iterable) else [ids]):
-            try:
-                i = operator.index(value)
-            except TypeError as error:
-                raise InputError(
-                    f"Position {place} holds {value!r}, a {type(value).__name__}, not an id, a whole number. "
-                    "For rows of ids use batch_decode; cast floats back to integers."
-                ) from error
-            if i not in self._piece_of:
-                raise InputError(
-                    f"Position {place} holds the id {i}, which this vocabulary of {len(self)} does not have "
-                    f"(ids lie in 0 ... {max(self._piece_of)}). Ids of another model's tokenizer? "
-                    "Replace -100 of labels by pad_token_id."
-                )
-            checked.append(i)
-        return checked
+        return as_arrays(rules.padded(rows, is_batch=is_batch, pad_token_id=self.pad_token_id), return_tensors)
 
     # ---- the vocabulary -----------------------------------------------------------------------------------------------
 
@@ -357,10 +312,6 @@ class LEDTokenizer(SpecialTokens):
     def vocab_size(self) -> int:
         """The number of ids, without added tokens."""
         return len(self._vocab)
-
-    def has_id(self, token_id: int) -> bool:
-        """Whether the vocabulary has an id: a model's may have more of them."""
-        return token_id in self._piece_of
 
     def get_vocab(self) -> dict[str, int]:
         """Every piece and its id, added tokens included; a copy."""
@@ -376,6 +327,7 @@ class LEDTokenizer(SpecialTokens):
         config: dict[str, Any] = {"tokenizer_class": "LEDTokenizer", **self.special_tokens_map}
         config["extra_special_tokens"] = [t.content for t in self._added if t.special and t not in self._named.values()]
         config["padding_side"], config["truncation_side"] = self.padding_side, self.truncation_side
+        config["split_special_tokens"] = self.split_special_tokens
         if self.model_max_length is not None:
             config["model_max_length"] = self.model_max_length
         config["added_tokens_decoder"] = {str(i): asdict(token) for token, i in self._added.items()}

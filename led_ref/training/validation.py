@@ -16,7 +16,7 @@ import numpy as np
 
 from led_ref.classes.conditional_generation import LEDForConditionalGeneration
 from led_ref.errors import InputError, SettingsError
-from led_ref.tokenizer.pieces import readable
+from led_ref.tokenizer.decoding import readable
 from led_ref.tokenizer.tokenizer import LEDTokenizer
 from led_ref.training.batch import Trainable, checked_batch
 from led_ref.training.batches import GlobalMask, collate

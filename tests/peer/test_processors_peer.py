@@ -26,7 +26,7 @@ from led_ref.generation.processors import build_processors
 from led_ref.generation.search import holds_a_stop_string
 from led_ref.generation.step import OwnRules
 from led_ref.generation.warpers import probabilities
-from led_ref.tokenizer.pieces import token_bytes
+from led_ref.tokenizer.decoding import token_bytes
 
 pytestmark = pytest.mark.peer
 

@@ -228,3 +228,42 @@ def test_encoding_is_a_read_only_mapping(engine: str) -> None:
     with pytest.raises(AttributeError, match=r"is not changed.*\{\*\*encoding, 'labels'"):
         encoding.labels = []
     assert pickle.loads(pickle.dumps(encoding)) == encoding == BatchEncoding(encoding)
+
+
+def test_arrays(tiny: LEDTokenizer) -> None:
+    one = tiny("low", return_tensors="np", return_offsets_mapping=True)
+    assert (one.input_ids.dtype, one.input_ids.shape, one.offset_mapping.shape) == (np.int64, (1, 3), (1, 3, 2))
+    texts = ["low", "lower lower"]
+    batch, lists = tiny(texts, padding=True, return_tensors="np"), tiny(texts, padding=True)
+    assert {name: values.tolist() for name, values in batch.items()} == dict(lists)
+    again = tiny.pad(tiny(texts), return_tensors="np")
+    assert all((again[name] == batch[name]).all() for name in batch)
+
+
+def test_special_tokens_in_a_text_may_be_letters(engine: str, tmp_path) -> None:
+    given = {"added_tokens": {264: AddedToken("<own>")}, "engine": engine}
+    tokenizer = LEDTokenizer(tiny_vocab(), TINY_MERGES, **given)
+    text = "low</s> <own><mask>"
+    found = tokenizer(text, split_special_tokens=True, return_offsets_mapping=True)
+    letters = [tiny_vocab()[letter] for letter in "</s>"]
+    assert found.input_ids[:6] == [0, 261, *letters]
+    assert (found.input_ids.count(2), found.input_ids.count(264), found.input_ids.count(263)) == (1, 1, 0)
+    assert tokenizer.decode(found.input_ids, skip_special_tokens=True) == text
+    assert tokenizer.encode(text)[:3] == [0, 261, 2]
+    always = LEDTokenizer(tiny_vocab(), TINY_MERGES, split_special_tokens=True, **given)
+    always.save_pretrained(tmp_path / "saved")
+    assert LEDTokenizer.from_pretrained(tmp_path / "saved", engine=engine)(text).input_ids == found.input_ids
+
+
+def test_tokens_can_be_added(engine: str, tmp_path) -> None:
+    tokenizer = LEDTokenizer(tiny_vocab(), TINY_MERGES, engine=engine)
+    assert tokenizer.add_tokens(["<a>", "<b>", "<a>", "low"]) == 3
+    assert tokenizer.add_tokens("<b>") == 0
+    assert tokenizer.add_special_tokens({"additional_special_tokens": ["<doc-sep>"], "pad_token": "<filler>"}) == 2
+    assert len(tokenizer) == 268
+    assert tokenizer.encode("<a>low<b><doc-sep>") == [0, 264, 261, 265, 266, 2]
+    assert (tokenizer.pad_token, tokenizer.pad_token_id) == ("<filler>", 267)
+    assert tokenizer.decode([264, 266, 267], skip_special_tokens=True) == "<a>"
+    tokenizer.save_pretrained(tmp_path / "saved")
+    again = LEDTokenizer.from_pretrained(tmp_path / "saved", engine=engine)
+    assert (again.encode("<a>low<b><doc-sep>"), again.pad_token_id) == ([0, 264, 261, 265, 266, 2], 267)

@@ -1,5 +1,6 @@
 """What cannot be used is refused by name: the error's kind, what was found, and what to do instead. Both engines alike."""
 
+import numpy as np
 import pytest
 from vocabularies import TINY_MERGES, tiny_vocab
 
@@ -61,8 +62,15 @@ def test_encoding(engine: str, arguments: list, settings: dict, said: str) -> No
         ([-100], r"Position 0 holds the id -100.*Replace -100 of labels by pad_token_id"),
         ([0, 5.0], r"Position 1 holds 5.0, a float, not an id.*cast floats back"),
         ([[0, 2]], r"Position 0 holds \[0, 2\], a list.*use batch_decode"),
-        ("low", r"Position 0 holds 'l', a str"),
-        (None, r"Position 0 holds None, a NoneType"),
+        ("low", r"token_ids is 'low', a str; it takes ids"),
+        (None, r"token_ids is None, a NoneType; it takes ids"),
+        (b"low", r"token_ids is b'low', a bytes"),
+        ({5: 6}, r"token_ids is \{5: 6\}, a dict"),
+        ({5, 6}, r"token_ids is \{5, 6\}, a set"),
+        (np.ma.masked_array([5, 6], [0, 1]), r"token_ids is masked_array"),
+        ([True], r"Position 0 holds True, a bool"),
+        (np.array([True]), r"Position 0 holds True, a bool"),
+        ([np.timedelta64(5)], r"Position 0 holds .*, a timedelta64"),
     ],
 )
 def test_decoding(engine: str, ids: object, said: str) -> None:
@@ -89,6 +97,17 @@ def test_decoding(engine: str, ids: object, said: str) -> None:
             r"'labels' cannot be padded; known are input_ids, attention_mask.*Leave it out",
         ),
         ("text", r"A str cannot be padded. Pass an encoding"),
+        ([[0, 2]], r"A list cannot be padded"),
+        ({"input_ids": [0, 5.5]}, r"Position 1 holds 5.5, a float"),
+        ({"input_ids": ["low", 2]}, r"Position 0 holds 'low', a str"),
+        ({"input_ids": [0, 999]}, r"Position 1 holds the id 999"),
+        ({"input_ids": [True]}, r"Position 0 holds True, a bool"),
+        (
+            {"input_ids": [0], "attention_mask": [7]},
+            r"Row 0: attention_mask holds 7 at position 0; it may hold 0 and 1",
+        ),
+        ({"input_ids": [0], "attention_mask": [1.0]}, r"attention_mask holds 1.0"),
+        ({"input_ids": [0], "global_attention_mask": [-2]}, r"global_attention_mask holds -2.* 0 and 1 and -1"),
     ],
 )
 def test_padding(inputs: object, said: str) -> None:
@@ -98,6 +117,15 @@ def test_padding(inputs: object, said: str) -> None:
 
 def test_the_rest() -> None:
     tokenizer = LEDTokenizer(tiny_vocab(), TINY_MERGES)
+    with pytest.raises(InputError, match=r"return_tensors is 'pt'.*'np'.*torch.from_numpy"):
+        tokenizer("a", return_tensors="pt")
+    with pytest.raises(InputError, match=r"rows have 3 to 4 tokens.*Add padding=True"):
+        tokenizer(["a", "ab"], return_tensors="np")
+    with pytest.raises(InputError, match=r"no special token 'padding'; there are bos_token"):
+        tokenizer.add_special_tokens({"padding": "<x>"})
+    for wrong in (5, [5], None, {"a"}):
+        with pytest.raises(InputError, match=r"new_tokens is .*it takes a text"):
+            tokenizer.add_tokens(wrong)
     with pytest.raises(InputError, match=r"truncation=True need a length, but max_length is None.*Give max_length"):
         tokenizer("a", truncation=True)
     with pytest.raises(InputError, match=r"encode takes one text, not a list. Call the tokenizer itself"):

@@ -35,7 +35,7 @@ from led_backends.contract import Array, HostArray
 from led_ref.api import LED
 from led_ref.errors import InputError
 from led_ref.model import intermediates
-from led_ref.tokenizer.pieces import readable
+from led_ref.tokenizer.decoding import readable
 from led_ref.tools.explorer.fates import search_record
 
 # Bytes for arrays, before base64 makes four of three: 5.2 MB become 6.9 MB; texts and page need the rest of 8 MB.
