@@ -25,6 +25,8 @@ from typing import Annotated, Any, get_type_hints
 
 import numpy as np
 
+from led_ref.errors import quoted
+
 DEFAULT_NEW_TOKENS = 20
 MAX_ROWS = (
     1000  # beams, or texts, of one document: each is a row of the decoder, with a KV cache and V scores of its own
@@ -208,7 +210,7 @@ _FLAG = Setting(YES_OR_NO)
 _OUTPUT = Setting(YES_OR_NO, "return_dict_in_generate")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class GenerationConfig:
     """The settings that a search works with. Names and meanings are those of transformers' GenerationConfig.
 
@@ -321,6 +323,11 @@ class GenerationConfig:
     output_logits: Annotated[bool, _OUTPUT] = False
     output_attentions: Annotated[bool, _OUTPUT] = False
     output_hidden_states: Annotated[bool, _OUTPUT] = False
+
+    def __repr__(self) -> str:
+        """The settings that are not as by default."""
+        other = ((f.name, getattr(self, f.name)) for f in fields(self) if getattr(self, f.name) != f.default)
+        return f"GenerationConfig({', '.join(f'{name}={quoted(value, 80)}' for name, value in other)})"
 
     def __post_init__(self) -> None:
         """Several ids may come as a list; they are kept as a tuple."""
