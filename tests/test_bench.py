@@ -239,6 +239,13 @@ def test_generate_bytes_are_encoder_and_steps():
 # ---- tables and pictures --------------------------------------------------------------------------------------------
 
 
+def test_training_is_three_forward_passes():
+    """Of 4,096 tokens, the encoder's products are all but a fifth; the small model's sizes are other than the case's."""
+    least = bench_limits.least(CASES["train-4k"], LED_BASE)
+    assert 3.0 < least.operations / bench_limits.encode_operations(LED_BASE, 4096) < 3.7
+    assert bench_limits.least(CASES["train-small"], LED_BASE) is None
+
+
 def test_a_row_holds_both_sides_and_their_ratio():
     cells = bench_report.row(report_of({"transformers"})["cases"][2], is_compared=True)
     reached = bench_limits.step_bytes(LED_BASE, 4096) / 10e9 / 2

@@ -3,6 +3,8 @@
     encode     its operations / the speed of products
     a step     its bytes, each read once / the speed of memory
     generate   encode + the document's keys and values + all steps
+    train      three times the products of the forward pass: forward, and two products back for each. With layers computed
+               again, as led_ref and gradient checkpointing do it, they are four times as many, so 0.75 is out of reach
 
 The least work follows from the definition of LED: band, global columns and rows, no corner of any tile. What led_ref's code
 does is a little more: costs/operations.py. Softmax, norms and activations are left out, and arrays that fit a cache.
@@ -12,6 +14,7 @@ from typing import Any
 
 from led_ref.config import LEDConfig
 from led_ref.costs.operations import ITEM_SIZES, Work, Workload, cross_work, encode_work, source_work, tiles
+from led_ref.costs.training import decoder_work
 from led_ref.tools.bench.cases import Case
 
 ITEM = ITEM_SIZES["float32"]
@@ -23,6 +26,10 @@ def least(case: Case, config: LEDConfig) -> Work | None:
     Folded cross-attention is chosen for its memory. What bounds its speed is neither products nor memory alone.
     """
     operations = size = 0
+    if case.work == "train" and case.how == "base":
+        load = Workload(tokens=case.tokens, new_tokens=case.new_tokens)
+        forward = encode_operations(config, case.tokens) + decoder_work(config, load).operations
+        return Work(case.name, 3 * case.documents * forward, 0, 0)
     if case.how == "folded" or case.work not in ("encode", "decode", "generate"):
         return None
     if case.work != "decode":
