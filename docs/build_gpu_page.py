@@ -284,7 +284,7 @@ def report_page(report: Mapping[str, Any]) -> str:
         _operations_table(report["operations"]["rows"]),
         "## A whole model against the CPU",
         _values(report["model"]),
-        *(_values(report[name]) for name in ("model in float16",) if name in report),
+        *(_values(report[name]) for name in ("model in float16", "gradients") if name in report),
         "## Waits for the device",
         _values(report["waits"]),
         "## Memory beside the weights, 4 beams",

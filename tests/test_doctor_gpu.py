@@ -7,6 +7,7 @@ What a GPU says is for tests/gpu, on the day there is one.
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -17,6 +18,7 @@ from build_gpu_page import report_page
 from stand_in.cupy_stand_in import LEDGER, installed
 from stand_in.kernel_twins import register
 
+from led_backends.numpy_backend import NumpyBackend
 from led_ref.classes.conditional_generation import LEDForConditionalGeneration
 from led_ref.config import LEDConfig
 from led_ref.costs import memory as memory_plan
@@ -98,6 +100,19 @@ def test_operation_without_result_is_named(backend):
         found = gpu_checks.check_operation(backend, "hide, softmax", "float32")
     assert not found["ok"]
     assert found["error"] == "gave object (), not float32 (3, 11, 701)"
+
+
+def test_a_wrong_gradient_is_named(backend):
+    make = partial(LEDForConditionalGeneration.from_state_dict, SMALL.config, random_weights(SMALL.config))
+    ours, cpu = make(backend=backend), make(backend=NumpyBackend())
+    assert gpu_checks.check_gradients(ours, cpu, SMALL.tokens)["ok"]
+
+    def wrong(dy, x, *_):
+        return dy, dy.sum((0, 1)), dy.sum((0, 1))
+
+    with mock.patch.object(backend, "layer_norm_backward", wrong):
+        found = gpu_checks.check_gradients(ours, cpu, SMALL.tokens)
+    assert (found["ok"], found["worst"] in dict(cpu.named_parameters())) == (False, True)
 
 
 def test_one_more_fetch_is_noticed(backend):

@@ -47,6 +47,11 @@ def test_model_matches_cpu(models):
     assert found["ok"], found
 
 
+def test_gradients_match_cpu(models):
+    found = gpu_checks.check_gradients(*models, FULL.tokens)
+    assert found["ok"], found
+
+
 def test_one_synchronization_per_step(models):
     found = gpu_checks.check_waits(models[0], FULL.tokens, FULL.new_tokens)
     assert found["ok"], found

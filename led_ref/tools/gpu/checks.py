@@ -18,6 +18,8 @@ from led_ref.config import LEDConfig
 from led_ref.costs import memory as memory_plan
 from led_ref.costs import operations as planning
 from led_ref.costs.operations import Workload
+from led_ref.training.gradients import loss_and_gradients
+from led_ref.weights.keys import arrays_by_key
 
 # Errors are counted in units of the dtype's eps, relative to the largest number of the result: a few roundings, and for
 # float32 sums of some hundred products, whose order differs from machine to machine.
@@ -27,6 +29,8 @@ ALLOWED_EPS = 16.0
 # off by half its eps of 1e-3; in the 12 layers of led-base these add up, as errors of either sign do, to about nine times
 # that, and the largest of many numbers is allowed four times as much. Its ids may differ where two tokens score nearly alike.
 ALLOWED_MODEL = {"float32": 1e-4, "float64": 1e-12, "float16": 2e-2}
+# A gradient is a sum over all tokens and has come through all layers twice.
+ALLOWED_GRADIENT = 1e-3
 
 # How far a run may exceed its memory plan, which decides beforehand whether the run fits. CuPy allocates memory in pieces of
 # 512 bytes, and the plan leaves out masks, ids and positions.
@@ -152,6 +156,26 @@ def check_model(
     same = {f"same ids, {beams} beams": ids[0][beams] == ids[1][beams] for beams in (1, BEAMS)}
     ok = max(found.values()) <= allowed and (all(same.values()) or ours.dtype == "float16")
     return {"ok": ok, "dtype": ours.dtype, "tokens": tokens, "allowed": allowed, **found, **same}
+
+
+def check_gradients(ours: LEDForConditionalGeneration, cpu: LEDForConditionalGeneration, tokens: int) -> dict[str, Any]:
+    """The loss of a training batch and the gradients of the same weights on two backends; the worst gradient by name."""
+    batch = {**documents(cpu.config, tokens), "labels": [[7, 11, 5, 2], [9, 4, 2, -100]]}
+    losses, gradients = [], []
+    for model in (ours, cpu):
+        loss, params = loss_and_gradients(model, batch)
+        losses.append(model.backend.to_host(loss.sums[0]))
+        arrays = arrays_by_key(params, model.config)
+        gradients.append({key: model.backend.to_host(model.backend.rows(array)) for key, array in arrays.items()})
+    differences = {
+        key: _difference(gradients[0][key], expected)
+        for key, expected in gradients[1].items()
+        if expected.any() and not key.endswith(("k_proj.bias", "key.bias"))  # softmax does not see them: rounding
+    }
+    worst = max(differences, key=lambda key: differences[key])
+    found = {"loss": _difference(*losses), "gradients": differences[worst]}
+    ok = max(found.values()) <= ALLOWED_GRADIENT
+    return {"ok": ok, "dtype": ours.dtype, "tokens": tokens, "allowed": ALLOWED_GRADIENT, **found, "worst": worst}
 
 
 def _difference(found: HostArray, expected: HostArray) -> float:

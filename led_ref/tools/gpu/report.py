@@ -95,6 +95,7 @@ def check(backend: Backend, size: Size, notify: Callable[[str], None]) -> dict[s
     if "float16" in dtypes:
         half = make(backend=backend, dtype="float16")
         report["model in float16"] = gpu_checks.check_model(half, cpu, size.tokens, size.new_tokens)
+    report["gradients"] = gpu_checks.check_gradients(ours, cpu, size.tokens)
     report["waits"] = gpu_checks.check_waits(ours, size.tokens, size.new_tokens)
     memory = [gpu_checks.check_memory(ours, tokens, size.new_tokens) for tokens in size.lengths]
     report["memory"] = {"ok": all(row["ok"] for row in memory), "rows": memory}
