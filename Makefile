@@ -20,7 +20,7 @@ help:
 	@echo "make peer    parity with transformers (fetches torch)"
 	@echo "make gpu     what only a GPU can show (needs one, and CuPy in .venv)"
 	@echo "make docs    the site, strictly built, with its notebooks executed"
-	@echo "make browser every page of the site, and the explorer, in a real browser (after make docs; fetches one by npm)"
+	@echo "make browser every page of the site, the explorer, and led_ref in a real browser (after make docs; fetches one by npm)"
 	@echo "make bench   speed and memory on this machine"
 	@echo "make summarizer, classifier, answerer   fetch the data, and train a model into WORK=../train; goes on where it was cut off"
 	@echo "make clean   remove .venv and everything generated"
@@ -64,6 +64,8 @@ gpu: $(VENV)/dev.done
 
 docs: $(VENV)/docs.done
 	$(BIN)/python docs/fetch_katex.py
+	$(BIN)/python docs/fetch_pyodide.py
+	$(BIN)/python docs/build_live.py
 	$(BIN)/python docs/build_notebooks.py
 	$(BIN)/python docs/build_explorer.py
 	if [ -f docs/performance.md ]; then $(BIN)/python docs/build_performance.py --picture; fi
@@ -74,6 +76,7 @@ docs: $(VENV)/docs.done
 browser: $(VENV)/browser.done
 	$(BIN)/python tests/browser/check_site.py $(BROWSER)
 	$(BIN)/python tests/browser/check_explorer.py --tokens 16000 $(BROWSER)
+	$(BIN)/python tests/browser/check_live.py --patient 2 $(BROWSER)
 
 bench: $(VENV)/dev.done
 	$(BIN)/led-ref bench
@@ -82,7 +85,7 @@ data summarizer classifier answerer: $(VENV)/dev.done
 	PYTHON=$(abspath $(BIN))/python docs/recipes/train.sh $(WORK) $@
 
 clean:
-	rm -rf $(VENV) $(OLDEST) site docs/notebooks docs/built docs/assets/katex dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) site docs/notebooks docs/built docs/assets/katex docs/live/made dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	rm -f docs/book/*.md docs/book/*.ipynb docs/book/.*.made_of
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

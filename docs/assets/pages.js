@@ -4,17 +4,17 @@ document$.subscribe(() => {
     for (const { target } of changes) target.classList.toggle("scrolls", target.scrollWidth > target.clientWidth + 1);
   });
   for (const picture of document.querySelectorAll(".picture")) widths.observe(picture);
-
-  for (const frame of document.querySelectorAll("iframe.explorer")) {
-    const fit = () => {
-      const inside = frame.contentDocument?.body; // none where pages are opened from files
-      if (!inside) return;
-      const heights = new ResizeObserver(() => {
-        frame.style.height = `${frame.contentDocument.documentElement.offsetHeight + frame.offsetHeight - frame.clientHeight}px`;
-      });
-      heights.observe(frame.contentDocument.documentElement);
-    };
-    frame.addEventListener("load", fit);
-    if (frame.contentDocument?.readyState === "complete") fit();
-  }
 });
+
+// A frame's own load event does not bubble; it can be caught on its way down. So this holds for frames that come later, too.
+document.addEventListener(
+  "load",
+  ({ target: frame }) => {
+    const inside = frame.matches?.("iframe.explorer") && frame.contentDocument?.documentElement; // none of a page from a file
+    if (!inside) return;
+    new ResizeObserver(() => {
+      frame.style.height = `${inside.offsetHeight + frame.offsetHeight - frame.clientHeight}px`;
+    }).observe(inside);
+  },
+  true,
+);

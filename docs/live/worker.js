@@ -1,0 +1,111 @@
+// Python in a thread of its own, so that the page never waits: Pyodide with NumPy and led_ref, all of it files of this site.
+//
+//   in   { id, do: "load", parts: ["python", "bundled"] }       fetch, and start
+//        { id, do: "call", name, arguments: {...} }             a function of reader.py, with keyword arguments
+//   out  { id, progress: { loaded, total } }   bytes, while parts are fetched
+//        { id, piece: {...} }                  what the function reports while it runs
+//        { id, result } or { id, error }       its end
+const MADE = new URL("made/", import.meta.url);
+const IN_PYTHON = "/led_ref"; // the repository's files lie here as they lie in the repository
+
+const kept = new Map(); // name of a file -> its bytes, until Pyodide asks for it
+const began = new Map(); // part -> promise of its being there
+let files; // files.json
+let python; // promise of Pyodide
+
+// Pyodide fetches its own files by itself. It gets those that are here already, and the program unpacked.
+const fetchFromSite = self.fetch.bind(self);
+self.fetch = async (what, ...rest) => {
+  const name = new URL(what.url ?? what, self.location).pathname.split("/").pop();
+  if (name === "pyodide.asm.wasm") {
+    const packed = new Blob([take(`${name}.gzipped`)]).stream();
+    return new Response(packed.pipeThrough(new DecompressionStream("gzip")), { headers: { "Content-Type": "application/wasm" } });
+  }
+  return kept.has(name) ? new Response(take(name)) : fetchFromSite(what, ...rest);
+};
+
+const take = (name) => {
+  const bytes = kept.get(name);
+  kept.delete(name);
+  return bytes;
+};
+
+self.addEventListener("message", async ({ data }) => {
+  const { id } = data;
+  try {
+    if (data.do === "load") {
+      await load(data.parts, (progress) => self.postMessage({ id, progress }));
+      self.postMessage({ id, result: null });
+      return;
+    }
+    const reader = (await python).pyimport("reader");
+    const report = (piece) => self.postMessage({ id, piece: JSON.parse(piece) });
+    const result = reader[data.name].callKwargs(report, data.arguments);
+    self.postMessage({ id, result: JSON.parse(result) });
+  } catch (error) {
+    self.postMessage({ id, error: String(error.message ?? error) });
+  }
+});
+
+async function load(parts, tell) {
+  files ??= await (await fetchFromSite(new URL("files.json", MADE))).json();
+  const missing = parts.filter((part) => !began.has(part));
+  const total = missing.flatMap((part) => files[part]).reduce((sum, file) => sum + file.bytes, 0);
+  let loaded = 0;
+  for (const part of missing) {
+    const bringing = bring(files[part], (bytes) => tell({ loaded: (loaded += bytes), total }));
+    began.set(part, install(part, bringing));
+  }
+  await Promise.all(parts.map((part) => began.get(part)));
+}
+
+// Fetch files, and say after each piece how many bytes came.
+const bring = (list, tell) =>
+  Promise.all(
+    list.map(async ({ file, bytes }) => {
+      if (file.endsWith(".mjs")) return; // the browser fetches programs itself, and keeps them compiled
+      const answer = await fetchFromSite(new URL(file, MADE));
+      if (!answer.ok) throw new Error(`${file} could not be fetched (${answer.status}). Try again later.`);
+      const whole = new Uint8Array(bytes);
+      let at = 0;
+      for (const reader = answer.body.getReader(); ; ) {
+        const { done, value } = await reader.read();
+        if (done) break;
+        if (at + value.length > bytes) throw new Error(`${file} is larger than ${bytes} bytes. Load this page again.`);
+        whole.set(value, at);
+        at += value.length;
+        tell(value.length);
+      }
+      if (at < bytes) throw new Error(`${file} came with ${at} of ${bytes} bytes. Load this page again.`);
+      kept.set(file.split("/").pop(), whole);
+    }),
+  );
+
+async function install(part, bringing) {
+  await bringing;
+  if (part === "python") return (python = start());
+  await began.get("python"); // a small part may be here before Python is
+  const pyodide = await python;
+  if (part === "plots") return pyodide.loadPackage(files.plots.map(({ file }) => packageOf(file)), { messageCallback() {} });
+  unpack(pyodide, part);
+}
+
+async function start() {
+  const folder = new URL(files.python.find(({ file }) => file.endsWith("/pyodide.mjs")).file.replace(/[^/]*$/, ""), MADE).href;
+  const { loadPyodide } = await import(`${folder}pyodide.mjs`);
+  const pyodide = await loadPyodide({ indexURL: folder });
+  await pyodide.loadPackage("numpy", { messageCallback() {} });
+  unpack(pyodide, "led_ref");
+  const source = await (await fetchFromSite(new URL("reader.py", import.meta.url))).text();
+  pyodide.FS.writeFile(`${IN_PYTHON}/reader.py`, source);
+  pyodide.runPython(`import sys; sys.path[:0] = ["${IN_PYTHON}", "${IN_PYTHON}/backends", "${IN_PYTHON}/docs"]`);
+  pyodide.pyimport("reader");
+  return pyodide;
+}
+
+const unpack = (pyodide, part) => {
+  const name = [...kept.keys()].find((key) => key.startsWith(`${part}-`) && key.endsWith(".zip"));
+  pyodide.unpackArchive(take(name), "zip", { extractDir: IN_PYTHON });
+};
+
+const packageOf = (file) => file.split("/").pop().split("-")[0].replaceAll("_", "-");

@@ -1,0 +1,226 @@
+"""led_ref in the reader's browser: the page "Try it" writes what led_ref writes natively, and asks this site alone.
+
+    make docs browser
+    python tests/browser/check_live.py [--chromium /usr/bin/chromium]
+
+Checked in Chromium against a static server under a path of its own (`/some/where/`), with every other host blocked: no byte of
+the runtime before the reader asks; five texts with the same ids as natively; a text from the address, a dropped file, an
+error's words, cancelling, the explorer; the seconds to load, cold and warm; no network after the first visit; a phone.
+"""
+
+import argparse
+import functools
+import json
+import sys
+import tempfile
+import time
+import urllib.parse
+from pathlib import Path
+
+from check_site import PATIENCE, SITE, served
+from chromium import launch
+
+DOCS = Path(__file__).parents[2] / "docs"
+COLD_SECONDS, WARM_SECONDS = 15, 5  # on two idle cores; --patient allows more
+MOST_BYTES = 12e6  # of Python, NumPy and led_ref together
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--chromium", help="a Chromium of yours, in place of the fetched one")
+    parser.add_argument(
+        "--patient", type=float, default=1, help="so many times the seconds, for a machine that is busy"
+    )
+    options = parser.parse_args()
+    from playwright.sync_api import sync_playwright
+
+    sizes = {part: sum(one["bytes"] for one in files) for part, files in files_of_the_site().items()}
+    assert sizes["python"] < MOST_BYTES, sizes
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as play:
+        (Path(folder) / "some").mkdir()
+        (Path(folder) / "some" / "where").symlink_to(SITE)
+        browser = launch(play, options.chromium)
+        with served(Path(folder)) as address:
+            context = browser.new_context(viewport={"width": 400, "height": 800})
+            tab = Tab(context, f"{address}some/where/try/")
+            before_asking(tab)
+            cold = load(tab)
+            for text, beams in cases():
+                same_ids(tab, text, beams)
+            refused(tab)
+            cancel(tab)
+            carried(tab)
+            explorer(tab)
+            assert tab.page.evaluate("document.documentElement.scrollWidth") <= 400
+            warm = load(Tab(context, tab.address))
+        offline(context, tab)
+        assert tab.complaints == [], tab.complaints
+        browser.close()
+    print(f"loads in {cold:.1f} s, and in {warm:.1f} s when the browser has the files; offline it works too")
+    assert cold < COLD_SECONDS * options.patient, cold
+    assert warm < WARM_SECONDS * options.patient, warm
+    return 0
+
+
+class Tab:
+    """A page that is open, what it asked for, and what went wrong with it."""
+
+    def __init__(self, context, address: str) -> None:
+        self.address, self.complaints, self.asked = address, [], []
+        self.page = context.new_page()
+        self.page.set_default_timeout(PATIENCE)
+        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.route("**/*", self._ours_only)
+        self.open(address)
+
+    def _ours_only(self, route) -> None:
+        host = urllib.parse.urlsplit(route.request.url).hostname
+        if host in (None, "127.0.0.1"):
+            route.continue_()
+        else:
+            self.complaints.append(f"asks {route.request.url}")
+            route.abort()
+
+    def open(self, address: str) -> None:
+        """Open it, and wait until its form is there."""
+        self.page.goto("about:blank")
+        self.page.goto(address)
+        self.page.wait_for_selector("#try textarea")
+
+    def status(self) -> str:
+        """The line that says what happens."""
+        return self.page.inner_text(".try-status")
+
+    def write(self, text: str, beams: int = 1) -> None:
+        """Fill in, and press Write."""
+        self.page.fill("#try textarea", text)
+        self.page.select_option("#try select", str(beams))
+        self.page.click("#try button:text-is('Write')")
+
+    def wait(self, words: str) -> None:
+        """Until the status says so; a regular expression."""
+        self.page.wait_for_function(
+            f"RegExp({json.dumps(words)}).test(document.querySelector('.try-status').textContent)"
+        )
+
+
+def files_of_the_site() -> dict[str, list[dict[str, object]]]:
+    return json.loads((SITE / "live" / "made" / "files.json").read_text(encoding="utf-8"))
+
+
+def cases() -> list[tuple[str, int]]:
+    """Five texts; one of them with beams."""
+    texts = [example["text"] for example in json.loads((SITE / "built" / "examples.json").read_text(encoding="utf-8"))]
+    return [(text, 4 if n == 1 else 1) for n, text in enumerate(texts)]
+
+
+@functools.cache
+def natively():
+    """docs/live/reader.py, as it runs here."""
+    sys.path.append(str(DOCS / "live"))
+    import reader
+
+    return reader
+
+
+def before_asking(tab: Tab) -> None:
+    """The page says what will be fetched, and has fetched nothing of it."""
+    made = [url for url in tab.asked if "/live/made/" in url]
+    assert made == [f"{tab.address.removesuffix('try/')}live/made/files.json"], made
+    for part in ("Python, NumPy and led_ref", "the bundled model", " MB)"):
+        assert part in tab.status(), tab.status()
+
+
+def load(tab: Tab) -> float:
+    """Seconds from the click to Python being there and the text being read."""
+    started = time.perf_counter()
+    tab.write("SYNOPSIS\n       ls [FILE]...\n")
+    tab.wait("Reading|Writing|ids written")
+    seconds = time.perf_counter() - started
+    tab.wait("ids written")
+    return seconds
+
+
+def same_ids(tab: Tab, text: str, beams: int) -> None:
+    """What is written there is what is written here."""
+    tab.write(text, beams)
+    tab.wait("ids written")
+    ids = [int(token) for token in tab.page.get_attribute(".try-out", "data-ids").split()]
+    here = json.loads(natively().write(lambda _: None, text=text, beams=beams, most=64))
+    assert ids == here["ids"], (ids, here)
+    assert tab.page.text_content(".try-out") == here["text"]
+    print(f"{here['tokens']} tokens, {beams} beams: {len(ids)} ids, the same as natively")
+
+
+def refused(tab: Tab) -> None:
+    """An empty text: led_ref's own words, without Python's traceback."""
+    tab.write("")
+    tab.page.wait_for_function("!document.querySelector('.try button.md-button--primary').disabled")
+    assert "empty" in tab.status()
+    assert "Traceback" not in tab.status()
+
+
+def cancel(tab: Tab) -> None:
+    """At any time; then it works again."""
+    long = cases()[0][0] * 8
+    tab.write(long, 4)
+    tab.wait("Reading|Writing")
+    tab.page.click("#try button:text-is('Cancel')")
+    tab.wait("Cancelled")
+    same_ids(tab, *cases()[2])
+
+
+def carried(tab: Tab) -> None:
+    """The address carries the text, and a dropped file is read."""
+    text = "DESCRIPTION\n  Ünïcödé & 100 % # safe\n"
+    tab.page.fill("#try textarea", text)
+    tab.page.click("#try button:text-is('Link to this text')")
+    address = tab.page.evaluate("location.href")
+    assert "#text=" in address
+    tab.page.goto("about:blank")
+    tab.page.goto(address)
+    tab.page.wait_for_selector("#try textarea")
+    assert tab.page.input_value("#try textarea") == text
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "page.txt"
+        file.write_text("from a file", encoding="utf-8")
+        tab.page.set_input_files("#try input[type=file]", file)
+        tab.page.wait_for_function("document.querySelector('#try textarea').value === 'from a file'")
+    tab.page.evaluate(
+        """() => {
+          const data = new DataTransfer();
+          data.items.add(new File(["dropped"], "page.txt", { type: "text/plain" }));
+          document.querySelector("#try textarea").dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true }));
+        }"""
+    )
+    tab.page.wait_for_function("document.querySelector('#try textarea').value === 'dropped'")
+
+
+def explorer(tab: Tab) -> None:
+    """The explorer of the reader's own text."""
+    tab.page.fill("#try textarea", cases()[2][0])
+    tab.page.click("#try button:text-is('Show attention')")
+    tab.wait("Below:")
+    made = tab.page.wait_for_selector(".try a").get_attribute("href")
+    alone = tab.page.context.new_page()
+    alone.goto(made)
+    assert "your text" in alone.content()
+    alone.close()
+
+
+def offline(context, tab: Tab) -> None:
+    """The server is gone, and the page and all that it needs are in the browser."""
+    again = context.new_page()
+    again.set_default_timeout(PATIENCE)
+    again.goto(tab.address)
+    again.wait_for_selector("#try textarea")
+    again.fill("#try textarea", cases()[2][0])
+    again.click("#try button:text-is('Write')")
+    again.wait_for_function("document.querySelector('.try-status').textContent.includes('ids written')")
+    again.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
