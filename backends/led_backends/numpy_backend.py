@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from led_backends import numpy_backward as backward
+from led_backends import numpy_products as without_blas
 from led_backends.compact import rows_of, tile_of
 from led_backends.contract import Array, Band, HostArray, Weight
 from led_backends.numpy_pieces import (
@@ -117,12 +118,13 @@ class NumpyBackend:
         few = len(rows) <= FEW_ROWS
         alone = inside_a_piece() or (few and sum(weight.size for weight, _ in maps) < SMALL)
         threads = 1 if alone else self.threads
+        product = tiled_product if without_blas.HAS_BLAS else without_blas.product
         dense = [(weight, bias) for weight, bias in maps if isinstance(weight, np.ndarray)]
         if few and threads == 1 and len(dense) == len(maps):
             # As below, in fewer calls of Python: a decoding step of a small model is made of these.
             with blas_at_one_thread(), np.errstate(invalid="ignore"):
                 for (matrix, bias), y in zip(dense, results, strict=True):
-                    tiled_product(rows, matrix, WEIGHT_ROWS, y)
+                    product(rows, matrix, WEIGHT_ROWS, y)
                     y += bias
             return [y.reshape(*x.shape[:-1], y.shape[-1]) for y in results]
 
@@ -131,15 +133,18 @@ class NumpyBackend:
                 (weight, bias), y = maps[n], results[n]
                 if few and isinstance(weight, np.ndarray):  # a part of the outputs
                     y = y[:, part]
-                    tiled_product(rows, weight[part], WEIGHT_ROWS, y)
+                    product(rows, weight[part], WEIGHT_ROWS, y)
                     y += bias[part]
                 elif isinstance(weight, np.ndarray):  # a part of the rows of x
-                    np.matmul(rows[part], weight.T, out=y[part])
+                    if without_blas.HAS_BLAS:
+                        np.matmul(rows[part], weight.T, out=y[part])
+                    else:
+                        without_blas.times_transposed(rows[part], weight, y[part])
                     y[part] += bias
                 else:  # a part of the outputs, of which a tile is dense at a time
                     y = y[:, part]
                     tile, scales = tile_of(weight, part)
-                    tiled_product(rows, tile, WEIGHT_ROWS if few else len(tile), y)
+                    product(rows, tile, WEIGHT_ROWS if few else len(tile), y)
                     if scales is not None:
                         y *= scales
                     y += bias[part]
@@ -257,6 +262,8 @@ class NumpyBackend:
 
     def scores(self, q_hQK: Array, k_hZK: Array) -> Array:
         """`q @ k.T` for each head."""
+        if not without_blas.HAS_BLAS:
+            return without_blas.times_transposed(q_hQK, k_hZK)
         scores_hQZ: Array = q_hQK @ k_hZK.swapaxes(-1, -2)
         return scores_hQZ
 
@@ -269,7 +276,7 @@ class NumpyBackend:
         """`exp(scores) @ v / sum(exp(scores))`: K divisions a query instead of G + S."""
         self._hide_outside(scores_hQZ[:, :, globals_:], band)
         total_hQ1 = exponentials(scores_hQZ)
-        out_hQK: Array = scores_hQZ @ v_hZK
+        out_hQK: Array = scores_hQZ @ v_hZK if without_blas.HAS_BLAS else without_blas.times(scores_hQZ, v_hZK)
         out_hQK /= total_hQ1
         return out_hQK
 
@@ -290,17 +297,20 @@ class NumpyBackend:
             may_look_BQS = np.broadcast_to(may_look_BQS, (batch, queries, keys))
         few = queries <= FEW_ROWS
         tile = KEYS if few and not (queries == 1 and in_columns(k_BHSK)) else keys
+        product, product_sum = (
+            (tiled_product, tiled_sum) if without_blas.HAS_BLAS else (without_blas.product, without_blas.product_sum)
+        )
         together = heads if few and k_BHSK[0].size < SMALL else -(-heads // self.threads) if few else 1
 
         def attend_heads(piece: tuple[int, slice, slice]) -> None:
             b, h, block = piece
             q_hQK = q_BHQK[b, h, block]
             scores_hQS = np.empty((*q_hQK.shape[:2], keys), q_hQK.dtype)
-            tiled_product(q_hQK, k_BHSK[b, h], tile, scores_hQS)
+            product(q_hQK, k_BHSK[b, h], tile, scores_hQS)
             if may_look_BQS is not None:
                 self.hide(scores_hQS, may_look_BQS[b, block])
             total_hQ1 = exponentials(scores_hQS)
-            tiled_sum(scores_hQS, v_BHSK[b, h], tile, out_BHQK[b, h, block])
+            product_sum(scores_hQS, v_BHSK[b, h], tile, out_BHQK[b, h, block])
             out_BHQK[b, h, block] /= total_hQ1  # K divisions a query instead of S
 
         blocks = list(slices(queries, queries if few else self.queries_per_block))
