@@ -153,7 +153,13 @@ def test_every_search_setting_matters_in_a_case(suite):
             counted.add(name)
     with_a_model = {"use_cache", "cache_implementation", "decoder_start_token_id"}
     not_for_vectors = {"output_scores", "return_dict_in_generate", "bos_token_id"}  # nothing that a case could show
-    not_for_vectors |= {"output_logits", "output_attentions", "output_hidden_states", "max_time"}
+    not_for_vectors |= {
+        "output_logits",
+        "output_attentions",
+        "output_hidden_states",
+        "max_time",
+        "prompt_lookup_num_tokens",
+    }
     # Version 1 of the vectors was drawn before these; they are held to transformers (tests/peer, tests/generation).
     after_version_1 = {
         "num_beam_groups", "diversity_penalty", "do_sample", "seed", *SAMPLING_ONLY, "sequence_bias", "bad_words_ids",
