@@ -23,6 +23,7 @@ from led_ref.pipelines.loading import GlobalAttention, bundled_model, check_type
 from led_ref.pipelines.question_answering import Answer, QuestionAnswerer
 from led_ref.pipelines.summarization import LED, OptionsByName, TextOptions, check_settings
 from led_ref.training.data import read_dataset
+from led_ref.training.room import check_room, load_of
 from led_ref.training.run_folder import RunFolder
 from led_ref.training.settings import RunArguments
 from led_ref.training.start import load_start
@@ -238,7 +239,8 @@ def train(
 
     Raises:
         SettingsError: for a setting that does not exist, cannot be, or contradicts another.
-        InputError: for training data with problems: each with its file and line.
+        InputError: for training data with problems: each with its file and line; and for a training that takes more memory
+            than the machine has. One that takes more than is free now is a notice.
         LEDError: as `load`.
     """
     run = RunArguments.of(recipe, **settings)
@@ -255,6 +257,8 @@ def train(
     say = notice or inform
     for sentence in (*dataset.notices, *(held_out.notices if held_out is not None else ())):
         say(sentence)
+    if loaded.backend.name == "numpy":
+        check_room(loaded.config, run.training, load_of(dataset, dtype), say)
     return run_training(
         loaded,
         tokenizer,

@@ -9,6 +9,7 @@ from led_ref.costs import memory as memory_plan
 from led_ref.costs import operations as planning
 from led_ref.costs.operations import Workload
 from led_ref.tools import estimate
+from led_ref.training.room import Memory
 from led_ref.weights.keys import parameter_count
 
 # A machine on which everything takes a second for a round number of things.
@@ -94,9 +95,16 @@ def test_training_step_is_estimated(command, quick, tmp_path, monkeypatch):
     twice = json.loads(command(*arguments, "adamw", "--json", "--batch", 2)[1])["seconds"]
     assert twice["loss and gradients"] == pytest.approx(2 * times["loss and gradients"], rel=1e-3)
     assert "lower" not in found["adamw"]
-    monkeypatch.setattr(estimate, "available_memory", lambda: 1_000_000)
+    monkeypatch.setattr(estimate, "machine_memory", lambda: Memory(8 * 10**9, 1_000_000))
     code, out, _ = command(*arguments, "adamw")
-    assert (code, "1.0 MB that are free: --optimizer adafactor, --lora-rank" in out) == (0, True)
+    assert (code, "1.0 MB that are free; each of these lowers it:\n  --optimizer adafactor (" in out) == (0, True)
+    lora = json.loads(command(*arguments, "adamw", "--lora-rank", 1, "--keep-activations", "--json")[1])
+    assert lora["memory"]["gradients"] < adamw["gradients"]
+    assert lora["seconds"]["loss and gradients"] == pytest.approx(0.75 * times["loss and gradients"], rel=1e-3)
+    assert [option.partition(" (")[0] for option in lora["lower"]] == [
+        "no --keep-activations", "--max-source-length 299 --truncate",
+    ]  # fmt: skip
+    assert "add --training" in command("estimate", tmp_path, "--tokens", 9, "--lora-rank", 8)[2]
     code, _, err = command(*arguments, "adamw", "--beams", 2)
     assert (code, "without --beams" in err) == (2, True)
 

@@ -3,7 +3,11 @@
 import argparse
 
 from led_ref.cli.shared_options import Misused, add_shared
+from led_ref.cli.train import for_argparse
 from led_ref.tools.terminal import megabytes, print_json
+from led_ref.training.settings import SETTINGS, TrainingArguments
+
+_OF_TRAINING = ("lora_rank", "lora_targets", "freeze", "keep_activations", "documents_at_once")
 
 SUMMARY = "say what a run will take in memory and time, before it begins"
 EXAMPLES = """
@@ -40,6 +44,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="of a training step on B documents with targets of M tokens, with adamw or adafactor",
     )  # fmt: skip
     add_shared(parser, "--json")
+    training = parser.add_argument_group(
+        "with --training", "settings of led-ref train that its memory and time depend on"
+    )
+    for name in _OF_TRAINING:
+        training.add_argument(SETTINGS[name].option, dest=name, default=None, **for_argparse(name, SETTINGS[name]))
 
 
 def run(options: argparse.Namespace) -> int:
@@ -47,6 +56,9 @@ def run(options: argparse.Namespace) -> int:
     from led_ref.costs.operations import Workload
     from led_ref.tools.estimate import divided_for, estimate, estimate_training, find_config
 
+    settings = {name: getattr(options, name) for name in _OF_TRAINING if getattr(options, name) is not None}
+    if settings and not options.training:
+        raise Misused(f"{SETTINGS[next(iter(settings))].option} is for a training; add --training adamw or adafactor")
     if options.training and (options.backend, options.beams, options.weights) != ("numpy", 1, None):
         raise Misused("--training is estimated for a CPU, without --beams and --weights")
     config = find_config(options.model)
@@ -58,7 +70,8 @@ def run(options: argparse.Namespace) -> int:
     )
     load = divided_for(options.backend, config, asked)
     if options.training:
-        report = estimate_training(options.model, config, load, optimizer=options.training)
+        together = {"per_device_train_batch_size": load.batch, "optim": options.training}
+        report = estimate_training(options.model, config, load, TrainingArguments(**together, **settings))
     else:
         report = estimate(options.model, config, load, backend=options.backend)
     if options.json:
@@ -78,7 +91,9 @@ def run(options: argparse.Namespace) -> int:
     )
     _print("assumed", dict.fromkeys(report["assumes"], ""))
     if "lower" in report:
-        print(f"this is more than the {megabytes(report['free']).strip()} that are free: {report['lower']}")
+        print(f"this is more than the {megabytes(report['free']).strip()} that are free; each of these lowers it:")
+        for option in report["lower"]:
+            print(f"  {option}")
     return 0
 
 

@@ -48,13 +48,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--dtype", choices=("float32", "float64"), default="float32", help="what to compute in")
     groups = {setting.group: parser.add_argument_group(setting.group) for setting in SETTINGS.values()}
     for name, setting in SETTINGS.items():
-        groups[setting.group].add_argument(setting.option, dest=name, default=None, **_for_argparse(name, setting))
+        groups[setting.group].add_argument(setting.option, dest=name, default=None, **for_argparse(name, setting))
     add_shared(parser, "--json")
     add_shared(parser, "--quiet")
 
 
-def _for_argparse(name: str, setting: Setting) -> dict[str, Any]:
-    """The arguments of add_argument for a setting."""
+def for_argparse(name: str, setting: Setting) -> dict[str, Any]:
+    """The arguments of add_argument for a setting of a training."""
     form, default = setting.form, _DEFAULTS[name]
     shown = "" if default in (None, ()) or isinstance(default, bool) else f" (default: {default})"
     text = (setting.about + shown).replace("%", "%%")

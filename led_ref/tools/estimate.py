@@ -21,8 +21,10 @@ from led_ref.costs import operations as planning
 from led_ref.costs import training as training_costs
 from led_ref.costs.operations import Workload
 from led_ref.errors import InputError, MissingFileError
-from led_ref.tools.bench.machine import available_memory, resident_memory
+from led_ref.tools.bench.machine import resident_memory
 from led_ref.tools.bench.machine import seconds as seconds_of
+from led_ref.training.room import machine_memory, room, what_to_lower
+from led_ref.training.settings import TrainingArguments
 
 SIZES = {"led-base": planning.LED_BASE, "led-large": planning.LED_LARGE}
 ASSUMES = (
@@ -32,11 +34,10 @@ ASSUMES = (
     "a step of the decoder waits for memory alone, at the speed of a plain read: a real one takes up to twice as long",
 )
 ASSUMES_TRAINING = (
-    "all weights are trained, documents are computed one by one, layers are computed again on the way back",
+    "every document and target is as long as these; writing checkpoints and validation are not counted",
     "nothing else uses this machine's processors, now and then",
     "dropout and the decoder's norms take no time",
 )
-TO_LOWER = "--lora-rank, --freeze or --max-source-length of led-ref train lower it"
 ASSUMES_DENSE = "weights are used as fast as if they were not kept smaller: they are slower (docs/precision.md)"
 
 
@@ -67,22 +68,23 @@ def estimate(model: str, config: LEDConfig, load: Workload, *, backend: str) -> 
     return report
 
 
-def estimate_training(model: str, config: LEDConfig, load: Workload, *, optimizer: str) -> dict[str, Any]:
+def estimate_training(model: str, config: LEDConfig, load: Workload, args: TrainingArguments) -> dict[str, Any]:
     """A step of training on a CPU: memory in bytes, and time in seconds; what is free, and what to lower if that is less.
 
     Args:
         model: its name in the report.
         config: its sizes.
         load: batch documents of that many tokens, each with a target of `new_tokens`, as the backend divides it.
-        optimizer: "adamw" or "adafactor".
+        args: the settings of the training.
     """
-    memory, process, free = training_costs.training_plan(config, load, optimizer), resident_memory(), available_memory()
+    memory, process, machine = room(config, args, load), resident_memory(), machine_memory()
+    free = None if machine is None else machine.free
     speeds = measure_speeds(config, load)
     forward = seconds(config, replace(load, new_tokens=0), speeds)["encoder"]
     forward += load.batch * decoder_seconds(config, load, speeds)
-    passes = 3 * (memory.parts["weights"] + memory.parts["gradients"] + memory.parts[f"moments of {optimizer}"])
+    passes = 3 * (memory.parts["weights"] + memory.parts["gradients"] + memory.parts[f"moments of {args.optim}"])
     times = {
-        "loss and gradients": training_costs.PASSES * forward,
+        "loss and gradients": (training_costs.PASSES - args.keep_activations) * forward,
         "optimizer": passes / speeds["bytes from memory"],  # read, changed, written
     }
     peak = process + memory.peak
@@ -97,7 +99,7 @@ def estimate_training(model: str, config: LEDConfig, load: Workload, *, optimize
         "assumes": list(ASSUMES_TRAINING),
     }
     if free is not None and peak > free:
-        report["lower"] = TO_LOWER if optimizer == "adafactor" else f"--optimizer adafactor, {TO_LOWER}"
+        report["lower"] = what_to_lower(config, args, load, free)
     return report
 
 

@@ -11,7 +11,7 @@ from training.small_models import small_model
 import led_ref
 from led_ref.cli.main import build_parser
 from led_ref.tools import terminal
-from led_ref.training import validation
+from led_ref.training import room, validation
 from led_ref.training.log import read_log
 from led_ref.training.settings import SETTINGS, RunArguments
 
@@ -45,6 +45,18 @@ def test_training_from_the_command_line(train, scene, command):
     code, out, err = train(*options, "--save-every", "3", "--resume", "--json", "--quiet")
     assert (code, err) == (0, "")
     assert json.loads(out)["steps"] == 5
+
+
+def test_what_does_not_fit_is_refused_or_noticed(train, scene, monkeypatch):
+    monkeypatch.setattr(room, "machine_memory", lambda: room.Memory(total=1000, free=1000))
+    code, out, err = train("--steps", "1")
+    assert (code, out, (scene / "out").exists()) == (1, "", False)
+    assert "This training does not fit: a step on " in err
+    assert "Lower: --optimizer adafactor (" in err
+    monkeypatch.setattr(room, "machine_memory", lambda: room.Memory(total=10**12, free=1000))
+    code, _, err = train("--steps", "1")
+    assert code == 0
+    assert "this training may not fit: a step on " in err
 
 
 def test_options_become_settings(scene, monkeypatch):

@@ -100,13 +100,6 @@ def resident_memory() -> int:
     return _status("VmRSS") or _peak_by_getrusage()
 
 
-def available_memory() -> int | None:
-    """What programs may still take without pushing others out, in bytes; None where the system does not say."""
-    found = Path("/proc/meminfo")
-    lines = found.read_text(encoding="ascii").splitlines() if found.exists() else []
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
-
-
 def _peak_by_getrusage() -> int:
     """Less exact than /proc: a process inherits the figure of the program that started it."""
     import resource
