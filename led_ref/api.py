@@ -19,7 +19,13 @@ from led_backends.contract import Backend
 from led_backends.notices import inform
 from led_ref.errors import InputError
 from led_ref.pipelines.classification import Classifier, Label
-from led_ref.pipelines.loading import GlobalAttention, bundled_model, check_types, notice_missing_fine_tuning
+from led_ref.pipelines.loading import (
+    GlobalAttention,
+    bundled_model,
+    check_types,
+    notice_missing_fine_tuning,
+    notice_task_settings,
+)
 from led_ref.pipelines.question_answering import Answer, QuestionAnswerer
 from led_ref.pipelines.summarization import LED, OptionsByName, TextOptions, check_settings
 from led_ref.training.data import read_dataset
@@ -72,7 +78,7 @@ def load(
         BackendError: for an unknown backend, or one that cannot run here.
     """
     notice_missing_fine_tuning(model, notice)
-    return LED.load(
+    led = LED.load(
         model,
         revision=revision,
         backend=backend,
@@ -83,6 +89,8 @@ def load(
         mmap=mmap,
         notice=notice,
     )
+    notice_task_settings(led.model, led.name, notice)
+    return led
 
 
 @overload

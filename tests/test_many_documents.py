@@ -433,3 +433,76 @@ def test_leftovers_of_a_long_name_are_found(tmp_path):
     (tmp_path / name).mkdir()
     remove_leftovers(target)
     assert contents(tmp_path) == {}
+
+
+class Frame:
+    """As much of a data frame as is looked at: iterated, it gives the names of its columns."""
+
+    columns = ("title", "body")
+
+    def __iter__(self):
+        return iter(self.columns)
+
+
+class Series:
+    """A column: iterated, it gives its values."""
+
+    def __iter__(self):
+        return iter(["Pack files.", "List files."])
+
+    def __len__(self):
+        return 2
+
+
+def test_a_column_is_read_and_a_frame_refused(bundled):
+    short = {"max_new_tokens": 3, "num_beams": 1}
+    assert bundled.generate(Series(), **short) == bundled.generate(["Pack files.", "List files."], **short)
+    for call in (bundled.generate, lambda frame: list(bundled.generate_each(frame))):
+        with pytest.raises(
+            TypeError, match=r"it takes a column of such a frame, frame\[name\] \(columns: \['title', 'body'"
+        ):
+            call(Frame())
+
+
+def test_a_text_that_is_a_path_is_said(bundled, tmp_path):
+    file = tmp_path / "paper.txt"
+    file.write_text("Pack files.", encoding="utf-8")
+    with pytest.warns(UserWarning, match=r"paper.txt' is also the path of a file, and is read as a text. .*read_text"):
+        bundled.generate(str(file), max_new_tokens=2)
+    bundled.encode(str(tmp_path / "none.txt"))  # no warning: it would be an error here
+    bundled.encode(f"a text\n{file}")
+
+
+@pytest.fixture
+def changed(tmp_path):
+    """The bundled model with other values in config.json."""
+    from led_ref import bundled_model
+
+    def make(**values):
+        shutil.copytree(bundled_model(), tmp_path / "model")
+        path = tmp_path / "model" / "config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **values}), encoding="utf-8")
+        return tmp_path / "model"
+
+    return make
+
+
+def test_settings_of_a_task_are_said(changed, tmp_path, command):
+    file = tmp_path / "a.txt"
+    file.write_text("Pack files.", encoding="utf-8")
+    model = changed(prefix="summarize: ", task_specific_params={"summarization": {"num_beams": 3}})
+    code, _, said = command("summarize", file, "--model", model, "--max-new-tokens", "2", "--num-beams", "1")
+    assert (code, "has prefix 'summarize: ', task_specific_params {'summarization': {'num_beams': 3}}" in said) == (
+        0,
+        True,
+    )
+    assert "They are not used here" in said
+
+
+def test_writing_without_a_cache_is_said(changed):
+    import led_ref
+
+    model, said = changed(use_cache=False), []
+    (model / "generation_config.json").unlink(missing_ok=True)
+    led_ref.load(model, notice=said.append)
+    assert [sentence.partition(": each")[0] for sentence in said] == [f"{model}: use_cache is false in its files"]

@@ -26,7 +26,7 @@ from led_ref.classes.conditional_generation import LEDForConditionalGeneration
 from led_ref.classes.led import Progress
 from led_ref.classes.outputs import LEDEncoderBaseModelOutput
 from led_ref.classes.pretrained import device_errors
-from led_ref.errors import InputError, LEDError, wrong_type
+from led_ref.errors import InputError, LEDError, quoted, wrong_type
 from led_ref.pipelines.loading import Document
 
 # Bytes that a batch may take beside the weights, unless the caller says otherwise.
@@ -81,13 +81,17 @@ def check_document_list(texts: Any) -> list[Any]:
     """The documents as a list.
 
     Raises:
-        InputError: for an empty list, or anything that is no collection of texts.
+        InputError: for an empty list, a data frame, or anything else that is no collection of texts. A column of one is taken.
     """
     if isinstance(texts, bytes | bytearray | Mapping | Path) or not isinstance(texts, Iterable):
         remedy = (
             "of a file, pass its text: path.read_text()" if isinstance(texts, Path) else "decode or take out the text"
         )
         raise InputError(f"A document is {type(texts).__name__}, not str. Give a text or a list of texts ({remedy}).")
+    if hasattr(texts, "columns"):  # of pandas, polars, Spark: iterated, they give the names of their columns
+        raise wrong_type(
+            "text", texts, f"a column of such a frame, frame[name] (columns: {quoted(list(texts.columns))})"
+        )
     try:
         documents = list(texts)
     except Exception as error:  # an array without an axis, or what another library's iterator raises

@@ -1,5 +1,6 @@
 """What LED, QuestionAnswerer and Classifier share: load a model and its tokenizer, the ids and global tokens of a document."""
 
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +14,7 @@ from led_backends.notices import warn
 from led_ref.classes.input_checks import check_types as check_types
 from led_ref.classes.pretrained import LEDPreTrainedModel
 from led_ref.config import LEDConfig
-from led_ref.errors import InputError, printable
+from led_ref.errors import InputError, printable, quoted
 from led_ref.tokenizer.files import vocabularies_that_differ
 from led_ref.tokenizer.tokenizer import LEDTokenizer
 from led_ref.weights.find_files import resolve
@@ -23,6 +24,8 @@ Model = TypeVar("Model", bound=LEDPreTrainedModel)
 # Which tokens see all and are seen by all: a name, a 0/1 array (a mask), or a list of positions.
 GlobalAttention = str | HostArray | Sequence[int]
 _GLOBAL_FORMS = "give 'first', 'none', 'all', a list of positions, or a 0/1 array"
+
+_LONGEST_PATH = 1000  # characters; a text of one line that is longer is no path
 
 # Ai2's own checkpoints that were pretrained but not fine-tuned to summarize.
 NOT_FINE_TUNED = ("allenai/led-base-16384", "allenai/led-large-16384")
@@ -90,11 +93,8 @@ class TextPipeline(Generic[Model]):
         tokenizer = LEDTokenizer.from_pretrained(folder)
         loaded: Any = cls.model_class.from_pretrained(folder, notice=notice, **options)
         name = "the bundled model" if model is None else printable(str(model))
-        differ = vocabularies_that_differ(
-            tokenizer.get_vocab(), loaded.config.vocab_size, writes=hasattr(loaded, "generate")
-        )
-        if differ is not None:
-            (notice or partial(warn, stacklevel=2))(f"{name}: {differ}")
+        for sentence in notices_of(loaded, tokenizer):
+            (notice or partial(warn, stacklevel=2))(f"{name}: {sentence}")
         return cls(loaded, tokenizer, name)
 
     @check_types
@@ -109,6 +109,7 @@ class TextPipeline(Generic[Model]):
             raise InputError(
                 f"A document is {type(text).__name__}, not str. Give text, or ids to model.generate or model.forward."
             )
+        warn_of_path(text)
         if not text.strip():
             raise InputError(f"The document is empty ({text[:20]!r}): there is nothing to read. Give it some text.")
         # The models that classify and answer say it themselves: their decoders read the document, too.
@@ -123,6 +124,44 @@ class TextPipeline(Generic[Model]):
             )
         ids = self.tokenizer(text, truncation=True, max_length=limit)["input_ids"]
         return ids
+
+
+def warn_of_path(text: str) -> None:
+    """Warn that a text is also the path of a file or folder: it is read as a text, and the file's own text may be meant."""
+    if len(text) < _LONGEST_PATH and "\n" not in text:
+        with contextlib.suppress(OSError, ValueError):  # too long a name, a NUL in it
+            if Path(text).is_file() or ("/" in text and Path(text).exists()):
+                warn(
+                    f"The text {quoted(text)} is also the path of a file, and is read as a text. For the text of the file, "
+                    "pass pathlib.Path(...).read_text().",
+                    stacklevel=4,
+                )
+
+
+def notices_of(model: LEDPreTrainedModel, tokenizer: LEDTokenizer) -> list[str]:
+    """What the user should know of a loaded model: ids that differ from the tokenizer's, and writing without a cache."""
+    settings = getattr(model, "effective_settings", None)  # of a model that generates
+    differ = vocabularies_that_differ(tokenizer.get_vocab(), model.config.vocab_size, writes=settings is not None)
+    found = [] if differ is None else [differ]
+    if settings is not None and not settings().use_cache:
+        found.append(
+            "use_cache is false in its files: each step computes the whole text that is written so far again, and writing is "
+            "slow. Pass use_cache=True, which writes the same."
+        )
+    return found
+
+
+def notice_task_settings(model: LEDPreTrainedModel, name: str, notice: Callable[[str], None] | None) -> None:
+    """Say which settings of config.json are for a task alone: `generate` names no task, and does not use them."""
+    extra = model.config.extra
+    unused = {key: extra[key] for key in ("prefix", "task_specific_params") if extra.get(key)}
+    if unused:
+        say = notice or partial(warn, stacklevel=3)
+        found = ", ".join(f"{key} {quoted(value)}" for key, value in unused.items())
+        say(
+            f"{name} has {found} in config.json. They are not used here: pass them as settings, and begin the text "
+            "with the prefix."
+        )
 
 
 def notice_missing_fine_tuning(model: str | Path | None, notice: Callable[[str], None] | None) -> None:

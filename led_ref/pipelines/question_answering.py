@@ -30,7 +30,7 @@ from led_ref.classes.input_checks import check_types
 from led_ref.classes.led import Progress
 from led_ref.errors import InputError
 from led_ref.generation.step import log_softmax
-from led_ref.pipelines.loading import Document, TextPipeline
+from led_ref.pipelines.loading import Document, TextPipeline, warn_of_path
 
 Span = tuple[int, int]
 
@@ -132,6 +132,7 @@ class QuestionAnswerer(TextPipeline[LEDForQuestionAnswering]):
         for name, text in (("question", question), ("context", context)):
             if not isinstance(text, str) or not text.strip():
                 raise InputError(f"The {name} is {text!r:.40}; give a text that says something.")
+        warn_of_path(context)
         limit = self.model.longest_document
         encoding = self.tokenizer(question, context, return_offsets_mapping=True)
         question_tokens = len(self.tokenizer(question, add_special_tokens=False)["input_ids"])
