@@ -79,6 +79,7 @@ if TYPE_CHECKING:
     from led_ref.generation.settings.settings import GenerationConfig as GenerationSettings
     from led_ref.generation.step import SearchResult
     from led_ref.oracle.traces.trace import trace
+    from led_ref.pipelines.by_task import pipeline
     from led_ref.pipelines.classification import Classifier, Label
     from led_ref.pipelines.loading import bundled_model
     from led_ref.pipelines.question_answering import Answer, QuestionAnswerer
@@ -89,6 +90,7 @@ __version__ = "0.1.0"
 
 _NAMES_BY_MODULE = {
     "api": ("answer", "classify", "generate", "load", "train"),
+    "pipelines.by_task": ("pipeline",),
     "pipelines.classification": ("Classifier", "Label"),
     "pipelines.loading": ("bundled_model",),
     "pipelines.question_answering": ("Answer", "QuestionAnswerer"),
@@ -126,5 +128,5 @@ __all__ = [
     "LEDForSequenceClassification", "LEDModel", "LEDSeq2SeqLMOutput", "LEDSeq2SeqModelOutput",
     "LEDSeq2SeqQuestionAnsweringModelOutput", "LEDSeq2SeqSequenceClassifierOutput", "LEDTokenizer", "Label",
     "MissingFileError", "QuestionAnswerer", "SearchResult", "SettingsError", "answer", "bundled_model", "classify",
-    "generate", "load", "trace", "train",
+    "generate", "load", "pipeline", "trace", "train",
 ]  # fmt: skip
