@@ -18,3 +18,35 @@ document.addEventListener(
   },
   true,
 );
+
+// Cells that can be run: between two marks that docs/notebook.md.j2 leaves lie a cell's code, and what it gave when the page was
+// built. Everything else is fetched when the first button is pressed.
+const LIVE = new URL("../live/cells.js", document.currentScript.src);
+
+document$.subscribe(() => {
+  const cells = [...document.querySelectorAll("article .cell")].map((mark) => {
+    const between = [];
+    for (let next = mark.nextElementSibling; next && !next.matches(".cell-end"); next = next.nextElementSibling) between.push(next);
+    const bar = mark.appendChild(document.createElement("div"));
+    bar.className = "cell-bar";
+    for (const [what, words] of [["run", "Run"], ["edit", "Edit"], ["reset", "Reset"], ["stop", "Stop"]]) {
+      const button = bar.appendChild(document.createElement("button"));
+      Object.assign(button, { type: "button", textContent: words, hidden: what === "reset" || what === "stop" });
+      button.dataset.do = what;
+    }
+    bar.appendChild(document.createElement("span")).className = "cell-status";
+    bar.lastChild.role = "status";
+    const [code, ...shown] = between;
+    return { bar, block: code.matches("details") ? code.querySelector(".highlight") : code, shown };
+  });
+  for (const { bar } of cells) {
+    for (const button of bar.querySelectorAll("[data-do=run], [data-do=edit]")) {
+      // The first press hands all buttons over, and counts as one.
+      button.onclick = async () => {
+        const { open } = await import(LIVE);
+        open(cells);
+        button.click();
+      };
+    }
+  }
+});

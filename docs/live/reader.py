@@ -3,9 +3,20 @@
 It runs in Pyodide only, in a thread of the browser. `report` takes a JSON text that the page gets at once.
 """
 
+import ast
+import contextlib
+import importlib.util
+import io
 import json
+import linecache
+import os
+import sys
+import tempfile
 import time
+import traceback
 from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import led_ref
@@ -63,3 +74,113 @@ def explore(report: Report, text: str) -> str:
 def tell(report: Report, **values: Any) -> None:
     """Report these values."""
     report(json.dumps(values))
+
+
+# ---- cells of chapters and notebooks -----------------------------------------------------------------------------------
+
+PAGE: dict[str, Any] = {"__name__": "__main__"}  # the variables of the page that this Python was started for
+
+
+def run_cell(report: Report, code: str, name: str) -> str:
+    """Run a cell as a notebook does: what it prints, the pictures it draws and its last value are reported as they come.
+
+    Args:
+        report: gets {out}, {error} (what is printed to standard output and error), {svg} and {markdown}.
+        code: the cell.
+        name: what tracebacks call it.
+
+    Returns:
+        {failed}: the traceback, from the cell on; None if the cell ran to its end.
+    """
+    prepare_page(report)
+    file = f"<{name}>"
+    linecache.cache[file] = (len(code), None, code.splitlines(keepends=True), file)
+    try:
+        with (
+            contextlib.redirect_stdout(Told(lambda text: tell(report, out=text))),
+            contextlib.redirect_stderr(Told(lambda text: tell(report, error=text))),
+        ):
+            statements = ast.parse(code, file).body
+            last = statements.pop() if statements and isinstance(statements[-1], ast.Expr) else None
+            exec(compile(ast.Module(statements, []), file, "exec"), PAGE)
+            if last is not None:
+                value = eval(compile(ast.Expression(last.value), file, "eval"), PAGE)
+                if value is not None:
+                    print(repr(value))
+            show_pictures(report)
+    except BaseException as error:
+        below = error.__traceback__
+        while below and below.tb_frame.f_code.co_filename == __file__:
+            below = below.tb_next
+        return json.dumps({"failed": "".join(traceback.format_exception(type(error), error, below))})
+    return json.dumps({"failed": None})
+
+
+class Told(io.TextIOBase):
+    """A file that hands on what is written to it."""
+
+    def __init__(self, hand_on: Callable[[str], None]) -> None:
+        self._hand_on = hand_on
+
+    def write(self, text: str) -> int:
+        """Hand it on."""
+        if text:
+            self._hand_on(text)
+        return len(text)
+
+
+def prepare_page(report: Report) -> None:
+    """Give the page what a notebook's kernel would: `IPython.display`, and `plt.show` that shows."""
+    display = ModuleType("IPython.display")
+    display.Markdown = str  # type: ignore[attr-defined]
+    display.display = lambda *shown: [tell(report, markdown=str(one)) for one in shown]  # type: ignore[attr-defined]
+    package = ModuleType("IPython")
+    package.display = display  # type: ignore[attr-defined]
+    package.get_ipython = lambda: None  # type: ignore[attr-defined]
+    package.version_info = (9, 0)  # type: ignore[attr-defined]
+    limits = ModuleType("threadpoolctl")  # there is one thread
+    limits.threadpool_limits = lambda *_, **__: contextlib.nullcontext()  # type: ignore[attr-defined]
+    sys.modules |= {"IPython": package, "IPython.display": display, "threadpoolctl": limits}
+    os.environ["MATPLOTLIBRC"] = str(Path(__file__).parent / "docs" / "matplotlibrc")
+    os.environ["MPLBACKEND"] = "svg"
+    if "matplotlib.pyplot" in sys.modules or importlib.util.find_spec("matplotlib"):
+        import matplotlib.pyplot as plt
+
+        plt.show = lambda *_, **__: show_pictures(report)
+
+
+def show_pictures(report: Report) -> None:
+    """Report the figures that are open, and close them."""
+    if "matplotlib.pyplot" not in sys.modules:
+        return
+    plt = sys.modules["matplotlib.pyplot"]
+    for number in plt.get_fignums():
+        file = io.StringIO()
+        figure = plt.figure(number)
+        figure.savefig(file, format="svg", bbox_inches="tight")
+        plt.close(figure)
+        tell(report, svg=file.getvalue())
+
+
+# ---- exercises ---------------------------------------------------------------------------------------------------------
+
+
+def exercise(report: Report, number: int) -> str:
+    """{title, handout, solution} of an exercise: what `led-ref exercise N` writes, and one way to do it."""
+    from led_ref.tools.exercises import handout
+
+    one = handout.exercise(number)
+    return json.dumps(
+        {"title": one.title, "handout": handout.handout(one.solved), "solution": handout.solutions(one.solved)}
+    )
+
+
+def check(report: Report, number: int, code: str) -> str:
+    """The outcomes of the checks that `led-ref exercise N` makes: [{name, failure}]; failure is None where it is right."""
+    from led_ref.tools.exercises import handout
+
+    one = handout.exercise(number)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / one.file_name
+        path.write_text(code, encoding="utf-8")
+        return json.dumps([{"name": each.name, "failure": each.failure} for each in handout.run_checks(one, path)])

@@ -5,7 +5,8 @@
 
 Checked in Chromium against a static server under a path of its own (`/some/where/`), with every other host blocked: no byte of
 the runtime before the reader asks; five texts with the same ids as natively; a text from the address, a dropped file, an
-error's words, cancelling, the explorer; the seconds to load, cold and warm; no network after the first visit; a phone.
+error's words, cancelling, the explorer; a chapter's cells; the seconds to load, cold and warm; no network after the first
+visit; a phone.
 """
 
 import argparse
@@ -53,6 +54,7 @@ def main() -> int:
             explorer(tab)
             assert tab.page.evaluate("document.documentElement.scrollWidth") <= 400
             warm = load(Tab(context, tab.address))
+            tab.complaints += cells(context, f"{address}some/where/book/02_tokens/")
         offline(context, tab)
         assert tab.complaints == [], tab.complaints
         browser.close()
@@ -208,6 +210,46 @@ def explorer(tab: Tab) -> None:
     alone.goto(made)
     assert "your text" in alone.content()
     alone.close()
+
+
+RUN = """() => [...document.querySelectorAll('.cell')].map((mark) => {
+  const texts = { built: '', live: null };
+  for (let e = mark.nextElementSibling; e && !e.matches('.cell-end'); e = e.nextElementSibling) {
+    if (e.matches('.cell-out')) texts.live = [...e.querySelectorAll('.output')].map((one) => one.textContent).join('');
+    else if (e.matches('.output')) texts.built += e.textContent;
+  }
+  return [texts.built.trim(), texts.live?.trim()];
+})"""
+
+
+def cells(context, address: str) -> list[str]:
+    """A chapter's cells: the last one runs those above it first, and each gives what was built. Edit, an error, reset."""
+    tab, complaints = context.new_page(), []
+    tab.set_default_timeout(PATIENCE)
+    tab.on("console", lambda message: complaints.append(message.text))
+    tab.on("pageerror", lambda error: complaints.append(str(error)))
+    tab.goto(address)
+    bars = tab.locator(".cell-bar")
+    last = bars.nth(bars.count() - 1)
+    last.locator("[data-do=run]").click()
+    assert "Matplotlib, for the pictures (" in tab.inner_text(".cell-question")
+    tab.click(".cell-question button:text-is('Fetch and run')")
+    last.locator("[data-do=stop]").wait_for(state="hidden")
+    for built, live in tab.evaluate(RUN):
+        assert built == live, (built, live)
+    assert tab.locator(".cell-out svg").count() == tab.locator("details.code").count() > 0
+    last.locator("[data-do=edit]").click()
+    tab.locator(".cell-editor").fill("seven = 7\n1 / (seven - 7)")
+    tab.locator(".cell-editor").press("Control+Enter")
+    failed = tab.locator(".cell-failed")
+    failed.wait_for()
+    assert "1 / (seven - 7)" in failed.inner_text()
+    assert "ZeroDivisionError" in failed.inner_text()
+    assert "reader.py" not in failed.inner_text()
+    last.locator("[data-do=reset]").click()
+    assert tab.locator(".cell-editor").count() == 0
+    tab.close()
+    return complaints
 
 
 def offline(context, tab: Tab) -> None:
