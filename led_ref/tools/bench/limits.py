@@ -4,7 +4,7 @@
     a step     its bytes, each read once / the speed of memory
     generate   encode + the document's keys and values + all steps
     train      three times the products of the forward pass: forward, and two products back for each. With layers computed
-               again, as led_ref and gradient checkpointing do it, they are four times as many, so 0.75 is out of reach
+               again, as led_ref and gradient checkpointing do it, they are four times as many: 0.75 at best
 
 The least work follows from the definition of LED: band, global columns and rows, no corner of any tile. What led_ref's code
 does is a little more: costs/operations.py. Softmax, norms and activations are left out, and arrays that fit a cache.
