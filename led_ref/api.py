@@ -21,6 +21,7 @@ from led_ref.errors import InputError
 from led_ref.pipelines.classification import Classifier, Label
 from led_ref.pipelines.loading import (
     GlobalAttention,
+    Progress,
     bundled_model,
     check_types,
     notice_missing_fine_tuning,
@@ -146,8 +147,8 @@ def generate(
     return model.generate(text, **options)
 
 
-@check_types
-def answer(
+@overload
+def answer(  # type: ignore[overload-overlap]  # a str is a sequence of str, and comes first
     question: str,
     context: str,
     model: str | Path | QuestionAnswerer | None = None,
@@ -158,14 +159,43 @@ def answer(
     max_answer_len: int = 15,
     handle_impossible_answer: bool = False,
     truncation: bool = False,
-) -> list[Answer]:
+    progress: Progress | bool | None = None,
+) -> list[Answer]: ...
+@overload
+def answer(
+    question: str,
+    context: Sequence[str],
+    model: str | Path | QuestionAnswerer | None = None,
+    *,
+    backend: str | Backend = "auto",
+    dtype: str = "float32",
+    top_k: int = 1,
+    max_answer_len: int = 15,
+    handle_impossible_answer: bool = False,
+    truncation: bool = False,
+    progress: Progress | bool | None = None,
+) -> list[list[Answer]]: ...
+@check_types
+def answer(
+    question: str,
+    context: str | Sequence[str],
+    model: str | Path | QuestionAnswerer | None = None,
+    *,
+    backend: str | Backend = "auto",
+    dtype: str = "float32",
+    top_k: int = 1,
+    max_answer_len: int = 15,
+    handle_impossible_answer: bool = False,
+    truncation: bool = False,
+    progress: Progress | bool | None = None,
+) -> list[Answer] | list[list[Answer]]:
     """Find the answers to a question in a text, best first: load a model and run it, in one call.
 
     Arguments and errors as in `load` and `QuestionAnswerer.answer`.
 
     Args:
         question: a text.
-        context: the text that holds the answer.
+        context: the text that holds the answer, or several: then there is a list of answers for each.
         model: a folder or a name on the Hub of a fine-tuned LEDForQuestionAnswering (none is bundled), or a
             QuestionAnswerer, which has its own backend and dtype.
 
@@ -181,11 +211,12 @@ def answer(
         max_answer_len=max_answer_len,
         handle_impossible_answer=handle_impossible_answer,
         truncation=truncation,
+        progress=progress,
     )
 
 
-@check_types
-def classify(
+@overload
+def classify(  # type: ignore[overload-overlap]  # a str is a sequence of str, and comes first
     text: str,
     model: str | Path | Classifier | None = None,
     *,
@@ -193,13 +224,36 @@ def classify(
     dtype: str = "float32",
     global_attention: GlobalAttention = "first",
     truncation: bool = False,
-) -> list[Label]:
+    progress: Progress | bool | None = None,
+) -> list[Label]: ...
+@overload
+def classify(
+    text: Sequence[str],
+    model: str | Path | Classifier | None = None,
+    *,
+    backend: str | Backend = "auto",
+    dtype: str = "float32",
+    global_attention: GlobalAttention = "first",
+    truncation: bool = False,
+    progress: Progress | bool | None = None,
+) -> list[list[Label]]: ...
+@check_types
+def classify(
+    text: str | Sequence[str],
+    model: str | Path | Classifier | None = None,
+    *,
+    backend: str | Backend = "auto",
+    dtype: str = "float32",
+    global_attention: GlobalAttention = "first",
+    truncation: bool = False,
+    progress: Progress | bool | None = None,
+) -> list[Label] | list[list[Label]]:
     """Give a text labels, the highest score first: load a model and run it, in one call.
 
     Arguments and errors as in `load` and `Classifier.classify`.
 
     Args:
-        text: a document.
+        text: one document or several: then there is a list of labels for each.
         model: a folder or a name on the Hub of a fine-tuned LEDForSequenceClassification (none is bundled), or a Classifier,
             which has its own backend and dtype.
 
@@ -208,7 +262,7 @@ def classify(
     """
     if not isinstance(model, Classifier):
         model = Classifier.load(model, backend=backend, dtype=dtype)
-    return model.classify(text, global_attention=global_attention, truncation=truncation)
+    return model.classify(text, global_attention=global_attention, truncation=truncation, progress=progress)
 
 
 @check_types

@@ -148,7 +148,7 @@ CALLS = {
         lambda led: led.generate,
         OF_TEXT,
         "truncation:flag batch_size:count batch_memory:count cross_attention:nothing global_attention:globals "
-        "progress:nothing?",
+        "progress:flag?",
     ),
     "LED.stream": (lambda led: lambda **given: list(led.stream(**given)), OF_TEXT, "text:document truncation:flag"),
     "LED.prepare": (lambda led: led.prepare, {"text": TEXT}, "text:document truncation:flag global_attention:globals"),

@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 
 from led_ref.cli.shared_options import loading, need_files
 from led_ref.errors import InputError, LEDError
+from led_ref.pipelines.progress import ProgressBars
 from led_ref.pipelines.text_files import documents_of_folder, read_document
-from led_ref.tools.terminal import ProgressBars, forget_output, has_bars, print_json, say
+from led_ref.tools.terminal import forget_output, has_bars, print_json, say
 
 Item = TypeVar("Item")
 

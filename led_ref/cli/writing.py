@@ -21,8 +21,9 @@ from led_ref.cli.shared_options import given, load_model, need_files
 from led_ref.errors import LEDError, SettingsError, printable
 from led_ref.pipelines.batching import BATCH_MEMORY
 from led_ref.pipelines.loading import Document
+from led_ref.pipelines.progress import ProgressBars, count_documents
 from led_ref.pipelines.summarization import Written, write_each
-from led_ref.tools.terminal import ProgressBars, count_documents, reader_may_leave, say
+from led_ref.tools.terminal import reader_may_leave, say
 from led_ref.weights.find_files import resolve
 from led_ref.weights.keys import parameter_count
 

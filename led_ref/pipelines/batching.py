@@ -17,7 +17,7 @@ another order.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -27,7 +27,10 @@ from led_ref.classes.led import Progress
 from led_ref.classes.outputs import LEDEncoderBaseModelOutput
 from led_ref.classes.pretrained import device_errors
 from led_ref.errors import InputError, LEDError, quoted, wrong_type
-from led_ref.pipelines.loading import Document
+from led_ref.pipelines.loading import Document, shown_progress
+
+Item = TypeVar("Item")
+Found = TypeVar("Found")
 
 # Bytes that a batch may take beside the weights, unless the caller says otherwise.
 BATCH_MEMORY = 1 << 30
@@ -99,6 +102,55 @@ def check_document_list(texts: Any) -> list[Any]:
     if not documents:
         raise InputError("There are no documents: the list is empty. Give at least one text.")
     return documents
+
+
+def prepared_each(texts: str | Sequence[str], prepare: Callable[[str], Item]) -> list[Item]:
+    """Each document as the model reads it: all are checked before the first is read.
+
+    Raises:
+        LEDError: as `prepare`; of several documents it says which.
+    """
+    prepared = []
+    for i, text in enumerate([texts] if isinstance(texts, str) else check_document_list(texts)):
+        try:
+            prepared.append(prepare(text))
+        except LEDError as error:
+            if isinstance(texts, str):
+                raise
+            raise type(error)(f"texts[{i}]: {error}") from error
+    return prepared
+
+
+def of_each(
+    texts: str | Sequence[str],
+    prepare: Callable[[str], Item],
+    find: Callable[[Item, Progress | None], Found],
+    progress: Progress | bool | None,
+) -> Found | list[Found]:
+    """What is found for a text, or for each of several, one after the other.
+
+    Args:
+        texts: one document or several.
+        prepare: gives a document as the model reads it.
+        find: is given that, and what to call after each layer.
+        progress: as in LED.generate.
+
+    Raises:
+        LEDError: as `prepare` and `find`. Where one of several fails, the others are done first, and are the error's `texts`.
+    """
+    prepared = prepared_each(texts, prepare)
+    found: list[Any] = [None] * len(prepared)
+    errors: dict[int, LEDError] = {}
+    with shown_progress(progress, len(prepared)) as (shown, count):
+        for i, document in enumerate(prepared):
+            try:
+                found[i] = find(document, shown)
+            except LEDError as error:
+                errors[i] = error
+            count()
+    if errors:
+        raise errors[0] if isinstance(texts, str) else error_of_several(errors, found)
+    return found[0] if isinstance(texts, str) else found
 
 
 def error_of_several(errors: Mapping[int, LEDError], results: Sequence[Any]) -> LEDError:

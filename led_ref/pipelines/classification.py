@@ -12,7 +12,9 @@ The names of the labels are config.json's `id2label`. The meaning of a score dep
 No model that was trained to classify comes with led_ref: name one of your own, fine-tuned as LEDForSequenceClassification.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 
@@ -22,7 +24,8 @@ from led_ref.classes.input_checks import check_types
 from led_ref.classes.led import Progress
 from led_ref.config import MULTI_LABEL, REGRESSION
 from led_ref.generation.step import log_softmax
-from led_ref.pipelines.loading import GlobalAttention, TextPipeline, global_mask
+from led_ref.pipelines.batching import of_each
+from led_ref.pipelines.loading import Document, GlobalAttention, TextPipeline, global_mask
 
 
 @dataclass(frozen=True)
@@ -39,30 +42,57 @@ class Classifier(TextPipeline[LEDForSequenceClassification]):
 
     model_class = LEDForSequenceClassification
 
-    @check_types
-    def classify(
+    @overload
+    def classify(  # type: ignore[overload-overlap]  # a str is a sequence of str, and comes first
         self,
         text: str,
         *,
         global_attention: GlobalAttention = "first",
         truncation: bool = False,
-        progress: Progress | None = None,
-    ) -> list[Label]:
-        """All labels with their scores, the highest first.
+        progress: Progress | bool | None = None,
+    ) -> list[Label]: ...
+    @overload
+    def classify(
+        self,
+        text: Sequence[str],
+        *,
+        global_attention: GlobalAttention = "first",
+        truncation: bool = False,
+        progress: Progress | bool | None = None,
+    ) -> list[list[Label]]: ...
+    @check_types
+    def classify(
+        self,
+        text: str | Sequence[str],
+        *,
+        global_attention: GlobalAttention = "first",
+        truncation: bool = False,
+        progress: Progress | bool | None = None,
+    ) -> list[Label] | list[list[Label]]:
+        """All labels with their scores, the highest first; of several documents, a list for each.
 
         Args:
-            text: a document.
+            text: one document or several.
             global_attention: the tokens with global attention: "first" (as in the paper for classification), or as in
                 LED.generate.
             truncation: cut a document that is too long, keeping its beginning; False: refuse it.
-            progress: called after each encoder layer.
+            progress: called after each encoder layer; True: bars on standard error.
 
         Raises:
-            InputError: if the document is empty or too long.
+            InputError: if a document is empty or too long (of several, the message says which; none is read then).
         """
-        ids = self.encode(text, truncation=truncation)
-        mask = global_mask(global_attention, len(ids))
-        read = self.model.encoder([ids], [[1] * len(ids)], [mask], progress=progress)
+
+        def prepare(text: str) -> Document:
+            ids = self.encode(text, truncation=truncation)
+            return Document(ids, global_mask(global_attention, len(ids)))
+
+        found = of_each(text, prepare, self._labels, progress)
+        return found
+
+    def _labels(self, document: Document, progress: Progress | None) -> list[Label]:
+        """The labels of one document."""
+        ids = document.ids
+        read = self.model.encoder([ids], [[1] * len(ids)], [document.global_mask], progress=progress)
         logits_Y = self.model([ids], encoder_outputs=read, use_cache=False).to_numpy().logits[0].astype(np.float64)
         scores_Y = _scores(logits_Y, self.model.config.problem_type)
         names = self.model.config.id2label

@@ -1,7 +1,7 @@
 """What LED, QuestionAnswerer and Classifier share: load a model and its tokenizer, the ids and global tokens of a document."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,9 +12,11 @@ import numpy as np
 from led_backends.contract import HostArray
 from led_backends.notices import warn
 from led_ref.classes.input_checks import check_types as check_types
+from led_ref.classes.led import Progress as Progress
 from led_ref.classes.pretrained import LEDPreTrainedModel
 from led_ref.config import LEDConfig
 from led_ref.errors import InputError, printable, quoted
+from led_ref.pipelines.progress import bars_of
 from led_ref.tokenizer.files import vocabularies_that_differ
 from led_ref.tokenizer.tokenizer import LEDTokenizer
 from led_ref.weights.find_files import resolve
@@ -124,6 +126,18 @@ class TextPipeline(Generic[Model]):
             )
         ids = self.tokenizer(text, truncation=True, max_length=limit)["input_ids"]
         return ids
+
+
+@contextlib.contextmanager
+def shown_progress(
+    progress: Progress | bool | None, documents: int
+) -> Iterator[tuple[Progress | None, Callable[[], None]]]:
+    """What a call with so many documents calls after each layer and token, and after each document; True: bars."""
+    if progress is True:
+        with bars_of(documents) as shown:
+            yield shown
+    else:
+        yield progress or None, lambda: None
 
 
 def warn_of_path(text: str) -> None:

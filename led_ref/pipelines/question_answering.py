@@ -21,6 +21,7 @@ No model that was trained to answer comes with led_ref: name one of your own, fi
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 
@@ -30,6 +31,7 @@ from led_ref.classes.input_checks import check_types
 from led_ref.classes.led import Progress
 from led_ref.errors import InputError
 from led_ref.generation.step import log_softmax
+from led_ref.pipelines.batching import of_each
 from led_ref.pipelines.loading import Document, TextPipeline, warn_of_path
 
 Span = tuple[int, int]
@@ -70,8 +72,8 @@ class QuestionAnswerer(TextPipeline[LEDForQuestionAnswering]):
 
     model_class = LEDForQuestionAnswering
 
-    @check_types
-    def answer(
+    @overload
+    def answer(  # type: ignore[overload-overlap]  # a str is a sequence of str, and comes first
         self,
         question: str,
         context: str,
@@ -80,18 +82,42 @@ class QuestionAnswerer(TextPipeline[LEDForQuestionAnswering]):
         max_answer_len: int = 15,
         handle_impossible_answer: bool = False,
         truncation: bool = False,
-        progress: Progress | None = None,
-    ) -> list[Answer]:
-        """The best answers, best first: spans of the context of at most max_answer_len tokens.
+        progress: Progress | bool | None = None,
+    ) -> list[Answer]: ...
+    @overload
+    def answer(
+        self,
+        question: str,
+        context: Sequence[str],
+        *,
+        top_k: int = 1,
+        max_answer_len: int = 15,
+        handle_impossible_answer: bool = False,
+        truncation: bool = False,
+        progress: Progress | bool | None = None,
+    ) -> list[list[Answer]]: ...
+    @check_types
+    def answer(
+        self,
+        question: str,
+        context: str | Sequence[str],
+        *,
+        top_k: int = 1,
+        max_answer_len: int = 15,
+        handle_impossible_answer: bool = False,
+        truncation: bool = False,
+        progress: Progress | bool | None = None,
+    ) -> list[Answer] | list[list[Answer]]:
+        """The best answers, best first: spans of the context of at most max_answer_len tokens; of several contexts a list each.
 
         Args:
             question: a text.
-            context: the text that holds the answer.
+            context: the text that holds the answer, or several.
             top_k: the number of answers; fewer, if the context has fewer spans.
             max_answer_len: the most tokens of an answer.
             handle_impossible_answer: whether "there is no answer" is one of the answers, with `<s>` as its start and end.
             truncation: cut a context that is too long, keeping its beginning; False: refuse it.
-            progress: called after each encoder layer.
+            progress: called after each encoder layer; True: bars on standard error.
 
         Raises:
             InputError: if a text is empty, too long, or a number is no whole number of at least 1.
@@ -99,7 +125,26 @@ class QuestionAnswerer(TextPipeline[LEDForQuestionAnswering]):
         for name, number in (("top_k", top_k), ("max_answer_len", max_answer_len)):
             if number < 1:
                 raise InputError(f"{name} is {number!r}; it must be a whole number of at least 1.")
-        prepared = self.prepare(question, context, truncation=truncation)
+
+        def prepare(text: str) -> tuple[str, PreparedQuestion]:
+            return text, self.prepare(question, text, truncation=truncation)
+
+        def find(prepared: tuple[str, PreparedQuestion], progress: Progress | None) -> list[Answer]:
+            return self._answers(*prepared, progress, top_k, max_answer_len, handle_impossible_answer)
+
+        found = of_each(context, prepare, find, progress)
+        return found
+
+    def _answers(
+        self,
+        context: str,
+        prepared: PreparedQuestion,
+        progress: Progress | None,
+        top_k: int,
+        max_answer_len: int,
+        handle_impossible_answer: bool,
+    ) -> list[Answer]:
+        """The answers in one context."""
         ids, mask = [prepared.ids], [[1] * len(prepared.ids)]
         read = self.model.encoder(ids, mask, [prepared.global_mask], progress=progress)
         out = self.model(ids, mask, encoder_outputs=read, use_cache=False).to_numpy()

@@ -22,8 +22,15 @@ from led_ref.costs.operations import Workload
 from led_ref.errors import InputError, LEDError, SettingsError, nearest, quoted, wrong_type
 from led_ref.generation.settings.settings import GenerationConfig
 from led_ref.generation.settings.typed import SettingsByName
-from led_ref.pipelines.batching import BATCH_MEMORY, check_document_list, encode_each, error_of_several, plan_batches
-from led_ref.pipelines.loading import Document, GlobalAttention, TextPipeline, global_mask
+from led_ref.pipelines.batching import (
+    BATCH_MEMORY,
+    check_document_list,
+    encode_each,
+    error_of_several,
+    plan_batches,
+    prepared_each,
+)
+from led_ref.pipelines.loading import Document, GlobalAttention, TextPipeline, global_mask, shown_progress
 from led_ref.tokenizer.decoding import text_pieces
 from led_ref.tokenizer.tokenizer import LEDTokenizer
 
@@ -57,7 +64,8 @@ class TextOptions:
             memory of so many. The texts are the same; only the last bits of the logits may differ.
         batch_memory: bytes that a batch may take beside the weights; where that is too little, batches are smaller. A single
             document may take more.
-        progress: called after each encoder layer and each generated token, with the counts of the whole batch.
+        progress: called after each encoder layer and each generated token, with the counts of the whole batch; True: bars on
+            standard error, of several documents one over all of them too.
     """
 
     global_attention: GlobalAttention = "first"
@@ -65,7 +73,7 @@ class TextOptions:
     cross_attention: str = "cached"
     batch_size: int = 1
     batch_memory: int = BATCH_MEMORY
-    progress: Progress | None = None
+    progress: Progress | bool | None = None
 
     @classmethod
     def split(cls, arguments: Mapping[str, Any]) -> tuple[Self, dict[str, Any]]:
@@ -88,7 +96,7 @@ class OptionsByName(SettingsByName, total=False):
     cross_attention: str
     batch_size: int
     batch_memory: int
-    progress: Progress | None
+    progress: Progress | bool | None
 
 
 @dataclass(frozen=True)
@@ -125,14 +133,10 @@ class LED(TextPipeline[LEDForConditionalGeneration]):
         """
         chosen, settings = TextOptions.split(options)
         # All documents are checked before the first is read: the last one being too long should not cost an hour.
-        documents = []
-        for i, document in enumerate([text] if isinstance(text, str) else check_document_list(text)):
-            try:
-                documents.append(self._prepare(document, chosen))
-            except LEDError as error:
-                if isinstance(text, str):
-                    raise
-                raise type(error)(f"texts[{i}]: {error}") from error
+        if isinstance(text, str):
+            documents = [self._prepare(text, chosen)]
+        else:
+            documents = prepared_each(text, lambda document: self._prepare(document, chosen))
         texts: list[Any] = [None] * len(documents)
         errors: dict[int, LEDError] = {}
         for i, found in self._generate_prepared(documents, chosen, settings):
@@ -190,8 +194,12 @@ class LED(TextPipeline[LEDForConditionalGeneration]):
         for name in ("batch_size", "batch_memory"):
             if name in options:
                 raise SettingsError(f"{name} is for generate: stream decodes one document. Leave it out.")
+        if chosen.progress is True:
+            raise SettingsError(
+                "progress is True, but stream yields the text as it is written. Pass a function or None."
+            )
         document = self._prepare(text, chosen)
-        settings.update(cross_attention=chosen.cross_attention, progress=chosen.progress)
+        settings.update(cross_attention=chosen.cross_attention, progress=chosen.progress or None)
         return self.stream_prepared(document, **settings)
 
     def stream_prepared(self, document: Document, **options: Any) -> Iterator[str]:
@@ -243,16 +251,19 @@ class LED(TextPipeline[LEDForConditionalGeneration]):
         self, documents: Sequence[Document], options: TextOptions, settings: Mapping[str, Any]
     ) -> Iterator[tuple[int, str | list[str] | LEDError]]:
         """The number of each document and its text (with num_return_sequences > 1 its texts), or its error."""
-        given = {name: getattr(options, name) for name in ("batch_size", "batch_memory", "cross_attention", "progress")}
-        for i, written in write_each(self.model, documents, settings, tokenizer=self.tokenizer, **given):
-            if isinstance(written, LEDError):
-                yield i, written
-                continue
-            try:
-                texts = self.texts_of(written)
-                yield i, texts if len(texts) > 1 else texts[0]
-            except InputError as error:
-                yield i, error
+        given = {name: getattr(options, name) for name in ("batch_size", "batch_memory", "cross_attention")}
+        with shown_progress(options.progress, len(documents)) as (progress, count):
+            given.update(progress=progress, tokenizer=self.tokenizer)
+            for i, written in write_each(self.model, documents, settings, **given):
+                count()
+                if isinstance(written, LEDError):
+                    yield i, written
+                    continue
+                try:
+                    texts = self.texts_of(written)
+                    yield i, texts if len(texts) > 1 else texts[0]
+                except InputError as error:
+                    yield i, error
 
 
 # The keyword arguments of a call with text, for the error message about a misspelt one.

@@ -8,8 +8,10 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+from led_ref.pipelines.progress import bar
 
 
 def print_json(values: Mapping[str, Any]) -> None:
@@ -84,43 +86,6 @@ def forget_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-class ProgressBars(contextlib.AbstractContextManager["ProgressBars"]):
-    """A bar for reading (encoder layers) and one for writing (tokens); its calls are those of `Progress` (classes/led.py).
-
-    Args:
-        label: what stands before the bar, such as the document's name.
-        enabled: False: show nothing.
-        position: how many bars are above it.
-    """
-
-    def __init__(self, label: str, *, enabled: bool, position: int = 0) -> None:
-        self.label = label
-        self.enabled = enabled
-        self.position = position
-        self._stage = ""
-        self._bar: Any = None
-
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        """Show that `done` of `total` steps of a stage ("read" or "write") are finished."""
-        if not self.enabled:
-            return
-        if stage != self._stage:
-            self._close()
-            unit = "layer" if stage == "read" else "token"
-            self._bar = _bar(total=total, desc=f"{self.label}: {stage}", unit=unit, position=self.position)
-            self._stage = stage
-        self._bar.update(done - self._bar.n)
-
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-        self._bar, self._stage = None, ""
-
-    def __exit__(self, *_: object) -> None:
-        """Close what is open, also after an error."""
-        self._close()
-
-
 class TrainingBar(contextlib.AbstractContextManager["TrainingBar"]):
     """A bar over the steps of a training, with loss, tokens a second and the time left.
 
@@ -137,7 +102,7 @@ class TrainingBar(contextlib.AbstractContextManager["TrainingBar"]):
         if not self.enabled or "total_steps" not in line:
             return
         if self._bar is None:  # a run that goes on begins in the middle
-            self._bar = _bar(total=line["total_steps"], initial=line["step"] - 1, desc="training", unit="step")
+            self._bar = bar(total=line["total_steps"], initial=line["step"] - 1, desc="training", unit="step")
         if line.get("loss") is not None:
             speed = f"{line['tokens_per_second']:,.0f} tokens/s"
             self._bar.set_postfix_str(f"loss {line['loss']:.3f}, {speed}", refresh=False)
@@ -153,27 +118,3 @@ class TrainingBar(contextlib.AbstractContextManager["TrainingBar"]):
         """Close the bar, also after an error."""
         if self._bar is not None:
             self._bar.close()
-
-
-@contextlib.contextmanager
-def count_documents(total: int, done: int, *, enabled: bool) -> Iterator[Callable[[], None]]:
-    """Show a bar over all documents; yields the function to call after each finished document."""
-    if not enabled:
-        yield lambda: None
-        return
-    with _bar(total=total, initial=done, desc="documents") as bar:
-        yield lambda: bar.update() and None
-
-
-def _bar(**options: Any) -> Any:
-    """A bar of tqdm on standard error, which disappears at its end.
-
-    Many containers have a terminal of 0 x 0 characters, on which tqdm would show nothing: it gets 80 x 24 there.
-    """
-    from tqdm import tqdm
-
-    size = {"ncols": 80, "nrows": 24}
-    with contextlib.suppress(OSError, ValueError):
-        if os.get_terminal_size(sys.stderr.fileno()).columns:
-            size = {}
-    return tqdm(file=sys.stderr, leave=False, **options, **size)
