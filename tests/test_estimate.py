@@ -9,6 +9,7 @@ from led_ref.costs import memory as memory_plan
 from led_ref.costs import operations as planning
 from led_ref.costs.operations import Workload
 from led_ref.tools import estimate
+from led_ref.tools.random_weights import write_random_checkpoint
 from led_ref.training.room import Memory
 from led_ref.weights.keys import parameter_count
 
@@ -107,6 +108,19 @@ def test_training_step_is_estimated(command, quick, tmp_path, monkeypatch):
     assert "add --training" in command("estimate", tmp_path, "--tokens", 9, "--lora-rank", 8)[2]
     code, _, err = command(*arguments, "adamw", "--beams", 2)
     assert (code, "without --beams" in err) == (2, True)
+
+
+def test_quantized_folder_is_seen(command, quick, tmp_path):
+    write_random_checkpoint(tmp_path / "floats", SMALL)
+    assert command("convert", tmp_path / "floats", tmp_path / "int8", "--quantize", "int8")[0] == 0
+    sizes = ("--tokens", 599, "--new-tokens", 9, "--json")
+
+    def weights(folder, *more):
+        return json.loads(command("estimate", tmp_path / folder, *sizes, *more)[1])["memory"]["weights"]
+
+    assert weights("int8") == weights("floats", "--weights", "int8") < weights("floats")
+    code, _, err = command("estimate", tmp_path / "int8", *sizes, "--weights", "nf4")
+    assert (code, "are int8 already" in err) == (1, True)
 
 
 def test_a_gpu_gets_memory_and_no_time(command, monkeypatch):

@@ -4,6 +4,7 @@ import argparse
 
 from led_ref.cli.shared_options import Misused, add_shared
 from led_ref.cli.train import for_argparse
+from led_ref.errors import InputError
 from led_ref.tools.terminal import megabytes, print_json
 from led_ref.training.settings import SETTINGS, TrainingArguments
 
@@ -31,7 +32,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--dtype", help="what is computed in (default: float32)", default="float32")
     add(
         "--weights", metavar="KIND",
-        help="kept smaller: float16, bfloat16, int8, nf4, nf4-double (default: in that dtype)",
+        help="kept smaller: float16, bfloat16, int8, nf4, nf4-double (default: as the model's matrices are quantized)",
     )  # fmt: skip
     add("--backend", choices=("numpy", "cupy"), default="numpy", help="cupy: memory only")
     add_shared(parser, "--cross-attention", help="folded: no keys and values of the document are kept")
@@ -55,6 +56,7 @@ def run(options: argparse.Namespace) -> int:
     """Print memory and time, or give them as JSON."""
     from led_ref.costs.operations import Workload
     from led_ref.tools.estimate import divided_for, estimate, estimate_training, find_config
+    from led_ref.weights.quantization.file_format import kind_of
 
     settings = {name: getattr(options, name) for name in _OF_TRAINING if getattr(options, name) is not None}
     if settings and not options.training:
@@ -62,6 +64,11 @@ def run(options: argparse.Namespace) -> int:
     if options.training and (options.backend, options.beams, options.weights) != ("numpy", 1, None):
         raise Misused("--training is estimated for a CPU, without --beams and --weights")
     config = find_config(options.model)
+    stored = kind_of(config)
+    if options.weights is None:
+        options.weights = stored
+    elif stored is not None and options.weights != stored:
+        raise InputError(f"--weights is {options.weights}, but the matrices of {options.model} are {stored} already.")
     asked = Workload(
         globals_=options.global_tokens,
         folded=options.cross_attention == "folded",

@@ -49,7 +49,7 @@ from led_ref.weights.keys import (
 )
 from led_ref.weights.quantization.file_format import CONFIG_KEY, QuantizedTensor, is_matrix, join
 from led_ref.weights.quantization.rounding import check_kind, quantized
-from led_ref.weights.stored_tensor import FLOAT_NAMES, HALF_NAMES, StoredTensor
+from led_ref.weights.stored_tensor import FLOAT_NAMES, HALF_NAMES, StoredTensor, let_go
 
 # Tensor names of other models' checkpoints, and the models.
 _OTHER_MODELS = (
@@ -277,11 +277,15 @@ def _weight(
         return dataclasses.replace(tensor.weight, dtype=np.dtype(dtype))
     if quantize is not None and is_matrix(entry):
         matrix = quantized(finite_array(entry.key, tensor, "float32"), quantize)
+        let_go(tensor.data)  # else the file's numbers would count as memory, beside those made of them
         return dataclasses.replace(matrix, dtype=np.dtype(dtype))
     is_table = len(entry.shape) == 2 and entry.key != FINAL_LOGITS_BIAS
     if keep_stored and is_table and HALF_NAMES.get(tensor.dtype, dtype) != dtype:
         return _half_weight(entry.key, tensor, dtype)
-    return finite_array(entry.key, tensor, dtype)
+    array = finite_array(entry.key, tensor, dtype)
+    if not np.may_share_memory(array, tensor.data):
+        let_go(tensor.data)
+    return array
 
 
 def _half_weight(key: str, tensor: StoredTensor, dtype: str) -> HalfWeight:

@@ -3,6 +3,7 @@
 import json
 import mmap
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from led_backends.compact import CompactWeight, HalfWeight
 from led_ref.classes.conditional_generation import LEDForConditionalGeneration
 from led_ref.config import LEDConfig
 from led_ref.errors import CheckpointError, InputError
+from led_ref.tools.random_weights import write_random_checkpoint
 from led_ref.weights.convert import convert
 from led_ref.weights.quantization.file_format import CONFIG_KEY, kind_of, quantizable
 from led_ref.weights.quantization.rounding import KINDS, quantized
@@ -259,3 +261,20 @@ def test_config_json_must_match_the_file(saved, values, message):
     config = LEDConfig.from_dict({**config.to_dict(), CONFIG_KEY: values, **extra})
     with pytest.raises(CheckpointError, match=message):
         load(folder, config)
+
+
+@pytest.mark.parametrize("options", [{"quantize": "int8"}, {"dtype": "float64"}])
+def test_numbers_of_the_file_are_given_back(tmp_path, options):
+    """What was made of a file's floats stands beside them only while they are read: Linux says what is held of the file."""
+    config = LEDConfig(
+        vocab_size=11, d_model=256, encoder_layers=1, decoder_layers=1, encoder_ffn_dim=4096,
+        max_encoder_position_embeddings=9, encoder_attention_heads=4, decoder_attention_heads=4, attention_window=4,
+    )  # fmt: skip
+    write_random_checkpoint(tmp_path, config)
+    model = LEDForConditionalGeneration.from_pretrained(tmp_path, **options)
+    maps = Path("/proc/self/smaps")
+    lines = maps.read_text().splitlines() if maps.exists() else []
+    starts = [i for i, line in enumerate(lines) if line.endswith(str(tmp_path / "model.safetensors"))]
+    held = sum(int(line.split()[1]) * 1024 for i in starts for line in lines[i : i + 9] if line.startswith("Rss:"))
+    assert held < (tmp_path / "model.safetensors").stat().st_size / 4
+    del model
