@@ -35,7 +35,7 @@ import numpy.typing as npt
 from led_ref.generation.step import Ids, Scores
 
 # The longest n-gram that is compared: of the places where the last id stands, those before which more ids agree count.
-LONGEST = 4
+LONGEST = 6
 
 
 class Reader(Protocol):
@@ -49,23 +49,25 @@ class Reader(Protocol):
 def propose(source_T: Ids, ids: Sequence[int], count: int) -> list[int]:
     """At most `count` ids that followed in the document where it has the same n-gram as the end of `ids`; else none.
 
-    Of several places that with the longest n-gram (of at most LONGEST ids), and of those the first. Before the document stands
+    Of several places that with the longest n-gram (of at most LONGEST ids), and of those the first. After an n-gram of one id
+    one is proposed, of two two, of three four, and so on: what a pass reads in vain costs time, too. Before the document stands
     the start id: a text may begin as its document does. After it the ids so far are looked through: a text also repeats itself.
     """
     text = np.concatenate([ids[:1], source_T, ids])
     ends = np.flatnonzero(text[:-1] == ids[-1])
     ends = ends[ends != len(source_T)]  # what stands behind the document's end did not follow it
+    likely = 1
     for before in range(1, min(LONGEST, len(ids))):
         longer = ends[ends >= before]
         longer = longer[text[longer - before] == ids[-1 - before]]
         if not len(longer):
             break
-        ends = longer
+        ends, likely = longer, 2 * likely
     if not len(ends):
         return []
     first = int(ends[0]) + 1
     stop = 1 + len(source_T) if first <= len(source_T) else len(text)
-    following: list[int] = text[first : min(first + count, stop)].tolist()
+    following: list[int] = text[first : min(first + min(count, likely), stop)].tolist()
     return following
 
 
