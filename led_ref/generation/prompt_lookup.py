@@ -50,7 +50,7 @@ def propose(source_T: Ids, ids: Sequence[int], count: int) -> list[int]:
     """At most `count` ids that followed in the document where it has the same n-gram as the end of `ids`; else none.
 
     Of several places that with the longest n-gram (of at most LONGEST ids), and of those the first. After an n-gram of one id
-    one is proposed, of two two, of three four, and so on: what a pass reads in vain costs time, too. Before the document stands
+    one is proposed, of two two, of three four, and so on: what a pass reads for nothing costs time, too. Before the document stands
     the start id: a text may begin as its document does. After it the ids so far are looked through: a text also repeats itself.
     """
     text = np.concatenate([ids[:1], source_T, ids])
