@@ -50,8 +50,8 @@ def propose(source_T: Ids, ids: Sequence[int], count: int) -> list[int]:
     """At most `count` ids that followed in the document where it has the same n-gram as the end of `ids`; else none.
 
     Of several places that with the longest n-gram (of at most LONGEST ids), and of those the first. After an n-gram of one id
-    one is proposed, of two two, of three four, and so on: what a pass reads for nothing costs time, too. Before the document stands
-    the start id: a text may begin as its document does. After it the ids so far are looked through: a text also repeats itself.
+    one is proposed, of two two, of three four, and so on: an id that is read for nothing costs time, too. Before the document
+    stands the start id: a text may begin as its document does. After it come the ids so far: a text also repeats itself.
     """
     text = np.concatenate([ids[:1], source_T, ids])
     ends = np.flatnonzero(text[:-1] == ids[-1])
