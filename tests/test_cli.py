@@ -508,7 +508,7 @@ if os.path.exists("/dev/full"):  # Linux has a disk that is always full
                 [*COMMAND, "tokenize", page], stdout=full, stderr=subprocess.PIPE, text=True, check=False
             )
         assert done.returncode == 1
-        assert re.fullmatch(r"led-ref: .*No space left on device.*disk's space\.\n", done.stderr)
+        assert re.fullmatch(r"led-ref: standard output: .*No space left on device.*disk's space\.\n", done.stderr)
 
 
 class ClosedPipe(io.StringIO):

@@ -9,6 +9,7 @@ try:
     import argparse
     import contextlib
     import datetime  # noqa: F401  NumPy fetches it from C, where a Ctrl-C would become a broken NumPy
+    import errno
     import io
     import os
     import sys
@@ -111,7 +112,8 @@ def _run(arguments: Sequence[str] | None) -> int:
         )
     except OSError as error:  # not caught elsewhere: a full disk, a folder without permission
         forget_output()
-        return _fail(f"{error}. See to the file's permissions and the disk's space.")
+        where = "standard output: " if error.filename is None and error.errno == errno.ENOSPC else ""
+        return _fail(f"{where}{error}. See to the file's permissions and the disk's space.")
 
 
 def _fail(reason: str) -> int:
