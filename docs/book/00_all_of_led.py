@@ -358,3 +358,13 @@ print("words that did not move:", [word for word, change in zip(document, moved_
 # 3. Set the radius to 5 and make no token global. Which model is this?
 # 4. Open `led_ref/oracle/definition/model.py` and read it from top to bottom. Every function in it has been on this page, or is
 #    called by one that has.
+#
+# <details class="answers" markdown><summary>Answers</summary>
+#
+# **1.** The row of "birds" fills, since a global token sees every token; and its column, since every token sees it.
+# The column of `<pad>` stays empty.
+#
+# **3.** No token of six is further than 5 from another, so each sees all but the padding: full attention, as in
+# BART's encoder.
+#
+# </details>

@@ -204,3 +204,14 @@ plt.show()
 #    $\sqrt{K}$ help against it?
 # 4. With R neighbours to each side there are about $T(2R + 1)$ cells. From which T on is that less than half of $T^2$, for
 #    R = 512?
+#
+# <details class="answers" markdown><summary>Answers</summary>
+#
+# **2.** 12 × 1,024 MiB = 12 GiB, for one layer.
+#
+# **3.** Its scores are ten times as large, so nearly all of its share goes to the key with the largest score. A
+# product of K numbers grows with √K; divided by √K, scores stay of one size however wide a head is.
+#
+# **4.** $T(2R + 1) < T^2 / 2$ where T is more than 2 (2R + 1): from 2,051 tokens on.
+#
+# </details>

@@ -174,3 +174,15 @@ print(f"{len(changed)} of {len(set(words))} different words, {share:.0%} of the 
 # 4. The [notebook on tokens](../notebooks/01_tokens.md) builds the whole tokenizer from two files. Change its pattern so that
 #    the space stays with the word before it. How many tokens does the page have then, and why would that not work with
 #    this model?
+#
+# <details class="answers" markdown><summary>Answers</summary>
+#
+# **2.** One token. (l, o) goes first, then (e, r), then (lo, w), then (low, er): *lower*.
+#
+# **3.** `merge` looks at all pairs again after every merge, so a word of n letters takes time in proportion to n².
+# `merge_long` keeps the pairs in a heap: n log n. Few words are long, but a line without a space may be.
+#
+# **4.** The model learned rows for pieces with the space *before* the word. The new pieces have no ids, or ids that
+# mean another thing.
+#
+# </details>

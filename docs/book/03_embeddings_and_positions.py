@@ -169,3 +169,14 @@ plt.show()
 # 3. What does LayerNorm make of a row whose numbers are all equal?
 # 4. LED has places for 16,384 tokens; its tables began as 16 copies of BART's 1,024. What would the second picture look like
 #    for those?
+#
+# <details class="answers" markdown><summary>Answers</summary>
+#
+# **2.** y is (1, 0) + (0, 2) = (1, 2) and (2, 2) + (1, 0) = (3, 2). So token 2 becomes nearly (1, -1); at place 0 it
+# was (-1, 1). It should change: the sum says what the token is and where it stands.
+#
+# **3.** All distances from the mean are 0, so b is left: zeros, if b is 0.
+#
+# **4.** A cosine of 1 at place 200, and again at 200 + 1,024, 200 + 2,048 and so on: 16 times in all.
+#
+# </details>

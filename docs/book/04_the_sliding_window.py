@@ -217,3 +217,16 @@ plt.show()
 # 3. Without the first and last R rows, which share of a tile's cells lies outside the band? Find the formula, check it with the
 #    tiles of the picture, and with Q = 128, R = 512.
 # 4. After one layer the state of a token depends on R places to each side. After two?
+#
+# <details class="answers" markdown><summary>Answers</summary>
+#
+# **2.** Row 2 sees all five keys. The shares are 1, 2, 1, 4, 1 ninths, so the result is (10 + 40 + 30 + 160 + 50) / 9
+# = 32.22.
+#
+# **3.** A tile has Q (Q + 2R) cells, and each query sees 2R + 1 of its Q + 2R keys. The share outside is (Q - 1) / (Q
+# + 2R): 11% with Q = 128 and R = 512.
+#
+# **4.** On 2R places to each side: R of its own window, and R of the windows of those. [Chapter
+# 7](07_receptive_field.md) measures it.
+#
+# </details>

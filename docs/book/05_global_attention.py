@@ -187,3 +187,15 @@ for way in ("first", "none"):
 # 3. Make every token global. Which attention is that, and with which of the two sets of weights?
 # 4. Folding costs $2GHTD$ multiplications for G global tokens, projecting $2TD^2$. For which G is folding the cheaper way? The
 #    file `led_ref/model/global_attention.py` has the rule.
+#
+# <details class="answers" markdown><summary>Answers</summary>
+#
+# **2.** The band has $T(2R + 1) - R(R + 1)$ cells. G rows and G columns have $2GT - G^2$. A global token that has c
+# keys in its window, itself counted, is in both with 2c - 1 cells; take these away once for each global token.
+#
+# **3.** Full attention, of every token with every token, by the global set of weights (`query_global`, `key_global`,
+# `value_global`).
+#
+# **4.** Where G H < D, so for fewer than D / H = K global tokens: 64 in led-base.
+#
+# </details>

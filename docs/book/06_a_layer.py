@@ -227,3 +227,14 @@ plt.show()
 #    and the norms. `led-ref inspect` counts for the bundled model.
 # 3. Leave gelu out. Which single matrix does the same as fc₁ and fc₂ then?
 # 4. What does a layer do to a token if all its weights and biases are 0, but those of the norms are as they are?
+#
+# <details class="answers" markdown><summary>Answers</summary>
+#
+# **2.** Query, key, value, those three again for global tokens, and output: 7 (768² + 768) = 4,134,144. fc₁ has 768 ·
+# 3,072 + 3,072 = 2,362,368, fc₂ 3,072 · 768 + 768 = 2,360,064, the two norms 4 · 768 = 3,072. Together 8,859,648.
+#
+# **3.** $W_2 W_1$, a matrix of D × D, with the bias $W_2 b_1 + b_2$. The F columns in between would be for nothing.
+#
+# **4.** Both updates are 0, so x goes through the two LayerNorms and nothing else.
+#
+# </details>

@@ -168,5 +168,15 @@ plt.show()
 # 3. Led-base has six layers of R = 512. How long may a document be so that the states of its first and its last token
 #    depend on each other without a global one? And so that some token in the middle depends on both?
 #
+# <details class="answers" markdown><summary>Answers</summary>
+#
+# **2.** All of it came through the state of the one global token, and each far token takes in the same change of that
+# state.
+#
+# **3.** Six layers reach 6 · 512 = 3,072 places. The first and the last token are T - 1 apart: T is at most 3,073. A
+# token in the middle needs to reach half of it to each side: at most 6,145.
+#
+# </details>
+#
 # The field says on what a state can depend, not on what it does. The notebook
 # [The sliding window](../notebooks/02_sliding_window.md) shows what trained heads do look at.

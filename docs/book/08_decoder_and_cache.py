@@ -248,3 +248,12 @@ assert gaps[0] < 1e-5 < 1e-3 < gaps[1]
 # 2. Which slots does no beam see in the picture of the buffer? Why are they not taken out?
 # 3. Folding costs H times the multiplications for a word. For how many written words does it still multiply less in
 #    all? Take the numbers printed above.
+#
+# <details class="answers" markdown><summary>Answers</summary>
+#
+# **2.** Slots 2 and 4: what was written there belongs to hypotheses that were abandoned. To take them out, the keys
+# and values of all layers behind them would have to move, at every word. Hiding them costs one number of the mask.
+#
+# **3.** 231.9 / (14.50 - 1.21) = 17.4: for at most 17 words.
+#
+# </details>

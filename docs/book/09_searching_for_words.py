@@ -297,3 +297,10 @@ for name, found in (("right", right), ("mutant", wrong)):
 # 1. `led-ref exercise 9`: the best candidates of a step, and the value of a text.
 # 2. In the picture, find a text that was ahead and fell behind. On which edge did it lose?
 # 3. In the table at the top, what does beam search with W = 2 find if 2 is followed by 3 with 0.9?
+#
+# <details class="answers" markdown><summary>Answers</summary>
+#
+# **3.** After 3 come 0 and 1 with 0.9 · 0.5 = 0.45 each; 4 and 5 have 0.1 · 1 = 0.1. Both searches write 2, 3, 0:
+# this time the likeliest first word was right.
+#
+# </details>

@@ -223,4 +223,12 @@ for what, change in (
 # 2. With query and key exchanged, biases included: what happens to the table of scores before the softmax?
 # 3. Which parameters of led-base does a document without a global token never use?
 #
+# <details class="answers" markdown><summary>Answers</summary>
+#
+# **2.** The score of i and j becomes $k_i \cdot q_j$, which was the score of j and i: the table is transposed.
+#
+# **3.** `query_global`, `key_global` and `value_global` of all layers: 6 · 3 · (768² + 768) = 10,630,656 numbers.
+#
+# </details>
+#
 # How to get Ai2's models: [Ai2's checkpoints](../checkpoints.md).

@@ -169,3 +169,9 @@ plt.show()
 # 2. With R = 512, how large may Q be if a tile may hide at most a quarter of its cells?
 # 3. Write a backend of your own: take NumpyBackend, replace `gelu` with the approximation by tanh, and look how far the
 #    encoder's states are from those of the right one.
+#
+# <details class="answers" markdown><summary>Answers</summary>
+#
+# **2.** (Q - 1) / (Q + 2R) is at most 1/4 where 3Q is at most 2R + 4 = 1,028: Q up to 342.
+#
+# </details>

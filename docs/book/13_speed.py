@@ -170,3 +170,11 @@ print("one cache:", [round(mb) for mb in shared], " copies:", [round(mb) for mb 
 # 1. `led-ref exercise 13`: count the bytes of a step.
 # 2. At what length does full attention take twice the operations of the window, with led-base's sizes?
 # 3. `led-ref estimate led-base --tokens 16384 --beams 4` on your machine: which part takes most of the time?
+#
+# <details class="answers" markdown><summary>Answers</summary>
+#
+# **2.** A token costs a layer 2 (4D² + 2DF) = 14.2 million operations in linear maps, and 4 D in attention for each
+# key that it sees. With 2R + 1 keys that is 17.3 million together. Full attention has T keys: 34.6 million at about
+# 6,700 tokens. Attention alone is twice as much at 2 (2R + 1) = 2,050 tokens already.
+#
+# </details>

@@ -75,3 +75,13 @@ print("right, swapped:\n", square_TK @ square_TK.T, "\nwrong, forgotten:\n", squ
 #
 # 1. What are the axes of `tile_HQZ`, and how long is each in the second block of the fourth chapter's picture?
 # 2. `x_THK.reshape(T, H * K)` puts heads side by side. What does `x_HTK.reshape(T, H * K)` do? Try it with small numbers.
+#
+# <details class="answers" markdown><summary>Answers</summary>
+#
+# **1.** Heads H, queries of the block Q, and Z = G + S: the global tokens' keys, then the S keys in reach, at most Q
+# + 2R.
+#
+# **2.** It takes the numbers as they lie: row 0 gets the first H tokens of head 0. The shape is right, and every
+# number is in the wrong place. Swap the axes first.
+#
+# </details>

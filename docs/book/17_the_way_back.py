@@ -204,3 +204,15 @@ plt.show()
 # 3. Double all rows of `dy` of a linear map. What happens to dx, dW, db?
 # 4. In the picture of the tiles, which keys lose nothing? Why these?
 # 5. Why does the pad token's row of the embedding table get a gradient although it is never looked up?
+#
+# <details class="answers" markdown><summary>Answers</summary>
+#
+# **2.** Take a number of that bias up and down by h: the two losses are equal to rounding. The bias adds the same
+# number, q · b, to the scores of all keys, and softmax ignores what all have in common.
+#
+# **3.** All three double: the way back is linear in `dy`.
+#
+# **5.** The table is also the matrix of the logits. Each place of the target gives the pad token a probability, and
+# the loss pushes it down.
+#
+# </details>

@@ -154,3 +154,16 @@ print(f"all that the backward pass of each reads: {layers * whole / 2**20:,.0f} 
 # 3. AdamW's first step has the same length for a gradient of 0.001 and of 1,000. Show it, and say why.
 # 4. Why is there no decay on biases and norms?
 # 5. Resume: train 15 steps, then `resume=True` to 30. Are the weights those of one run, bit for bit?
+#
+# <details class="answers" markdown><summary>Answers</summary>
+#
+# **3.** After the first step, the mean of the gradients and the root of the mean of their squares, both corrected for
+# their start at zero, are g and |g|. Their quotient is 1 or -1, so the step is as long as the learning rate.
+#
+# **4.** Decay pulls towards 0. For a matrix that means a simpler map; a norm's weight of 0 would switch its column
+# off, and a bias is too few numbers to learn anything by heart.
+#
+# **5.** Yes. Dropout's masks and the order of documents are functions of the seed and the step, and the moments are
+# in the checkpoint.
+#
+# </details>
