@@ -50,3 +50,20 @@ document$.subscribe(() => {
     }
   }
 });
+
+// `led-ref exercise N` in a list of exercises can be done on the page.
+const EXERCISES = new URL("../live/exercises.js", document.currentScript.src);
+
+document$.subscribe(() => {
+  for (const code of document.querySelectorAll("article li code")) {
+    const [, number] = code.textContent.match(/^led-ref exercise (\d+)$/) ?? [];
+    if (!number) continue;
+    const button = document.createElement("button");
+    Object.assign(button, { type: "button", textContent: "Do it here", className: "exercise-button" });
+    button.onclick = async () => {
+      button.remove();
+      (await import(EXERCISES)).open(code.closest("li"), Number(number));
+    };
+    code.after(" ", button);
+  }
+});

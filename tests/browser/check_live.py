@@ -5,7 +5,7 @@
 
 Checked in Chromium against a static server under a path of its own (`/some/where/`), with every other host blocked: no byte of
 the runtime before the reader asks; five texts with the same ids as natively; a text from the address, a dropped file, an
-error's words, cancelling, the explorer; a chapter's cells; the seconds to load, cold and warm; no network after the first
+error's words, cancelling, the explorer; a chapter's cells; three exercises; the seconds to load; no network after the first
 visit; a phone.
 """
 
@@ -54,6 +54,8 @@ def main() -> int:
             explorer(tab)
             assert tab.page.evaluate("document.documentElement.scrollWidth") <= 400
             warm = load(Tab(context, tab.address))
+            for page, number in (("02_tokens", 2), ("04_the_sliding_window", 4), ("09_searching_for_words", 9)):
+                tab.complaints += exercise(context, f"{address}some/where/book/{page}/", number)
             tab.complaints += cells(context, f"{address}some/where/book/02_tokens/")
         offline(context, tab)
         assert tab.complaints == [], tab.complaints
@@ -248,6 +250,33 @@ def cells(context, address: str) -> list[str]:
     assert "reader.py" not in failed.inner_text()
     last.locator("[data-do=reset]").click()
     assert tab.locator(".cell-editor").count() == 0
+    tab.close()
+    return complaints
+
+
+def exercise(context, address: str, number: int) -> list[str]:
+    """The file that is handed out fails, and the solved one passes, by the same checks as natively."""
+    from led_ref.tools.exercises import handout
+
+    tab, complaints = context.new_page(), []
+    tab.set_default_timeout(PATIENCE)
+    tab.on("console", lambda message: complaints.append(message.text))
+    tab.on("pageerror", lambda error: complaints.append(str(error)))
+    tab.goto(address)
+    tab.locator("li").filter(has_text=f"led-ref exercise {number} ").or_(
+        tab.locator("li").filter(has_text=f"led-ref exercise {number}:")
+    ).locator(".exercise-button").first.click()
+    tab.click(".exercise button:text-is('Fetch and begin')")
+    editor, status = tab.locator(".exercise .cell-editor"), tab.locator(".exercise .cell-status")
+    one = handout.exercise(number)
+    tab.wait_for_function("document.querySelector('.exercise .cell-editor').value !== ''")
+    assert editor.input_value() == handout.handout(one.solved)
+    tab.click(".exercise button:text-is('Check')")
+    status.filter(has_text="to go").wait_for()
+    assert tab.locator(".exercise-results li").count() >= 1
+    editor.fill(one.solved)
+    tab.click(".exercise button:text-is('Check')")
+    status.filter(has_text="Solved.").wait_for()
     tab.close()
     return complaints
 
