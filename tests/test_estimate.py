@@ -19,6 +19,9 @@ SPEEDS = {
     "scores of a tile": 1e4,
     "GELU": 1e5,
     "LayerNorm": 1e5,
+    "operations of a step": 1e6,
+    "scores of a step": 1e5,
+    "scores of a search": 1e5,
     "bytes from memory": 1e6,
 }
 SMALL = LEDConfig(
@@ -121,6 +124,17 @@ def test_quantized_folder_is_seen(command, quick, tmp_path):
     assert weights("int8") == weights("floats", "--weights", "int8") < weights("floats")
     code, _, err = command("estimate", tmp_path / "int8", *sizes, "--weights", "nf4")
     assert (code, "are int8 already" in err) == (1, True)
+
+
+def test_a_step_of_many_rows_searches_and_attends():
+    """What grows with the rows counts as often as they are, even where their weights are read once."""
+    load = Workload(tokens=50, batch=8, beams=4, new_tokens=8)
+    fast = dict.fromkeys(SPEEDS, 1e30)
+    for name, expected in (
+        ("scores of a search", 32 * 101 / 1e5), ("scores of a step", 32 * 2 * 50 * 1 / 1e5),
+        ("operations of a step", 2 * 32 * (6 * 36 + 2 * 6 * 7 + 6 * 101) / 1e6),
+    ):  # fmt: skip
+        assert estimate.step_seconds(SMALL, load, {**fast, name: SPEEDS[name]}) == pytest.approx(expected)
 
 
 def test_a_gpu_gets_memory_and_no_time(command, monkeypatch):

@@ -21,6 +21,7 @@ from led_ref.costs import operations as planning
 from led_ref.costs import training as training_costs
 from led_ref.costs.operations import Workload
 from led_ref.errors import InputError, MissingFileError
+from led_ref.generation.step import log_softmax
 from led_ref.tools.bench.machine import resident_memory
 from led_ref.tools.bench.machine import seconds as seconds_of
 from led_ref.training.room import machine_memory, room, what_to_lower
@@ -31,7 +32,7 @@ ASSUMES = (
     "the file of weights is in the dtype that is computed in, and read by mmap, whole",
     "nothing else uses this machine's processors, now and then",
     "every new token is written: no text ends early",
-    "a step of the decoder waits for memory alone, at the speed of a plain read: a real one takes up to twice as long",
+    "a step of the decoder is its linear maps, its attention and its search: a real one takes up to twice as long",
 )
 ASSUMES_TRAINING = (
     "every document and target is as long as these; writing checkpoints and validation are not counted",
@@ -180,11 +181,17 @@ def seconds(config: LEDConfig, load: Workload, speeds: Mapping[str, float]) -> d
 
 
 def step_seconds(config: LEDConfig, load: Workload, speeds: Mapping[str, float]) -> float:
-    """One step in the middle of the text: for each kind of work, its bytes or its operations, whichever takes longer."""
-    return sum(
-        max(work.bytes / speeds["bytes from memory"], work.operations / speeds["operations of a product"])
-        for work in planning.step_work(config, load, load.new_tokens // 2)
-    )
+    """One step in the middle of the text: linear maps of N rows, attention, and the search over N rows of scores."""
+    found = load.rows * config.vocab_size / speeds["scores of a search"]
+    for work in planning.step_work(config, load, load.new_tokens // 2):
+        if work.name == "document" and not load.folded:
+            scores = load.rows * config.decoder_attention_heads * load.tokens * config.decoder_layers
+            found += scores / speeds["scores of a step"]
+        elif work.name in ("weights", "logits"):
+            found += work.operations / speeds["operations of a step"]
+        else:
+            found += max(work.bytes / speeds["bytes from memory"], work.operations / speeds["operations of a product"])
+    return found
 
 
 def measure_speeds(config: LEDConfig, load: Workload) -> dict[str, float]:
@@ -203,6 +210,16 @@ def measure_speeds(config: LEDConfig, load: Workload) -> dict[str, float]:
         scores_hQS = q_HQK[h] @ k_HSK[h].swapaxes(-1, -2)
         backend.band_softmax(scores_hQS, 0, Band(min(radius, reach - queries), radius, None)) @ k_HSK[h]
 
+    # A step: maps of its rows, whose weights are read anew; attention of one document's beams; one row of scores for each.
+    few, wide = x[: min(load.rows, len(x))], np.ones((8 * inner, d), dtype)
+    steps = config.decoder_attention_heads
+    q_BHWK = np.ones((1, steps, load.beams, d // steps), dtype)
+    k_BHTK = np.ones((1, steps, load.tokens, d // steps), dtype)
+    scores_NV = rng.random((min(load.rows, 32), config.vocab_size), dtype=np.float32)
+
+    def search() -> None:
+        np.partition(log_softmax(scores_NV).reshape(-1), -2 * load.beams)
+
     large = np.ones(1 << 25, np.float32)
     pieces = np.array_split(large, 4 * backend.threads)
     with ThreadPoolExecutor(backend.threads) as pool:
@@ -211,6 +228,15 @@ def measure_speeds(config: LEDConfig, load: Workload) -> dict[str, float]:
             "scores of a tile": heads * queries * reach / best(lambda: backend.for_each_tile(tile, heads)),
             "GELU": hidden.size / best(lambda: backend.gelu(hidden)),
             "LayerNorm": x.size / best(lambda: backend.layer_norm(x, weight[0], weight[0], x)),
+            "operations of a step": 2
+            * len(few)
+            * wide.size
+            / best(lambda: backend.linear(few, wide, np.zeros(8 * inner, dtype))),
+            "scores of a step": q_BHWK.size
+            // (d // steps)
+            * load.tokens
+            / best(lambda: backend.attend(q_BHWK, k_BHTK, k_BHTK, None)),
+            "scores of a search": scores_NV.size / best(search),
             "bytes from memory": large.nbytes / best(lambda: list(pool.map(np.max, pieces))),
         }
 
