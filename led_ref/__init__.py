@@ -28,7 +28,7 @@ The files in reading order:
     pipelines/                   text in, text out: summarization.py, question_answering.py, classification.py, batching.py
     api.py                       the one-call functions: load, generate, answer, classify
     oracle/                      traces/ (record a run, compare two) and vectors/ (check a port)
-    tools/, cli/                 doctor, bench, explorer, exercises; the command line, main.py first
+    tools/, cli/                 doctor, bench, evaluation, explorer, exercises; the command line, main.py first
 
 The model, the readable tokenizer, the reader of safetensors and the search need NumPy and nothing else. `import led_ref` itself
 imports nothing: each name and package below is imported at its first use (lazy.py), so `led-ref --help` answers at once.
@@ -85,6 +85,7 @@ if TYPE_CHECKING:
     from led_ref.pipelines.question_answering import Answer, QuestionAnswerer
     from led_ref.pipelines.summarization import LED
     from led_ref.tokenizer import LEDTokenizer
+    from led_ref.tools.evaluation.evaluate import evaluate
 
 __version__ = "0.1.0"
 
@@ -112,6 +113,7 @@ _NAMES_BY_MODULE = {
     ),
     "oracle.traces.trace": ("trace",),
     "tokenizer": ("LEDTokenizer",),
+    "tools.evaluation.evaluate": ("evaluate",),
 }  # fmt: skip
 
 _PACKAGES = (
@@ -128,5 +130,5 @@ __all__ = [
     "LEDForSequenceClassification", "LEDModel", "LEDSeq2SeqLMOutput", "LEDSeq2SeqModelOutput",
     "LEDSeq2SeqQuestionAnsweringModelOutput", "LEDSeq2SeqSequenceClassifierOutput", "LEDTokenizer", "Label",
     "MissingFileError", "QuestionAnswerer", "SearchResult", "SettingsError", "answer", "bundled_model", "classify",
-    "generate", "load", "pipeline", "trace", "train",
+    "evaluate", "generate", "load", "pipeline", "trace", "train",
 ]  # fmt: skip

@@ -24,6 +24,7 @@ try:
         diff,
         doctor,
         estimate,
+        evaluate,
         exercise,
         explore,
         generate,
@@ -46,7 +47,7 @@ COMMANDS: dict[str, Any] = {
     command.__name__.rpartition(".")[2]: command
     for command in (
         summarize, generate, tokenize, answer, classify,  # text in, text out
-        train,  # checkpoint and documents in, checkpoint out
+        train, evaluate,  # checkpoint and documents in, checkpoint or scores out
         inspect, convert,  # checkpoints
         trace, steps, diff, explore, vectors,  # the numbers inside a run
         doctor, bench, estimate, exercise,  # this machine, and the book

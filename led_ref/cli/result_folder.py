@@ -215,22 +215,10 @@ def _stem(file: str, more: int) -> str:
 
 
 def model_digest(folder: Path) -> str:
-    """The sha256 of a model's files: weights, configuration, vocabulary."""
-    from led_ref.weights.find_files import CONFIG, GENERATION_CONFIG, TOKENIZER_FILES, WEIGHT_FILES, find_weights
+    """The sha256 of a model's files; what computes it is imported with NumPy, at the first use."""
+    from led_ref.weights import find_files
 
-    names = {
-        CONFIG,
-        GENERATION_CONFIG,
-        *TOKENIZER_FILES,
-        *WEIGHT_FILES,
-        *(path.name for path in find_weights(folder).paths),
-    }
-    digest = hashlib.sha256()
-    for path in (folder / name for name in sorted(names)):
-        if path.is_file():
-            with path.open("rb") as file:
-                digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
-    return digest.hexdigest()
+    return find_files.model_digest(folder)
 
 
 def _is_too_long(name: str) -> bool:

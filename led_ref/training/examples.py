@@ -146,9 +146,9 @@ class LabelReader(Reader):
             if not isinstance(value, list):
                 raise InputError(f"{name} is {_shown(value)}; the lines before have lists of labels. Give a list.")
             target = np.zeros(len(self.labels))
-            target[[self._number(name, label) for label in value]] = 1
+            target[[self.number(name, label) for label in value]] = 1
         else:
-            target = np.array([self._number(name, value)], np.int64)
+            target = np.array([self.number(name, value)], np.int64)
         ids = self.document(values)
         if sum(i in self.config.eos_token_ids for i in ids) != 1:
             raise InputError(
@@ -157,7 +157,8 @@ class LabelReader(Reader):
             )
         return ids, target
 
-    def _number(self, name: str, label: Any) -> int:
+    def number(self, name: str, label: Any) -> int:
+        """The number of a label, given by its name or number. Raises InputError for one that the model does not have."""
         if isinstance(label, str) and label in self.number_of:
             return self.number_of[label]
         number = int(label) if isinstance(label, str) and label.isdecimal() and len(label) < 9 else label

@@ -39,9 +39,15 @@ class Record:
 
 
 class Problems:
-    """What is wrong with the training files: the first sentences, and how many there are."""
+    """What is wrong with the lines of files: the first sentences, and how many there are.
 
-    def __init__(self) -> None:
+    Args:
+        data: what the files are.
+        outcome: what was not done because of it.
+    """
+
+    def __init__(self, data: str = "training data", outcome: str = "nothing was trained") -> None:
+        self.data, self.outcome = data, outcome
         self.listed: list[str] = []
         self.count = 0
 
@@ -61,7 +67,7 @@ class Problems:
             return
         more = self.count - len(self.listed)
         heading = "1 problem" if self.count == 1 else f"{self.count:,} problems"
-        lines = [f"The training data has {heading}; nothing was trained.", *self.listed]
+        lines = [f"The {self.data} has {heading}; {self.outcome}.", *self.listed]
         raise InputError("\n  ".join([*lines, *([f"... and {more:,} more"] if more else [])]))
 
 
@@ -78,14 +84,14 @@ def read_records(paths: Sequence[str | Path], problems: Problems) -> Iterator[Re
     """
     files = [Path(path) for path in paths]
     if not files:
-        raise InputError("No training file is named. Give at least one .jsonl or .csv file.")
+        raise InputError("No file of documents is named. Give at least one .jsonl or .csv file.")
     for i, path in enumerate(files):
         if path.is_dir():
             raise InputError(f"{path} is a folder. Name the files in it, for example {path}/*.jsonl.")
         if not path.exists():
-            raise MissingFileError(f"There is no file {path}. Check the name of the training file.")
+            raise MissingFileError(f"There is no file {path}. Check its name.")
         if path in files[:i]:
-            raise InputError(f"{path} is named twice. Name it once; --epochs says how often it is read.")
+            raise InputError(f"{path} is named twice. Name it once; of a training, --epochs says how often it is read.")
         _suffix(path)
     for path in files:
         yield from _read_file(path, problems)

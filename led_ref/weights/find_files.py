@@ -21,6 +21,7 @@ untrusted: a shard must be a plain file name in the same folder, and hold exactl
 load.py compares the tensors with the table of an LED (keys.py). This file reads no numbers: the files are mapped.
 """
 
+import hashlib
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -313,3 +314,20 @@ def _download(name: str, revision: str | None, file: str) -> Path:
         raise MissingFileError(
             f"{file} of {name} could not be fetched ({type(error).__name__}: {error}). Try again: finished downloads are kept."
         ) from error
+
+
+def model_digest(folder: Path) -> str:
+    """The sha256 of a model's files: weights, configuration, vocabulary."""
+    names = {
+        CONFIG,
+        GENERATION_CONFIG,
+        *TOKENIZER_FILES,
+        *WEIGHT_FILES,
+        *(path.name for path in find_weights(folder).paths),
+    }
+    digest = hashlib.sha256()
+    for path in (folder / name for name in sorted(names)):
+        if path.is_file():
+            with path.open("rb") as file:
+                digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()

@@ -301,7 +301,7 @@ def test_bad_files(read, tmp_path, tokenizer, models):
 
     (tmp_path / "good.jsonl").write_text(line())
     (tmp_path / "page.txt").write_text("text")
-    assert "No training file" in refused()
+    assert "No file of documents" in refused()
     assert "gone.jsonl" in refused(tmp_path / "good.jsonl", tmp_path / "gone.jsonl", error=MissingFileError)
     assert "is a folder" in refused(tmp_path)
     assert "ends in .txt" in refused(tmp_path / "page.txt")

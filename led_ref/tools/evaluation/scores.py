@@ -15,7 +15,7 @@ gives ROUGE-L again, under a better name. So it is left out where a reference of
 import re
 import string
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -271,16 +271,3 @@ def label_scores(labels: Sequence[str], found: Sequence[str], bootstrap: Bootstr
         "accuracy": bootstrap.mean(100.0 * (right_X == found_X)),
         "macro_f1": bootstrap.score(macro_f1, len(right_X)),
     }
-
-
-def text_scores(
-    references: Sequence[Sequence[str]],
-    written: Sequence[str],
-    bootstrap: Bootstrap,
-    *,
-    stemmer: bool,
-    sentences: str,
-) -> Mapping[str, Score]:
-    """The means of `rouge` with their intervals; arguments and errors as there."""
-    found = rouge(references, written, stemmer=stemmer, sentences=sentences)
-    return {name: bootstrap.mean(values_X) for name, values_X in found.items()}

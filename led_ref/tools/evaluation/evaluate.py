@@ -1,0 +1,303 @@
+"""`led_ref.evaluate`: a model writes for every document of some files, and what it wrote is scored.
+
+    found = led_ref.evaluate("heldout.jsonl", "./my-led", truncate=True, baselines=["lead"], out="scores")
+    found.scores["rougeL"].value, found.report["baselines"]["lead 66"]["rougeL"]
+
+Documents of like length are decoded together. With `out` each text is on the disk as soon as it is written, and a run that was
+cut off goes on with resume=True. Everything that a score depends on is in the report.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from led_backends.contract import Backend
+from led_ref.api import bundled_model, check_settings, load
+from led_ref.classes.input_checks import check_types
+from led_ref.classes.led import Progress
+from led_ref.config import LEDConfig
+from led_ref.errors import LEDError, MissingFileError, SettingsError
+from led_ref.json_file import write_text
+from led_ref.pipelines.batching import BATCH_MEMORY
+from led_ref.pipelines.classification import Classifier
+from led_ref.pipelines.loading import GlobalAttention
+from led_ref.pipelines.question_answering import QuestionAnswerer
+from led_ref.pipelines.summarization import LED, write_each
+from led_ref.tools.evaluation.baselines import Baseline
+from led_ref.tools.evaluation.cases import Case, Pipeline, documents_digest, read_cases
+from led_ref.tools.evaluation.measure import Measure
+from led_ref.tools.evaluation.page import page
+from led_ref.tools.evaluation.report import Evaluation
+from led_ref.tools.evaluation.results import Results
+from led_ref.tools.evaluation.scores import Bootstrap, lsum_left_out
+from led_ref.training.data import TASK_OF_CLASS
+from led_ref.training.settings import DataArguments
+from led_ref.weights.find_files import model_digest, resolve
+
+PIPELINES: dict[str, type[Pipeline]] = {
+    "summarization": LED,
+    "question-answering": QuestionAnswerer,
+    "classification": Classifier,
+}
+
+
+@check_types
+def evaluate(
+    data: str | Path | Sequence[str | Path],
+    model: str | Path | None = None,
+    *,
+    task: str | None = None,
+    text_field: str = "text",
+    target_field: str | None = None,
+    question_field: str = "question",
+    context_field: str = "context",
+    answers_field: str = "answers",
+    truncate: bool = False,
+    max_documents: int | None = None,
+    stemmer: bool = False,
+    sentences: str = "lines",
+    samples: int = 1000,
+    sample_seed: int = 0,
+    baselines: Sequence[str] = (),
+    compare: str | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    html: str | Path | None = None,
+    global_attention: GlobalAttention = "first",
+    cross_attention: str = "cached",
+    batch_size: int = 4,
+    batch_memory: int = BATCH_MEMORY,
+    max_answer_len: int = 15,
+    revision: str | None = None,
+    backend: str | Backend = "auto",
+    dtype: str = "float32",
+    quantize: str | None = None,
+    keep_stored: bool = False,
+    notice: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
+    on_document: Callable[[int, int], object] | None = None,
+    **settings: Any,
+) -> Evaluation:
+    """Score a model on files of documents: ROUGE of summaries, exact match and F1 of answers, accuracy and F1 of labels.
+
+    All documents are read and checked before the model sees the first. Scores are in percent, each with an interval of 95%.
+
+    Args:
+        data: files, .jsonl, .csv or .tsv, .gz too: one document a line, as for `train`.
+        model: a folder, or a name on the Hub; None: the bundled model.
+        task: summarization, question-answering or classification; None: what the checkpoint's class is for.
+        text_field: of the document.
+        target_field: of the reference (a text, or a list of them) or the label; None: summary, label.
+        question_field: of a question.
+        context_field: of the text that a question is about.
+        answers_field: of the answers.
+        truncate: cut documents that are too long, and count them; False: refuse them.
+        max_documents: evaluate the first ones alone.
+        stemmer: whether rouge-score cuts endings off words.
+        sentences: of ROUGE-Lsum: "lines" (a line is one; left out where references have several on one line), or "split".
+        samples: of the bootstrap.
+        sample_seed: of the bootstrap.
+        baselines: what is scored beside the model: "lead" (the beginning of the document, with as many words as a reference has
+            in the mean), "lead 66" (its first 66 words), "copy title" (that field).
+        compare: arxiv, pubmed, govreport or billsum: adds published scores of LED.
+        out: a folder to make, for texts and scores.
+        resume: go on from the texts that `out` holds.
+        html: a file for a page of the worst and the best cases.
+        global_attention: as in LED.generate; of a question its own tokens have it.
+        cross_attention: as in LED.generate.
+        batch_size: the most documents that are decoded together.
+        batch_memory: bytes that these may take beside the weights.
+        max_answer_len: the most tokens of an answer. A question may be left without one, if one of the data has none.
+        revision: as in `load`.
+        backend: as in `load`.
+        dtype: as in `load`.
+        quantize: as in `load`.
+        keep_stored: as in `load`.
+        notice: called with a sentence that the user may want to read; None: dropped.
+        progress: as in LED.generate.
+        on_document: called after each document with the numbers of those that are done and of all.
+        settings: of LED.generate: num_beams, max_new_tokens, ...; without them the checkpoint's own.
+
+    Raises:
+        InputError: for lines that cannot be used, each with its place; where rouge-score is not installed; for an `out` that
+            holds another run.
+        SettingsError: for a setting that does not exist, or is for another task.
+        LEDError: as `load`.
+    """
+    measure = Measure(
+        Bootstrap(samples, sample_seed), stemmer, sentences, tuple(map(Baseline.of, baselines)), compare
+    )  # fmt: skip
+    check_settings(settings)
+    if html is not None and not Path(html).absolute().parent.is_dir():
+        raise MissingFileError(f"There is no folder {Path(html).parent} for {Path(html).name}. Make it first.")
+    fields = DataArguments(
+        text_field=text_field, target_field=target_field, question_field=question_field, context_field=context_field,
+        answers_field=answers_field, truncate=truncate, max_train_samples=max_documents,
+    )  # fmt: skip
+    reading = _Reading(global_attention, cross_attention, batch_size, batch_memory, max_answer_len, progress)
+    loading = {"backend": backend, "dtype": dtype, "quantize": quantize, "keep_stored": keep_stored, "notice": notice}
+    evaluation = _evaluate(
+        [data] if isinstance(data, str | Path) else list(data), model, task, fields, measure,
+        Results(out, resume=resume), reading, loading, revision, settings,
+        notice or (lambda sentence: None), on_document or (lambda done, of: None),
+    )  # fmt: skip
+    if html is not None:
+        write_text(Path(html), page(evaluation))
+    return evaluation
+
+
+def _evaluate(
+    files: Sequence[str | Path],
+    model: str | Path | None,
+    task: str | None,
+    fields: DataArguments,
+    measure: Measure,
+    results: Results,
+    reading: "_Reading",
+    loading: Mapping[str, Any],
+    revision: str | None,
+    settings: Mapping[str, Any],
+    notice: Callable[[str], None],
+    on_document: Callable[[int, int], object],
+) -> Evaluation:
+    from led_ref import __version__
+
+    folder = bundled_model() if model is None else resolve(model, revision=revision, notice=notice)
+    task = task or _task_of(folder)
+    if task not in PIPELINES:
+        raise SettingsError(f"task is {task!r:.60}; it is one of {', '.join(PIPELINES)}.")
+    measure.check(task, settings)
+    pipeline = _load(task, model, {**loading, **({"revision": revision} if revision is not None else {})})
+    cases = read_cases(
+        files, task, fields, pipeline,
+        global_attention=reading.global_attention, copy_fields=measure.copied_fields,
+    )  # fmt: skip
+    if task == "summarization" and (why := lsum_left_out([case.right for case in cases], measure.sentences)):
+        notice(f"ROUGE-Lsum is left out. {why}")
+    writer = _Writer(task, pipeline, cases, settings, reading, fields.truncate)
+    run = {
+        "led_ref": __version__, "task": task, "model": pipeline.name, "sha256 of the model": model_digest(folder),
+        "sha256 of the documents": documents_digest(cases), "backend": pipeline.model.backend.name,
+        "dtype": pipeline.model.dtype, "quantize": loading["quantize"], "keep_stored": loading["keep_stored"],
+        "truncate": fields.truncate, **writer.settings_of_run(),
+    }  # fmt: skip
+    results.begin(run, len(cases))
+    if results.texts:
+        notice(f"{len(results.texts):,} of {len(cases):,} documents are in {results.folder} already")
+    for i, text in writer.write(set(results.texts)):
+        results.add(i, cases[i].place, text)
+        on_document(len(results.texts), len(cases))
+    evaluation = measure.evaluate(task, cases, [results.texts[i] for i in range(len(cases))], run, files)
+    results.finish(evaluation.report)
+    return evaluation
+
+
+def _task_of(folder: Path) -> str:
+    """What a checkpoint is for, by config.json's architectures; else summarization."""
+    named = LEDConfig.from_pretrained(folder).extra.get("architectures") or ()
+    return next((TASK_OF_CLASS[one] for one in map(str, named) if one in TASK_OF_CLASS), "summarization")
+
+
+def _load(task: str, model: str | Path | None, options: Mapping[str, Any]) -> Pipeline:
+    if task == "summarization":
+        return load(model, **options)
+    return PIPELINES[task].load(model, **options)
+
+
+# ---- writing ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """How documents are read and put together; arguments as in `evaluate`."""
+
+    global_attention: GlobalAttention
+    cross_attention: str
+    batch_size: int
+    batch_memory: int
+    max_answer_len: int
+    progress: Progress | None
+
+
+@dataclass(frozen=True, repr=False)
+class _Writer:
+    """A loaded model, and how it writes; arguments as in `evaluate`."""
+
+    task: str
+    pipeline: Any
+    cases: Sequence[Case]
+    settings: Mapping[str, Any]
+    reading: _Reading
+    truncate: bool
+
+    @property
+    def may_have_no_answer(self) -> bool:
+        """Whether a question may be left without an answer: one of the data has none."""
+        return any(not case.right for case in self.cases)
+
+    def settings_of_run(self) -> dict[str, Any]:
+        """What decides what the model writes.
+
+        Raises:
+            SettingsError: for settings that give no text, several, or another one at each run.
+        """
+        if self.task == "question-answering":
+            return {"max_answer_len": self.reading.max_answer_len, "may_have_no_answer": self.may_have_no_answer}
+        given = self.reading.global_attention
+        named = given if isinstance(given, str) else [int(i) for i in given]
+        if self.task == "classification":
+            return {"global_attention": named}
+        effective: dict[str, Any] = self.pipeline.model.effective_settings(**self.settings).to_dict()
+        if effective["do_sample"] and effective["seed"] is None:
+            raise SettingsError("do_sample is True without a seed: each run would have other scores. Give seed=0, too.")
+        if effective["num_return_sequences"] > 1:
+            raise SettingsError(
+                f"num_return_sequences is {effective['num_return_sequences']}, but one text of each document is scored. "
+                "Leave it out."
+            )
+        return {"global_attention": named, "cross_attention": self.reading.cross_attention, **effective}
+
+    def write(self, done: set[int]) -> Iterator[tuple[int, str]]:
+        """The number and the text of each document that is not done yet."""
+        if self.task != "summarization":
+            for i, case in enumerate(self.cases):
+                if i not in done:
+                    yield i, self._of_one(case)
+            return
+        for i, written in write_each(
+            self.pipeline.model,
+            [case.read for case in self.cases],
+            self.settings,
+            batch_size=self.reading.batch_size,
+            batch_memory=self.reading.batch_memory,
+            cross_attention=self.reading.cross_attention,
+            progress=self.reading.progress,
+            tokenizer=self.pipeline.tokenizer,
+            skip=done,
+        ):
+            if isinstance(written, LEDError):
+                raise type(written)(f"{self.cases[i].place}: {written}") from written
+            yield i, self.pipeline.tokenizer.decode(written.ids[0], skip_special_tokens=True).strip()
+
+    def _of_one(self, case: Case) -> str:
+        try:
+            if self.task == "classification":
+                labels = self.pipeline.classify(
+                    case.text,
+                    global_attention=self.reading.global_attention,
+                    truncation=self.truncate,
+                    progress=self.reading.progress,
+                )
+                return str(labels[0].label)
+            found = self.pipeline.answer(
+                case.question,
+                case.text,
+                max_answer_len=self.reading.max_answer_len,
+                handle_impossible_answer=self.may_have_no_answer,
+                truncation=self.truncate,
+                progress=self.reading.progress,
+            )
+            return found[0].answer if found else ""
+        except LEDError as error:
+            raise type(error)(f"{case.place}: {error}") from error

@@ -1,0 +1,121 @@
+"""What the model wrote, document by document: in memory, or in a folder from which a run that was cut off goes on.
+
+    scores/led-ref.json      the manifest: model, settings, and the documents' digest
+    scores/written.jsonl     {"document": 0, "place": "heldout.jsonl:1", "text": "..."}, a line as soon as it is written
+    scores/scores.json       what came out
+
+A line is appended and synced to the disk. Of a run that was killed the last line may be torn: it is dropped, and its document
+written again. Only what changes a written text is compared with the manifest: stemmer, baselines and references may be others.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from led_ref.errors import InputError, MissingFileError
+from led_ref.json_file import is_whole, read_json_object, write_text
+
+MANIFEST, WRITTEN, SCORES = "led-ref.json", "written.jsonl", "scores.json"
+
+
+class Results:
+    """The texts of a run by the numbers of their documents, in `texts`.
+
+    Args:
+        out: the folder; None: in memory alone.
+        resume: go on from the texts that the folder holds.
+
+    Raises:
+        InputError: if it is a file, holds texts and the run is not to go on from them, or is to go on without a folder.
+        MissingFileError: if the folder that should hold it does not exist.
+    """
+
+    def __init__(self, out: str | Path | None, *, resume: bool) -> None:
+        self.texts: dict[int, str] = {}
+        self.folder = folder = None if out is None else Path(out)
+        if folder is None:
+            if resume:
+                raise InputError("resume is True, but no folder of a run is named. Name it with out (--out).")
+            return
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"{folder} is a file. Name a folder for the texts and scores.")
+        if not folder.absolute().parent.is_dir():
+            raise MissingFileError(f"There is no folder {folder.parent} to make {folder.name} in. Make it first.")
+        present = [name for name in (MANIFEST, WRITTEN, SCORES) if (folder / name).exists()]
+        if present and not resume:
+            raise InputError(
+                f"{folder} holds {present[0]} already. To go on from it pass resume=True (--resume), or name another folder."
+            )
+        if present and MANIFEST not in present:
+            raise InputError(
+                f"{folder} holds {present[0]}, but no {MANIFEST} that says what made it. Name another folder."
+            )
+
+    def begin(self, run: Mapping[str, Any], documents: int) -> None:
+        """Write the manifest, or compare the run with the one that exists, and read the texts that are there.
+
+        Args:
+            run: what decides how a text comes out, by name: JSON-ready.
+            documents: how many there are.
+
+        Raises:
+            InputError: if the folder's texts come from another run; the message names the difference.
+        """
+        if self.folder is None:
+            return
+        path, run = self.folder / MANIFEST, json.loads(json.dumps(dict(run)))
+        if path.exists():
+            before = read_json_object(path, error_class=InputError, remedy="Name another folder.")
+            if other := [name for name in {**before, **run} if before.get(name) != run.get(name)]:
+                begun, now = (", ".join(f"{n} {_short(of.get(n))}" for n in other) for of in (before, run))
+                raise InputError(
+                    f"{self.folder} was begun with {begun}; this run has {now}. Run it as it was begun ({path} says how), or "
+                    "name another folder."
+                )
+            self._read(self.folder / WRITTEN, documents)
+            return
+        self.folder.mkdir(exist_ok=True)
+        write_text(path, json.dumps(run, indent=1, ensure_ascii=False) + "\n")
+
+    def _read(self, path: Path, documents: int) -> None:
+        if not path.exists():
+            return
+        content = path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            os.truncate(path, whole)
+        for number, line in enumerate(content[:whole].splitlines(), 1):
+            try:
+                found = json.loads(line)
+                i, text = found["document"], found["text"]
+                is_one = is_whole(i) and 0 <= i < documents and isinstance(text, str)
+            except (ValueError, KeyError, TypeError):
+                is_one = False
+            if not is_one:
+                raise InputError(
+                    f"{path}:{number} is not what led-ref writes there. Remove the line, or name another folder."
+                )
+            self.texts[i] = text
+
+    def add(self, i: int, place: str, text: str) -> None:
+        """Take the text of document i; it is on the disk when this returns."""
+        self.texts[i] = text
+        if self.folder is None:
+            return
+        line = json.dumps({"document": i, "place": place, "text": text}, ensure_ascii=False)
+        with (self.folder / WRITTEN).open("ab") as file:
+            file.write(line.encode("utf-8", "surrogatepass") + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def finish(self, report: Mapping[str, Any]) -> None:
+        """Write what came out."""
+        if self.folder is not None:
+            write_text(self.folder / SCORES, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
