@@ -14,7 +14,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from led_backends.processors import default_threads
+from led_backends.processors import find_threads
 from led_ref.classes.led import LEDModel
 from led_ref.config import LEDConfig
 from led_ref.costs.operations import LED_BASE, Workload, encode_work, step_work, total
@@ -397,7 +397,7 @@ def test_threads_of_both_sides(monkeypatch):
     monkeypatch.setenv("MKL_NUM_THREADS", "1")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     with bench_run._threads(3):  # and so is every process that is started here
-        assert default_threads() == (3, "OMP_NUM_THREADS=3")
+        assert find_threads() == (3, "OMP_NUM_THREADS=3")
     assert (os.environ["MKL_NUM_THREADS"], os.environ.get("OMP_NUM_THREADS")) == ("1", None)
     with bench_run._threads(None):
-        assert default_threads() == (1, "MKL_NUM_THREADS=1")
+        assert find_threads() == (1, "MKL_NUM_THREADS=1")

@@ -98,4 +98,4 @@ def test_files_of_a_decoding_step(led, beams):
 
 def test_files_of_generate():
     events = events_of_second_run(lambda: led_ref.generate(TEXT))
-    assert_at_most(41, files_entered(events), "led_ref.generate(text)")
+    assert_at_most(40, files_entered(events), "led_ref.generate(text)")

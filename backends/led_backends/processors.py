@@ -8,7 +8,7 @@ than that is stopped for a part of each period.
 import math
 import os
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -23,8 +23,8 @@ class Threads(NamedTuple):
     rule: str
 
 
-def default_threads(root: Path = Path("/")) -> Threads:
-    """The number of threads where none is given.
+def find_threads(root: Path = Path("/")) -> Threads:
+    """The number of threads that variables, container and system allow.
 
     Args:
         root: where `/proc` and `/sys` are.
@@ -37,7 +37,7 @@ def default_threads(root: Path = Path("/")) -> Threads:
     if asked:
         return min(asked, key=lambda one: one.number)
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    allowed = _smallest_quota(root)
+    allowed = min(_quotas(root), default=None, key=lambda one: one.number)
     if allowed is not None and allowed.number < usable:
         return allowed
     return Threads(usable, "the processors that this process may use")
@@ -47,12 +47,6 @@ def _whole(value: str) -> int:
     """A variable as a number above 0, or 0. OpenMP's has a number for each level of nested loops: the first counts."""
     first = value.partition(",")[0].strip()
     return int(first) if first.isascii() and first.isdecimal() and len(first) < 10 else 0
-
-
-@lru_cache
-def _smallest_quota(root: Path) -> Threads | None:
-    """Looked up once in a process: each backend that is made would read the files anew."""
-    return min(_quotas(root), default=None, key=lambda one: one.number)
 
 
 def _quotas(root: Path) -> Iterator[Threads]:
@@ -85,3 +79,7 @@ def _quotas(root: Path) -> Iterator[Threads]:
                         yield Threads(math.ceil(int(quota) / int(period)), shown)
                 except (OSError, ValueError, ZeroDivisionError):  # no quota here
                     continue
+
+
+# Looked up once in a process, as BLAS libraries do: each backend that is made would read the files anew.
+default_threads = cache(find_threads)

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from led_backends.numpy_backend import NumpyBackend
-from led_backends.processors import VARIABLES, default_threads
+from led_backends.processors import VARIABLES, default_threads, find_threads
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def machine(tmp_path, monkeypatch):
         for name, text in files.items():
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).write_text(text + "\n")
-        return default_threads(tmp_path)
+        return find_threads(tmp_path)
 
     return ask
 
@@ -38,11 +38,13 @@ def machine(tmp_path, monkeypatch):
 def test_threads_by_environment(machine, monkeypatch, values, expected):
     for name, value in values.items():
         monkeypatch.setenv(name, value)
+    default_threads.cache_clear()  # a process looks once
     count, rule = machine({"proc/self/cgroup": "0::/", "sys/fs/cgroup/cpu.max": "max 100000"})
     assert count == expected[0]
     assert rule.startswith(expected[1])
     assert NumpyBackend().threads == count
     assert NumpyBackend(threads=5).threads == 5
+    default_threads.cache_clear()
 
 
 V2 = {"proc/self/cgroup": "0::/pods/one"}
