@@ -4,7 +4,8 @@ BPE = "led_ref/tokenizer/bpe.py"
 ENGINE = "led_ref/tokenizer/engine.py"
 SPECIALS = "led_ref/tokenizer/specials.py"
 BATCH = "led_ref/tokenizer/batch.py"
-DECODED = 'b"".join(self._bytes_of[i] for i in ids if i not in skipped).decode("utf-8", errors="replace")'
+DECODING = "led_ref/tokenizer/decoding.py"
+DECODED = 'b"".join(map(self._bytes_of.__getitem__, ids)).decode("utf-8", errors="replace")'
 
 PLANTED = [
     (
@@ -62,17 +63,18 @@ PLANTED = [
         "One </s> between two texts instead of two.",
     ),
     (
-        "pieces-decoded-one-by-one", ENGINE, DECODED,
-        '"".join(self._bytes_of[i].decode("utf-8", errors="replace") for i in ids if i not in skipped)',
+        "pieces-decoded-one-by-one", DECODING, DECODED,
+        '"".join(self._bytes_of[i].decode("utf-8", errors="replace") for i in ids)',
         "Each piece is read as UTF-8 by itself, which breaks characters of several pieces.",
     ),
     (
-        "broken-bytes-dropped", ENGINE, DECODED, DECODED.replace("replace", "ignore"),
+        "broken-bytes-dropped", DECODING, DECODED, DECODED.replace("replace", "ignore"),
         "Bytes that are no UTF-8 vanish instead of becoming U+FFFD.",
     ),
     (
-        "specials-not-skipped", ENGINE, "skipped = self._special if skip_special_tokens else frozenset[int]()",
-        "skipped = frozenset[int]()",
+        "specials-not-skipped", DECODING,
+        "skipped = self._special_ids if skip_special_tokens else ()\n        return self._bytes",
+        "skipped = ()\n        return self._bytes",
         "skip_special_tokens skips nothing.",
     ),
     (

@@ -297,7 +297,7 @@ PLANTED = [
         "A step has the gradients of its last document.",
     ),
     (
-        "gradients-not-cleared", ACCUMULATOR, "self._filled.clear()", "pass",
+        "gradients-not-cleared", ACCUMULATOR, "this one.\"\"\"\n        self._sums = {}", "this one.\"\"\"",
         "A step has the gradients of all steps before it, too.",
     ),
     (

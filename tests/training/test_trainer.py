@@ -1,6 +1,7 @@
 """The loop of a training: what a step does, what is kept, and that a run which was cut off ends with the same bits."""
 
 import json
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -427,7 +428,8 @@ def test_nan_is_never_the_best(train, tmp_path, monkeypatch):
     ],
 )
 def test_settings_that_do_not_fit(train, tmp_path, settings, words, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "rouge_score", None)
+    for name in ("rouge_score", "rouge_score.rouge_scorer"):  # as where it is not installed
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(InputError, match=words):
         train("out", **settings)
     assert not (tmp_path / "out").exists()
