@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from small_led import CONFIG, draw_weights
 
-import led_backends.numpy_backend
+from led_backends import cupy_plain, numpy_backend
 from led_ref.classes.conditional_generation import LEDForConditionalGeneration
 from led_ref.oracle.traces.diff import diff
 from led_ref.oracle.traces.trace import Trace, trace
@@ -65,7 +65,8 @@ def test_tanh_gelu_passes_where_it_is_said_to(size, dtype):
 def test_another_eps_passes_where_it_is_said_to(monkeypatch, dtype):
     first = "*layernorm_embedding.*"
     ours = run(dtype=dtype, only=first)
-    monkeypatch.setattr(led_backends.numpy_backend, "LAYER_NORM_EPS", 1e-12)
+    for backend in (numpy_backend, cupy_plain):  # whichever these tests run on
+        monkeypatch.setattr(backend, "LAYER_NORM_EPS", 1e-12)
     equal = diff(ours, run(dtype=dtype, only=first)).equal
     hidden = said(ours.blind_spots(), "an eps of 1e-12 in place of 1e-05 in LayerNorms: the smallest variance is")
     assert (equal, len(hidden)) == ((True, 1) if dtype == "float32" else (False, 0))
