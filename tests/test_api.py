@@ -157,6 +157,27 @@ def test_global_attention_reaches_the_model(bundled, manual_page):
     assert [np.flatnonzero(mask).tolist() for mask in seen] == [[2], [2]]
 
 
+def test_global_attention_by_token_and_document(bundled):
+    """Wherever a token stands; positions of its own for each document; both, and one list for all."""
+    seen = []
+    led = dataclasses.replace(bundled, model=SimpleModel(bundled.model, seen))
+    text = "tar </s> ls </s> cat"
+    ids = led.encode(text)
+    ends = [i for i, token in enumerate(ids) if token == led.tokenizer.eos_token_id]
+    assert len(ends) == 3
+    assert led.global_mask(ids, [0, "</s>"]) == [int(i in (0, *ends)) for i in range(len(ids))]
+    led.generate([text, "ls"], global_attention=[[1, "<s>"], np.arange(len(led.encode("ls"))) == 2], **QUICK)
+    list(led.generate_each([text, "ls"], global_attention=[["</s>"], [1]], **QUICK))
+    led.generate([text], global_attention=["</s>"], **QUICK)
+    assert [np.flatnonzero(mask).tolist() for mask in seen] == [[0, 1], [2], ends, [1], ends]
+    with pytest.raises(InputError, match=r"holds 1 lists, but there are 2 documents. Give each document its own"):
+        led.generate([text, "ls"], global_attention=[[0]])
+    with pytest.raises(
+        InputError, match=r"token '</S>', which the vocabulary of the bundled model does not have. Is '</s>'"
+    ):
+        led.generate(text, global_attention=["</S>"])
+
+
 class SimpleModel:
     """Passes on to a model, and remembers the global masks."""
 

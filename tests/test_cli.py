@@ -270,6 +270,23 @@ def test_failed_document_is_named_and_skipped(command, page, line):
     assert (code, out, err.count("num_beams is 0")) == (1, "", 1)
 
 
+def test_global_attention_of_each_document(command, page, bundled, tmp_path):
+    (tmp_path / "other.txt").write_text("ls </s> tar", encoding="utf-8")
+    (tmp_path / "tokens.json").write_text('{"page.txt": [0, "</s>"], "other.txt": "all"}', encoding="utf-8")
+    options = ["--quiet", "--json", "--max-new-tokens", "4"]
+    code, out, err = command("generate", page, "other.txt", *options, "--global-attention", "tokens.json")
+    given = {"global_attention": [[0, "</s>"], range(len(bundled.encode("ls </s> tar")))], "max_new_tokens": 4}
+    texts = bundled.generate([PAGE, "ls </s> tar"], **given)
+    assert (code, err) == (0, "")
+    assert [json.loads(each)["text"] for each in out.splitlines()] == texts
+    assert texts[1] != bundled.generate("ls </s> tar", global_attention="none", max_new_tokens=4)
+    assert json.loads(command("generate", page, *options, "--global-attention", "0,</s>")[1])["text"] == texts[0]
+    (tmp_path / "tokens.json").write_text('{"other.txt": "none"}', encoding="utf-8")
+    code, out, err = command("generate", page, *options, "--global-attention", "tokens.json")
+    assert (code, out) == (1, "")
+    assert "has no entry for page.txt; give" in err
+
+
 def test_json_lines_hold_all_results(command, page, bundled, tmp_path):
     (tmp_path / "größe.txt").write_text(PAGE, encoding="utf-8")
     options = ["--json", "--quiet", "--set", "num_beams=3", "--set", "num_return_sequences=2", "--max-new-tokens", "4"]

@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
     from led_ref.cli.documents import report_on_files
     from led_ref.pipelines.question_answering import QuestionAnswerer
 
-    def find(answerer: QuestionAnswerer, text: str, progress: Any) -> dict[str, Any]:
+    def find(answerer: QuestionAnswerer, file: str, text: str, progress: Any) -> dict[str, Any]:
         answers = answerer.answer(
             options.question,
             text,

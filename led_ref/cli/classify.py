@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from led_ref.cli.answer import add_fine_tuned_options
-from led_ref.cli.shared_options import FILES, add_shared
+from led_ref.cli.shared_options import FILES, add_shared, global_attention_of
 
 SUMMARY = "give documents labels, with scores"
 EXAMPLES = """
@@ -28,10 +28,9 @@ def run(options: argparse.Namespace) -> int:
     from led_ref.cli.documents import report_on_files
     from led_ref.pipelines.classification import Classifier
 
-    def find(classifier: Classifier, text: str, progress: Any) -> dict[str, Any]:
-        labels = classifier.classify(
-            text, global_attention=options.global_attention, truncation=options.truncate, progress=progress
-        )
+    def find(classifier: Classifier, file: str, text: str, progress: Any) -> dict[str, Any]:
+        own = global_attention_of(options, file)
+        labels = classifier.classify(text, global_attention=own, truncation=options.truncate, progress=progress)
         return {"model": classifier.name, "labels": [asdict(label) for label in labels]}
 
     def lines(found: dict[str, Any]) -> list[str]:

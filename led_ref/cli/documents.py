@@ -127,7 +127,7 @@ def failures(done: Iterable[bool]) -> int:
 def report_on_files(
     options: argparse.Namespace,
     load: Callable[..., Any],
-    find: Callable[[Any, str, ProgressBars], dict[str, Any]],
+    find: Callable[[Any, str, str, ProgressBars], dict[str, Any]],
     lines: Callable[[dict[str, Any]], list[str]],
 ) -> int:
     """Read `options.files`, `load` a fine-tuned model, and report on each document; `lines` as for `report_on_each`.
@@ -141,5 +141,5 @@ def report_on_files(
     if not documents:
         return 1
     model = load(options.model, **loading(options))
-    failed = report_on_each(options, documents, lambda _, text, progress: find(model, text, progress), lines)
+    failed = report_on_each(options, documents, lambda file, text, progress: find(model, file, text, progress), lines)
     return 1 if failed or len(documents) < len(options.files) else 0

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from led_ref.cli.shared_options import add_shared, given, load_model
+from led_ref.cli.shared_options import add_shared, given, global_attention_of, load_model
 from led_ref.errors import printable
 from led_ref.json_file import write_text
 from led_ref.tools.terminal import megabytes, say
@@ -37,7 +37,6 @@ def run(options: argparse.Namespace) -> int:
     from led_ref.api import check_settings
     from led_ref.bundled.manual_pages import is_manual_page, manual_page_body
     from led_ref.oracle.traces.trace import check_target
-    from led_ref.pipelines.loading import global_mask
     from led_ref.pipelines.text_files import read_document
     from led_ref.tools.explorer.page import page
     from led_ref.tools.explorer.record import record
@@ -53,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
     ids = led.encode(text, truncation=options.truncate)
     if not options.quiet:
         say(f"reading {len(ids):,} tokens ...")
-    mask = global_mask(options.global_attention, len(ids))
+    mask = led.global_mask(ids, global_attention_of(options, options.file))
     title = "standard input" if options.file == "-" else printable(Path(options.file).name)
     html = page(record(led, ids, mask, title=title, **settings))
     write_text(out, html)

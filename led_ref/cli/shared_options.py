@@ -2,8 +2,11 @@
 
 import argparse
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from led_ref.errors import InputError, LEDError, printable, quoted
+from led_ref.json_file import read_json_object
 from led_ref.tools.terminal import say
 
 if TYPE_CHECKING:
@@ -13,14 +16,41 @@ QUANTIZATIONS = ("int8", "nf4", "nf4-double")  # those of weights/quantization/r
 FILES = "text, as for summarize; - or nothing: what comes through a pipe"
 
 
-def global_attention(given: str) -> str | list[int]:
-    """The value of --global-attention: a name as it is, or positions with commas between as a list."""
+def global_attention(given: str) -> "str | list[int | str] | dict[str, Any]":
+    """The value of --global-attention: a name; positions and <tokens> with commas between; or of a JSON file, by document."""
     if given in ("first", "none", "all"):
         return given
-    try:
-        return [int(position) for position in given.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{given!r}; give first, none, all, or positions such as 0,5,9") from None
+    if given.endswith(".json"):
+        try:
+            return read_json_object(Path(given))
+        except LEDError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+    parts = given.split(",")
+    if not all(part.isdecimal() or (part[:1] == "<" and part[-1:] == ">") for part in parts):
+        raise argparse.ArgumentTypeError(
+            f"{given!r}; give first, none, all, or positions such as 0,5,9, tokens such as '<doc-sep>', or a .json file that "
+            "names those of each document"
+        )
+    return [int(part) if part.isdecimal() else part for part in parts]
+
+
+def global_attention_of(options: argparse.Namespace, file: str) -> Any:
+    """The global attention of one document: of a JSON file, the entry of its path or name.
+
+    Raises:
+        InputError: if the JSON file has no entry for it, or one that is neither a name nor a list.
+    """
+    chosen = options.global_attention
+    if not isinstance(chosen, dict):
+        return chosen
+    name = Path(file).name
+    own = chosen.get(file, chosen.get(name))
+    if not isinstance(own, str | list):
+        raise InputError(
+            f"The file of --global-attention has {'no entry' if own is None else quoted(own, 60)} for {printable(name)}; give "
+            '"first", "none", "all", or a list of positions and tokens.'
+        )
+    return own
 
 
 def at_least_one(given: str) -> int:
@@ -48,7 +78,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--max-new-tokens": {"type": int, "metavar": "N", "help": "most tokens to write"},
     "--global-attention": {
         "type": global_attention, "default": "first", "metavar": "first|none|all|0,5,9",
-        "help": "which tokens see everything: first (default), none, all, or positions",
+        "help": "which tokens see everything: first (default), none, all, positions and tokens (0,<doc-sep>), or a .json file "
+        "with the list of each document",
     },
     "--truncate": {"action": "store_true", "help": "read only the beginning of a document that is too long"},
     "--cross-attention": {

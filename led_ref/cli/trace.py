@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from led_ref.cli.shared_options import Misused, add_run_options, given, load_model
+from led_ref.cli.shared_options import Misused, add_run_options, given, global_attention_of, load_model
 
 SUMMARY = "record every named intermediate of a run as safetensors"
 EXAMPLES = """
@@ -39,7 +39,6 @@ def run(options: argparse.Namespace) -> int:
         raise Misused("--generate writes a text of its own; leave out --generate or --target")
     from led_ref.api import check_settings
     from led_ref.oracle.traces.trace import check_target, trace
-    from led_ref.pipelines.loading import global_mask
     from led_ref.pipelines.text_files import read_document
     from led_ref.tools.terminal import megabytes, print_json
 
@@ -51,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
     document: dict[str, Any] = {
         "input_ids": [ids],
         "attention_mask": [[1] * len(ids)],
-        "global_attention_mask": [global_mask(options.global_attention, len(ids))],
+        "global_attention_mask": [led.global_mask(ids, global_attention_of(options, options.file))],
     }
     chosen = {"only": options.only, "layer": options.layer}
     if options.target is not None:

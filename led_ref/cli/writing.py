@@ -17,7 +17,7 @@ from led_ref.api import LED, bundled_model, check_settings
 from led_ref.bundled.manual_pages import is_manual_page, manual_page_body
 from led_ref.cli.documents import bars, complain, expand_folders, failures, read_all, report_on_each, shows_bars, title
 from led_ref.cli.result_folder import ResultFolder, check_options, model_digest
-from led_ref.cli.shared_options import given, load_model, need_files
+from led_ref.cli.shared_options import given, global_attention_of, load_model, need_files
 from led_ref.errors import LEDError, SettingsError, printable
 from led_ref.pipelines.batching import BATCH_MEMORY
 from led_ref.pipelines.loading import Document
@@ -146,7 +146,8 @@ class _Writer:
                 say(f"{title(file)} is {what}")
             read = (is_page and manual_page_body(text)) or text
             try:
-                ids = self.led.prepare(read, global_attention=options.global_attention, truncation=options.truncate)
+                own = global_attention_of(options, file)
+                ids = self.led.prepare(read, global_attention=own, truncation=options.truncate)
                 prepared.append((file, text, ids))
             except LEDError as error:
                 complain(file, error)

@@ -24,8 +24,8 @@ from led_ref.classes.input_checks import check_types
 from led_ref.classes.led import Progress
 from led_ref.config import MULTI_LABEL, REGRESSION
 from led_ref.generation.step import log_softmax
-from led_ref.pipelines.batching import of_each
-from led_ref.pipelines.loading import Document, GlobalAttention, TextPipeline, global_mask
+from led_ref.pipelines.batching import check_document_list, of_each
+from led_ref.pipelines.loading import Document, GlobalAttention, TextPipeline, for_each_document
 
 
 @dataclass(frozen=True)
@@ -81,12 +81,14 @@ class Classifier(TextPipeline[LEDForSequenceClassification]):
         Raises:
             InputError: if a document is empty or too long (of several, the message says which; none is read then).
         """
+        texts = text if isinstance(text, str) else check_document_list(text)
+        globals_of = iter([global_attention] if isinstance(texts, str) else for_each_document(global_attention, len(texts)))
 
         def prepare(text: str) -> Document:
             ids = self.encode(text, truncation=truncation)
-            return Document(ids, global_mask(global_attention, len(ids)))
+            return Document(ids, self.global_mask(ids, next(globals_of)))
 
-        found = of_each(text, prepare, self._labels, progress)
+        found = of_each(texts, prepare, self._labels, progress)
         return found
 
     def _labels(self, document: Document, progress: Progress | None) -> list[Label]:

@@ -15,7 +15,7 @@ from led_ref.classes.input_checks import check_types as check_types
 from led_ref.classes.led import Progress as Progress
 from led_ref.classes.pretrained import LEDPreTrainedModel
 from led_ref.config import LEDConfig
-from led_ref.errors import InputError, printable, quoted
+from led_ref.errors import InputError, nearest, printable, quoted
 from led_ref.pipelines.progress import bars_of
 from led_ref.tokenizer.files import vocabularies_that_differ
 from led_ref.tokenizer.tokenizer import LEDTokenizer
@@ -23,9 +23,10 @@ from led_ref.weights.find_files import resolve
 
 Model = TypeVar("Model", bound=LEDPreTrainedModel)
 
-# Which tokens see all and are seen by all: a name, a 0/1 array (a mask), or a list of positions.
-GlobalAttention = str | HostArray | Sequence[int]
-_GLOBAL_FORMS = "give 'first', 'none', 'all', a list of positions, or a 0/1 array"
+# Which tokens see all and are seen by all: a name, a 0/1 array (a mask), a list of positions and tokens, or for several
+# documents a list of such lists and arrays.
+GlobalAttention = str | HostArray | Sequence[int | str] | Sequence[Sequence[int | str] | HostArray]
+_GLOBAL_FORMS = "give 'first', 'none', 'all', a list of positions and tokens, or a 0/1 array"
 
 _LONGEST_PATH = 1000  # characters; a text of one line that is longer is no path
 
@@ -127,6 +128,25 @@ class TextPipeline(Generic[Model]):
         ids = self.tokenizer(text, truncation=True, max_length=limit)["input_ids"]
         return ids
 
+    def global_mask(self, ids: Sequence[int], global_attention: GlobalAttention) -> list[int]:
+        """The global mask of one document's ids: 1 where they have global attention.
+
+        Raises:
+            InputError: as the function `global_mask`, and for a token that the vocabulary does not have.
+        """
+
+        def places_of(token: str) -> list[int]:
+            if token not in vocabulary:
+                meant = nearest(token, vocabulary) if token.startswith("<") else None
+                raise InputError(
+                    f"global_attention holds the token {quoted(token, 60)}, which the vocabulary of {self.name} does not have. "
+                    + (f"Is {meant!r} meant?" if meant else "Give one that it has, such as '</s>', or positions.")
+                )
+            return [place for place, token_id in enumerate(ids) if token_id == vocabulary[token]]
+
+        vocabulary = self.tokenizer.get_vocab() if _holds_tokens(global_attention) else {}
+        return global_mask(global_attention, len(ids), places_of)
+
 
 @contextlib.contextmanager
 def shown_progress(
@@ -191,12 +211,41 @@ def notice_missing_fine_tuning(model: str | Path | None, notice: Callable[[str],
 # ---- global attention ------------------------------------------------------------------------------------------------
 
 
-def global_mask(global_attention: GlobalAttention, length: int) -> list[int]:
+def for_each_document(global_attention: GlobalAttention, count: int) -> list[GlobalAttention]:
+    """The global attention of each of `count` documents: its own, where a list of lists or arrays is given.
+
+    Raises:
+        InputError: if there are more of them, or fewer.
+
+    Example:
+        >>> for_each_document([[0, 7], ["</s>"]], 2), for_each_document([0, 7], 2)
+        ([[0, 7], ['</s>']], [[0, 7], [0, 7]])
+    """
+    is_list = isinstance(global_attention, list | tuple) and len(global_attention) > 0
+    if not is_list or not all(isinstance(own, list | tuple | range | np.ndarray) for own in global_attention):
+        return [global_attention] * count
+    if len(global_attention) != count:
+        raise InputError(
+            f"global_attention holds {len(global_attention)} lists, but there are {count} documents. Give each document its "
+            "own, or one list for all."
+        )
+    return [own for own in global_attention if not isinstance(own, int | str)]
+
+
+def _holds_tokens(global_attention: GlobalAttention) -> bool:
+    is_list = isinstance(global_attention, Iterable) and not isinstance(global_attention, str | np.ndarray)
+    return is_list and any(isinstance(entry, str) for entry in global_attention)
+
+
+def global_mask(
+    global_attention: GlobalAttention, length: int, places_of: Callable[[str], Sequence[int]] | None = None
+) -> list[int]:
     """The global mask of one document of `length` tokens.
 
     Args:
-        global_attention: "first", "none", "all", positions (a list of ints), or a mask (an array of 0 and 1).
+        global_attention: "first", "none", "all", a list of positions and tokens, or a mask (an array of 0 and 1).
         length: T.
+        places_of: the positions of a token in the document, if tokens may be named.
 
     Raises:
         InputError: for another name, a position outside the document or given twice, or a mask of another length.
@@ -209,7 +258,7 @@ def global_mask(global_attention: GlobalAttention, length: int) -> list[int]:
     if isinstance(global_attention, str):
         named = {"first": [0], "none": [], "all": range(length)}
         if global_attention not in named:
-            raise InputError(f"global_attention is {global_attention!r}; {_GLOBAL_FORMS}.")
+            raise InputError(f"global_attention is {quoted(global_attention)}; {_GLOBAL_FORMS}.")
         seen.update(named[global_attention])
     elif isinstance(global_attention, np.ndarray):
         if global_attention.shape != (length,) or not np.isin(global_attention, (0, 1)).all():
@@ -222,10 +271,13 @@ def global_mask(global_attention: GlobalAttention, length: int) -> list[int]:
         raise InputError(f"global_attention is {global_attention!r}; {_GLOBAL_FORMS}.")
     else:
         for position in global_attention:
+            if isinstance(position, str) and places_of is not None:
+                seen.update(places_of(position))
+                continue
             if isinstance(position, bool) or not isinstance(position, int | np.integer) or not 0 <= position < length:
                 raise InputError(
-                    f"global_attention holds the position {position!r}; positions are whole numbers from 0 to {length - 1} "
-                    "(the document's last token)."
+                    f"global_attention holds the position {quoted(position, 60)}; positions are whole numbers from 0 to "
+                    f"{length - 1} (the document's last token)."
                 )
             if position in seen:
                 raise InputError(

@@ -10,7 +10,7 @@ Several documents may be decoded together: batching.py. An error stays with its 
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self, Unpack, overload
 
@@ -30,7 +30,7 @@ from led_ref.pipelines.batching import (
     plan_batches,
     prepared_each,
 )
-from led_ref.pipelines.loading import Document, GlobalAttention, TextPipeline, global_mask, shown_progress
+from led_ref.pipelines.loading import Document, GlobalAttention, TextPipeline, for_each_document, shown_progress
 from led_ref.tokenizer.decoding import text_pieces
 from led_ref.tokenizer.tokenizer import LEDTokenizer
 
@@ -57,7 +57,8 @@ class TextOptions:
 
     Args:
         global_attention: the tokens with global attention: "first" (as LED was trained), "none", "all", a list of
-            positions, or a 0/1 array over the tokens. Positions count from 0, the start token `<s>`.
+            positions and tokens, such as [0, "<doc-sep>"] (wherever it stands), or a 0/1 array over the tokens. Positions
+            count from 0, the start token `<s>`. For several documents also a list of such lists and arrays, one for each.
         truncation: cut a document that is longer than the model's input, keeping its beginning; False: refuse it.
         cross_attention: "cached", or "folded" to save memory; see LEDForConditionalGeneration.generate.
         batch_size: the most documents that are decoded together. Above 1 it is faster (docs/performance.md) and takes the
@@ -136,7 +137,9 @@ class LED(TextPipeline[LEDForConditionalGeneration]):
         if isinstance(text, str):
             documents = [self._prepare(text, chosen)]
         else:
-            documents = prepared_each(text, lambda document: self._prepare(document, chosen))
+            given = check_document_list(text)
+            own = iter(for_each_document(chosen.global_attention, len(given)))
+            documents = prepared_each(given, lambda one: self._prepare(one, replace(chosen, global_attention=next(own))))
         texts: list[Any] = [None] * len(documents)
         errors: dict[int, LEDError] = {}
         for i, found in self._generate_prepared(documents, chosen, settings):
@@ -166,10 +169,11 @@ class LED(TextPipeline[LEDForConditionalGeneration]):
         chosen, settings = TextOptions.split(options)
         if isinstance(texts, str):
             raise wrong_type("texts", texts, "a list of texts: [text]")
-        documents, numbers = [], []
-        for i, text in enumerate(check_document_list(texts)):
+        documents, numbers, given = [], [], check_document_list(texts)
+        globals_of = for_each_document(chosen.global_attention, len(given))
+        for i, text in enumerate(given):
             try:
-                documents.append(self._prepare(text, chosen))
+                documents.append(self._prepare(text, replace(chosen, global_attention=globals_of[i])))
                 numbers.append(i)
             except LEDError as error:
                 yield i, error
@@ -219,7 +223,7 @@ class LED(TextPipeline[LEDForConditionalGeneration]):
             InputError: as `encode`, and for a global_attention that does not fit.
         """
         ids = self.encode(text, truncation=truncation)
-        return Document(ids, global_mask(global_attention, len(ids)))
+        return Document(ids, self.global_mask(ids, global_attention))
 
     def texts_of(self, written: "Written") -> list[str]:
         """The texts of one document.
