@@ -28,6 +28,7 @@ from typing import Any
 
 from led_ref.config_formats import OTHER_KEYS, in_led_form
 from led_ref.errors import ConfigError, MissingFileError, quoted, wrong_type
+from led_ref.files.hub import named
 from led_ref.json_file import MAX_DEPTH, is_finite, is_whole, read_json_object, write_text
 
 REGRESSION = "regression"
@@ -238,14 +239,18 @@ class LEDConfig:
         return cls(**{key: value for key, value in values.items() if key in known}, extra=extra)
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> "LEDConfig":
-        """Read config.json of a folder (or the file itself, if that is named).
+    def from_pretrained(cls, folder: str | Path, *, revision: str | None = None) -> "LEDConfig":
+        """Read config.json of a folder (or the file itself, if that is named), or of a model on the Hub.
+
+        Args:
+            folder: a path, or `organisation/model` on the Hub; weights are not downloaded.
+            revision: branch, tag or commit on the Hub.
 
         Raises:
             MissingFileError: if there is no config.json.
             ConfigError: if it is not a JSON object, or describes no possible LED.
         """
-        path = config_file(folder)
+        path = config_file(folder, revision)
         values = read_json_object(path, finite=False)  # the checks below name the key
         try:
             return cls.from_dict(values)
@@ -274,16 +279,20 @@ class LEDConfig:
             raise ConfigError(f"extra cannot be written as JSON ({error}). Keep plain JSON values in it.") from error
         return write_text(Path(folder) / "config.json", text)
 
+    def save_pretrained(self, save_directory: str | Path) -> Path:
+        """`save`, by transformers' name."""
+        return self.save(save_directory)
 
-def config_file(folder: str | Path) -> Path:
-    """The config.json of a folder, or the file itself, if that is named.
+
+def config_file(folder: str | Path, revision: str | None = None) -> Path:
+    """The config.json of a folder or of a model on the Hub, or the file itself, if that is named.
 
     Raises:
         MissingFileError: if there is none.
     """
     if not isinstance(folder, str | os.PathLike):
         raise wrong_type("folder", folder, "a text or a path")
-    path = Path(folder)
+    path = Path(folder) if revision is None and os.path.exists(folder) else named(folder, (), revision)
     path = path if path.is_file() else path / "config.json"
     if not path.is_file():
         raise MissingFileError(

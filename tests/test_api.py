@@ -157,6 +157,15 @@ def test_global_attention_reaches_the_model(bundled, manual_page):
     assert [np.flatnonzero(mask).tolist() for mask in seen] == [[2], [2]]
 
 
+def test_loaded_decodes(bundled):
+    ids = bundled.tokenizer(["tar", "ls"], return_tensors="np")
+    for text in (
+        bundled.decode(ids["input_ids"][0], skip_special_tokens=True),
+        bundled.batch_decode(ids.input_ids, True)[0],
+    ):
+        assert text == "tar"
+
+
 def test_global_attention_by_token_and_document(bundled):
     """Wherever a token stands; positions of its own for each document; both, and one list for all."""
     seen = []

@@ -38,6 +38,7 @@ def test_save_and_load_are_equal(tmp_path):
     extra = {"task_specific_params": {"summarization": {"num_beams": 4}}, "id2label": {"0": "a"}, "later": None}
     config = LEDConfig(**SMALL, attention_window=(4, 10), eos_token_id=(2, 5), pad_token_id=None, extra=extra)
     assert config.save(tmp_path / "new" / "folder") == tmp_path / "new" / "folder" / "config.json"
+    assert config.save_pretrained(tmp_path / "new" / "folder") == tmp_path / "new" / "folder" / "config.json"
     assert [path.name for path in (tmp_path / "new" / "folder").iterdir()] == ["config.json"]
     assert LEDConfig.from_pretrained(tmp_path / "new" / "folder") == config
     assert LEDConfig.from_pretrained(tmp_path / "new" / "folder" / "config.json") == config

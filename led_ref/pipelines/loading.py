@@ -100,6 +100,14 @@ class TextPipeline(Generic[Model]):
             (notice or partial(warn, stacklevel=2))(f"{name}: {sentence}")
         return cls(loaded, tokenizer, name)
 
+    def decode(self, token_ids: int | Iterable[int], skip_special_tokens: bool = False) -> str:
+        """The text of ids, such as model.generate returns for one document; as LEDTokenizer.decode."""
+        return self.tokenizer.decode(token_ids, skip_special_tokens)
+
+    def batch_decode(self, sequences: Iterable[Iterable[int]], skip_special_tokens: bool = False) -> list[str]:
+        """`decode` of each row, as of what model.generate returns."""
+        return self.tokenizer.batch_decode(sequences, skip_special_tokens)
+
     @check_types
     def encode(self, text: str, *, truncation: bool = False) -> list[int]:
         """The ids of a document, with `<s>` and `</s>`.

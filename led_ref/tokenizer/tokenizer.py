@@ -30,10 +30,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from itertools import chain
+from os import PathLike
+from os.path import exists
 from pathlib import Path
 from typing import Any
 
-from led_ref.errors import InputError
+from led_ref.errors import InputError, wrong_type
+from led_ref.files.hub import named
 from led_ref.files.staging import write_into
 from led_ref.tokenizer import files
 from led_ref.tokenizer.batch import (
@@ -123,13 +126,25 @@ class LEDTokenizer(SpecialTokens, FromIds):
         self.split_special_tokens = split_special_tokens
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, *, engine: str = "python") -> "LEDTokenizer":
+    def from_pretrained(
+        cls, folder: str | Path, *, engine: str = "python", revision: str | None = None
+    ) -> "LEDTokenizer":
         """Read the tokenizer of a folder: vocab.json, merges.txt and special_tokens_map.json, or tokenizer.json.
 
+        Args:
+            folder: a folder, or `organisation/model` on the Hub; weights are not downloaded.
+            engine: as in the class.
+            revision: branch, tag or commit on the Hub.
+
         Raises:
+            ArgumentTypeError: for what is no path.
             MissingFileError: naming a file that does not exist.
             CheckpointError: naming the position in a damaged file.
         """
+        if not isinstance(folder, str | PathLike):
+            raise wrong_type("folder", folder, "a folder, or a model's name on the Hub")
+        if revision is not None or not exists(folder):
+            folder = named(folder, files.ALL_FILES, revision)
         return cls(**files.read_folder(folder), engine=engine)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from pathlib import Path
 
 from led_backends.notices import inform
 from led_ref.errors import CheckpointError, InputError, MissingFileError, quoted
+from led_ref.files import hub
 from led_ref.json_file import read_json_object
 from led_ref.weights.safetensors_file import read_safetensors
 from led_ref.weights.stored_tensor import MAX_TENSORS, StoredTensor
@@ -67,7 +68,6 @@ LAYOUT = f"""a folder with
 _WRAPPED = re.compile(
     r"(\w+\.)*?(?=(led|model)\.(shared|encoder|decoder)\.)|((module|_orig_mod)\.)+(?=(shared|encoder|decoder)\.)"
 )
-_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -226,7 +226,7 @@ def resolve(name_or_folder: str | Path, *, revision: str | None = None, notice: 
         return folder
     if exists and name:
         raise MissingFileError(f"{folder} is a file. Name the folder that holds it and {CONFIG}.")
-    if isinstance(name_or_folder, Path) or not _HUB_NAME.fullmatch(name):
+    if isinstance(name_or_folder, Path) or not hub.NAME.fullmatch(name):
         raise MissingFileError(
             f"There is no folder {name!r}, and it is no Hub name (organisation/model, such as allenai/led-base-16384). "
             f"A model is {LAYOUT}"
@@ -236,32 +236,16 @@ def resolve(name_or_folder: str | Path, *, revision: str | None = None, notice: 
 
 def _fetch(name: str, revision: str | None, notice: Notice | None) -> Path:
     """Download a model's files; the folder of the repository's snapshot."""
-    from huggingface_hub import HfApi, errors
-
     at = f"{name} (revision {revision})" if revision else name
     try:
-        present = {entry.rfilename for entry in HfApi().model_info(name, revision=revision).siblings or ()}
-    except errors.GatedRepoError as error:
-        raise MissingFileError(
-            f"{at} is on the Hub, but you have no access. Accept its terms on its page and log in with `hf auth login`."
-        ) from error
-    except errors.RepositoryNotFoundError as error:
-        raise MissingFileError(
-            f"There is no folder {name}, and no model of this name on the Hub (or it is private: `hf auth login`). "
-            "Check the spelling."
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise MissingFileError(f"{name} has no revision {revision!r}. Leave it out for the newest revision.") from error
-    except errors.HFValidationError as error:
-        raise MissingFileError(f"{name!r} is no folder, and cannot be the name of a Hub model ({error}).") from error
-    except Exception as error:  # no connection; the library changed its HTTP client, and so the errors, twice
-        return _from_cache(name, revision, at, why=type(error).__name__)
-
+        present = hub.files_of(name, revision)
+    except hub.UnreachableError as error:
+        return _from_cache(name, revision, at, why=str(error))
     if CONFIG not in present:
         raise MissingFileError(f"{at} has no {CONFIG}; it holds {shorten(sorted(present))}. Name an LED's repository.")
     # The cache finds a revision without the Hub only if one download named it.
-    folder = _download(name, revision, CONFIG).parent
-    get = partial(_download, name, folder.name)  # all other files are of the same commit
+    folder = hub.download(name, revision, CONFIG).parent
+    get = partial(hub.download, name, folder.name)  # all other files are of the same commit
     _get_weights(at, present, get, notice)
     for file in (GENERATION_CONFIG, *TOKENIZER_FILES):
         if file in present:
@@ -292,28 +276,15 @@ def _get_weights(at: str, present: Collection[str], get: Callable[[str], Path], 
 
 def _from_cache(name: str, revision: str | None, at: str, *, why: str) -> Path:
     """The folder of an earlier download, if it is complete."""
-    from huggingface_hub import errors, hf_hub_download
-
     try:
-        folder = Path(hf_hub_download(name, CONFIG, revision=revision, local_files_only=True)).parent
+        folder = hub.cached(name, CONFIG, revision).parent
         find_weights(folder)
-    except (errors.EntryNotFoundError, MissingFileError) as error:
+    except MissingFileError as error:
         raise MissingFileError(
             f"The Hub cannot be reached ({why}), and its local cache does not hold {at}. Either try again with a connection "
             f"(HF_HUB_OFFLINE unset), or copy the model's files from another machine and name their folder: {LAYOUT}"
         ) from error
     return folder
-
-
-def _download(name: str, revision: str | None, file: str) -> Path:
-    from huggingface_hub import hf_hub_download
-
-    try:
-        return Path(hf_hub_download(name, file, revision=revision))
-    except Exception as error:  # a lost connection, a full disk
-        raise MissingFileError(
-            f"{file} of {name} could not be fetched ({type(error).__name__}: {error}). Try again: finished downloads are kept."
-        ) from error
 
 
 def model_digest(folder: Path) -> str:

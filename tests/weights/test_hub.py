@@ -11,7 +11,10 @@ import huggingface_hub
 import pytest
 from huggingface_hub import errors
 
+import led_ref
+from led_ref.config import LEDConfig
 from led_ref.errors import CheckpointError, InputError, MissingFileError
+from led_ref.tokenizer import LEDTokenizer
 from led_ref.weights.find_files import resolve
 
 NAME = "some-org/led-small.16384"
@@ -184,3 +187,25 @@ def test_offline_cache_and_missing_files(tmp_path):
     (snapshot / "model.safetensors").touch()
     whole = resolve_offline(tmp_path)
     assert (whole.stdout.strip(), whole.returncode) == (str(snapshot), 0), whole.stderr
+
+
+def test_config_and_tokenizer_by_hub_name(make_hub):
+    """Their files alone are downloaded, of one commit; what is not on the Hub is named."""
+    folder = led_ref.bundled_model()
+    contents = {
+        file: (folder / file).read_text(encoding="utf-8")
+        for file in ("config.json", "vocab.json", "merges.txt", "special_tokens_map.json")
+    }
+    hub = make_hub("model.safetensors", **contents)
+    assert LEDConfig.from_pretrained(NAME) == LEDConfig.from_pretrained(folder)
+    assert hub.asked == [("config.json", None)]
+    assert LEDTokenizer.from_pretrained(NAME, revision="v1").get_vocab() == led_ref.load().tokenizer.get_vocab()
+    assert {file for file, _ in hub.asked} == set(contents)
+    assert hub.asked[1] == ("config.json", "v1")
+    assert {revision for _, revision in hub.asked[2:]} == {"c0ffee"}
+    hub.failure = ConnectionError()
+    for read in (LEDConfig.from_pretrained, LEDTokenizer.from_pretrained):
+        with pytest.raises(MissingFileError, match=r"no folder some-org/.*Hub cannot be reached \(ConnectionError\)"):
+            read(NAME)
+        with pytest.raises(InputError, match="is for names on the Hub"):
+            read(folder, revision="v1")
