@@ -82,7 +82,9 @@ class Classifier(TextPipeline[LEDForSequenceClassification]):
             InputError: if a document is empty or too long (of several, the message says which; none is read then).
         """
         texts = text if isinstance(text, str) else check_document_list(text)
-        globals_of = iter([global_attention] if isinstance(texts, str) else for_each_document(global_attention, len(texts)))
+        globals_of = iter(
+            [global_attention] if isinstance(texts, str) else for_each_document(global_attention, len(texts))
+        )
 
         def prepare(text: str) -> Document:
             ids = self.encode(text, truncation=truncation)

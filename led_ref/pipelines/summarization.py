@@ -22,14 +22,8 @@ from led_ref.costs.operations import Workload
 from led_ref.errors import InputError, LEDError, SettingsError, nearest, quoted, wrong_type
 from led_ref.generation.settings.settings import GenerationConfig
 from led_ref.generation.settings.typed import SettingsByName
-from led_ref.pipelines.batching import (
-    BATCH_MEMORY,
-    check_document_list,
-    encode_each,
-    error_of_several,
-    plan_batches,
-    prepared_each,
-)
+from led_ref.pipelines import batching
+from led_ref.pipelines.batching import BATCH_MEMORY, check_document_list, encode_each, plan_batches
 from led_ref.pipelines.loading import Document, GlobalAttention, TextPipeline, for_each_document, shown_progress
 from led_ref.tokenizer.decoding import text_pieces
 from led_ref.tokenizer.tokenizer import LEDTokenizer
@@ -139,7 +133,9 @@ class LED(TextPipeline[LEDForConditionalGeneration]):
         else:
             given = check_document_list(text)
             own = iter(for_each_document(chosen.global_attention, len(given)))
-            documents = prepared_each(given, lambda one: self._prepare(one, replace(chosen, global_attention=next(own))))
+            documents = batching.prepared_each(
+                given, lambda one: self._prepare(one, replace(chosen, global_attention=next(own)))
+            )
         texts: list[Any] = [None] * len(documents)
         errors: dict[int, LEDError] = {}
         for i, found in self._generate_prepared(documents, chosen, settings):
@@ -148,7 +144,7 @@ class LED(TextPipeline[LEDForConditionalGeneration]):
             else:
                 texts[i] = found
         if errors:
-            raise errors[0] if isinstance(text, str) else error_of_several(errors, texts)
+            raise errors[0] if isinstance(text, str) else batching.error_of_several(errors, texts)
         return texts[0] if isinstance(text, str) else texts
 
     def generate_each(
