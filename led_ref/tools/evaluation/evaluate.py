@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from led_backends.contract import Backend
 from led_ref.api import bundled_model, check_settings, load
 from led_ref.classes.input_checks import check_types
@@ -245,7 +247,9 @@ class _Writer:
         if self.task == "question-answering":
             return {"max_answer_len": self.reading.max_answer_len, "may_have_no_answer": self.may_have_no_answer}
         given = self.reading.global_attention
-        named = given if isinstance(given, str) else [int(i) for i in given]
+        named = (
+            given if isinstance(given, str) else [i if isinstance(i, str) else np.asarray(i).tolist() for i in given]
+        )
         if self.task == "classification":
             return {"global_attention": named}
         effective: dict[str, Any] = self.pipeline.model.effective_settings(**self.settings).to_dict()
