@@ -8,7 +8,7 @@ import decimal
 import fractions
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -98,12 +98,33 @@ def read(value, kind=int):
         return None
 
 
+def is_row(value):
+    """Ids in a list, a range or an array of one axis, or one id. None for what can be read once only."""
+    if isinstance(value, Iterator):
+        return None
+    if isinstance(value, np.ndarray):
+        plain = not isinstance(value, np.ma.MaskedArray) and value.dtype.kind in "iu" and value.ndim <= 1
+        return value.size == 0 or (plain and all(whole(x, 0, 8191) for x in value.flat))
+    return whole(value, 0, 8191) or (isinstance(value, list | tuple | range) and all(whole(x, 0, 8191) for x in value))
+
+
+def is_rows(value):
+    if isinstance(value, Iterator):
+        return None
+    if isinstance(value, np.ndarray):
+        plain = not isinstance(value, np.ma.MaskedArray) and value.dtype.kind in "iuO" and value.ndim <= 2
+        return value.size == 0 or (plain and is_rows(value.tolist()))
+    if isinstance(value, memoryview):
+        return True
+    return is_row(value) or (isinstance(value, list | tuple) and all(is_row(x) for x in value))
+
+
 def is_flag(value):
     return isinstance(value, bool | np.bool_)
 
 
 # What a kind of argument takes; everything else is refused.
-KINDS: dict[str, Callable[[object], bool]] = {
+KINDS: dict[str, Callable[[object], bool | None]] = {
     "ids": lambda value: read(value) is not None,
     "mask": lambda value: read(value, bool) is not None,
     "nothing": lambda value: False,
@@ -118,6 +139,13 @@ KINDS: dict[str, Callable[[object], bool]] = {
     "vocabulary": lambda value: whole(value, 3, 1 << 26),
     "few_names": lambda value: isinstance(value, str) and value in ("", "no"),  # parts of names of intermediates
     "zero": lambda value: whole(value, 0, 0),
+    "row": is_row,
+    "rows": is_rows,
+    "width": lambda value: whole(value, 2, 1 << 24),
+    "choice": lambda value: value is True or value is False,
+    "pieces": lambda value: (
+        isinstance(value, str) or (type(value) in (list, tuple) and all(type(x) is str for x in value))
+    ),
 }
 OPTIONAL = "?"  # after a kind: None, too
 
@@ -182,6 +210,25 @@ CALLS = {
         {"sequences": IDS, "scores": ()},
         "sequences:ids scores:rules beam_indices:nothing? normalize_logits:flag",
     ),
+    "decode": (lambda led: led.tokenizer.decode, {"token_ids": IDS[0]}, "token_ids:row skip_special_tokens:flag"),
+    "batch_decode": (
+        lambda led: led.tokenizer.batch_decode,
+        {"sequences": IDS},
+        "sequences:rows skip_special_tokens:flag",
+    ),
+    "tokens_to_ids": (lambda led: led.tokenizer.convert_tokens_to_ids, {}, "tokens:pieces"),
+    "tokenizer": (
+        lambda led: led.tokenizer,
+        {"text": TEXT, "truncation": True, "padding": True, "max_length": 8},
+        "add_special_tokens:flag max_length:width padding:choice? return_attention_mask:flag "
+        "return_token_type_ids:flag padding_side:nothing? return_tensors:nothing? split_special_tokens:flag? ",
+    ),
+    "pad": (
+        lambda led: led.tokenizer.pad,
+        {"encoded_inputs": {"input_ids": IDS}},
+        "encoded_inputs:nothing padding:choice? return_attention_mask:flag padding_side:nothing? return_tensors:nothing?",
+    ),
+    "add_tokens": (lambda led: led.tokenizer.add_tokens, {"new_tokens": []}, "special_tokens:flag"),
     "config": (lambda led: LEDConfig.from_dict, {}, "values:settings"),
     "trace": (
         lambda led: lambda **given: led_ref.trace(given.pop("model", led.model), **given),
@@ -201,7 +248,10 @@ def test_odd_values(led, name):
     call, wrong = get(led), []
     for argument, kind in (part.split(":") for part in arguments.split()):
         for value in VALUES:
-            takes = KINDS[kind.rstrip(OPTIONAL)](value) or (value is None and kind.endswith(OPTIONAL))
+            takes = KINDS[kind.rstrip(OPTIONAL)](value)
+            if takes is None:  # an iterator, which an earlier call may have used up
+                continue
+            takes = takes or (value is None and kind.endswith(OPTIONAL))
             try:
                 call(**{**plain, argument: value})
                 problem = "" if takes else "was taken"

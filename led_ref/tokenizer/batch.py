@@ -18,7 +18,6 @@ from typing import Any, NoReturn
 import numpy as np
 
 from led_ref.errors import InputError, quoted, wrong_type
-from led_ref.json_file import is_whole
 
 # The padding value of each field; that of input_ids is the pad token's id. In the global mask, -1 means masked.
 PAD_VALUES: Mapping[str, Any] = {
@@ -31,6 +30,9 @@ PAD_VALUES: Mapping[str, Any] = {
 
 # What the other fields may hold; ids are compared with the vocabulary.
 _ALLOWED = {"attention_mask": (0, 1), "global_attention_mask": (0, 1, -1), "special_tokens_mask": (0, 1)}
+
+# A thousand times what LED reads: longer rows of padding would only fill the memory.
+MAX_LENGTH = 1 << 24
 
 _PADDINGS = {
     False: None, None: None, "do_not_pad": None, True: "longest", "longest": "longest", "max_length": "max_length",
@@ -227,9 +229,10 @@ def length_rules(
     check_side("padding_side", padding_side)
     pad_how = _PADDINGS[_known("padding", padding, _PADDINGS)]
     cut_how = _TRUNCATIONS[_known("truncation", truncation, _TRUNCATIONS)]
-    for name, value in (("max_length", max_length), ("pad_to_multiple_of", pad_to_multiple_of)):
-        if value is not None and not (is_whole(value) and value >= 1):
-            raise InputError(f"{name} is {value!r}; it must be a whole number of at least 1.")
+    max_length, pad_to_multiple_of = (
+        _length("max_length", max_length),
+        _length("pad_to_multiple_of", pad_to_multiple_of),
+    )
     if max_length is not None and cut_how is None and pad_how != "max_length":
         raise InputError(
             f"max_length={max_length} alone does nothing: add truncation=True to cut, or padding='max_length' to pad."
@@ -250,10 +253,20 @@ def length_rules(
     return LengthRules(pad_how, cut_how, max_length, pad_to_multiple_of, padding_side)
 
 
+def _length(name: str, value: Any) -> int | None:
+    """A number of tokens, or None; NumPy's whole numbers are taken."""
+    if value is None:
+        return None
+    is_number = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not is_number or not 1 <= value <= MAX_LENGTH:
+        raise InputError(f"{name} is {quoted(value, 60)}; it must be a whole number from 1 to {MAX_LENGTH:,}.")
+    return int(value)
+
+
 def check_booleans(**values: object) -> None:
     """ArgumentTypeError for a switch that is neither True nor False: every text counts as true, "no" as well."""
     for name, value in values.items():
-        if not isinstance(value, bool):
+        if not isinstance(value, bool | np.bool_):
             raise wrong_type(name, value, "True or False")
 
 
@@ -266,7 +279,7 @@ def _known(name: str, value: object, table: Iterable[Any]) -> Any:
     # Not `value in table`: 1 equals True, and an unhashable value would raise TypeError.
     if any(type(value) is type(known) and value == known for known in table):
         return value
-    raise InputError(f"{name} is {value!r}; it can be {', '.join(repr(k) for k in table if k is not None)}.")
+    raise InputError(f"{name} is {quoted(value, 60)}; it can be {', '.join(repr(k) for k in table if k is not None)}.")
 
 
 def cut(sequence: Sequence[Any], length: int, side: str) -> list[Any]:
@@ -288,14 +301,14 @@ def rows_of(inputs: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> tuple[li
         fields = {name: _plain(values) for name, values in inputs.items()}
         ids = fields.get("input_ids")
         if not isinstance(ids, list):
-            raise InputError(f"The encoding has no input_ids, only {', '.join(fields) or 'nothing'}. Pass an encoding.")
+            raise InputError(f"The encoding has no input_ids, only {_names(fields)}. Pass an encoding.")
         if ids and not isinstance(ids[0], list):
             return [_checked_row(fields, 0)], False
         for name, values in fields.items():
             if not isinstance(values, list) or len(values) != len(ids):
                 raise InputError(f"{name} has not {len(ids)} rows, as input_ids has. Pass as many of each field.")
         rows = [{name: values[i] for name, values in fields.items()} for i in range(len(ids))]
-    elif isinstance(inputs, Sequence) and all(isinstance(row, Mapping) for row in inputs):
+    elif isinstance(inputs, list | tuple) and all(isinstance(row, Mapping) for row in inputs):
         rows = [{name: _plain(values) for name, values in row.items()} for row in inputs]
     else:
         raise InputError(f"A {type(inputs).__name__} cannot be padded. Pass an encoding, or a list of encodings.")
@@ -315,9 +328,13 @@ def _plain(values: Any) -> Any:
     return values
 
 
+def _names(fields: Iterable[object]) -> str:
+    return ", ".join(quoted(name, 60).strip("'") for name in fields) or "nothing"
+
+
 def _checked_row(row: Mapping[str, Any], i: int) -> Row:
     if "input_ids" not in row:
-        raise InputError(f"Row {i} has no input_ids, only {', '.join(row) or 'nothing'}. Pass an encoding.")
+        raise InputError(f"Row {i} has no input_ids, only {_names(row)}. Pass an encoding.")
     for name, values in row.items():
         if name != "input_ids" and name not in PAD_VALUES:
             raise InputError(f"{name!r} cannot be padded; known are input_ids, {', '.join(PAD_VALUES)}. Leave it out.")
@@ -349,6 +366,8 @@ def as_arrays(encoding: BatchEncoding, return_tensors: str | None) -> BatchEncod
     """
     if return_tensors is None:
         return encoding
+    if not isinstance(return_tensors, str):
+        raise wrong_type("return_tensors", return_tensors, "'np' or None")
     if return_tensors != "np":
         remedy = "numpy's are torch's by torch.from_numpy" if return_tensors == "pt" else "other libraries take NumPy's"
         raise InputError(

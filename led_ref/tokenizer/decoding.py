@@ -183,8 +183,10 @@ class FromIds:
         *,
         clean_up_tokenization_spaces: bool | None = None,
     ) -> list[str]:
-        """`decode` of each row."""
-        return [self.decode(row, skip_special_tokens) for row in sequences]
+        """`decode` of each row; one id is a row, too."""
+        check_booleans(skip_special_tokens=skip_special_tokens)
+        rows = [self._checked_ids(row, f"sequences[{i}]") for i, row in enumerate(_as_list(sequences, "sequences"))]
+        return [self.decode(row, skip_special_tokens) for row in rows]
 
     @overload
     def convert_ids_to_tokens(self, ids: int, skip_special_tokens: bool = False) -> str: ...
@@ -207,6 +209,8 @@ class FromIds:
         """The id of a piece, or the ids of pieces, in the vocabulary's spelling; unk for unknown pieces."""
         if isinstance(tokens, str):
             return self._id_of.get(tokens, self.unk_token_id)
+        if not isinstance(tokens, list | tuple) or not all(isinstance(token, str) for token in tokens):
+            raise wrong_type("tokens", tokens, "a piece, or a list of pieces")
         return [self._id_of.get(token, self.unk_token_id) for token in tokens]
 
     def convert_tokens_to_string(self, tokens: Iterable[str]) -> str:
@@ -222,10 +226,10 @@ class FromIds:
         """A decoder that takes ids one at a time, and gives their text as soon as its characters are complete."""
         return self._bytes.stream()
 
-    def _checked_ids(self, ids: Any) -> list[int]:
+    def _checked_ids(self, ids: Any, name: str = "token_ids") -> list[int]:
         """The ids as a list of int, after a check that the vocabulary has them."""
         checked = []
-        for place, value in enumerate(_as_list(ids)):
+        for place, value in enumerate(_as_list(ids, name)):
             try:
                 i = operator.index(value)
             except TypeError:
@@ -245,14 +249,14 @@ class FromIds:
         return checked
 
 
-def _as_list(ids: Any) -> list[Any]:
+def _as_list(ids: Any, name: str = "token_ids") -> list[Any]:
     """Ids as a list, in their order: of a list, an array, another library's tensor, an iterator; or one id.
 
     Raises:
         ArgumentTypeError: for what has no order or holds no ids: a text, bytes, a set, a mapping, a masked array.
     """
     if isinstance(ids, np.ma.MaskedArray | str | bytes | bytearray | Set | Mapping) or ids is None:
-        raise wrong_type("token_ids", ids, "ids, as a list or an array")
+        raise wrong_type(name, ids, "ids, as a list or an array")
     if hasattr(ids, "tolist"):  # an array, or another library's tensor
         values = ids.tolist()
         return values if isinstance(values, list) else [values]

@@ -213,7 +213,7 @@ class LEDTokenizer(SpecialTokens, FromIds):
             max_length=max_length,
             pad_to_multiple_of=pad_to_multiple_of,
             model_max_length=self.model_max_length,
-            padding_side=padding_side or self.padding_side,
+            padding_side=self.padding_side if padding_side is None else padding_side,
         )
         pairs, is_batch = as_pairs(text, text_pair)
         wanted = {
@@ -308,7 +308,7 @@ class LEDTokenizer(SpecialTokens, FromIds):
             max_length=max_length,
             pad_to_multiple_of=pad_to_multiple_of,
             model_max_length=self.model_max_length,
-            padding_side=padding_side or self.padding_side,
+            padding_side=self.padding_side if padding_side is None else padding_side,
         )
         check_booleans(return_attention_mask=return_attention_mask)
         rows, is_batch = rows_of(encoded_inputs)
