@@ -9,7 +9,7 @@ import fractions
 import math
 import shutil
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,9 @@ import pytest
 import led_ref
 from led_ref.config import LEDConfig
 from led_ref.errors import LEDError
-from led_ref.tools.random_weights import write_random_checkpoint
+from led_ref.pipelines.classification import Classifier
+from led_ref.pipelines.question_answering import QuestionAnswerer
+from led_ref.tools.random_weights import random_weights, write_random_checkpoint
 
 TEXT = "NAME tar"
 IDS = [[0, 5, 7, 2]]
@@ -139,6 +141,7 @@ KINDS: dict[str, Callable[[object], bool | None]] = {
     "vocabulary": lambda value: whole(value, 3, 1 << 26),
     "few_names": lambda value: isinstance(value, str) and value in ("", "no"),  # parts of names of intermediates
     "zero": lambda value: whole(value, 0, 0),
+    "place": lambda value: type(value) is list and value == [1],
     "row": is_row,
     "rows": is_rows,
     "width": lambda value: whole(value, 2, 1 << 24),
@@ -157,6 +160,25 @@ def led(tmp_path_factory):
     for name in ("vocab.json", "merges.txt", "special_tokens_map.json"):
         shutil.copyfile(led_ref.bundled_model() / name, folder / name)
     return led_ref.load(folder, backend="numpy")
+
+
+@cache
+def with_head(tokenizer, kind, shapes):
+    """A pipeline with a drawn head."""
+    rng = np.random.default_rng(3)
+    weights = {key: value for key, value in random_weights(CONFIG).items() if "final_logits" not in key}
+    weights |= {key: rng.normal(size=shape).astype(np.float32) for key, shape in shapes}
+    return kind(kind.model_class.from_state_dict(CONFIG, weights, backend="numpy"), tokenizer, "drawn")
+
+
+def answerer(led):
+    return with_head(led.tokenizer, QuestionAnswerer, (("qa_outputs.weight", (2, 6)), ("qa_outputs.bias", (2,))))
+
+
+def classifier(led):
+    dense, out = "classification_head.dense", "classification_head.out_proj"
+    shapes = ((f"{dense}.weight", (6, 6)), (f"{dense}.bias", (6,)), (f"{out}.weight", (2, 6)), (f"{out}.bias", (2,)))
+    return with_head(led.tokenizer, Classifier, shapes)
 
 
 SOURCE = "input_ids:ids attention_mask:mask? global_attention_mask:mask? recorder:nothing?"
@@ -227,6 +249,27 @@ CALLS = {
         lambda led: led.tokenizer.pad,
         {"encoded_inputs": {"input_ids": IDS}},
         "encoded_inputs:nothing padding:choice? return_attention_mask:flag padding_side:nothing? return_tensors:nothing?",
+    ),
+    "answer": (
+        lambda led: partial(led_ref.answer, model=answerer(led)),
+        {"question": "no", "context": TEXT},
+        "question:document context:documents top_k:count max_answer_len:count handle_impossible_answer:flag "
+        "truncation:flag progress:flag?",
+    ),
+    "classify": (
+        lambda led: partial(led_ref.classify, model=classifier(led)),
+        {"text": TEXT},
+        "text:documents global_attention:globals truncation:flag progress:flag?",
+    ),
+    "LEDForQuestionAnswering": (
+        lambda led: answerer(led).model,
+        {"input_ids": IDS, "start_positions": [1], "end_positions": [2]},
+        f"{SOURCE} {SHOWN} start_positions:place end_positions:place",
+    ),
+    "LEDForSequenceClassification": (
+        lambda led: classifier(led).model,
+        {"input_ids": IDS},
+        "attention_mask:mask? global_attention_mask:mask? labels:place?",
     ),
     "add_tokens": (lambda led: led.tokenizer.add_tokens, {"new_tokens": []}, "special_tokens:flag"),
     "config": (lambda led: LEDConfig.from_dict, {}, "values:settings"),

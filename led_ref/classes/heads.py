@@ -115,12 +115,18 @@ class LEDForQuestionAnswering(LEDThatReadsTwice):
             decoder_attention_mask: as there; None: all are tokens, padding too, as in transformers.
             global_attention_mask: as there; for questions, 1 for `<s>` and the question's tokens.
             start_positions: (B,) or (B, 1), the position of each answer's first token; U or more: it does not count.
-            end_positions: the position of each answer's last token. With both the loss is returned, and no cache.
+            end_positions: the position of each answer's last token; both or neither. With both the loss is returned, and
+                no cache.
             inputs_embeds: as there; with decoder_input_ids or decoder_inputs_embeds.
 
         Raises:
             InputError: for anything that does not fit the model or each other.
         """
+        if (start_positions is None) != (end_positions is None):
+            given, missing = ("start", "end") if end_positions is None else ("end", "start")
+            raise InputError(
+                f"There are {given}_positions without {missing}_positions: no loss has one alone. Give both."
+            )
         out = self._run(
             input_ids,
             decoder_input_ids,

@@ -80,8 +80,8 @@ def _progress_of_batch(progress: Progress, b: int, documents: int) -> Progress:
 # ---- several documents given, several results ------------------------------------------------------------------------
 
 
-def check_document_list(texts: Any) -> list[Any]:
-    """The documents as a list.
+def check_document_list(texts: Any, name: str = "text") -> list[Any]:
+    """The documents as a list; `name` is the argument's.
 
     Raises:
         InputError: for an empty list, a data frame, or anything else that is no collection of texts. A column of one is taken.
@@ -92,26 +92,24 @@ def check_document_list(texts: Any) -> list[Any]:
         )
         raise InputError(f"A document is {type(texts).__name__}, not str. Give a text or a list of texts ({remedy}).")
     if hasattr(texts, "columns"):  # of pandas, polars, Spark: iterated, they give the names of their columns
-        raise wrong_type(
-            "text", texts, f"a column of such a frame, frame[name] (columns: {quoted(list(texts.columns))})"
-        )
+        raise wrong_type(name, texts, f"a column of such a frame, frame[name] (columns: {quoted(list(texts.columns))})")
     try:
         documents = list(texts)
     except Exception as error:  # an array without an axis, or what another library's iterator raises
-        raise wrong_type("text", texts, "a text or a list of texts") from error
+        raise wrong_type(name, texts, "a text or a list of texts") from error
     if not documents:
         raise InputError("There are no documents: the list is empty. Give at least one text.")
     return documents
 
 
-def prepared_each(texts: str | Sequence[str], prepare: Callable[[str], Item]) -> list[Item]:
+def prepared_each(texts: str | Sequence[str], prepare: Callable[[str], Item], name: str = "text") -> list[Item]:
     """Each document as the model reads it: all are checked before the first is read.
 
     Raises:
         LEDError: as `prepare`; of several documents it says which.
     """
     prepared = []
-    for i, text in enumerate([texts] if isinstance(texts, str) else check_document_list(texts)):
+    for i, text in enumerate([texts] if isinstance(texts, str) else check_document_list(texts, name)):
         try:
             prepared.append(prepare(text))
         except LEDError as error:
@@ -126,6 +124,7 @@ def of_each(
     prepare: Callable[[str], Item],
     find: Callable[[Item, Progress | None], Found],
     progress: Progress | bool | None,
+    name: str = "text",
 ) -> Found | list[Found]:
     """What is found for a text, or for each of several, one after the other.
 
@@ -134,11 +133,12 @@ def of_each(
         prepare: gives a document as the model reads it.
         find: is given that, and what to call after each layer.
         progress: as in LED.generate.
+        name: of the argument that holds the documents.
 
     Raises:
         LEDError: as `prepare` and `find`. Where one of several fails, the others are done first, and are the error's `texts`.
     """
-    prepared = prepared_each(texts, prepare)
+    prepared = prepared_each(texts, prepare, name)
     found: list[Any] = [None] * len(prepared)
     errors: dict[int, LEDError] = {}
     with shown_progress(progress, len(prepared)) as (shown, count):

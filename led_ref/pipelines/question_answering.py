@@ -29,7 +29,7 @@ from led_backends.contract import HostArray
 from led_ref.classes.heads import LEDForQuestionAnswering
 from led_ref.classes.input_checks import check_types
 from led_ref.classes.led import Progress
-from led_ref.errors import InputError
+from led_ref.errors import InputError, quoted
 from led_ref.generation.step import log_softmax
 from led_ref.pipelines.batching import of_each
 from led_ref.pipelines.loading import Document, TextPipeline, warn_of_path
@@ -132,7 +132,7 @@ class QuestionAnswerer(TextPipeline[LEDForQuestionAnswering]):
         def find(prepared: tuple[str, PreparedQuestion], progress: Progress | None) -> list[Answer]:
             return self._answers(*prepared, progress, top_k, max_answer_len, handle_impossible_answer)
 
-        found = of_each(context, prepare, find, progress)
+        found = of_each(context, prepare, find, progress, name="context")
         return found
 
     def _answers(
@@ -176,7 +176,7 @@ class QuestionAnswerer(TextPipeline[LEDForQuestionAnswering]):
         """
         for name, text in (("question", question), ("context", context)):
             if not isinstance(text, str) or not text.strip():
-                raise InputError(f"The {name} is {text!r:.40}; give a text that says something.")
+                raise InputError(f"The {name} is {quoted(text, 60)}; give a text that says something.")
         warn_of_path(context)
         limit = self.model.longest_document
         encoding = self.tokenizer(question, context, return_offsets_mapping=True)

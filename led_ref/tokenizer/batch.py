@@ -113,8 +113,8 @@ def _checked_texts(name: str, given: object) -> list[str]:
     for place, text in places.items():
         if not isinstance(text, str):
             raise InputError(
-                f"{place} is a {type(text).__name__}, not a text: {text!r:.60}. Pass a str or a list of str; decode bytes "
-                "first; pass pairs as text=[...], text_pair=[...]."
+                f"{place} is a {type(text).__name__}, not a text: {quoted(text, 60)}. Pass a str or a list of str; decode "
+                "bytes first; pass pairs as text=[...], text_pair=[...]."
             )
         try:
             text.encode("utf-8")

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
-from led_ref.errors import SettingsError, nearest
+from led_ref.errors import SettingsError, nearest, quoted
 
 TASKS = ("summarization", "classification", "question-answering")
 GLOBAL_ATTENTION = ("none", "first", "question", "separators")
@@ -133,7 +133,7 @@ class CheckedSettings:
                 continue
             if not form.fits(value):
                 off = " (None: not set)" if f.default is None else ""
-                raise SettingsError(f"{f.name} is {value!r:.80}; it must be {form.wanted}{off}.")
+                raise SettingsError(f"{f.name} is {quoted(value, 80)}; it must be {form.wanted}{off}.")
             object.__setattr__(self, f.name, form.convert(value))
 
     def to_dict(self) -> dict[str, Any]:
