@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -39,3 +40,9 @@ def test_no_machine_paths_or_registries():
 
 def test_notebooks_are_python_without_outputs():
     assert [path.name for path in tracked_files() if path.suffix == ".ipynb"] == []
+
+
+def test_files_of_tests_have_names_of_their_own():
+    """pytest imports them without their folders: of two with one name it collects one, and an error."""
+    names = Counter(path.name for path in tracked_files() if path.name.startswith("test_"))
+    assert not [name for name, count in names.items() if count > 1]
