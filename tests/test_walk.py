@@ -3,9 +3,9 @@
 Each run is repeated before it is counted, so that imports and caches of the first run do not count.
 """
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -29,7 +29,7 @@ Event = tuple[str, str, str]
 
 @contextmanager
 def profiled(events: list[Event]) -> Iterator[None]:
-    """Record calls and returns of the functions of led_ref and led_backends, on threads that start within this context."""
+    """Record calls and returns of the functions of led_ref and led_backends, on this thread and on those that start."""
 
     def profile(frame: FrameType, event: str, _: Any) -> None:
         code = frame.f_code
@@ -39,20 +39,22 @@ def profiled(events: list[Event]) -> Iterator[None]:
                     name = package + code.co_filename[len(folder) :].replace("\\", "/")
                     events.append((event, name, code.co_name))
 
+    before = sys.getprofile()
     threading.setprofile(profile)
+    sys.setprofile(profile)
     try:
         yield
     finally:
+        sys.setprofile(before)
         threading.setprofile(None)
 
 
 def events_of_second_run(run: Callable[[], Any]) -> list[Event]:
-    """What a second run enters. It has a thread of its own: once in many suites the main thread's profiler stayed silent."""
     events: list[Event] = []
     run()
-    with profiled(events), ThreadPoolExecutor(1) as thread:
-        thread.submit(run).result()
-    assert events, "the profiler saw nothing"
+    with profiled(events):
+        run()
+    assert events, f"no function of {ROOT} ran: another led_ref was imported, from {led_ref.__file__}"
     return events
 
 
