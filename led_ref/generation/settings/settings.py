@@ -3,7 +3,7 @@
     >>> GenerationConfig(num_beams=4).num_beams
     4
     >>> SETTINGS["num_beams"].form.wanted, SETTINGS["top_k"].needs
-    ('a whole number of at least 1', 'do_sample')
+    ('a whole number of at least 1 and at most 1000', 'do_sample')
 
 A form says what a value may look like, in words and as a test, and converts it to the few types that the searches work with:
 Python's numbers, and tuples.
