@@ -260,12 +260,15 @@ with tempfile.TemporaryDirectory() as scratch:
 #
 # From a BART, `led-ref convert --from-bart facebook/bart-base my-led` makes the LED that Ai2 began theirs with: what is
 # missing is copied from what BART has ([how](../checkpoints.md#from-a-bart)). A loaded model is saved with
-# `save_pretrained`, and gets rows for more ids with `resize_token_embeddings`, which returns another model:
+# `save_pretrained`. `add_tokens` gives a tokenizer more tokens, `resize_token_embeddings` returns a model with rows for
+# them:
 
 # %%
 with tempfile.TemporaryDirectory() as scratch:
-    larger = led.model.resize_token_embeddings(led.model.config.vocab_size + 8)
-    larger.save_pretrained(Path(scratch) / "larger", others=led.tokenizer.save_pretrained)
+    tokenizer = led_ref.LEDTokenizer.from_pretrained(led_ref.bundled_model())
+    print(tokenizer.add_tokens(["<doc-sep>"], special_tokens=True), tokenizer.encode("<doc-sep>"))
+    larger = led.model.resize_token_embeddings(len(tokenizer))
+    larger.save_pretrained(Path(scratch) / "larger", others=tokenizer.save_pretrained)
     print(sorted(path.name for path in (Path(scratch) / "larger").iterdir()))
     print(led_ref.generate(page, Path(scratch) / "larger") == led.generate(page))
 
