@@ -13,8 +13,7 @@ MAX_MESSAGE = 4000  # characters; the longest useful messages list some fifty se
 class LEDError(Exception):
     """The base class of all errors of led_ref. A message longer than `MAX_MESSAGE` characters is cut in the middle.
 
-    Args:
-        texts: where several documents were given and some failed: the result of each of the others, None for these.
+    Where several documents were given and some failed, `texts` has the result of each of the others, and None for these.
     """
 
     texts: Sequence[Any] | None = None

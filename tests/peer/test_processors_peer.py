@@ -26,7 +26,6 @@ from led_ref.generation.processors import build_processors
 from led_ref.generation.search import holds_a_stop_string
 from led_ref.generation.step import OwnRules
 from led_ref.generation.warpers import probabilities
-from led_ref.tokenizer.decoding import token_bytes
 
 pytestmark = pytest.mark.peer
 
@@ -212,7 +211,7 @@ def test_stop_strings_against_transformers(bundled_both):
             expected = criterion(torch.tensor(ids[:, :length]), None).tolist()
             found = holds_a_stop_string(
                 ids[:, :length], None, stop_strings=[stop.encode() for stop in stops],
-                token_bytes=lambda token: token_bytes(ours_tokenizer, token),
+                token_bytes=ours_tokenizer.token_bytes,
             )  # fmt: skip
             assert found.tolist() == expected, (text, length)
             stopped += found[0]
