@@ -45,11 +45,9 @@ class ByteTable:
     def __init__(self, vocab: Mapping[str, int], added: Mapping[str, int]) -> None:
         self._bytes_of = {i: from_printable(piece) for piece, i in vocab.items()}
         self._bytes_of |= {i: text.encode("utf-8") for text, i in added.items() if text not in vocab}
-        # Added tokens of one letter that the vocabulary has as a byte.
+        # Added tokens of one letter that the vocabulary has as a byte which is no character by itself.
         self._letter_of = {
-            i: text
-            for text, i in added.items()
-            if text in vocab and self._bytes_of[i] != text.encode() and len(text) == 1
+            i: text for text, i in added.items() if text in vocab and len(text) == 1 and self._bytes_of[i][0] >= 0x80
         }
 
     def __getitem__(self, token_id: int) -> bytes:

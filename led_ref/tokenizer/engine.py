@@ -52,11 +52,6 @@ class PythonEngine:
                 ids.extend(chain.from_iterable(map(self._words.__getitem__, split(text[span.start : span.end]))))
         return ids
 
-    def encode_without_offsets(self, text: str) -> Encoded:
-        """The ids of a text, and (0, 0) for each."""
-        ids = self.encode(text)
-        return ids, [(0, 0)] * len(ids)
-
     def encode_with_offsets(self, text: str) -> Encoded:
         """The ids of a text, and the offset (start, end) of each."""
         ids: list[int] = []
@@ -114,11 +109,6 @@ class RustEngine:
         """The ids of a text."""
         ids: list[int] = self._rust.encode(text, add_special_tokens=False).ids
         return ids
-
-    def encode_without_offsets(self, text: str) -> Encoded:
-        """The ids of a text, and (0, 0) for each."""
-        ids = self.encode(text)
-        return ids, [(0, 0)] * len(ids)
 
     def encode_with_offsets(self, text: str) -> Encoded:
         """The ids of a text, and the offset (start, end) of each."""

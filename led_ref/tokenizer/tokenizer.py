@@ -231,10 +231,13 @@ class LEDTokenizer(SpecialTokens, FromIds):
         split = self.split_special_tokens if split_special_tokens is None else split_special_tokens
         check_booleans(split_special_tokens=split)
         engine = self._letters if split else self._engine
-        encode = engine.encode_with_offsets if return_offsets_mapping else engine.encode_without_offsets
         rows = []
         for texts in pairs:
-            row = self._row([encode(text) for text in texts], rules, add_special_tokens=add_special_tokens)
+            if return_offsets_mapping:
+                encoded = [engine.encode_with_offsets(text) for text in texts]
+            else:
+                encoded = [(ids, [(0, 0)] * len(ids)) for ids in map(engine.encode, texts)]
+            row = self._row(encoded, rules, add_special_tokens=add_special_tokens)
             rows.append({name: row[name] for name, is_wanted in wanted.items() if is_wanted})
         return as_arrays(rules.padded(rows, is_batch=is_batch, pad_token_id=self.pad_token_id), return_tensors)
 

@@ -14,12 +14,12 @@ BYTES = ByteTable({character: byte for byte, character in BYTE_TO_CHARACTER.item
 
 def with_letters(engine: str) -> LEDTokenizer:
     vocab = tiny_vocab()
-    added = {264: AddedToken("größe"), 265: AddedToken("£€"), vocab["é"]: AddedToken("é")}
+    added = {264: AddedToken("größe"), 265: AddedToken("£€"), vocab["é"]: AddedToken("é"), vocab["Ġ"]: AddedToken("Ġ")}
     return LEDTokenizer(vocab, TINY_MERGES, added_tokens=added, engine=engine)
 
 
 @pytest.mark.parametrize("engine", ["python", "rust"])
-@pytest.mark.parametrize("text", ["größe low é £€", "ééé", "é", "鯿é鯿", "low größe鯿"])
+@pytest.mark.parametrize("text", ["größe low é £€", "ééé", "é", "鯿é鯿", "low größe鯿", "low low"])
 def test_letters_of_added_tokens_come_back(engine, text):
     tokenizer = with_letters(engine)
     ids = tokenizer.encode(text, add_special_tokens=False)

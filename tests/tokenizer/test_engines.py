@@ -1,5 +1,6 @@
 """Both engines give the same on every text: ids, offsets, and the text again."""
 
+from collections.abc import Sequence
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import decoders
 from vocabularies import BOTH, EXAMPLES, TEXTS, TINY_MERGES, tiny_vocab
 
 from led_ref.errors import InputError
@@ -19,6 +21,13 @@ def engines(folder: Path) -> tuple[LEDTokenizer, LEDTokenizer]:
     return python, rust
 
 
+def library_decode(tokenizer: LEDTokenizer, ids: Sequence[int], skip: bool) -> str:
+    """What the `tokenizers` library makes of ids by itself: LEDTokenizer decodes for both engines."""
+    library = tokenizer._engine._rust
+    library.decoder = decoders.ByteLevel()
+    return library.decode(list(ids), skip_special_tokens=skip)
+
+
 @BOTH
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(text=TEXTS)
@@ -29,7 +38,7 @@ def test_engines_agree_on_every_text(folder: Path, text: str) -> None:
     # The fast path that counts no offsets gives the same ids.
     assert python.encode(text) == ours.input_ids
     for skip in (False, True):
-        assert python.decode(ours.input_ids, skip) == rust.decode(ours.input_ids, skip)
+        assert python.decode(ours.input_ids, skip) == library_decode(rust, ours.input_ids, skip)
 
 
 @BOTH
@@ -60,7 +69,7 @@ def test_engines_decode_any_ids_alike(folder: Path, data: st.DataObject) -> None
     one = st.one_of(st.sampled_from(byte_ids), st.integers(0, len(python) - 1))
     ids = data.draw(st.lists(one, max_size=20))
     for skip in (False, True):
-        assert python.decode(ids, skip) == rust.decode(ids, skip)
+        assert python.decode(ids, skip) == library_decode(rust, ids, skip)
 
 
 def test_engines_agree_on_added_tokens() -> None:
@@ -82,7 +91,9 @@ def test_engines_agree_on_added_tokens() -> None:
         ours = python(text, return_offsets_mapping=True)
         assert ours == rust(text, return_offsets_mapping=True)
         for skip in (False, True):
-            assert python.decode(ours.input_ids, skip) == rust.decode(ours.input_ids, skip)
+            # The library gives the added é as the byte E9, which is no character: a deviation.
+            text = python.decode(ours.input_ids, skip).replace("é", "�")
+            assert text == library_decode(rust, ours.input_ids, skip)
 
     agree()
 
