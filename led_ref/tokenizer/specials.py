@@ -19,6 +19,7 @@ A text is cut at its special and other added tokens, and BPE encodes the stretch
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any
 
 from led_ref.errors import InputError, quoted, wrong_type
@@ -202,11 +203,12 @@ class SpecialTokens:
         known = {token.content for token in self._added}
         made = [AddedToken(t, normalized=not special_tokens) if isinstance(t, str) else t for t in given]
         new = {t.content: replace(t, special=t.special or special_tokens) for t in made if t.content not in known}
-        following = max(self._piece_of) + 1
-        for content, token in new.items():
-            i = self._vocab.get(content, following)
-            self._rebuild(added_tokens={**{i: t for t, i in self._added.items()}, i: token})
-            following += i == following
+        numbers = count(max(self._piece_of) + 1)
+        ids = {
+            self._vocab[content] if content in self._vocab else next(numbers): token for content, token in new.items()
+        }
+        if ids:
+            self._rebuild(added_tokens={i: token for token, i in self._added.items()} | ids)
         return len(new)
 
     def add_special_tokens(self, special_tokens_dict: Mapping[str, Any]) -> int:
