@@ -1,7 +1,7 @@
 """Habits of PyTorch's users: what can be done is done; for the rest, the error says what to do in place of it."""
 
 from collections.abc import Iterator
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from led_backends.contract import Backend, HostArray
 from led_ref.config import LEDConfig
@@ -23,8 +23,9 @@ ELSEWHERE = {
     "push_to_hub": "save_pretrained(folder) writes what the Hub takes; upload it with huggingface_hub.",
     "get_input_embeddings": "The embedding is params.shared, (vocab_size, d_model).",
     "get_output_embeddings": "The output projection is params.lm_head, (vocab_size, d_model).",
-    "modules": "The weights are params, one field per tensor; state_dict() has them by key.",
-    "named_modules": "The weights are params, one field per tensor; state_dict() has them by key.",
+    **dict.fromkeys(
+        ("modules", "named_modules"), "The weights are params, one field per tensor; state_dict() has them by key."
+    ),
 }
 
 
@@ -115,7 +116,14 @@ class PyTorchHabits:
         arrays = arrays_by_key(self.params, self.config, heads_of(self.architecture)).values()
         return sum(array.size for array in {id(array): array for array in arrays}.values())
 
-    def __getattr__(self, name: str) -> Any:
-        # Asked only for what is nowhere else.
-        hint = f" {ELSEWHERE[name]}" if name in ELSEWHERE else ""
-        raise AttributeError(f"{type(self).__name__} has no {name!r}.{hint}", name=name, obj=self)
+    if TYPE_CHECKING:
+        # To mypy, any name would exist if it saw __getattr__.
+        @property
+        def dtype(self) -> str:
+            """What the model computes in; pretrained.py has it."""
+
+    else:
+
+        def __getattr__(self, name):  # asked only for what is nowhere else
+            hint = f" {ELSEWHERE[name]}" if name in ELSEWHERE else ""
+            raise AttributeError(f"{type(self).__name__} has no {name!r}.{hint}", name=name, obj=self)
