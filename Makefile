@@ -76,7 +76,7 @@ docs: $(VENV)/docs.done
 browser: $(VENV)/browser.done
 	$(BIN)/python tests/browser/check_site.py $(BROWSER)
 	$(BIN)/python tests/browser/check_explorer.py --tokens 16000 $(BROWSER)
-	$(BIN)/python tests/browser/check_live.py --patient 6 $(BROWSER)
+	$(BIN)/python tests/browser/check_live.py $(BROWSER)
 
 bench: $(VENV)/dev.done
 	$(BIN)/led-ref bench
