@@ -136,7 +136,7 @@ def test_wrong_usage_is_2(command, page, arguments, found):
     [
         "summarize page.txt", "generate page.txt", "trace page.txt --out trace.safetensors", "explore page.txt",
         f"vectors check {VECTORS} --level L1", "answer why? page.txt --model DIR", "classify page.txt --model DIR",
-        "train a.jsonl --model DIR --out tuned", "bench", "vectors answer --in IN --out OUT",
+        "train a.jsonl --model DIR --out tuned", "evaluate a.jsonl --model DIR", "bench", "vectors answer --in IN --out OUT",
     ],
 )  # fmt: skip
 def test_threads_of_every_run(command, page, monkeypatch, command_line):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import led_ref
+from led_backends.numpy_backend import NumpyBackend
 from led_backends.processors import default_threads
 from led_ref.config import LEDConfig
 from led_ref.tools import doctor
@@ -50,6 +51,20 @@ def test_report_of_this_machine(command):
     assert found["backends"]["cupy"].startswith("no: ")
     assert found["bundled"]["ok"] is True
     assert "led-ref" in found["bundled"]["wrote"]
+
+
+def test_threads_of_the_checks(command, stand_in, monkeypatch):
+    seen, init = [], NumpyBackend.__init__
+    monkeypatch.setattr(
+        NumpyBackend, "__init__", lambda self, threads=None: seen.append(threads) or init(self, threads)
+    )
+    _, out, _ = command("doctor", "--threads", 3, "--checkpoint", stand_in, "--json")
+    found = json.loads(out)
+    assert (found["blas"]["threads of led_ref"], found["blas"]["decided by"]) == (3, "--threads 3")
+    assert found["backends"]["numpy"].endswith(", 3 threads")
+    assert seen.count(3) == 3  # what works, the bundled model, the checkpoint
+    code, _, err = command("doctor", "--gpu", "--threads", 3)
+    assert (code, "--threads 3 is for the checks of a CPU" in err) == (2, True)
 
 
 def test_damaged_bundled_model_is_reported(command, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from led_ref.config import LEDConfig
@@ -23,6 +24,7 @@ SPEEDS = {
     "scores of a step": 1e5,
     "scores of a search": 1e5,
     "bytes from memory": 1e6,
+    "steps of Python alone": 1e3,
 }
 SMALL = LEDConfig(
     vocab_size=101,
@@ -133,8 +135,47 @@ def test_a_step_of_many_rows_searches_and_attends():
     for name, expected in (
         ("scores of a search", 32 * 101 / 1e5), ("scores of a step", 32 * 2 * 50 * 1 / 1e5),
         ("operations of a step", 2 * 32 * (6 * 36 + 2 * 6 * 7 + 6 * 101) / 1e6),
+        ("GELU", 32 * 7 / 1e5), ("LayerNorm", 32 * (3 + 1) * 6 / 1e5), ("steps of Python alone", 1e-3),
     ):  # fmt: skip
         assert estimate.step_seconds(SMALL, load, {**fast, name: SPEEDS[name]}) == pytest.approx(expected)
+
+
+def test_a_step_as_estimated_is_the_one_that_is_taken():
+    """Not a time: which of the model's and the search's functions run, of how many rows, documents and layers."""
+    backend, seen = estimate.NumpyBackend(2), []
+    attend = backend.attend
+    backend.attend = lambda *arrays: (seen.append(arrays[0].shape), attend(*arrays))[1]
+    load = Workload(tokens=50, batch=3, beams=4, new_tokens=8)
+    assert estimate.python_seconds(SMALL, load, backend) > 0
+    assert seen == [(3, 2, 4, 1)] * (2 * SMALL.decoder_layers * 6)
+    many = Workload(tokens=50, batch=64, beams=1, new_tokens=8)
+    seen.clear()
+    assert estimate.python_seconds(SMALL, many, backend) > 0
+    assert {shape[0] for shape in seen} == {32}
+    scores, search = estimate._search_of(SMALL, load, np.random.default_rng(0))
+    search()
+    assert scores == 12 * 101
+
+
+def test_tries_go_in_turns(monkeypatch):
+    """A burst of other work slows one try of each, and no median."""
+    clock = iter([9.0, 9.0, 1.0, 2.0, 9.0, 9.0, 1.2, 2.2])
+    order = []
+    monkeypatch.setattr(estimate, "seconds_of", lambda work: (work(), next(clock))[1])
+    found = estimate.in_turns({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, at_least=40)
+    assert order == list("ab" * 5)
+    assert found == {"a": (1.2 + 9) / 2, "b": (2.2 + 9) / 2}
+
+
+def test_threads_are_those_of_the_run(command, monkeypatch, tmp_path):
+    SMALL.save(tmp_path)
+    seen = []
+    monkeypatch.setattr(estimate, "measure_speeds", lambda config, load: (seen.append(load), SPEEDS)[1])
+    arguments = ("estimate", tmp_path, "--tokens", 599, "--new-tokens", 9, "--threads")
+    assert command(*arguments, 3)[0] == command(*arguments, 1, "--training", "adamw")[0] == 0
+    assert [(load.blocks_at_once, load.tiles_at_once) for load in seen] == [(3, 3), (1, 1)]
+    code, _, err = command(*arguments, 3, "--backend", "cupy")
+    assert (code, "--threads 3 is for a CPU" in err) == (2, True)
 
 
 def test_a_gpu_gets_memory_and_no_time(command, monkeypatch):
@@ -171,4 +212,4 @@ def test_the_speeds_of_this_machine_are_measured():
     """Not how fast it is: that each is a speed, and taken at the sizes that were asked for."""
     speeds = estimate.measure_speeds(SMALL, Workload(tokens=599))
     assert set(speeds) == set(SPEEDS)
-    assert all(1e3 < speed < 1e15 for speed in speeds.values())
+    assert all(1 < speed < 1e15 for speed in speeds.values())

@@ -15,7 +15,7 @@ EXAMPLES = """
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `led-ref doctor`."""
     parser.add_argument("--checkpoint", metavar="DIR", help="check led-base-16384's weights against known numbers")
-    add_shared(parser, "--json")
+    add_shared(parser, "--json", "--threads")
     parser.add_argument("--gpu", action="store_true", help="check the GPU instead; takes minutes")
     parser.add_argument("--out", metavar="JSON", help="with --gpu: write the report there, not to standard output")
 
@@ -23,6 +23,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Check the machine, or with --gpu its GPU. 0: all that was checked works; 1: something failed; 2: no GPU answers."""
     if options.gpu:
+        if options.threads:
+            raise Misused(f"--threads {options.threads} is for the checks of a CPU; leave out --gpu or --threads")
         from led_ref.tools.gpu.report import examine_gpu
 
         return examine_gpu(options)

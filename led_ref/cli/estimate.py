@@ -35,6 +35,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="kept smaller: float16, bfloat16, int8, nf4, nf4-double (default: as the model's matrices are quantized)",
     )  # fmt: skip
     add("--backend", choices=("numpy", "cupy"), default="numpy", help="cupy: memory only")
+    add_shared(parser, "--threads")
     add_shared(parser, "--cross-attention", help="folded: no keys and values of the document are kept")
     add(
         "--cache-implementation", choices=("dynamic", "static"), default="dynamic",
@@ -75,7 +76,9 @@ def run(options: argparse.Namespace) -> int:
         cache=options.cache_implementation,
         **{name: getattr(options, name) for name in ("tokens", "batch", "beams", "new_tokens", "dtype", "weights")},
     )
-    load = divided_for(options.backend, config, asked)
+    if options.threads and options.backend == "cupy":
+        raise Misused(f"--threads {options.threads} is for a CPU; leave out --backend cupy or --threads")
+    load = divided_for(options.backend, config, asked, options.threads)
     if options.training:
         together = {"per_device_train_batch_size": load.batch, "optim": options.training}
         report = estimate_training(options.model, config, load, TrainingArguments(**together, **settings))
@@ -94,7 +97,8 @@ def run(options: argparse.Namespace) -> int:
         return 0
     _print("time", {name: f"{value:.3f} s " for name, value in report["seconds"].items()})
     _print(
-        "measured just now, a second", {name: f"{value / 1e9:.2f} billion" for name, value in report["speeds"].items()}
+        "measured just now, a second",
+        {n: f"{v / 1e9:.2f} billion" if v > 1e7 else f"{v:,.0f}" for n, v in report["speeds"].items()},
     )
     _print("assumed", dict.fromkeys(report["assumes"], ""))
     if "lower" in report:

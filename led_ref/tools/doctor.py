@@ -28,13 +28,13 @@ def examine(options: argparse.Namespace) -> int:
     """Print the report, for people or as JSON. 0 if everything that was checked works, else 1."""
     report: dict[str, Any] = {
         "versions": versions(),
-        "blas": blas(),
-        "backends": backends(),
-        "bundled": check_bundled(),
+        "blas": blas(options.threads),
+        "backends": backends(options.threads),
+        "bundled": check_bundled(options.threads),
     }
     if options.checkpoint is not None:
         try:
-            report["checkpoint"] = check_checkpoint(options.checkpoint)
+            report["checkpoint"] = check_checkpoint(options.checkpoint, options.threads)
         except LEDError as error:
             report["checkpoint"] = {"ok": False, "folder": options.checkpoint, "error": str(error)}
     with reader_may_leave():
@@ -68,11 +68,11 @@ def versions(*others: str) -> dict[str, str]:
     return found
 
 
-def blas() -> dict[str, Any]:
+def blas(asked: int | None = None) -> dict[str, Any]:
     """NumPy's BLAS, its kernel, and the number of threads with the rule that decided it."""
-    from led_backends.processors import default_threads
+    from led_backends.processors import Threads, default_threads
 
-    threads = default_threads()
+    threads = Threads(asked, f"--threads {asked}") if asked else default_threads()
     found: dict[str, Any] = {"threads of led_ref": threads.number, "decided by": threads.rule}
     try:
         from threadpoolctl import threadpool_info
@@ -90,14 +90,21 @@ def blas() -> dict[str, Any]:
     return found
 
 
-def backends() -> dict[str, str]:
+def _cpu(threads: int | None) -> Any:
+    """What `backend` of a load is: "auto", or the CPU with so many threads."""
+    from led_backends.numpy_backend import NumpyBackend
+
+    return NumpyBackend(threads) if threads else "auto"
+
+
+def backends(threads: int | None = None) -> dict[str, str]:
     """Which backends can run here, on what, and which of them "auto" takes."""
     from led_ref.classes.pretrained import get_backend
 
     found = {}
     for name in ("numpy", "cupy"):
         try:
-            backend = get_backend(name)
+            backend = get_backend(_cpu(threads) if threads and name == "numpy" else name)
             found[name] = f"works: {backend.describe()}" if hasattr(backend, "describe") else "works"
         except LEDError as error:
             found[name] = f"no: {error}"
@@ -105,7 +112,7 @@ def backends() -> dict[str, str]:
     return found
 
 
-def check_bundled() -> dict[str, Any]:
+def check_bundled(threads: int | None = None) -> dict[str, Any]:
     """Whether the bundled model is whole (its files' sha256) and writes."""
     from led_ref.api import bundled_model, load
 
@@ -118,7 +125,9 @@ def check_bundled() -> dict[str, Any]:
             if found != expected:
                 error = f"{name} has sha256 {found[:12]}..., not {expected[:12]}...: install led-ref again"
                 return {"ok": False, "files": "changed", "error": error}
-        line = str(load(notice=inform).generate((folder / "led-ref.1.txt").read_text(encoding="utf-8")))
+        line = str(
+            load(notice=inform, backend=_cpu(threads)).generate((folder / "led-ref.1.txt").read_text(encoding="utf-8"))
+        )
     except (LEDError, OSError) as error:
         return {"ok": False, "error": f"{error}: install led-ref again"}
     return {
@@ -129,11 +138,12 @@ def check_bundled() -> dict[str, Any]:
     }
 
 
-def check_checkpoint(folder: str) -> dict[str, Any]:
+def check_checkpoint(folder: str, threads: int | None = None) -> dict[str, Any]:
     """Whether a folder with led-base-16384's weights gives the published numbers within 1e-3.
 
     Args:
         folder: holds config.json and the weights.
+        threads: of the CPU; None: as `led_ref.load` chooses.
 
     Returns:
         `ok`, and the largest difference of the states and of the logits.
@@ -145,7 +155,7 @@ def check_checkpoint(folder: str) -> dict[str, Any]:
     from led_ref.classes.conditional_generation import LEDForConditionalGeneration
     from led_ref.model.decoder import lm_logits
 
-    model = LEDForConditionalGeneration.from_pretrained(Path(folder), notice=inform)
+    model = LEDForConditionalGeneration.from_pretrained(Path(folder), notice=inform, backend=_cpu(threads))
     config = model.config
     source, target = 512 * KNOWN_IDS, 128 * KNOWN_IDS
     limits = (config.vocab_size, config.max_encoder_position_embeddings, config.max_decoder_position_embeddings)
