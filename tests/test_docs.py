@@ -11,6 +11,7 @@ import re
 import runpy
 import shlex
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -70,8 +71,44 @@ def test_relative_links_lead_to_files(page):
         assert file.exists(), f"{relative(page)} links to {target}"
         if anchor and file.suffix == ".md":
             titles = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
-            slugs = {re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", title).strip().lower()) for title in titles}
-            assert anchor in slugs, f"{relative(page)} links to {target}, and there is no such title"
+            assert anchor in map(slug, titles), f"{relative(page)} links to {target}, and there is no such title"
+
+
+def slug(title: str) -> str:
+    """The anchor that MkDocs makes of a title."""
+    return re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", title).strip().lower())
+
+
+DRAWINGS = sorted((DOCS / "assets").glob("*.svg"))
+
+
+@pytest.mark.parametrize("drawing", DRAWINGS, ids=relative)
+def test_drawings_lead_to_what_they_name(drawing):
+    """A box to a chapter that is there, the name of a function to the section that shows its code."""
+    in_svg = "{http://www.w3.org/2000/svg}"
+    links = list(ElementTree.parse(drawing).iter(f"{in_svg}a"))
+    assert len(links) > 10
+    for link in links:
+        chapter, anchor = re.fullmatch(r"\.\./book/(\w+)/(?:#([\w-]+))?", link.attrib["href"]).groups()
+        sections = re.split(
+            r"^# #+ ", (DOCS / "book" / f"{chapter}.py").read_text(encoding="utf-8"), flags=re.MULTILINE
+        )
+        section = {slug(text.splitlines()[0]): text for text in sections[1:]}[anchor] if anchor else ""
+        title, names = link.find(f"{in_svg}title").text, [e.text for e in link.iter() if e.get("class") == "code"]
+        assert title == f"Chapter {int(chapter[:2])}" or names, title
+        for name in names:
+            assert f'"{title.removesuffix(".py").replace("/", ".")}:{name}")' in section, f"{chapter} shows no {name}"
+
+
+def test_pages_find_their_drawings():
+    """A page that is a folder on the site looks for them two folders up."""
+    found = []
+    for page in [*DOCS.glob("*.md"), *(DOCS / "book").glob("[0-9]*.py")]:
+        up = DOCS if page.name == "index.md" else page.with_suffix("")
+        for target in re.findall(r'<object [^>]*data="([^"]+)"', page.read_text(encoding="utf-8")):
+            assert (up / target).resolve() in DRAWINGS, f"{relative(page)} shows {target}"
+            found.append(target)
+    assert len(found) >= 2 * len(DRAWINGS)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=relative)

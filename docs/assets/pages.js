@@ -1,4 +1,4 @@
-// A picture that has to be pushed sideways says so (site.css), and a frame is as high as what it shows.
+// A picture that has to be pushed sideways says so (site.css).
 document$.subscribe(() => {
   const widths = new ResizeObserver((changes) => {
     for (const { target } of changes) target.classList.toggle("scrolls", target.scrollWidth > target.clientWidth + 1);
@@ -6,7 +6,7 @@ document$.subscribe(() => {
   for (const picture of document.querySelectorAll(".picture")) widths.observe(picture);
 });
 
-// A frame's own load event does not bubble; it can be caught on its way down. So this holds for frames that come later, too.
+// A frame is as high as what it shows. Its own load event does not bubble; it can be caught on its way down. So this holds for frames that come later, too.
 document.addEventListener(
   "load",
   ({ target: frame }) => {
@@ -18,6 +18,19 @@ document.addEventListener(
   },
   true,
 );
+
+// A drawing (docs/assets/*.svg) is a document of its own, so that its links work: its letters take the page's colour.
+const ink = () => {
+  for (const drawing of document.querySelectorAll(".drawing object")) {
+    const { color, colorScheme } = getComputedStyle(drawing);
+    Object.assign(drawing.contentDocument?.documentElement.style ?? {}, { color, colorScheme });
+  }
+};
+document.addEventListener("load", ({ target }) => target.matches?.(".drawing object") && ink(), true);
+document$.subscribe(() => {
+  ink();
+  new MutationObserver(ink).observe(document.body, { attributeFilter: ["data-md-color-scheme"] });
+});
 
 // Cells that can be run: between two marks that docs/notebook.md.j2 leaves lie a cell's code, and what it gave when the page was
 // built. Everything else is fetched when the first button is pressed.

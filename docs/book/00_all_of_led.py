@@ -24,13 +24,10 @@
 # writes a text, one token at a time: it reads the tokens that it has already written (the **generated prefix**) and the
 # encoder's vectors, and scores every word of the vocabulary as the next one.
 #
-# ```text
-# ids of the document   ->  embeddings  ->  encoder layers  ->  states, one vector per token
-#                                                                  |
-# generated prefix      ->  embeddings  ->  decoder layers (read the states)  ->  logits, one score per word
-#                                                                                    |
-#                           the next id is appended, and the decoder runs again   <- argmax
-# ```
+# <figure class="drawing">
+# <object type="image/svg+xml" data="../../assets/led.svg" aria-label="LED as a whole">LED as a whole</object>
+# <figcaption>Each box leads to its chapter, each name of a function to its code. Numbers are chapters.</figcaption>
+# </figure>
 
 # %%
 import matplotlib.pyplot as plt

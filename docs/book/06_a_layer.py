@@ -26,6 +26,13 @@
 # \end{aligned}
 # $$
 #
+# <figure class="drawing">
+# <object type="image/svg+xml" data="../../assets/layers.svg" aria-label="The layers of encoder and decoder">
+# A layer of the encoder and a layer of the decoder</object>
+# <figcaption>Yellow: the residual connections. The decoder's layer has a third part,
+# cross-attention; <a href="../08_decoder_and_cache/">chapter 8</a> is about it.</figcaption>
+# </figure>
+#
 # Here output, fc₁ and fc₂ are linear maps: a matrix product and a bias. fc₁ goes from D to F numbers (512 from 128 here,
 # 3,072 from 768 in led-base), fc₂ back to D. Adding to what was there is called a **residual connection**: a layer
 # makes a change, not a new vector.

@@ -78,6 +78,39 @@ for u in range(1, 6):
 # The first row is `</s>`: that is the id with which LED begins to write. The left map is empty above the diagonal: the
 # causal mask hides the words that are not written yet. The diagonal itself is filled: a position sees itself.
 #
+# ## A layer of the decoder
+#
+# It is the layer of [chapter 6](06_a_layer.md) with one more part. First the written tokens exchange what they know, then
+# each takes from the document, then each works on what it has. After each of the three, the input is added and a LayerNorm
+# follows.
+#
+# <figure class="drawing">
+# <object type="image/svg+xml" data="../../assets/layers.svg" aria-label="The layers of encoder and decoder">
+# A layer of the encoder and a layer of the decoder</object>
+# <figcaption>Left what you know from chapter 6, right the decoder's layer. Yellow: the residual connections.</figcaption>
+# </figure>
+
+# %%
+source("led_ref.model.decoder:decoder_layer")
+
+# %% [markdown]
+# `memory` is the KV cache, which the next section explains. Both kinds of attention take queries from the written tokens. The
+# keys of the first come from them, too; those of the second come from the encoder's states, and were computed once:
+
+# %%
+source("led_ref.model.decoder:self_attention")
+
+# %%
+source("led_ref.model.decoder:cross_attention")
+
+# %% [markdown]
+# After the last layer every position has a state of D numbers. Its dot product with each row of the embedding table, plus a
+# bias, is the **logit** of that word. One table serves at both ends, so the head is called **tied**:
+
+# %%
+source("led_ref.model.decoder:lm_logits")
+
+# %% [markdown]
 # ## Why a KV cache
 #
 # To write word 10, the keys and values of words 1 to 9 are needed. They were computed when those words were written,

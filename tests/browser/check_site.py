@@ -57,6 +57,17 @@ CUT_FRAMES = """() => [...document.querySelectorAll('iframe')].filter((e) => e.g
 UNTOLD = """() => [...document.querySelectorAll('.picture')]
   .filter((e) => (e.scrollWidth > e.clientWidth + 1) !== getComputedStyle(e, '::before').content.includes('sideways'))
   .map((e) => e.querySelector('svg').getAttribute('aria-label'))"""
+# Drawings whose letters keep their colour when the reader changes light and dark.
+UNREADABLE = """async () => {
+  const scheme = document.body.dataset.mdColorScheme;
+  document.body.dataset.mdColorScheme = scheme === 'slate' ? 'default' : 'slate';
+  await new Promise((done) => setTimeout(done));
+  const found = [...document.querySelectorAll('.drawing object')]
+    .filter((e) => getComputedStyle(e.contentDocument.querySelector('text')).fill !== getComputedStyle(e).color)
+    .map((e) => e.data);
+  document.body.dataset.mdColorScheme = scheme;
+  return found;
+}"""
 UNCUT = "div.arithmatex { display: flow-root; overflow: visible !important } .katex-display { overflow: visible !important }"
 # A browser counts what its fonts may reach, which is a little more than what this formula's letters do.
 TOO_LOW = """() => [...document.querySelectorAll('div.arithmatex > .katex-display')]
@@ -160,6 +171,7 @@ def look(tab, width: int) -> list[str]:
     faults += [f"a formula is not set: {what[:60]}" for what in tab.evaluate(UNSET_FORMULAS)]
     faults += [f"wider than the screen: {what}" for what in tab.evaluate(TOO_WIDE)]
     faults += [f"a frame is cut off below: {what}" for what in tab.evaluate(CUT_FRAMES)]
+    faults += [f"a drawing is in the other scheme's colour: {what}" for what in tab.evaluate(UNREADABLE)]
     faults += [f"a picture does not say that it scrolls: {what[:60]}" for what in tab.evaluate(UNTOLD)]
     if width == max(WIDTHS):
         faults += [f"code is wider than its column: {what}" for what in tab.evaluate(SCROLLING_CODE)]
