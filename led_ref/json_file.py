@@ -37,6 +37,7 @@ def read_json_object(
     remedy: str = _REMEDY,
     unique_names: bool = False,
     finite: bool = True,
+    most_bytes: int = MAX_BYTES,
 ) -> dict[str, Any]:
     """The object that a file holds.
 
@@ -47,12 +48,13 @@ def read_json_object(
         unique_names: refuse a name that occurs twice in an object; otherwise its last value counts, as in Python's json.
         finite: refuse NaN, Infinity and numbers that are too large for a float; False: the caller checks its numbers, and
             names them better.
+        most_bytes: that the file may have.
 
     Raises:
         LEDError: of `error_class`, if the file cannot be read, exceeds a limit, is not JSON, or holds something other than
             an object.
     """
-    text = read_text(path, error_class=error_class, remedy=remedy)
+    text = read_text(path, error_class=error_class, remedy=remedy, most_bytes=most_bytes)
     try:
         values = parse_json(text, parse_object=unique_object if unique_names else None, finite=finite)
     except ValueError as error:
@@ -99,13 +101,15 @@ def parse_json(
     return values
 
 
-def read_text(path: Path, *, error_class: type[LEDError] = ConfigError, remedy: str = _REMEDY) -> str:
-    """The text of a UTF-8 file of at most MAX_BYTES, its line ends unchanged; errors as in `read_json_object`."""
+def read_text(
+    path: Path, *, error_class: type[LEDError] = ConfigError, remedy: str = _REMEDY, most_bytes: int = MAX_BYTES
+) -> str:
+    """The text of a UTF-8 file of at most `most_bytes`, its line ends unchanged; errors as in `read_json_object`."""
     try:
         with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-        if len(content) > MAX_BYTES:
-            raise error_class(f"{path} has {path.stat().st_size:,} bytes; the limit is {MAX_BYTES:,}. {remedy}")
+            content = file.read(most_bytes + 1)
+        if len(content) > most_bytes:
+            raise error_class(f"{path} has {path.stat().st_size:,} bytes; the limit is {most_bytes:,}. {remedy}")
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
         found = error.object[error.start]
@@ -124,10 +128,10 @@ def with_line_feeds(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def write_text(path: Path, text: str) -> Path:
-    """Write a UTF-8 file whole or not at all, in a folder that is made if needed. Returns its path."""
+def write_text(path: Path, text: str, place: Path | None = None) -> Path:
+    """Write a UTF-8 file whole or not at all, in a folder that is made if needed; `place` as in new_file. Returns its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with new_file(path) as unfinished:
+    with new_file(path, place) as unfinished:
         unfinished.write_text(text, encoding="utf-8", newline="\n")
     return path
 

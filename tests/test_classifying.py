@@ -98,6 +98,14 @@ def test_the_command(bundled, command, tmp_path, monkeypatch):
     assert "reads at most 32" in err  # the decoder's positions: fewer than the encoder's
     code, out, err = command("classify", "b.txt", "--model", folder, "--truncate", "--quiet")
     assert (code, len(out.splitlines()), err) == (0, 3, "")
+    into = ("classify", "a.txt", "b.txt", "--model", folder, "--truncate", "--json", "--out", "labels", "--quiet")
+    for shard in ("1/2", "2/2"):
+        assert command(*into, "--shard", shard)[0] == 0
+    gathered = [json.loads(line) for line in command("gather", "labels")[1].splitlines()]
+    assert [line["file"] for line in gathered] == ["a.txt", "b.txt"]
+    assert gathered[0]["labels"] == [vars(label) for label in found]
+    code, _, err = command(*into, "--shard", "2/2", "--resume", "--global-attention", "none")
+    assert (code, 'global_attention "first"; this run has global_attention "none"' in err) == (1, True)
 
 
 def test_invalid_arguments_are_refused(bundled):

@@ -3,6 +3,7 @@
 import argparse
 from typing import Any
 
+from led_ref.cli import many
 from led_ref.cli.shared_options import FILES, add_output_options, add_shared
 
 SUMMARY = "find the answer to a question in documents"
@@ -10,6 +11,7 @@ EXAMPLES = """
   led-ref answer "Which option lists an archive?" tar.txt --model ./my-qa-led
   man tar | led-ref answer "Which option lists an archive?" --model ./my-qa-led --top-k 3
   led-ref answer "Who wrote it?" a.txt b.txt --model ./my-qa-led --handle-impossible-answer --json
+  led-ref answer "Who wrote it?" pages --model ./my-qa-led --out answers     a file of answers for each document
 """
 
 
@@ -34,13 +36,14 @@ def add_fine_tuned_options(parser: argparse.ArgumentParser, architecture: str) -
     add_shared(parser, "--dtype", help="what to compute in")
     add_shared(parser, "--truncate")
     add_output_options(parser)
+    many.add_options(parser, batches=False)
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the answers of each document. 0, or 1 if any document failed."""
     from dataclasses import asdict
 
-    from led_ref.cli.documents import report_on_files
+    from led_ref.cli.many import report_on_files
     from led_ref.pipelines.question_answering import QuestionAnswerer
 
     def find(answerer: QuestionAnswerer, file: str, text: str, progress: Any) -> dict[str, Any]:
@@ -65,4 +68,7 @@ def run(options: argparse.Namespace) -> int:
             for answer, text in zip(found["answers"], texts, strict=True)
         ]
 
-    return report_on_files(options, QuestionAnswerer.load, find, lines)
+    return report_on_files(
+        options, QuestionAnswerer.load, find, lines, kind="answers",
+        settings=("question", "top_k", "max_answer_len", "handle_impossible_answer"),
+    )  # fmt: skip

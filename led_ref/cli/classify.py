@@ -25,7 +25,7 @@ def run(options: argparse.Namespace) -> int:
     """Print the labels of each document, the highest score first. 0, or 1 if any document failed."""
     from dataclasses import asdict
 
-    from led_ref.cli.documents import report_on_files
+    from led_ref.cli.many import report_on_files
     from led_ref.pipelines.classification import Classifier
 
     def find(classifier: Classifier, file: str, text: str, progress: Any) -> dict[str, Any]:
@@ -36,4 +36,7 @@ def run(options: argparse.Namespace) -> int:
     def lines(found: dict[str, Any]) -> list[str]:
         return [f"{label['score']:.4f}  {label['label']}" for label in found["labels"]]
 
-    return report_on_files(options, Classifier.load, find, lines)
+    return report_on_files(
+        options, Classifier.load, find, lines, kind="labels",
+        settings=("global_attention",),
+    )  # fmt: skip

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from led_ref.cli.shared_options import loading, need_files
 from led_ref.errors import InputError, LEDError
 from led_ref.pipelines.progress import ProgressBars
 from led_ref.pipelines.text_files import documents_of_folder, read_document
@@ -122,24 +121,3 @@ def failures(done: Iterable[bool]) -> int:
     except BrokenPipeError:
         forget_output()
     return failed
-
-
-def report_on_files(
-    options: argparse.Namespace,
-    load: Callable[..., Any],
-    find: Callable[[Any, str, str, ProgressBars], dict[str, Any]],
-    lines: Callable[[dict[str, Any]], list[str]],
-) -> int:
-    """Read `options.files`, `load` a fine-tuned model, and report on each document; `lines` as for `report_on_each`.
-
-    Returns:
-        The exit code: 0, or 1 if any document failed.
-    """
-    need_files(options)
-    expand_folders(options)
-    documents = read_all(options.files)
-    if not documents:
-        return 1
-    model = load(options.model, **loading(options))
-    failed = report_on_each(options, documents, lambda file, text, progress: find(model, file, text, progress), lines)
-    return 1 if failed or len(documents) < len(options.files) else 0

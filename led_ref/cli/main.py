@@ -27,6 +27,7 @@ try:
         evaluate,
         exercise,
         explore,
+        gather,
         generate,
         inspect,
         steps,
@@ -46,7 +47,7 @@ except KeyboardInterrupt:  # Ctrl-C before `main` could catch it
 COMMANDS: dict[str, Any] = {
     command.__name__.rpartition(".")[2]: command
     for command in (
-        summarize, generate, tokenize, answer, classify,  # text in, text out
+        summarize, generate, tokenize, answer, classify, gather,  # text in, text out
         train, evaluate,  # checkpoint and documents in, checkpoint or scores out
         inspect, convert,  # checkpoints
         trace, steps, diff, explore, vectors,  # the numbers inside a run

@@ -11,6 +11,7 @@ from led_ref.tools.terminal import say
 
 if TYPE_CHECKING:
     from led_ref.api import LED
+    from led_ref.pipelines.loading import TextPipeline
 
 QUANTIZATIONS = ("int8", "nf4", "nf4-double")  # those of weights/quantization/rounding.py, which would import NumPy
 FILES = "text, as for summarize; - or nothing: what comes through a pipe"
@@ -145,6 +146,23 @@ def load_model(options: argparse.Namespace) -> "LED":
     from led_ref.api import load
 
     return load(options.model, **loading(options))
+
+
+def run_of_model(options: argparse.Namespace, pipeline: "TextPipeline[Any]") -> dict[str, Any]:
+    """What of a loaded model decides how its results come out: JSON-ready."""
+    from led_ref import __version__
+    from led_ref.api import bundled_model
+    from led_ref.weights.find_files import model_digest, resolve
+
+    folder = bundled_model() if options.model is None else resolve(options.model, revision=options.revision)
+    return {
+        "led_ref": __version__,
+        "model": pipeline.name,
+        "sha256 of the model": model_digest(folder),
+        "backend": pipeline.model.backend.name,
+        "dtype": pipeline.model.dtype,
+        **{name: getattr(options, name) for name in ("quantize", "keep_stored") if hasattr(options, name)},
+    }
 
 
 # ---- usage --------------------------------------------------------------------------------------------------------------

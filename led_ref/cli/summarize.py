@@ -2,7 +2,7 @@
 
 import argparse
 
-from led_ref.cli import result_folder
+from led_ref.cli import many
 from led_ref.cli.shared_options import add_run_options
 
 SUMMARY = "summarize documents"
@@ -30,7 +30,7 @@ def add_writing_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that `summarize` and `generate` share: model, search, results in files, sampling, streaming."""
     add = parser.add_argument
     add_run_options(parser)
-    result_folder.add_options(parser)
+    many.add_options(parser)
     add("--sample", action="store_true", help="draw the text by chance; with 1 beam unless --num-beams is given")
     add("--seed", type=int, metavar="N", help="with --sample: the same number draws the same text again")
     add("--temperature", type=float, metavar="X", help="with --sample: below 1 more likely, above 1 bolder")

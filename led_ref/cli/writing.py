@@ -1,35 +1,31 @@
 """What `led-ref summarize` and `led-ref generate` do: documents in, texts out.
 
-The texts go to standard output, or with --out into files, one for each document (result_folder.py). A run that is repeated
-with --resume forms the same batches of documents as the first, skips those that are done, and so ends with the same files
-to the byte.
+The texts go to standard output, or with --out into files, one for each document (many.py). A run that is repeated with
+--resume forms the same batches of documents as the first, skips those that are done, and so ends with the same files to
+the byte.
 """
 
 import argparse
-import json
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from led_ref.api import LED, bundled_model, check_settings
+from led_ref.api import LED, check_settings
 from led_ref.bundled.manual_pages import is_manual_page, manual_page_body
-from led_ref.cli.documents import bars, complain, expand_folders, failures, read_all, report_on_each, shows_bars, title
-from led_ref.cli.result_folder import ResultFolder, check_options, model_digest
-from led_ref.cli.shared_options import given, global_attention_of, load_model, need_files
-from led_ref.errors import LEDError, SettingsError, printable
+from led_ref.cli.documents import bars, complain, expand_folders, failures, read_all, report_on_each, title
+from led_ref.cli.many import BATCH_SIZE, check_options, write_results
+from led_ref.cli.shared_options import given, global_attention_of, load_model, need_files, run_of_model
+from led_ref.errors import LEDError, SettingsError
 from led_ref.pipelines.batching import BATCH_MEMORY
 from led_ref.pipelines.loading import Document
-from led_ref.pipelines.progress import ProgressBars, count_documents
+from led_ref.pipelines.many import Found
+from led_ref.pipelines.progress import ProgressBars
+from led_ref.pipelines.result_folder import ResultFolder
 from led_ref.pipelines.summarization import Written, write_each
-from led_ref.tools.terminal import reader_may_leave, say
-from led_ref.weights.find_files import resolve
+from led_ref.tools.terminal import say
 from led_ref.weights.keys import parameter_count
-
-BATCH_SIZE = 4
-
-Prepared = tuple[str, str, Document]  # a document's name, its text, and what the model reads
 
 
 def write_documents(options: argparse.Namespace, *, settings: dict[str, Any], show_all: bool) -> int:
@@ -54,17 +50,36 @@ def write_documents(options: argparse.Namespace, *, settings: dict[str, Any], sh
     check_options(options)
     settings = settings | given(options, "num_beams", "max_new_tokens") | _sampling_settings(options)
     check_settings(settings)
-    folder = None if options.out is None else ResultFolder(options, kind="texts" if show_all else "summary")
-    refused = {} if folder is None else folder.refused
-    for file, error in refused.items():
-        complain(file, error)
-    documents = read_all([file for file in options.files if file not in refused])
-    if not documents:
-        return 1
+    if options.out is not None:
+        kind = "texts" if show_all else "summary"
+        failed, count = write_results(
+            options, kind, lambda folder, bars: _load(options, settings, show_all, folder, bars)
+        )
+    else:
+        documents, count = read_all(options.files), len(options.files)
+        if not documents:
+            return 1
+        failed = _print_documents(_load(options, settings, show_all), documents)
+    if options.model is None and not options.quiet and failed < count:
+        say(
+            "that was written by a 4-million-parameter model that has seen only manual pages; "
+            "for summaries: led-ref summarize FILE --model allenai/led-large-16384-arxiv"
+        )
+    return 1 if failed else 0
+
+
+def _load(
+    options: argparse.Namespace,
+    settings: dict[str, Any],
+    show_all: bool,
+    folder: ResultFolder | None = None,
+    progress: ProgressBars | None = None,
+) -> "_Writer":
+    """The model with the settings of the run; a seed that is drawn is that of the run that `folder` resumes."""
     started = time.perf_counter()
     led = load_model(options)
     effective = led.model.effective_settings(**settings).to_dict()
-    settings |= _take_seed(effective, None if folder is None else folder.seed, quiet=options.quiet)
+    settings = settings | _take_seed(effective, None if folder is None else folder.seed, quiet=options.quiet)
     params = led.model.params
     parameters = parameter_count(led.model.config, untied_lm_head=params.lm_head is not params.shared)
     if not options.quiet:
@@ -72,27 +87,21 @@ def write_documents(options: argparse.Namespace, *, settings: dict[str, Any], sh
             f"loaded {led.name}: {parameters:,} parameters, computing in {led.model.dtype} on {led.model.backend.name}, "
             f"{time.perf_counter() - started:.2f} s"
         )
-    writer = _Writer(led, options, settings, effective, show_all=show_all)
-    prepared = writer.prepare(documents)
+    return _Writer(led, options, settings, effective, show_all=show_all, progress=progress)
+
+
+def _print_documents(writer: "_Writer", documents: Sequence[tuple[str, str]]) -> int:
+    """Print the text of each document; how many failed."""
+    options, prepared = writer.options, list[tuple[str, Document]]()
+    for file, text in documents:
+        try:
+            prepared.append((file, writer.prepare(file, text)))
+        except LEDError as error:
+            complain(file, error)
     failed = len(options.files) - len(prepared)
     if options.stream:
-        failed += failures(writer.stream(file, document) for file, _, document in prepared)
-    elif folder is None:
-        named = [(file, document) for file, _, document in prepared]
-        failed += report_on_each(options, named, writer.write, writer.lines, says_seconds=True)
-    elif prepared:
-        failed += writer.write_into(folder, prepared)
-        if failed:
-            say(
-                f"{failed} of {len(options.files)} documents failed; the texts of the others are in {folder.path}. "
-                "To try those again alone, run the same with --resume."
-            )
-    if options.model is None and not options.quiet and failed < len(options.files):
-        say(
-            f"that was written by a {parameters / 1e6:.0f}-million-parameter model that has seen only manual pages; "
-            "for summaries: led-ref summarize FILE --model allenai/led-large-16384-arxiv"
-        )
-    return 1 if failed else 0
+        return failed + failures(writer.stream(file, document) for file, document in prepared)
+    return failed + report_on_each(options, prepared, writer.write, writer.lines, says_seconds=True)
 
 
 def _sampling_settings(options: argparse.Namespace) -> dict[str, Any]:
@@ -134,24 +143,45 @@ class _Writer:
     settings: dict[str, Any]
     effective: dict[str, Any]
     show_all: bool
+    progress: ProgressBars | None = None
 
-    def prepare(self, documents: Sequence[tuple[str, str]]) -> list[Prepared]:
-        """The documents as the model reads them; of those that it cannot read an error is printed."""
-        options, prepared = self.options, []
-        for file, text in documents:
-            # Only the bundled model wants a page in the form of its training: others were not trained on manual pages.
-            is_page = options.model is None and is_manual_page(text)
-            if is_page and not options.quiet:
-                what = "a manual page: read without title, footer and NAME, its lines joined, as in training"
-                say(f"{title(file)} is {what}")
-            read = (is_page and manual_page_body(text)) or text
+    def prepare(self, file: str, text: str) -> Document:
+        """A document as the model reads it."""
+        options = self.options
+        # Only the bundled model wants a page in the form of its training: others were not trained on manual pages.
+        is_page = options.model is None and is_manual_page(text)
+        if is_page and not options.quiet:
+            what = "a manual page: read without title, footer and NAME, its lines joined, as in training"
+            say(f"{title(file)} is {what}")
+        read = (is_page and manual_page_body(text)) or text
+        own = global_attention_of(options, file)
+        return self.led.prepare(read, global_attention=own, truncation=options.truncate)
+
+    def __call__(
+        self, documents: Sequence[tuple[str, str]], skip: Collection[int]
+    ) -> Iterator[tuple[int, Found | LEDError]]:
+        """What is written for each document of a block: the work of many.py."""
+        options, prepared = self.options, dict[int, Document]()
+        for i, (file, text) in enumerate(documents):
             try:
-                own = global_attention_of(options, file)
-                ids = self.led.prepare(read, global_attention=own, truncation=options.truncate)
-                prepared.append((file, text, ids))
+                prepared[i] = self.prepare(file, text)
             except LEDError as error:
-                complain(file, error)
-        return prepared
+                yield i, error
+        numbers = list(prepared)
+        batches = {
+            "batch_size": BATCH_SIZE if options.batch_size is None else options.batch_size,
+            "batch_memory": BATCH_MEMORY if options.batch_memory is None else options.batch_memory * 10**6,
+            "skip": {k for k, i in enumerate(numbers) if i in skip},
+        }
+        for k, written in self._write_each([prepared[i] for i in numbers], self.progress, **batches):
+            i = numbers[k]
+            try:
+                yield (
+                    i,
+                    written if isinstance(written, LEDError) else self._about(documents[i][0], prepared[i], written),
+                )
+            except LEDError as error:  # an id that is no token
+                yield i, error
 
     def stream(self, file: str, document: Document) -> bool:
         """Print the text of one document as it is written; a bar shows only the reading. False if it failed."""
@@ -182,7 +212,7 @@ class _Writer:
             raise written
         return self._about(file, document, written)
 
-    def _write_each(self, documents: Sequence[Document], progress: ProgressBars, **batches: Any) -> Any:
+    def _write_each(self, documents: Sequence[Document], progress: ProgressBars | None, **batches: Any) -> Any:
         return write_each(
             self.led.model,
             documents,
@@ -193,7 +223,7 @@ class _Writer:
             **batches,
         )
 
-    def _about(self, file: str, document: Document, written: Written) -> dict[str, Any]:
+    def _about(self, file: str, document: Document, written: Written) -> Found:
         """Everything about one document: what was read, what was written, with what settings."""
         texts = self.led.texts_of(written)
         return {
@@ -216,57 +246,11 @@ class _Writer:
         shown = ["" if score is None else f"{score:9.4f}  " for score in scores]
         return [score + text for score, text in zip(shown, found["texts"], strict=True)]
 
-    def write_into(self, folder: ResultFolder, documents: Sequence[Prepared]) -> int:
-        """Write the results that the folder does not hold yet, each as soon as it is known; how many documents failed.
-
-        Raises:
-            InputError: if the folder's results were made with another model, other settings or from other texts.
-        """
-        options, failed = self.options, 0
-        done = folder.begin(self._manifest(), {file: text for file, text, _ in documents})
-        if done and not options.quiet:
-            say(f"{len(done)} of {len(documents)} are in {folder.path} already")
-        enabled = shows_bars(options)
-        batches = {
-            "batch_size": BATCH_SIZE if options.batch_size is None else options.batch_size,
-            "batch_memory": BATCH_MEMORY if options.batch_memory is None else options.batch_memory * 10**6,
-            "skip": {i for i, (file, _, _) in enumerate(documents) if file in done},
-        }
-        with (
-            count_documents(len(documents), len(done), enabled=enabled) as count,
-            ProgressBars("now", enabled=enabled, position=1) as progress,
-        ):
-            for i, written in self._write_each([document for _, _, document in documents], progress, **batches):
-                file, _, document = documents[i]
-                try:
-                    if isinstance(written, LEDError):
-                        raise written
-                    found = self._about(file, document, written)
-                    text = json.dumps(found, ensure_ascii=False) if options.json else "\n".join(self.lines(found))
-                    path = folder.write(file, printable(text))
-                except LEDError as error:
-                    complain(file, error)
-                    failed += 1
-                    continue
-                count()
-                with reader_may_leave():
-                    print(path, flush=True)
-        return failed
-
-    def _manifest(self) -> dict[str, Any]:
+    def run(self) -> dict[str, Any]:
         """Everything that decides what the texts of a run are, and in what form they are written."""
-        from led_ref import __version__
-
         options = self.options
-        folder = bundled_model() if options.model is None else resolve(options.model, revision=options.revision)
         return {
-            "led_ref": __version__,
-            "model": self.led.name,
-            "sha256 of the model": model_digest(folder),
-            "backend": self.led.model.backend.name,
-            "dtype": self.led.model.dtype,
-            "quantize": options.quantize,
-            "keep_stored": options.keep_stored,
+            **run_of_model(options, self.led),
             "cross_attention": options.cross_attention,
             "global_attention": options.global_attention,
             "truncate": options.truncate,

@@ -15,6 +15,7 @@ Source: the manual pages renameat2(2), renamex_np(2), flock(2).
 
 import contextlib
 import ctypes
+import errno
 import hashlib
 import os
 import re
@@ -40,15 +41,17 @@ _PATIENCE = 2.0  # seconds to wait for another writer that makes its staging fol
 
 
 @contextlib.contextmanager
-def staging(target: Path) -> Iterator[Path]:
+def staging(target: Path, *, alone: bool = False) -> Iterator[Path]:
     """A new, hidden, locked folder beside `target`, on the same file system; it is removed at the end.
 
     Raises:
-        OSError: if the folder cannot be made.
+        OSError: if the folder cannot be made. With `alone`, BlockingIOError while another process has one of this target;
+            where the system has no locks, that is not noticed.
     """
     parent = _locked(target.parent, patience=_PATIENCE)  # nobody may find the new folder before its file is locked
     try:
-        remove_leftovers(target)
+        if remove_leftovers(target) and alone and fcntl is not None:
+            raise BlockingIOError(errno.EAGAIN, "another process writes it now", str(target))
         place = Path(tempfile.mkdtemp(prefix=f".{_label(target)}.", suffix=".unfinished", dir=target.parent))
         (place / _LOCK).touch()
         lock = _locked(place / _LOCK)
@@ -68,10 +71,15 @@ def _label(target: Path) -> str:
 
 
 @contextlib.contextmanager
-def new_file(path: Path) -> Iterator[Path]:
+def new_file(path: Path, place: Path | None = None) -> Iterator[Path]:
     """A path to write a file to; at the end of the block it takes the place of `path`, even if the machine loses its power.
 
     A device or pipe is written to as it is.
+
+    Args:
+        path: the file.
+        place: a staging folder of the caller, on the same file system, for many files one after the other; None: one is made,
+            and the folder of `path` looked through for leftovers, which takes time where it holds many files.
 
     Raises:
         OSError: naming `path`, if the disk does not take the file; the one that was there is unchanged.
@@ -80,8 +88,8 @@ def new_file(path: Path) -> Iterator[Path]:
         if path.exists() and not path.is_file() and not path.is_dir():
             yield path
             return
-        with staging(path) as place:
-            unfinished = place / path.name
+        with staging(path) if place is None else contextlib.nullcontext(place) as folder:
+            unfinished = folder / path.name
             yield unfinished
             with unfinished.open("rb+") as file:
                 os.fsync(file.fileno())  # wait until the disk has the bytes
@@ -183,11 +191,12 @@ def _link(old: Path, new: Path) -> None:
 # ---- leftovers -------------------------------------------------------------------------------------------------------
 
 
-def remove_leftovers(target: Path) -> None:
+def remove_leftovers(target: Path) -> int:
     """Remove the staging folders of processes that were killed; put back what such a process had renamed.
 
-    Every writer of the target does so before it writes.
+    Every writer of the target does so before it writes. Returns how many there are of living processes.
     """
+    living = 0
     # Folders of mkdtemp; and files, with or without the number of a process, of an older led_ref.
     pattern = re.compile(rf"\.{re.escape(_label(target))}(\.[a-z0-9_]{{8}}|\.\d+)?\.(unfinished|partial)")
     with contextlib.suppress(OSError):  # a parent that cannot be listed, a file that another writer removes as well
@@ -198,6 +207,9 @@ def remove_leftovers(target: Path) -> None:
                 if (place / _BEFORE).exists() and not target.exists():
                     os.rename(place / _BEFORE, target)
                 shutil.rmtree(place, ignore_errors=True)
+            else:
+                living += 1
+    return living
 
 
 def _is_left_over(place: Path) -> bool:
