@@ -138,8 +138,8 @@ def prepare(
         raise SettingsError(
             f"cross_attention is {cross_attention!r}; choose {' or '.join(map(repr, CROSS_ATTENTION))}."
         )
-    of_token = None if tokenizer is None else tokenizer.token_bytes
-    own = OwnRules(logits_processor, prefix_allowed_tokens_fn, stopping_criteria, of_token)  # type: ignore[arg-type]
+    text_bytes = None if tokenizer is None else tokenizer.text_bytes
+    own = OwnRules(logits_processor, prefix_allowed_tokens_fn, stopping_criteria, text_bytes)  # type: ignore[arg-type]
     source_BT = None if input_ids is None else inputs.checked_ids("input_ids", input_ids, config.vocab_size)
     if encoder_outputs is not None:
         encoder_outputs = inputs.checked_encoder_outputs(encoder_outputs, config)

@@ -11,7 +11,7 @@ is. A stopping criterion ends a text at a stop string, after a time, or by the c
 end a text without one). A stop string need not end where an id ends. With ids for "st", "op" and "opera":
 
     >>> pieces = {7: b"st", 8: b"op", 9: b"opera"}
-    >>> stops = {"stop_strings": [b"stop"], "token_bytes": lambda token: pieces[token]}
+    >>> stops = {"stop_strings": [b"stop"], "text_bytes": lambda ids: b"".join(pieces[i] for i in ids)}
     >>> holds_a_stop_string(np.array([[7, 8], [7, 9], [8, 7]]), None, **stops).tolist()
     [True, True, False]
 """
@@ -151,19 +151,19 @@ def build_stopping(settings: GenerationConfig, own: OwnRules) -> tuple[StoppingC
     """The criteria that the settings ask for, then the caller's own. The clock of max_time starts here.
 
     Raises:
-        SettingsError: if stop_strings is set, but own.token_bytes is None.
+        SettingsError: if stop_strings is set, but own.text_bytes is None.
     """
     chosen: list[StoppingCriterion] = []
     if settings.max_time is not None:
         chosen.append(partial(is_late, ends_at=time.monotonic() + settings.max_time))
     if settings.stop_strings:
-        if own.token_bytes is None:
+        if own.text_bytes is None:
             raise SettingsError(
-                f"stop_strings is {settings.stop_strings!r}, but there is no tokenizer to give the bytes of an id. "
+                f"stop_strings is {settings.stop_strings!r}, but there is no tokenizer to give the bytes of ids. "
                 "Pass tokenizer=..., or end texts with eos_token_id."
             )
         encoded = [text.encode() for text in settings.stop_strings]
-        chosen.append(partial(holds_a_stop_string, stop_strings=encoded, token_bytes=own.token_bytes))
+        chosen.append(partial(holds_a_stop_string, stop_strings=encoded, text_bytes=own.text_bytes))
     return (*chosen, *own.stopping_criteria)
 
 
@@ -176,20 +176,27 @@ def is_late(ids_NU: Ids, scores: Sequence[Scores] | None, *, ends_at: float) -> 
 
 
 def holds_a_stop_string(
-    ids_NU: Ids, scores: Sequence[Scores] | None, *, stop_strings: Sequence[bytes], token_bytes: Callable[[int], bytes]
+    ids_NU: Ids,
+    scores: Sequence[Scores] | None,
+    *,
+    stop_strings: Sequence[bytes],
+    text_bytes: Callable[[Sequence[int]], bytes],
 ) -> npt.NDArray[np.bool_]:
     """The rows in which the last id completed a stop string. The rest of that id is kept.
 
-    Bytes are compared, not letters: several ids may share one letter. Source: transformers' StopStringCriteria.
+    Bytes are compared, not letters: several ids may share one letter. Source: transformers' StopStringCriteria. What an id
+    is can depend on the next: so the text before the last id is taken with it and without, and where they differ is new.
     """
     longest = max(map(len, stop_strings))
     stops_N = np.zeros(len(ids_NU), dtype=bool)
     for n, (*earlier, last) in enumerate(ids_NU.tolist()):
-        before = b""
-        while earlier and len(before) < longest - 1:
-            before = token_bytes(earlier.pop()) + before
-        text = before + token_bytes(last)
-        # From this start on, a match reaches into the last id.
-        starts = ((stop, max(0, len(before) - len(stop) + 1)) for stop in stop_strings)
+        begin, missing = len(earlier), 2 * (longest + 4)  # an id that may be a letter has one byte, and two as a letter
+        while begin and missing > 0:
+            begin -= 1
+            missing -= len(text_bytes([earlier[begin]]))
+        before, text = text_bytes(earlier[begin:]), text_bytes([*earlier[begin:], last])
+        same = next((k for k, (a, b) in enumerate(zip(before, text, strict=False)) if a != b), len(before))
+        # From this start on, a match reaches into what is new.
+        starts = ((stop, max(0, same - len(stop) + 1)) for stop in stop_strings)
         stops_N[n] = any(text.find(stop, start) >= 0 for stop, start in starts)
     return stops_N

@@ -65,13 +65,13 @@ class OwnRules:
 
     Args:
         logits_processor: applied after all processors of ours and before the warpers of sampling.
-        token_bytes: id -> its bytes; stop_strings need it.
+        text_bytes: ids -> the bytes of their text; stop_strings need it.
     """
 
     logits_processor: Sequence[Processor] = ()
     prefix_allowed_tokens_fn: PrefixAllowedTokens | None = None
     stopping_criteria: Sequence[StoppingCriterion] = ()
-    token_bytes: Callable[[int], bytes] | None = None
+    text_bytes: Callable[[Sequence[int]], bytes] | None = None
 
     def __post_init__(self) -> None:
         """None stands for no rule, and a list is kept as a tuple.

@@ -57,10 +57,16 @@ class ByteTable:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids, with � for invalid bytes."""
-        if self._letter_of.keys().isdisjoint(ids):
-            return b"".join(map(self._bytes_of.__getitem__, ids)).decode("utf-8", errors="replace")
-        stream = self.stream()
-        return "".join([*map(stream.take, ids), stream.rest()])
+        return self.text_bytes(ids).decode("utf-8", errors="replace")
+
+    def text_bytes(self, ids: Sequence[int]) -> bytes:
+        """The bytes of the text of ids: where an id is a letter and not a byte, those of the letter."""
+        return join_bytes((self._bytes_of[i], self._letter_of.get(i)) for i in ids)
+
+    def of_tokens(self, tokens: Iterable[str], id_of: Mapping[str, int]) -> bytes:
+        """The bytes of the text of pieces; those without an id are spelled as in a vocabulary."""
+        ids = ((token, id_of.get(token, -1)) for token in tokens)
+        return join_bytes((self._bytes_of[i] if i >= 0 else from_printable(t), self._letter_of.get(i)) for t, i in ids)
 
     def stream(self) -> "TextStream":
         """A decoder that takes one id after the other."""
@@ -90,12 +96,32 @@ class TextStream:
         data, letters = self._waiting[:end], self._letters
         self._waiting = self._waiting[end:]
         self._letters = {place - end: letter for place, letter in letters.items() if place >= end}
-        parts, begin = [], 0
-        for place, letter in letters.items():
-            if place < end and not _belongs_to_a_character(data, place):
-                parts += [data[begin:place], letter.encode()]
-                begin = place + 1
-        return b"".join([*parts, data[begin:]]).decode("utf-8", errors="replace")
+        now = {place: letter for place, letter in letters.items() if place < end}
+        return _with_letters(data, now).decode("utf-8", errors="replace")
+
+
+def join_bytes(pieces: Iterable[tuple[bytes, str | None]]) -> bytes:
+    """The bytes of pieces together; a piece that may be a letter, too, is one where its byte is no part of a character.
+
+    Args:
+        pieces: the bytes of each, and the letter that it may be.
+    """
+    data, letters = bytearray(), {}
+    for some, letter in pieces:
+        if letter is not None:
+            letters[len(data)] = letter
+        data += some
+    return _with_letters(bytes(data), letters)
+
+
+def _with_letters(data: bytes, letters: Mapping[int, str]) -> bytes:
+    """The bytes with letters in place of those, by place, that belong to no character."""
+    parts, begin = [], 0
+    for place, letter in letters.items():
+        if not _belongs_to_a_character(data, place):
+            parts += [data[begin:place], letter.encode()]
+            begin = place + 1
+    return b"".join([*parts, data[begin:]])
 
 
 def _incomplete(data: bytes) -> int:
@@ -213,12 +239,15 @@ class FromIds:
 
     def convert_tokens_to_string(self, tokens: Iterable[str]) -> str:
         """The text of pieces; those that the tokenizer does not know are spelled as in a vocabulary."""
-        known = (self._bytes[self._id_of[t]] if t in self._id_of else from_printable(t) for t in tokens)
-        return b"".join(known).decode("utf-8", errors="replace")
+        return self._bytes.of_tokens(tokens, self._id_of).decode("utf-8", errors="replace")
 
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes of an id; those of a special token's name. InputError for an id outside the vocabulary."""
         return self._bytes[self._checked_ids(token_id)[0]]
+
+    def text_bytes(self, token_ids: Iterable[int]) -> bytes:
+        """The bytes of the text of ids, special tokens included: `decode(ids)` before UTF-8; errors as in `decode`."""
+        return self._bytes.text_bytes(self._checked_ids(token_ids))
 
     def text_stream(self) -> TextStream:
         """A decoder that takes ids one at a time, and gives their text as soon as its characters are complete."""

@@ -241,9 +241,7 @@ class SpecialTokens:
 
     def _rebuild(self, **changed: Any) -> None:
         """Become the tokenizer that has some other arguments."""
-        given = {
-            name: getattr(self, name) for name in ("padding_side", "truncation_side", "model_max_length", "engine")
-        }
+        given: dict[str, Any] = {name: getattr(self, name) for name in _KEPT}
         given |= self._named
         given |= {"added_tokens": {i: token for token, i in self._added.items()}, **changed}
         ranks = vars(self)["_ranks"]

@@ -87,7 +87,7 @@ def own_rules(seen: list[list[int]]) -> OwnRules:
     return OwnRules(
         logits_processor=[keep],
         stopping_criteria=[lambda ids_NU, scores: ids_NU.sum(axis=1) % 11 == 10],
-        token_bytes=PIECES.__getitem__,
+        text_bytes=lambda ids: b"".join(PIECES[i] for i in ids),
     )
 
 

@@ -211,7 +211,7 @@ def test_stop_strings_against_transformers(bundled_both):
             expected = criterion(torch.tensor(ids[:, :length]), None).tolist()
             found = holds_a_stop_string(
                 ids[:, :length], None, stop_strings=[stop.encode() for stop in stops],
-                token_bytes=ours_tokenizer.token_bytes,
+                text_bytes=ours_tokenizer.text_bytes,
             )  # fmt: skip
             assert found.tolist() == expected, (text, length)
             stopped += found[0]

@@ -253,6 +253,8 @@ def test_special_tokens_in_a_text_may_be_letters(engine: str, tmp_path) -> None:
     always = LEDTokenizer(tiny_vocab(), TINY_MERGES, split_special_tokens=True, **given)
     always.save_pretrained(tmp_path / "saved")
     assert LEDTokenizer.from_pretrained(tmp_path / "saved", engine=engine)(text).input_ids == found.input_ids
+    always.add_tokens("<more>")
+    assert always(text).input_ids == found.input_ids
 
 
 def test_tokens_can_be_added(engine: str, tmp_path) -> None:
