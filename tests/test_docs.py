@@ -24,6 +24,7 @@ from led_ref.errors import InputError
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
+CHAPTERS = sorted((DOCS / "book").glob("[0-9]*.py"))
 FENCE = re.compile(r"^```(?P<info>[^\n`]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -101,14 +102,24 @@ def test_drawings_lead_to_what_they_name(drawing):
 
 
 def test_pages_find_their_drawings():
-    """A page that is a folder on the site looks for them two folders up."""
+    """A chapter is a folder on the site: it looks for them two folders up."""
     found = []
-    for page in [*DOCS.glob("*.md"), *(DOCS / "book").glob("[0-9]*.py")]:
+    for page in [DOCS / "index.md", *CHAPTERS]:
         up = DOCS if page.name == "index.md" else page.with_suffix("")
         for target in re.findall(r'<object [^>]*data="([^"]+)"', page.read_text(encoding="utf-8")):
             assert (up / target).resolve() in DRAWINGS, f"{relative(page)} shows {target}"
             found.append(target)
     assert len(found) >= 2 * len(DRAWINGS)
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=relative)
+def test_every_question_has_an_answer(chapter):
+    """`led-ref exercise N` has checks in place of an answer."""
+    _, _, rest = chapter.read_text(encoding="utf-8").partition("# ## Exercises\n")
+    questions, _, answers = rest.partition("<summary>Answers</summary>")
+    asked = re.findall(r"^# (\d+)\. (?!`led-ref exercise )", questions, re.MULTILINE)
+    assert asked
+    assert re.findall(r"^# \*\*(\d+)\.\*\* \S", answers, re.MULTILINE) == asked
 
 
 @pytest.mark.parametrize("page", PAGES, ids=relative)
@@ -206,7 +217,7 @@ NOT_OURS = r"\b(taps?|tells?|told|telling|hears?|heard|in vain|shuns|see there|p
 TEXTS = [
     *PAGES,
     ROOT / "tests" / "vectors" / "README.md",
-    *sorted((DOCS / "book").glob("[0-9]*.py")),
+    *CHAPTERS,
     *sorted((ROOT / "notebooks").glob("[0-9]*.py")),
 ]
 

@@ -361,7 +361,14 @@ print("words that did not move:", [word for word, change in zip(document, moved_
 # **1.** The row of "birds" fills, since a global token sees every token; and its column, since every token sees it.
 # The column of `<pad>` stays empty.
 #
+# **2.** First number: 0.007 · (-0.623) + 0.080 · 0.287 + 0.213 · (-0.036) + 0.700 · (-0.316) = -0.210; second: 0.007 ·
+# 0.183 + 0.080 · (-2.524) + 0.213 · 0.732 + 0.700 · 0.020 = -0.031. The table has -0.211 and -0.029: its shares were not
+# rounded.
+#
 # **3.** No token of six is further than 5 from another, so each sees all but the padding: full attention, as in
 # BART's encoder.
+#
+# **4.** Look for what this page has not shown: `_linear` (a matrix product and a bias), `encode` and `decode` (a loop over
+# documents, one over layers) and `loss`.
 #
 # </details>

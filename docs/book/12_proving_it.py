@@ -215,3 +215,15 @@ print(f"LayerNorm of small numbers, the same mistake:   {abs(right - wrong).max(
 # 1. `led-ref exercise 12`: find the first place where two programs part.
 # 2. `python tests/mutants/run.py --only pre-norm` in a checkout: run one mutant and watch the tests find it.
 # 3. Think of a mistake that is not in [the list](../mutation_testing.md). Which test would notice it?
+#
+# <details class="answers" markdown><summary>Answers</summary>
+#
+# **2.** The tests run on led_ref as it is first and must pass. Then they run on the mutant, and the line says which test
+# noticed it by a wrong value: `properties killed (test_model_is_the_definition); vectors killed (L1-embed)`. Embeddings are
+# closed by `add_and_norm`, too, so already the first level finds it.
+#
+# **3.** An example: query and key of a layer exchanged. Every shape fits, and only the numbers are others.
+# `L3-encoder-layer` of the vectors has other answers then, and so has `test_model_is_the_definition`. If no test notices
+# your mistake, you have found a gap: write the test first, then put the mistake on the list.
+#
+# </details>

@@ -202,7 +202,7 @@ plt.show()
 # 1. `led-ref exercise 17`: the gradients of attention, by hand, checked by a difference.
 # 2. The key's bias has a gradient of exactly 0. Show it with a central difference.
 # 3. Double all rows of `dy` of a linear map. What happens to dx, dW, db?
-# 4. In the picture of the tiles, which keys lose nothing? Why these?
+# 4. In the picture of the tiles, which keys lose least? Why these?
 # 5. Why does the pad token's row of the embedding table get a gradient although it is never looked up?
 #
 # <details class="answers" markdown><summary>Answers</summary>
@@ -211,6 +211,9 @@ plt.show()
 # number, q · b, to the scores of all keys, and softmax ignores what all have in common.
 #
 # **3.** All three double: the way back is linear in `dy`.
+#
+# **4.** The last ones. Key 47 is seen by the queries 39 to 47, and of these only 39 is outside of the last tile, so one
+# part of nine is lost. Key 16 is seen by the queries 8 to 24, and the last tile that reaches it has just one of them, 24.
 #
 # **5.** The table is also the matrix of the logits. Each place of the target gives the pad token a probability, and
 # the loss pushes it down.

@@ -150,12 +150,17 @@ print(f"all that the backward pass of each reads: {layers * whole / 2**20:,.0f} 
 # ## Exercises
 #
 # 1. `led-ref exercise 18`: clip the gradients and take a step of AdamW.
-# 2. Set `learning_rate=1` above. Which step does the log say was not taken, and what became of the weights?
+# 2. Set `learning_rate=1` above. What does the loss do, and why is no step refused?
 # 3. AdamW's first step has the same length for a gradient of 0.001 and of 1,000. Show it, and say why.
 # 4. Why is there no decay on biases and norms?
 # 5. Resume: train 15 steps, then `resume=True` to 30. Are the weights those of one run, bit for bit?
 #
 # <details class="answers" markdown><summary>Answers</summary>
+#
+# **2.** It rises from 8 to 408 in seven steps, and comes down to 45 as the schedule lowers the rate. A step of AdamW is
+# about as long as the learning rate, whatever the gradient: each weight moves by 1, where weights of this model are about
+# 0.1. All numbers stay finite, so every step is taken. A step whose loss or gradient is not finite would not be: the log
+# would say so, and the weights would stay as they are.
 #
 # **3.** After the first step, the mean of the gradients and the root of the mean of their squares, both corrected for
 # their start at zero, are g and |g|. Their quotient is 1 or -1, so the step is as long as the learning rate.
