@@ -253,6 +253,30 @@ def test_resume_names_the_settings_that_differ(tmp_path, command):
     assert '"quantize": "nf4"' in (out / "led-ref.json").read_text(encoding="utf-8")
 
 
+def test_resume_with_global_attention_of_each_document(tmp_path, command):
+    """The file's content belongs to the run, not its name: the same goes on, another is named."""
+    files = write_documents(tmp_path / "texts", 2)
+    chosen, out = tmp_path / "global.json", tmp_path / "out"
+    names = [Path(file).name for file in files]
+    chosen.write_text(json.dumps({names[0]: [0, "</s>"], names[1]: "none"}), encoding="utf-8")
+    run = ("generate", *files, "--out", out, "--json", "--resume", *QUICK, "--global-attention")
+    assert command(*run, chosen)[0] == 0
+    counts = {json.loads(path.read_text(encoding="utf-8"))["global_tokens"] for path in out.glob("*.texts.json")}
+    assert counts == {2, 0}
+    before = contents(out)
+    (out / "01.texts.json").unlink()
+    moved = chosen.rename(tmp_path / "moved.json")
+    assert command(*run, moved)[0] == 0
+    after = contents(out)
+    assert after.keys() == before.keys()
+    moved.write_text(json.dumps({names[0]: [0, "</s>"], names[1]: "first"}), encoding="utf-8")
+    code, _, said = command(*run, moved)
+    assert (code, "begun with global_attention" in said, "this run has global_attention" in said) == (1, True, True)
+    moved.write_text(json.dumps({names[0]: "none"}), encoding="utf-8")
+    code, _, said = command("generate", *files, *QUICK, "--global-attention", moved)
+    assert (code, f"has no entry for {names[1]}" in said) == (1, True)
+
+
 def test_resume_may_truncate_what_was_refused(tmp_path, command):
     files = write_documents(tmp_path / "texts", 1)
     long = tmp_path / "texts" / "long.txt"

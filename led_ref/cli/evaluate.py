@@ -59,6 +59,10 @@ def run(options: argparse.Namespace) -> int:
     baselines = [_baseline(words) for words in options.baseline]
     if not options.data:
         raise Misused("give a file of documents, DATA; it stands before the options")
+    if isinstance(options.global_attention, dict):
+        raise Misused(
+            "--global-attention takes a .json file where each document is a file; here they are lines of DATA"
+        )
     if options.resume and options.out is None:
         raise Misused("--resume is for a run with texts in files; add --out DIR")
     from led_ref.tools.evaluation.evaluate import evaluate

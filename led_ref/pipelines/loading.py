@@ -1,7 +1,7 @@
 """What LED, QuestionAnswerer and Classifier share: load a model and its tokenizer, the ids and global tokens of a document."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -275,7 +275,7 @@ def global_mask(
                 "of 0 and 1, one for each token. (A list is taken as positions.)"
             )
         seen.update(np.flatnonzero(global_attention).tolist())
-    elif not isinstance(global_attention, Iterable):
+    elif not isinstance(global_attention, Iterable) or isinstance(global_attention, Mapping | bytes | bytearray):
         raise InputError(f"global_attention is {global_attention!r}; {_GLOBAL_FORMS}.")
     else:
         for position in global_attention:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from led_backends.contract import HostArray
-from led_ref.errors import SettingsError
+from led_ref.errors import SettingsError, quoted
 from led_ref.model.losses import IGNORED_LABEL
 from led_ref.tokenizer.tokenizer import LEDTokenizer
 from led_ref.training.data import Dataset
@@ -139,17 +139,18 @@ def _part(fraction: float, steps: int) -> int:
 GlobalMask = Callable[[HostArray], HostArray]
 
 
-def global_mask(name: str, tokenizer: LEDTokenizer, separator: str = "<doc-sep>") -> GlobalMask:
+def global_mask(name: str | Sequence[int | str], tokenizer: LEDTokenizer, separator: str = "<doc-sep>") -> GlobalMask:
     """The function from ids to a global attention mask that has this name.
 
     Args:
-        name: "none"; "first": `<s>`; "question": all up to the first `</s>`, as question_answering.py has it; "separators":
-            `<s>` and every separator, as PRIMERA has it.
+        name: "none"; "first": `<s>`; "all"; "question": all up to the first `</s>`, as question_answering.py has it;
+            "separators": `<s>` and every separator, as PRIMERA has it; or a list of positions and tokens, as in LED.generate.
         tokenizer: knows the ids.
         separator: the token between documents.
 
     Raises:
-        SettingsError: for another name, or a separator that is no token of the vocabulary.
+        SettingsError: for another name, or a separator or token that the vocabulary does not have. What it returns raises it
+            for a document that ends before a position.
 
     Example:
         >>> import led_ref
@@ -157,6 +158,10 @@ def global_mask(name: str, tokenizer: LEDTokenizer, separator: str = "<doc-sep>"
         >>> of_question(np.array([0, 77, 78, 2, 2, 99, 2])).tolist()
         [1, 1, 1, 0, 0, 0, 0]
     """
+    if not isinstance(name, str):
+        return _of_positions_and_tokens(name, tokenizer)
+    if name == "all":
+        return lambda ids_T: np.ones(len(ids_T), np.int64)
     if name == "none":
         return lambda ids_T: np.zeros(len(ids_T), np.int64)
     if name == "first":
@@ -172,7 +177,44 @@ def global_mask(name: str, tokenizer: LEDTokenizer, separator: str = "<doc-sep>"
             )
         between = tokenizer.convert_tokens_to_ids(separator)
         return lambda ids_T: ((ids_T == between) | (np.arange(len(ids_T)) == 0)).astype(np.int64)
-    raise SettingsError(f"global_attention is {name!r}; it is none, first, question or separators.")
+    raise SettingsError(f"global_attention is {name!r}; it is none, first, all, question or separators.")
+
+
+def check_global_masks(mask_of: GlobalMask, *datasets: Dataset | None) -> None:
+    """Refuse a global attention that a document cannot have, before the first step.
+
+    Raises:
+        SettingsError: with the document's place.
+    """
+    for example in (one for dataset in datasets if dataset is not None for one in dataset.examples):
+        try:
+            mask_of(example.ids_T)
+        except SettingsError as error:
+            raise SettingsError(f"{example.place}: {error}") from error
+
+
+def _of_positions_and_tokens(given: Sequence[int | str], tokenizer: LEDTokenizer) -> GlobalMask:
+    positions, tokens = [i for i in given if not isinstance(i, str)], [i for i in given if isinstance(i, str)]
+    vocabulary = tokenizer.get_vocab() if tokens else {}
+    for token in tokens:
+        if token not in vocabulary:
+            raise SettingsError(
+                f"global_attention holds the token {quoted(token, 60)}, which this model's vocabulary does not have. Give one "
+                f"that it has, such as '</s>', positions, or a name."
+            )
+    ids = [vocabulary[token] for token in tokens]
+
+    def mask_of(ids_T: HostArray) -> HostArray:
+        if positions and max(positions) >= len(ids_T):
+            raise SettingsError(
+                f"global_attention holds the position {max(positions)}, but a document has {len(ids_T)} tokens. Give positions "
+                "that every document has, or tokens."
+            )
+        mask_T = np.isin(ids_T, ids).astype(np.int64)
+        mask_T[positions] = 1
+        return mask_T
+
+    return mask_of
 
 
 # ---- arrays --------------------------------------------------------------------------------------------------------------

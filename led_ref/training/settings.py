@@ -13,73 +13,17 @@ this file. It needs no NumPy, so that `led-ref train --help` answers at once.
     gradient_accumulation_steps     batches of a step of the optimizer
 """
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 from led_ref.errors import SettingsError, nearest, quoted
+from led_ref.training.forms import ABOVE_0, FROM_0, GLOBAL, NAME, NAMES, PART, YES_OR_NO, Form, one_of, whole
 
 TASKS = ("summarization", "classification", "question-answering")
-GLOBAL_ATTENTION = ("none", "first", "question", "separators")
 SCHEDULES = ("linear", "constant", "cosine", "polynomial", "inverse_sqrt")
 ACCUMULATIONS = ("labels", "transformers")
 METRICS = ("loss", "rouge")
-
-
-@dataclass(frozen=True)
-class Form:
-    """What a value must look like.
-
-    Args:
-        wanted: the form in words: "it must be ...".
-        fits: whether a value has this form.
-        convert: a value that fits, in the one type that is kept.
-        parse: makes a value of a word of the command line; None: the option has no word, it says True (or False).
-        choices: all values, if they are few.
-    """
-
-    wanted: str
-    fits: Callable[[Any], bool]
-    convert: Callable[[Any], Any]
-    parse: Callable[[str], Any] | None
-    choices: tuple[str, ...] = ()
-
-
-def _whole(least: int) -> Form:
-    def fits(value: object) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-    return Form(f"a whole number of at least {least}", fits, int, int)
-
-
-def _number(wanted: str, inside: Callable[[float], bool]) -> Form:
-    def fits(value: object) -> bool:
-        is_one = isinstance(value, (int, float)) and not isinstance(value, bool)
-        return is_one and math.isfinite(value) and inside(value)  # type: ignore[arg-type]
-
-    return Form(wanted, fits, float, float)
-
-
-def _word(*words: str) -> Form:
-    return Form(" or ".join(words), lambda value: isinstance(value, str) and value in words, str, str, words)
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and value != ""
-
-
-ABOVE_0 = _number("a number above 0", lambda value: value > 0)
-FROM_0 = _number("a number of at least 0", lambda value: value >= 0)
-PART = _number("a number from 0 to below 1", lambda value: 0 <= value < 1)
-YES_OR_NO = Form("True or False", lambda value: isinstance(value, bool), bool, None)
-NAME = Form("a text that is not empty", _is_text, str, str)
-NAMES = Form(
-    "a list of names",
-    lambda value: isinstance(value, (list, tuple)) and all(map(_is_text, value)),
-    tuple,
-    lambda word: tuple(word.split(",")),
-)
 
 
 @dataclass(frozen=True)
@@ -146,7 +90,7 @@ class DataArguments(CheckedSettings):
     """How training data is read: the fields of a line, and the lengths. `SETTINGS` says what each setting does."""
 
     task: str | None = _setting(
-        None, _word(*TASKS), "data", "--task", "", "what is learned (default: what the model's class is for)"
+        None, one_of(*TASKS), "data", "--task", "", "what is learned (default: what the model's class is for)"
     )
     text_field: str = _setting("text", NAME, "data", "--text-field", "NAME", "the field of the document")
     target_field: str | None = _setting(
@@ -161,17 +105,17 @@ class DataArguments(CheckedSettings):
         'the field of the answers: {"text": [...], "answer_start": [...]}; without it, answer and answer_start count',
     )  # fmt: skip
     max_source_length: int | None = _setting(
-        None, _whole(8), "data", "--max-source-length", "N", "most tokens of a document (default: what the model reads)"
+        None, whole(8), "data", "--max-source-length", "N", "most tokens of a document (default: what the model reads)"
     )
     max_target_length: int | None = _setting(
-        None, _whole(2), "data", "--max-target-length", "N", "most tokens of a summary (default: what the model writes)"
+        None, whole(2), "data", "--max-target-length", "N", "most tokens of a summary (default: what the model writes)"
     )
     truncate: bool = _setting(False, YES_OR_NO, "data", "--truncate", "", "cut documents that are too long")
     truncate_targets: bool = _setting(
         False, YES_OR_NO, "data", "--truncate-targets", "", "cut summaries that are too long"
     )
     max_train_samples: int | None = _setting(
-        None, _whole(1), "data", "--max-train-samples", "N", "read the first N documents alone"
+        None, whole(1), "data", "--max-train-samples", "N", "read the first N documents alone"
     )
 
 
@@ -183,29 +127,29 @@ class TrainingArguments(CheckedSettings):
         3.0, ABOVE_0, "length", "--epochs", "X", "how often each document is read; a fraction ends inside an epoch"
     )
     max_steps: int | None = _setting(
-        None, _whole(1), "length", "--steps", "N", "steps of the optimizer, in place of epochs"
+        None, whole(1), "length", "--steps", "N", "steps of the optimizer, in place of epochs"
     )
-    seed: int = _setting(42, _whole(0), "length", "--seed", "N", "decides the order of documents, dropout, new weights")
+    seed: int = _setting(42, whole(0), "length", "--seed", "N", "decides the order of documents, dropout, new weights")
 
     per_device_train_batch_size: int = _setting(
-        8, _whole(1), "batches", "--batch-size", "N", "most documents of a batch"
+        8, whole(1), "batches", "--batch-size", "N", "most documents of a batch"
     )
     batch_tokens: int | None = _setting(
-        None, _whole(1), "batches", "--batch-tokens", "N",
+        None, whole(1), "batches", "--batch-tokens", "N",
         "most tokens of a batch, each document counted as long as the longest (default: no limit)",
     )  # fmt: skip
     gradient_accumulation_steps: int = _setting(
-        1, _whole(1), "batches", "--gradient-accumulation", "N", "batches of a step"
+        1, whole(1), "batches", "--gradient-accumulation", "N", "batches of a step"
     )
     accumulate_as: str = _setting(
-        "labels", _word(*ACCUMULATIONS), "batches", "--accumulate-as", "",
+        "labels", one_of(*ACCUMULATIONS), "batches", "--accumulate-as", "",
         "labels: each label of a step weighs the same; transformers: each batch does, as its Trainer has it for LED",
     )  # fmt: skip
     group_by_length: bool = _setting(
         True, YES_OR_NO, "batches", "--no-group-by-length", "", "do not put documents of like length together"
     )
     documents_at_once: int = _setting(
-        1, _whole(1), "batches", "--documents-at-once", "N",
+        1, whole(1), "batches", "--documents-at-once", "N",
         "documents of a batch that are computed together; faster if they are short",
     )  # fmt: skip
     keep_activations: bool = _setting(
@@ -215,12 +159,12 @@ class TrainingArguments(CheckedSettings):
 
     learning_rate: float = _setting(5e-5, ABOVE_0, "optimizer", "--learning-rate", "X", "the highest learning rate")
     lr_scheduler_type: str = _setting(
-        "linear", _word(*SCHEDULES), "optimizer", "--schedule", "", "how the learning rate goes on after the warm-up"
+        "linear", one_of(*SCHEDULES), "optimizer", "--schedule", "", "how the learning rate goes on after the warm-up"
     )
     warmup_steps: int = _setting(
-        0, _whole(0), "optimizer", "--warmup", "N", "steps in which the learning rate grows from 0"
+        0, whole(0), "optimizer", "--warmup", "N", "steps in which the learning rate grows from 0"
     )
-    optim: str = _setting("adamw", _word("adamw", "adafactor"), "optimizer", "--optimizer", "", "the optimizer")
+    optim: str = _setting("adamw", one_of("adamw", "adafactor"), "optimizer", "--optimizer", "", "the optimizer")
     weight_decay: float = _setting(
         0.0, FROM_0, "optimizer", "--weight-decay", "X", "decoupled weight decay; never of biases and LayerNorm"
     )
@@ -231,7 +175,7 @@ class TrainingArguments(CheckedSettings):
         1.0, FROM_0, "optimizer", "--max-grad-norm", "X", "longer gradients are scaled down to this norm; 0: never"
     )
     max_skipped_steps: int = _setting(
-        5, _whole(1), "optimizer", "--max-skipped-steps", "N",
+        5, whole(1), "optimizer", "--max-skipped-steps", "N",
         "stop after N steps in a row whose loss or gradient is NaN or infinite; such a step is not taken",
     )  # fmt: skip
 
@@ -244,9 +188,10 @@ class TrainingArguments(CheckedSettings):
     attention_dropout: float | None = _setting(
         None, PART, "loss", "--attention-dropout", "X", "of attention probabilities (default: the checkpoint's)"
     )
-    global_attention: str | None = _setting(
-        None, _word(*GLOBAL_ATTENTION), "loss", "--global-attention", "",
-        "tokens that see everything: first, the question, or first and all separators (default: first; question)",
+    global_attention: str | tuple[int | str, ...] | None = _setting(
+        None, GLOBAL, "loss", "--global-attention", "WHICH",
+        "tokens that see everything: none, first, all, the question, first and all separators, or positions and tokens with "
+        "commas between (default: first; question)",
     )  # fmt: skip
     separator: str = _setting(
         "<doc-sep>", NAME, "loss", "--separator", "TOKEN", "the token between documents, for separators"
@@ -257,7 +202,7 @@ class TrainingArguments(CheckedSettings):
         "not trained: encoder, decoder, embeddings, positions, or beginnings of checkpoint keys; commas between",
     )  # fmt: skip
     lora_rank: int | None = _setting(
-        None, _whole(1), "parts", "--lora-rank", "N",
+        None, whole(1), "parts", "--lora-rank", "N",
         "train LoRA matrices of this rank in place of the weights (training/lora.py)",
     )  # fmt: skip
     lora_alpha: float | None = _setting(
@@ -270,20 +215,20 @@ class TrainingArguments(CheckedSettings):
 
     eval_steps: int | None = _setting(
         None,
-        _whole(1),
+        whole(1),
         "validation",
         "--validate-every",
         "N",
         "steps from one validation to the next (default: an epoch)",
     )
     save_steps: int | None = _setting(
-        None, _whole(1), "validation", "--save-every", "N", "steps from one checkpoint to the next (default: an epoch)"
+        None, whole(1), "validation", "--save-every", "N", "steps from one checkpoint to the next (default: an epoch)"
     )
     metric_for_best_model: str = _setting(
-        "loss", _word(*METRICS), "validation", "--metric", "", "which measure of the held-out documents decides"
+        "loss", one_of(*METRICS), "validation", "--metric", "", "which measure of the held-out documents decides"
     )
     early_stopping_patience: int | None = _setting(
-        None, _whole(1), "validation", "--early-stopping", "N", "stop after N validations in a row without a better one"
+        None, whole(1), "validation", "--early-stopping", "N", "stop after N validations in a row without a better one"
     )
     early_stopping_threshold: float = _setting(
         0.0, FROM_0, "validation", "--early-stopping-threshold", "X", "better means better by more than this"

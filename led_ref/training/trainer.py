@@ -26,7 +26,7 @@ from led_ref.model.dropout import Dropout, DropoutRates
 from led_ref.tokenizer.tokenizer import LEDTokenizer
 from led_ref.training.accumulator import GradientAccumulator, loss_divisors
 from led_ref.training.batch import Trainable, checked_batch
-from led_ref.training.batches import BatchPlan, GlobalMask, Step, collate, global_mask
+from led_ref.training.batches import BatchPlan, GlobalMask, Step, check_global_masks, collate, global_mask
 from led_ref.training.clipping import clip_factor, squared_norm
 from led_ref.training.data import Dataset
 from led_ref.training.gradients import GradientOptions, accumulate_gradients
@@ -196,10 +196,10 @@ class _Training:
         self.accumulator = GradientAccumulator(self.parameters, self.backend)
         self.state = initial_state(self.optimizer, self.parameters, self.backend)
         rates = {"dropout": args.dropout, "attention_dropout": args.attention_dropout}
-        given = {name: rate for name, rate in rates.items() if rate is not None}
-        self.rates = replace(DropoutRates.of(config), **given)
+        self.rates = replace(DropoutRates.of(config), **{name: r for name, r in rates.items() if r is not None})
         default = "question" if dataset.task == "question-answering" else "first"
         self.mask_of: GlobalMask = global_mask(args.global_attention or default, tokenizer, args.separator)
+        check_global_masks(self.mask_of, dataset, held_out)
         self.pad_token_id = 1 if config.pad_token_id is None else config.pad_token_id
         self.last_loss: float | None = None
 

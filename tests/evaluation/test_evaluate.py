@@ -45,6 +45,21 @@ def evaluate(**options):
     )
 
 
+def test_tokens_with_global_attention(scene, command):
+    """As in generate: tokens wherever they stand; documents of one file have no names for a .json file."""
+    led = led_ref.load("model")
+    found = evaluate(global_attention=[0, "</s>"], out="scores")
+    written = [json.loads(line) for line in (scene / "scores/written.jsonl").read_text().splitlines()]
+    expected = led.generate(
+        [body for body, _ in PAGES], global_attention=[0, "</s>"], truncation=True, max_new_tokens=4
+    )
+    assert [line["text"] for line in sorted(written, key=lambda line: line["document"])] == expected
+    assert found.to_dict()["settings"]["global_attention"] == [0, "</s>"]
+    (scene / "global.json").write_text('{"pages.jsonl": "none"}')
+    code, _, err = command("evaluate", "pages.jsonl", "--global-attention", "global.json")
+    assert (code, "where each document is a file" in err) == (2, True)
+
+
 def test_the_report_of_the_command(scene, command):
     options = ("--text-field", "body", "--target-field", "line", "--samples", "30", "--sentences", "split", "--stemmer")
     code, out, err = command(

@@ -422,6 +422,11 @@ def test_nan_is_never_the_best(train, tmp_path, monkeypatch):
         ({"held_out": True, "metric_for_best_model": "rouge"}, r"led-ref\[evaluate\]"),
         ({"global_attention": "question"}, "'question', but in summarization there is none"),
         ({"global_attention": "separators"}, "'<doc-sep>' is no token"),
+        ({"global_attention": ["<doc-sep>"]}, "holds the token '<doc-sep>', which"),
+        (
+            {"global_attention": (0, 9999)},
+            r":1: global_attention holds the position 9999, but a document has \d+ tokens",
+        ),
         ({"warmup_steps": 12}, "warmup_steps is 12, but the training has 12 steps"),
         ({"batch_tokens": 3}, "batch_tokens is 3, but"),
         ({"freeze": ["encoder", "decoder", "embeddings"]}, "leaves nothing to train"),

@@ -145,8 +145,20 @@ def test_global_masks(bundled):
     assert global_mask("separators", bundled.tokenizer, word)(ids).tolist() == [1, 1, 0, 0, 0, 1, 0]
     with pytest.raises(SettingsError, match="'<doc-sep>' is no token"):
         global_mask("separators", bundled.tokenizer)
-    with pytest.raises(SettingsError, match="'all'; it is none, first"):
-        global_mask("all", bundled.tokenizer)
+    assert global_mask("all", bundled.tokenizer)(ids).tolist() == [1] * 7
+    with pytest.raises(SettingsError, match="'last'; it is none, first"):
+        global_mask("last", bundled.tokenizer)
+
+
+def test_global_mask_of_positions_and_tokens(bundled):
+    """That of generate, for every document."""
+    word = bundled.tokenizer.convert_ids_to_tokens(9)
+    for chosen in ((3,), (0, word), ("</s>", 1, word)):
+        for ids in ([0, 9, 2, 2, 50, 9, 2], [0, 50, 50, 50, 2]):
+            expected = bundled.global_mask(ids, chosen)
+            assert global_mask(chosen, bundled.tokenizer)(np.array(ids)).tolist() == expected
+    with pytest.raises(SettingsError, match="the token '<sep>', which this model's vocabulary does not have"):
+        global_mask(["<sep>"], bundled.tokenizer)
 
 
 def test_question_mask_is_that_of_answering(bundled):

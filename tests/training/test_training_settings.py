@@ -6,9 +6,9 @@ import pytest
 
 from led_ref.errors import SettingsError
 from led_ref.training.batches import global_mask
+from led_ref.training.forms import GLOBAL_NAMES
 from led_ref.training.schedules import NAMES
 from led_ref.training.settings import (
-    GLOBAL_ATTENTION,
     RECIPES,
     SCHEDULES,
     SETTINGS,
@@ -87,7 +87,7 @@ def test_recipes():
 
 def test_words_are_those_of_the_parts(bundled):
     assert sorted(SCHEDULES) == sorted(NAMES)
-    for name in GLOBAL_ATTENTION:
+    for name in GLOBAL_NAMES:
         assert global_mask(name, bundled.tokenizer, "</s>") is not None
 
 

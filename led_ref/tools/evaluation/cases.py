@@ -16,7 +16,7 @@ from typing import Any
 from led_ref.config import SINGLE_LABEL
 from led_ref.errors import InputError, SettingsError, quoted
 from led_ref.pipelines.classification import Classifier
-from led_ref.pipelines.loading import Document, GlobalAttention, global_mask
+from led_ref.pipelines.loading import Document, GlobalAttention
 from led_ref.pipelines.question_answering import QuestionAnswerer
 from led_ref.pipelines.summarization import LED
 from led_ref.training.examples import LabelReader, Reader
@@ -140,7 +140,7 @@ class _Reader:
     def prepare(self, question: str, text: str, *, truncation: bool) -> Document:
         """The ids of a text, and its global mask."""
         ids = self.pipeline.encode(text, truncation=truncation)
-        return Document(ids, global_mask(self.global_attention, len(ids)))
+        return Document(ids, self.pipeline.global_mask(ids, self.global_attention))
 
 
 class _Labels(_Reader):
