@@ -45,16 +45,20 @@ def evaluate(**options):
     )
 
 
-def test_tokens_with_global_attention(scene, command):
+def test_tokens_with_global_attention(scene, command, monkeypatch):
     """As in generate: tokens wherever they stand; documents of one file have no names for a .json file."""
-    led = led_ref.load("model")
-    found = evaluate(global_attention=[0, "</s>"], out="scores")
-    written = [json.loads(line) for line in (scene / "scores/written.jsonl").read_text().splitlines()]
-    expected = led.generate(
-        [body for body, _ in PAGES], global_attention=[0, "</s>"], truncation=True, max_new_tokens=4
+    write_each, seen = module.write_each, []
+    monkeypatch.setattr(
+        module,
+        "write_each",
+        lambda model, documents, *rest, **options: (
+            seen.extend(documents) or write_each(model, documents, *rest, **options)
+        ),
     )
-    assert [line["text"] for line in sorted(written, key=lambda line: line["document"])] == expected
+    found = evaluate(global_attention=[0, "</s>"], out="scores")
     assert found.to_dict()["settings"]["global_attention"] == [0, "</s>"]
+    masks = [document.global_mask for document in seen]
+    assert masks == [[1, *[0] * (len(document.ids) - 2), 1] for document in seen]
     (scene / "global.json").write_text('{"pages.jsonl": "none"}')
     code, _, err = command("evaluate", "pages.jsonl", "--global-attention", "global.json")
     assert (code, "where each document is a file" in err) == (2, True)
