@@ -5,7 +5,7 @@ ENGINE = "led_ref/tokenizer/engine.py"
 SPECIALS = "led_ref/tokenizer/specials.py"
 BATCH = "led_ref/tokenizer/batch.py"
 DECODING = "led_ref/tokenizer/decoding.py"
-DECODED = 'b"".join(map(self._bytes_of.__getitem__, ids)).decode("utf-8", errors="replace")'
+DECODED = 'self.text_bytes(ids).decode("utf-8", errors="replace")'
 
 PLANTED = [
     (
