@@ -294,7 +294,8 @@ def train(
         resume: go on from the checkpoint in `out`; the result is bit for bit that of a run without interruption.
         revision: as in `load`.
         backend: as in `load`.
-        dtype: what to compute in: "float32" or "float64".
+        dtype: what to compute in: "float32" or "float64"; on a GPU also "float16", with a master copy of the weights in
+            float32 and a scale of the loss that is found while training. The model is saved in float32.
         notice: called with a sentence that the user may want to read; None: it is logged ("led_ref").
         on_log: called with each line of the log (training/log.py).
         settings: learning_rate, num_train_epochs, text_field, ...: training/settings.py lists and explains them.
@@ -330,6 +331,7 @@ def train(
         held_out=held_out,
         resume=resume,
         start=str(model),
+        dtype=dtype,
         on_log=on_log or (lambda line: None),
         notice=say,
     )

@@ -27,6 +27,7 @@ from led_ref.costs.operations import Workload
 from led_ref.tools.gpu import checks as gpu_checks
 from led_ref.tools.gpu import report as doctor_gpu
 from led_ref.tools.random_weights import random_weights
+from led_ref.training.trained import in_float16, whole_weights
 
 DOCS = Path(__file__).parent.parent / "docs"
 SMALL = doctor_gpu.Size(
@@ -105,7 +106,9 @@ def test_operation_without_result_is_named(backend):
 def test_a_wrong_gradient_is_named(backend):
     make = partial(LEDForConditionalGeneration.from_state_dict, SMALL.config, random_weights(SMALL.config))
     ours, cpu = make(backend=backend), make(backend=NumpyBackend())
+    half = in_float16(whole_weights(ours, ())).model
     assert gpu_checks.check_gradients(ours, cpu, SMALL.tokens)["ok"]
+    assert gpu_checks.check_gradients(half, cpu, SMALL.tokens)["ok"]
 
     def wrong(dy, x, *_):
         return dy, dy.sum((0, 1)), dy.sum((0, 1))

@@ -64,6 +64,8 @@ def run(options: argparse.Namespace) -> int:
         raise Misused(f"{SETTINGS[next(iter(settings))].option} is for a training; add --training adamw or adafactor")
     if options.training and (options.backend, options.beams, options.weights) != ("numpy", 1, None):
         raise Misused("--training is estimated for a CPU, without --beams and --weights")
+    if options.training and options.dtype == "float16":
+        raise Misused("--training is estimated for a CPU, which does not compute in float16; give --dtype float32")
     config = find_config(options.model)
     stored = kind_of(config)
     if options.weights is None:

@@ -45,7 +45,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--resume", action="store_true", help="go on from the checkpoint in DIR")
     add("--plot", metavar="FILE", help="draw loss and learning rate: .svg, .png, .pdf (needs matplotlib)")
     add_shared(parser, "--backend", "--threads")
-    add("--dtype", choices=("float32", "float64"), default="float32", help="what to compute in")
+    add(
+        "--dtype",
+        choices=("float32", "float64", "float16"),
+        default="float32",
+        help="what to compute in; float16 on a GPU alone: weights are kept in float32, and the loss is scaled",
+    )
     groups = {setting.group: parser.add_argument_group(setting.group) for setting in SETTINGS.values()}
     for name, setting in SETTINGS.items():
         groups[setting.group].add_argument(setting.option, dest=name, default=None, **for_argparse(name, setting))

@@ -26,6 +26,11 @@ LOGIT_ROWS = 512
 SOFTMAX_ROWS = 8
 
 
+def for_a_loss(logits: Array) -> Array:
+    """The same numbers, float16 as float32: a sum over a vocabulary needs more digits, a loss that is scaled more range."""
+    return logits.astype("float32") if logits.dtype.name == "float16" else logits
+
+
 def cross_entropy(logits_BUV: Array, labels_BU: HostArray, backend: Backend) -> Array:
     """`mean(log sum exp(logits) - logits[label])` over the labels that are not -100: a 0-d array; nan if all are.
 
@@ -38,7 +43,7 @@ def cross_entropy(logits_BUV: Array, labels_BU: HostArray, backend: Backend) -> 
     logits_XV = logits_BUV.reshape(-1, logits_BUV.shape[-1])
     labels_X = labels_BU.reshape(-1)
     counted = backend.to_device((labels_X != IGNORED_LABEL).nonzero()[0])
-    logits_XV = logits_XV[counted]
+    logits_XV = for_a_loss(logits_XV[counted])
     labels = backend.to_device(labels_X)[counted]
     highest_X1 = logits_XV.max(-1, keepdims=True)
     log_total_X = xp.log(xp.exp(logits_XV - highest_X1).sum(-1)) + highest_X1[:, 0]
@@ -119,9 +124,10 @@ def lm_loss_backward(
         rows = counted[start : start + LOGIT_ROWS]
         at = backend.to_device(rows)
         x_XD = x_UD[at]
-        logits_XV = backend.linear(x_XD, params.lm_head, params.final_logits_bias[0])
+        logits_XV = for_a_loss(backend.linear(x_XD, params.lm_head, params.final_logits_bias[0]))
         total = total + cross_entropy_backward(logits_XV, labels_U[rows], divide_by, smoothing, backend)
-        dx_UD[at], _, _ = backend.linear_backward(logits_XV, x_XD, params.lm_head, into=(dtable_VD, dbias_V))
+        dlogits_XV = logits_XV.astype(x_UD.dtype, copy=False)
+        dx_UD[at], _, _ = backend.linear_backward(dlogits_XV, x_XD, params.lm_head, into=(dtable_VD, dbias_V))
     return total, dx_UD, dtable_VD
 
 
@@ -184,6 +190,7 @@ def span_loss_backward(
 
 def squared_error(logits_BY: Array, labels_BY: Array, backend: Backend) -> Array:
     """`mean((logits - labels)**2)`: a 0-d array. The loss of a regression."""
+    logits_BY = for_a_loss(logits_BY)
     difference_BY = logits_BY - labels_BY
     loss: Array = backend.xp.asarray((difference_BY * difference_BY).sum() / logits_BY.dtype.type(logits_BY.size))
     return loss
@@ -204,7 +211,7 @@ def binary_cross_entropy(logits_BY: Array, labels_BY: Array, backend: Backend) -
     log(1 + exp(x)) is the log-sum-exp of the two logits 0 and x. The higher one is taken out of it, as in `cross_entropy`:
     exp(1000) would overflow.
     """
-    xp = backend.xp
+    xp, logits_BY = backend.xp, for_a_loss(logits_BY)
     both_2BY = xp.stack([xp.zeros(logits_BY.shape, dtype=logits_BY.dtype), logits_BY])
     highest_BY = both_2BY.max(0)
     log_total_BY = xp.log(xp.exp(both_2BY - highest_BY).sum(0)) + highest_BY

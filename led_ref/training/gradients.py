@@ -15,6 +15,7 @@ The tied embedding table has three uses, and the gradients of all are in one arr
 the decoder's look-ups, then of the encoder's.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
@@ -64,6 +65,7 @@ class GradientOptions:
         label_smoothing: e, in 0 <= e < 1, for words: a share of the loss that is the mean over the whole vocabulary.
         divide_by: by what the sums of losses are divided; None: the number of labels of this batch, so that the loss is their
             mean. For a part of a step give the counts of all its parts (LossSum.counts, added up).
+        loss_scale: gradients come out multiplied by it; so small ones do not become 0 in float16 (loss_scale.py).
         documents_at_once: how many documents are computed together.
         keep_activations: hold what each layer computes until its backward pass, in place of computing it again. (Attention
             probabilities are computed again either way.)
@@ -73,6 +75,7 @@ class GradientOptions:
     dropout: Dropout = NO_DROPOUT
     label_smoothing: float = 0.0
     divide_by: Sequence[float] | None = None
+    loss_scale: float = 1.0
     documents_at_once: int = 1
     keep_activations: bool = False
     needs: Callable[[str], bool] = lambda key: True
@@ -139,7 +142,7 @@ def accumulate_gradients(
     counts = whole.target.counts
     divide_by = tuple(counts if options.divide_by is None else options.divide_by)
     check_counts(divide_by)
-    scale = Scale(divide_by, options.label_smoothing)
+    scale = Scale(tuple(count / options.loss_scale for count in divide_by), options.label_smoothing)
     keys = {entry.field: entry.key for entry in entries(model.config, heads_of(model.architecture))}
     lowest = {
         stack: _lowest_trained(stack, len(getattr(model.params, stack).layers), keys, options.needs)
@@ -169,10 +172,8 @@ def _check(model: Trainable, batch: Batch, options: GradientOptions) -> None:
         raise InputError(f"label_smoothing is for words; {type(model).__name__} has none. Leave it at 0.")
     if options.documents_at_once < 1:
         raise InputError(f"documents_at_once is {options.documents_at_once}; give at least 1.")
-    if model.dtype not in ("float32", "float64"):
-        raise InputError(
-            f"The model computes in {model.dtype}; gradients need more digits. Load it with dtype='float32'."
-        )
+    if not (math.isfinite(options.loss_scale) and options.loss_scale > 0):
+        raise InputError(f"loss_scale is {options.loss_scale!r}; give a finite number above 0, such as 65536.")
     for key, weight in arrays_by_key(model.params, model.config, heads_of(model.architecture)).items():
         if isinstance(weight, CompactWeight):
             raise InputError(

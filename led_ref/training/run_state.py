@@ -16,6 +16,7 @@ from pathlib import Path
 from led_backends.contract import HostArray
 from led_ref.errors import CheckpointError
 from led_ref.json_file import parse_json
+from led_ref.training.loss_scale import LossScale
 from led_ref.training.validation import Best
 from led_ref.weights.safetensors_file import read_header, read_safetensors, write_safetensors
 from led_ref.weights.stored_tensor import from_numpy
@@ -36,6 +37,7 @@ class Progress:
         skipped_in_a_row: of them the last ones.
         best: of the validations.
         stopped: it came to its end early, since no validation was better.
+        loss_scale: of the next step.
     """
 
     step: int = 0
@@ -45,6 +47,7 @@ class Progress:
     skipped_in_a_row: int = 0
     best: Best = field(default_factory=Best)
     stopped: bool = False
+    loss_scale: LossScale = field(default_factory=LossScale)
 
 
 def save_checkpoint(
@@ -77,7 +80,8 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, HostArray], dict[str, HostA
     tensors = read_safetensors(path)
     try:
         values = parse_json(read_header(path).metadata[_KEY], finite=False)
-        progress = Progress(**{**values, "best": Best(**values["best"])})
+        scale = LossScale(**values.get("loss_scale", {}))  # a file of before float16 has none
+        progress = Progress(**{**values, "best": Best(**values["best"]), "loss_scale": scale})
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{path} does not say how far the training is ({error!r:.80}). Train anew, into another folder."

@@ -19,6 +19,7 @@ from led_backends.contract import Backend
 from led_backends.notices import inform
 from led_ref.classes.conditional_generation import LEDForConditionalGeneration
 from led_ref.classes.heads import LEDForQuestionAnswering, LEDForSequenceClassification
+from led_ref.classes.pretrained import get_backend
 from led_ref.config import MULTI_LABEL, REGRESSION, SINGLE_LABEL, LEDConfig
 from led_ref.errors import InputError
 from led_ref.model.params import LEDParams
@@ -59,7 +60,8 @@ def load_start(
         data: the task (None: what config.json's architectures says, else summarization), and the field of labels.
         revision: branch, tag or commit on the Hub.
         backend: what to compute on.
-        dtype: what to compute in: "float32" or "float64".
+        dtype: what to compute in: "float32" or "float64", on a GPU also "float16"; then the weights are those of the master
+            copy, in float32.
         seed: of a new head's numbers.
         notice: called with a sentence for the user, such as that a head is new.
 
@@ -72,7 +74,11 @@ def load_start(
     task = data.task or next((found for found in architectures if found), "summarization")
     model_class = CLASSES[task]
     heads = heads_of(model_class.architecture)
-    options: dict[str, Any] = {"backend": backend, "dtype": dtype, "notice": notice}
+    device = get_backend(backend, notice=notice)
+    if dtype == "float16" and dtype not in device.compute_dtypes:
+        raise InputError(f"{device.describe()} does not compute in float16. Train in float32 there (--dtype float32).")
+    kept_in = "float32" if dtype == "float16" else dtype
+    options: dict[str, Any] = {"backend": device, "dtype": kept_in, "notice": notice}
     if set(heads) <= set(heads_in(read_tensors(folder))):
         model: Trainable = model_class.from_pretrained(folder, **options)
     else:

@@ -20,6 +20,7 @@ from led_ref.model.losses import (
     IGNORED_LABEL,
     binary_cross_entropy_backward,
     cross_entropy_backward,
+    for_a_loss,
     lm_loss_backward,
     span_loss_backward,
     squared_error_backward,
@@ -163,14 +164,15 @@ class Spans:
     ) -> HeadGradients:
         """The head's map is one for starts and ends."""
         assert params.qa_outputs is not None
-        logits_BU2 = linear(x_BUD, params.qa_outputs, backend)
+        logits_BU2 = for_a_loss(linear(x_BUD, params.qa_outputs, backend))
         starts = ends = backend.xp.zeros((), dtype="float64")
         for b, positions_2 in enumerate(self.positions_B2):
             start, end, logits_BU2[b] = span_loss_backward(
                 logits_BU2[b], positions_2, (scale.divide_by[0], scale.divide_by[1]), backend
             )
             starts, ends = starts + start, ends + end
-        dx_BUD, dhead = linear_backward(logits_BU2, x_BUD, params.qa_outputs, backend)
+        dlogits_BU2 = logits_BU2.astype(x_BUD.dtype, copy=False)
+        dx_BUD, dhead = linear_backward(dlogits_BU2, x_BUD, params.qa_outputs, backend)
         gradients = {"qa_outputs.weight": dhead.weight, "qa_outputs.bias": dhead.bias}
         return HeadGradients((starts, ends), dx_BUD, gradients)
 
@@ -205,8 +207,9 @@ class Labels:
         assert params.classification_head is not None
         is_end_BU = self.is_end_BT[:, : x_BUD.shape[1]]
         state_BD = last_marked_state(x_BUD, is_end_BU, backend)
-        logits_BY = label_logits(state_BD, params.classification_head, backend, dropout)
+        logits_BY = for_a_loss(label_logits(state_BD, params.classification_head, backend, dropout))
         total, dlogits_BY = self._loss_backward(logits_BY, scale.divide_by[0], backend)
+        dlogits_BY = dlogits_BY.astype(state_BD.dtype, copy=False)
         dstate_BD, dhead = label_logits_backward(dlogits_BY, state_BD, params.classification_head, backend, dropout)
         gradients = {
             "classification_head.dense.weight": dhead.dense.weight,

@@ -5,15 +5,17 @@ same arrays, and a step needs no second set of weights.
 
     whole_weights     the weights themselves are trained, all that are not frozen
     lora.py           two thin matrices for each of some linear maps are
+    in_float16        either of them, with a model that computes in float16
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from led_backends.contract import Array
 from led_ref.config import LEDConfig
+from led_ref.generation.settings.settings import SETTINGS as GENERATION_SETTINGS
 from led_ref.training.batch import Trainable
 from led_ref.training.parameters import frozen_keys, trainable_copy, trained_parameters
 from led_ref.weights.keys import (
@@ -49,6 +51,11 @@ class TrainedWeights:
     def renew(self) -> None:
         """Let the model compute with the parameters, after they were changed. They are its own arrays."""
 
+    @property
+    def saved_model(self) -> Trainable:
+        """What is written as the trained model."""
+        return self.model
+
     def facts(self) -> dict[str, Any]:
         """What else a run that goes on must have the same: nothing, since `kept` is all of the model."""
         return {}
@@ -64,6 +71,86 @@ def whole_weights(model: Trainable, freeze: Sequence[str]) -> TrainedWeights:
     frozen = frozen_keys(freeze, weights)
     trained = {key: array for key, array in weights.items() if key not in frozen}
     return TrainedWeights(own_model, weights, trained, frozenset(trained))
+
+
+@dataclass(frozen=True)
+class Float16Weights(TrainedWeights):
+    """The model computes in float16, and what is trained stays in float32: the master copy.
+
+    A float16 number has 11 binary digits, and most steps change a weight by less than the last of them: added to it, they
+    would all be lost. So they are added to the master copy, and the model has it rounded.
+
+    Args:
+        master: the weights in float32, with a model that computes with them; nobody runs it, it is what is saved.
+        pairs: of each weight that changes, the array of the master copy and the one of the model.
+    """
+
+    master: TrainedWeights
+    pairs: Sequence[tuple[Array, Array]]
+
+    def gradients(self, key: str, gradient: Array) -> dict[str, Array]:
+        """Those of the master copy, in float32: they are added up with its digits."""
+        return self.master.gradients(key, gradient.astype("float32"))
+
+    def renew(self) -> None:
+        """Round what the optimizer changed into the model."""
+        self.master.renew()
+        for wide, half in self.pairs:
+            half[...] = wide
+
+    @property
+    def saved_model(self) -> Trainable:
+        """In float32: nothing that was learned is rounded away."""
+        return self.master.saved_model
+
+    def facts(self) -> dict[str, Any]:
+        """Those of the master copy."""
+        return self.master.facts()
+
+    def save_beside(self, folder: Path, start: str | None) -> None:
+        """As the master copy does."""
+        self.master.save_beside(folder, start)
+
+
+def in_float16(master: TrainedWeights) -> Float16Weights:
+    """Weights in float32 with a model that computes in float16; for a backend that does (Backend.compute_dtypes)."""
+    model, backend = master.model, master.model.backend
+    heads = heads_of(model.architecture)
+    arrays = arrays_by_key(model.params, model.config, heads)
+    halves: dict[int, Array] = {}  # by the identity of the original: a tied table stays one array
+    by_field: dict[str, Any] = {}
+    pairs = []
+    for entry in entries(model.config, heads):
+        weight = arrays[entry.key]
+        if id(weight) not in halves:
+            wide = backend.rows(weight)
+            halves[id(weight)] = wide.astype("float16")
+            if entry.key in master.needs:
+                pairs.append((wide, halves[id(weight)]))
+        by_field[entry.field] = halves[id(weight)]
+    params = assemble(by_field, model.config)
+    half = type(model)(model.config, params, backend=backend, generation_config=model.generation_config)
+    return Float16Weights(half, master.kept, master.parameters, master.needs, master, pairs)
+
+
+def as_trained(
+    model: Trainable, problem_type: str | None = None, generation: Mapping[str, Any] | None = None
+) -> Trainable:
+    """The same weights with what config.json and generation_config.json of the trained model say.
+
+    Args:
+        model: as loaded.
+        problem_type: the kind of labels that are learned, so that the saved model gives the right scores; None: words.
+        generation: more generation settings.
+    """
+    config, settings = model.config, model.generation_config
+    if problem_type is not None and config.problem_type is None:
+        config = replace(config, extra={**config.extra, "problem_type": problem_type})
+    if generation:
+        if settings is None:  # then config.json's own count, which a generation_config.json would hide
+            settings = {name: value for name, value in model.config.to_dict().items() if name in GENERATION_SETTINGS}
+        settings = {**settings, **generation}
+    return type(model)(config, model.params, backend=model.backend, generation_config=settings)
 
 
 def with_own_weights(

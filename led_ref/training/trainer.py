@@ -19,9 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from led_backends.contract import Array
-from led_ref.config import LEDConfig
 from led_ref.errors import InputError, SettingsError
-from led_ref.generation.settings.settings import SETTINGS as GENERATION_SETTINGS
 from led_ref.model.dropout import Dropout, DropoutRates
 from led_ref.tokenizer.tokenizer import LEDTokenizer
 from led_ref.training.accumulator import GradientAccumulator, loss_divisors
@@ -32,13 +30,14 @@ from led_ref.training.data import Dataset
 from led_ref.training.gradients import GradientOptions, accumulate_gradients
 from led_ref.training.log import TrainingLog
 from led_ref.training.lora import check_lora, lora_weights
+from led_ref.training.loss_scale import LOWEST, LossScale
 from led_ref.training.optimizers import Adafactor, AdamW, Optimizer, initial_state, restored_state
 from led_ref.training.run_folder import RunFolder
 from led_ref.training.run_state import Progress
 from led_ref.training.schedules import Schedule
 from led_ref.training.settings import RunArguments, TrainingArguments
 from led_ref.training.targets import LossSum, fetched
-from led_ref.training.trained import TrainedWeights, whole_weights
+from led_ref.training.trained import as_trained, in_float16, whole_weights
 from led_ref.training.validation import check_metric, validate
 
 _DOCUMENTS_NAMED = 20
@@ -87,6 +86,7 @@ def run_training(
     *,
     held_out: Dataset | None = None,
     start: str | None = None,
+    dtype: str | None = None,
     resume: bool = False,
     on_log: Callable[[Line], object] = lambda line: None,
     notice: Callable[[str], None] = lambda sentence: None,
@@ -101,6 +101,7 @@ def run_training(
         run: all settings.
         held_out: documents for validation.
         start: the name of the model that it starts from, for the adapter's file.
+        dtype: "float16": compute in it; the model is in float32, and its weights are the master copy. None: as the model.
         resume: go on from the folder's checkpoint.
         on_log: called with each line of the log, and `total_steps`.
         notice: called with a sentence for the user.
@@ -113,11 +114,11 @@ def run_training(
     args = run.training
     _check(args, dataset, held_out)
     started = time.perf_counter()
-    training = _Training(model, tokenizer, dataset, run, held_out, start)
+    training = _Training(model, tokenizer, dataset, run, held_out, start, dtype or model.dtype)
     folder = RunFolder(out, resume=resume)
     progress = folder.begin(training.facts(), may_change=() if training.schedule.has_end else _LENGTH)
     if progress is None:
-        progress = Progress()
+        progress = Progress(loss_scale=LossScale.first(training.model.dtype))
     else:
         progress = training.restore(folder)
         notice(f"going on after step {progress.step:,} of {training.total_steps:,}")
@@ -170,11 +171,11 @@ class _Training:
         run: RunArguments,
         held_out: Dataset | None,
         start: str | None,
+        dtype: str,
     ) -> None:
         args = self.args = run.training
         self.run, self.tokenizer, self.start = run, tokenizer, start
         self.dataset, self.held_out = dataset, held_out
-        config = _with_problem_type(model.config, dataset.problem_type)
         self.plan = BatchPlan.of(dataset, args)
         self.total_steps = args.max_steps or self.plan.total_steps(args.num_train_epochs)
         if args.warmup_steps >= self.total_steps:
@@ -183,10 +184,11 @@ class _Training:
                 "would never be reached. Give fewer (--warmup), or train longer."
             )
         self.schedule = Schedule(args.lr_scheduler_type, args.warmup_steps, self.total_steps)
-        model = _with(model, config, run.generation)
-        self.trained: TrainedWeights = (
-            lora_weights(model, config, args) if args.lora_rank else whole_weights(model, args.freeze)
-        )
+        model = as_trained(model, dataset.problem_type, run.generation)
+        config, with_lora = model.config, args.lora_rank is not None
+        self.trained = lora_weights(model, config, args) if with_lora else whole_weights(model, args.freeze)
+        if dtype == "float16":
+            self.trained = in_float16(self.trained)
         self.model, self.parameters, self.backend = self.trained.model, self.trained.parameters, model.backend
         self.optimizer: Optimizer = (
             Adafactor(weight_decay=args.weight_decay)
@@ -246,22 +248,25 @@ class _Training:
     def _take_step(self, step: Step, progress: Progress) -> dict[str, Any]:
         """One step: gradients of all its batches, then the change of the weights. Returns what the log says of it."""
         started = time.perf_counter()
-        self.accumulator.clear()
-        on_device = self._accumulate(step, progress.step)
-        gradients = self.accumulator.gradients
-        losses, squared = fetched(on_device, squared_norm(gradients, self.backend), self.backend)
-        norm = math.sqrt(squared)
+        scale = progress.loss_scale.value
+        losses, norm = self._gradients(step, progress.step, scale)
+        loss = self._mean(losses)
+        while math.isfinite(loss) and not math.isfinite(norm) and scale > LOWEST:  # in float16 (loss_scale.py)
+            scale /= 2
+            losses, norm = self._gradients(step, progress.step, scale)
         documents = [i for batch in step for i in batch]
         tokens = sum(len(self.dataset.examples[i].ids_T) + self._target_tokens(i) for i in documents)
-        loss = self._mean(losses)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             bad = [i for batch, one in zip(step, losses, strict=True) if not math.isfinite(one.mean) for i in batch]
             places = [self.dataset.examples[i].place for i in (bad or documents)]
             what = f"the loss is {loss}" if not math.isfinite(loss) else f"the norm of the gradients is {norm}"
             return {"skipped": what, "documents": places[:_DOCUMENTS_NAMED]}
         rate = self.schedule.rate(progress.step, self.args.learning_rate)
-        scale = clip_factor(norm, self.args.max_grad_norm) if self.args.max_grad_norm else 1.0
-        self.state = self.optimizer.update(self.parameters, gradients, self.state, rate, self.backend, scale=scale)
+        clip = clip_factor(norm, self.args.max_grad_norm) if self.args.max_grad_norm else 1.0
+        gradients = self.accumulator.gradients
+        self.state = self.optimizer.update(
+            self.parameters, gradients, self.state, rate, self.backend, scale=clip / scale
+        )
         self.trained.renew()
         self.last_loss = loss
         seconds = time.perf_counter() - started
@@ -269,12 +274,21 @@ class _Training:
             "loss": loss,
             "grad_norm": norm,
             "learning_rate": rate,
+            **({"loss_scale": scale} if self.model.dtype == "float16" else {}),
             "tokens": tokens,
             "tokens_per_second": round(tokens / seconds, 1),
             "seconds": round(seconds, 3),
         }
 
-    def _accumulate(self, step: Step, number: int) -> list[LossSum]:
+    def _gradients(self, step: Step, number: int, loss_scale: float) -> tuple[list[LossSum], float]:
+        """Let the accumulator have the gradients of a step, times the scale. The loss of each batch; the gradients' norm."""
+        self.accumulator.clear()
+        on_device = self._accumulate(step, number, loss_scale)
+        squared_on_device = squared_norm(self.accumulator.gradients, self.backend)
+        losses, squared = fetched(on_device, squared_on_device, self.backend)  # waits for the device
+        return losses, math.sqrt(squared) / loss_scale
+
+    def _accumulate(self, step: Step, number: int, loss_scale: float) -> list[LossSum]:
         """Add up the gradients of the batches of a step; the losses of each batch."""
         batches = [collate(self.dataset, batch, self.pad_token_id, self.mask_of) for batch in step]
         counts = [checked_batch(self.model, batch).target.counts for batch in batches]
@@ -291,6 +305,7 @@ class _Training:
                 dropout=Dropout(self.rates, self.args.seed, number, documents),
                 label_smoothing=self.args.label_smoothing_factor,
                 divide_by=divide_by,
+                loss_scale=loss_scale,
                 documents_at_once=self.args.documents_at_once,
                 keep_activations=self.args.keep_activations,
                 needs=self.trained.needs.__contains__,
@@ -319,6 +334,7 @@ class _Training:
             position=0 if is_last else progress.position + 1,
             skipped=progress.skipped + skipped,
             skipped_in_a_row=progress.skipped_in_a_row + 1 if skipped else 0,
+            loss_scale=progress.loss_scale.after(line["loss_scale"]) if "loss_scale" in line else progress.loss_scale,
         )
 
     def _check_skipped(self, progress: Progress, line: Line) -> None:
@@ -376,23 +392,7 @@ class _Training:
             self.tokenizer.save_pretrained(new)
             self.trained.save_beside(new, self.start)
 
-        self.model.save_pretrained(path, overwrite=True, others=write_others)
-
-
-def _with(model: Trainable, config: LEDConfig, generation: Mapping[str, Any]) -> Trainable:
-    """The same weights with another configuration of the same sizes, and more generation settings."""
-    before = model.generation_config
-    if generation and before is None:  # then config.json's own count, which a generation_config.json would hide
-        before = {name: value for name, value in config.to_dict().items() if name in GENERATION_SETTINGS}
-    settings = {**before, **generation} if before is not None else None
-    return type(model)(config, model.params, backend=model.backend, generation_config=settings)
-
-
-def _with_problem_type(config: LEDConfig, problem_type: str | None) -> LEDConfig:
-    """The configuration with the kind of labels that were learned, so that a loaded model gives the right scores."""
-    if problem_type is None or config.problem_type is not None:
-        return config
-    return replace(config, extra={**config.extra, "problem_type": problem_type})
+        self.trained.saved_model.save_pretrained(path, overwrite=True, others=write_others)
 
 
 def _is_due(progress: Progress, every: int | None) -> bool:

@@ -12,6 +12,7 @@ from led_ref.classes.conditional_generation import LEDForConditionalGeneration
 from led_ref.tools.gpu import checks as gpu_checks
 from led_ref.tools.gpu.report import FULL
 from led_ref.tools.random_weights import random_weights
+from led_ref.training.trained import in_float16, whole_weights
 
 DTYPES = ("float32", "float64", "float16")
 
@@ -49,6 +50,12 @@ def test_model_matches_cpu(models):
 
 def test_gradients_match_cpu(models):
     found = gpu_checks.check_gradients(*models, FULL.tokens)
+    assert found["ok"], found
+
+
+def test_float16_gradients_match_cpu(models):
+    half = in_float16(whole_weights(models[0], ())).model
+    found = gpu_checks.check_gradients(half, models[1], FULL.tokens)
     assert found["ok"], found
 
 

@@ -227,8 +227,8 @@ PLANTED = [
     ),
     (
         "table-of-the-last-block", LOSSES,
-        "dx_UD[at], _, _ = backend.linear_backward(logits_XV, x_XD, params.lm_head, into=(dtable_VD, dbias_V))",
-        "dx_UD[at], dtable_VD, _ = backend.linear_backward(logits_XV, x_XD, params.lm_head)",
+        "dx_UD[at], _, _ = backend.linear_backward(dlogits_XV, x_XD, params.lm_head, into=(dtable_VD, dbias_V))",
+        "dx_UD[at], dtable_VD, _ = backend.linear_backward(dlogits_XV, x_XD, params.lm_head)",
         "The output table learns from the last block of logits alone.",
     ),
     (
@@ -309,7 +309,7 @@ PLANTED = [
         "Gradients are clipped by the norm of the largest of them.",
     ),
     (
-        "clipped-by-the-square", TRAINER, "norm = math.sqrt(squared)", "norm = squared",
+        "clipped-by-the-square", TRAINER, "return losses, math.sqrt(squared) / loss_scale", "return losses, squared / loss_scale",
         "Gradients are clipped by the square of their norm.",
     ),
     (
