@@ -309,7 +309,7 @@ PLANTED = [
         "Gradients are clipped by the norm of the largest of them.",
     ),
     (
-        "clipped-by-the-square", TRAINER, "return losses, math.sqrt(squared) / loss_scale", "return losses, squared / loss_scale",
+        "clipped-by-the-square", TRAINER, "losses, math.sqrt(squared) / loss_scale", "losses, squared / loss_scale",
         "Gradients are clipped by the square of their norm.",
     ),
     (
