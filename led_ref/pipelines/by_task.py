@@ -22,6 +22,7 @@ from typing import Any, Literal, overload
 from led_ref.errors import BackendError, InputError, SettingsError, nearest, quoted, wrong_type
 from led_ref.pipelines.batching import check_document_list
 from led_ref.pipelines.classification import Classifier
+from led_ref.pipelines.context_pieces import answer_in_pieces
 from led_ref.pipelines.loading import check_types
 from led_ref.pipelines.question_answering import Answer, QuestionAnswerer
 from led_ref.pipelines.summarization import LED, TextOptions
@@ -29,7 +30,10 @@ from led_ref.pipelines.summarization import LED, TextOptions
 Result = dict[str, str | float | int]
 
 _SAME = {"sentiment-analysis": "text-classification"}
-_TO_ANSWER = ("top_k", "max_answer_len", "handle_impossible_answer", "truncation", "progress")
+_TO_ANSWER = (
+    "top_k", "max_answer_len", "handle_impossible_answer", "max_seq_len", "doc_stride", "max_question_len", "align_to_words",
+    "truncation", "padding", "progress",
+)  # fmt: skip
 _TO_CLASSIFY = ("top_k", "global_attention", "truncation", "progress")
 _BACKENDS = {"None": "auto", "cpu": "numpy", "-1": "numpy", "cuda": "cupy", "cuda:0": "cupy", "0": "cupy"}
 
@@ -75,15 +79,15 @@ class SummarizationPipeline:
 
 @dataclass(frozen=True)
 class QuestionAnsweringPipeline:
-    """Questions with their contexts in, answers out; `options` are those of every call, as in QuestionAnswerer.answer."""
+    """Questions with their contexts in, answers out; `options` are those of every call, as in answer_in_pieces."""
 
     model: QuestionAnswerer
     options: Mapping[str, Any]
 
     def __call__(
         self,
-        examples: Mapping[str, str] | Sequence[Mapping[str, str]] | None = None,
-        *,
+        examples: Any = None,
+        *more: Any,
         question: str | Sequence[str] | None = None,
         context: str | Sequence[str] | None = None,
         **options: Any,
@@ -92,19 +96,25 @@ class QuestionAnsweringPipeline:
 
         Args:
             examples: {"question": ..., "context": ...}, or a list of such; or these as `question` and `context`.
+            more: further examples; or the context, after the question.
             question: a text or a list of texts.
             context: the text with the answer, for all questions; or a list with one for each question.
-            options: as in QuestionAnswerer.answer.
+            options: as in answer_in_pieces: a context longer than the model reads is searched in pieces. `padding` changes
+                nothing.
 
         Returns:
-            score, start, end and answer of one question; for several, a list of these.
+            score, start, end and answer of one question; for several, a list of these. With top_k > 1 a list in its place.
 
         Raises:
-            InputError: for another form of examples; else as QuestionAnswerer.answer.
+            InputError: for another form of examples; else as answer_in_pieces.
         """
+        if isinstance(examples, str) and len(more) == 1:
+            examples = {"question": examples, "context": more[0]}
+        elif more:
+            examples = [examples, *more]
         chosen = _checked_options("question-answering", {**self.options, **options}, _TO_ANSWER)
         found = [
-            _of_answers(self.model.answer(*pair, **chosen), chosen.get("top_k", 1))
+            _of_answers(answer_in_pieces(self.model, *pair, **chosen), chosen.get("top_k", 1))
             for pair in _pairs(examples, question, context)
         ]
         return found[0] if len(found) == 1 else found

@@ -58,12 +58,21 @@ class Answer:
     end: int
 
 
+Scored = tuple[float, Answer]  # the logarithm of the score
+
+
 @dataclass(frozen=True, repr=False)
 class PreparedQuestion(Document):
     """A question and its context as the model reads them."""
 
     first: int  # position of the context's first token
     offsets: list[tuple[int, int]]  # of the context's tokens, in characters of the context
+
+    def piece(self, start: int, end: int) -> "PreparedQuestion":
+        """The question with the context's tokens from `start` to `end` alone."""
+        before, here = self.first, slice(self.first + start, self.first + end)
+        ids = [*self.ids[:before], *self.ids[here], self.ids[-1]]
+        return PreparedQuestion(ids, self.global_mask[: len(ids)], before, self.offsets[start:end])
 
 
 @dataclass(frozen=True)
@@ -145,6 +154,15 @@ class QuestionAnswerer(TextPipeline[LEDForQuestionAnswering]):
         handle_impossible_answer: bool,
     ) -> list[Answer]:
         """The answers in one context."""
+        scored, nothing = self.scored_spans(context, prepared, progress, top_k, max_answer_len)
+        if handle_impossible_answer:
+            scored = with_no_answer(scored, nothing)
+        return [answer for _, answer in scored[:top_k]]
+
+    def scored_spans(
+        self, context: str, prepared: PreparedQuestion, progress: Progress | None, count: int, max_answer_len: int
+    ) -> tuple[list[Scored], float]:
+        """The best spans with the logarithms of their scores, best first, and that of "there is no answer"."""
         ids, mask = [prepared.ids], [[1] * len(prepared.ids)]
         read = self.model.encoder(ids, mask, [prepared.global_mask], progress=progress)
         out = self.model(ids, mask, encoder_outputs=read, use_cache=False).to_numpy()
@@ -155,17 +173,13 @@ class QuestionAnswerer(TextPipeline[LEDForQuestionAnswering]):
         )
         may_begin_T, may_end_T = answer_boundaries(context, prepared.offsets)
         spans = best_spans(
-            start_X[1:], end_X[1:], may_begin_T=may_begin_T, may_end_T=may_end_T, longest=max_answer_len, count=top_k
+            start_X[1:], end_X[1:], may_begin_T=may_begin_T, may_end_T=may_end_T, longest=max_answer_len, count=count
         )
         found = []
         for (i, j), worth in spans:
             start, end = prepared.offsets[i][0], prepared.offsets[j][1]
             found.append((worth, Answer(context[start:end], math.exp(worth), start, end)))
-        if handle_impossible_answer:
-            worth = float(start_X[0] + end_X[0])
-            found.append((worth, Answer("", math.exp(worth), 0, 0)))
-            found.sort(key=lambda scored: -scored[0])  # stable: among equals the span of text stays first
-        return [answer for _, answer in found[:top_k]]
+        return found, float(start_X[0] + end_X[0])
 
     @check_types
     def prepare(self, question: str, context: str, *, truncation: bool = False) -> PreparedQuestion:
@@ -174,17 +188,12 @@ class QuestionAnswerer(TextPipeline[LEDForQuestionAnswering]):
         Raises:
             InputError: if a text is empty, or both together are longer than the model reads and `truncation` is False.
         """
-        for name, text in (("question", question), ("context", context)):
-            if not isinstance(text, str) or not text.strip():
-                raise InputError(f"The {name} is {quoted(text, 60)}; give a text that says something.")
-        warn_of_path(context)
-        limit = self.model.longest_document
-        encoding = self.tokenizer(question, context, return_offsets_mapping=True)
-        question_tokens = len(self.tokenizer(question, add_special_tokens=False)["input_ids"])
-        if len(encoding["input_ids"]) > limit:
+        prepared = self.prepare_whole(question, context)
+        limit, question_tokens = self.model.longest_document, prepared.first - _BEFORE_CONTEXT
+        if len(prepared.ids) > limit:
             if not truncation:
                 raise InputError(
-                    f"Question and context have {len(encoding['input_ids'])} tokens, but {self.name} reads at most {limit} "
+                    f"Question and context have {len(prepared.ids)} tokens, but {self.name} reads at most {limit} "
                     "(encoder and decoder both read them: the smaller of their position tables). Shorten the context, or "
                     "pass truncation=True (--truncate) to search its beginning only."
                 )
@@ -193,15 +202,26 @@ class QuestionAnswerer(TextPipeline[LEDForQuestionAnswering]):
                     f"The question alone has {question_tokens} tokens, and {self.name} reads at most {limit}. "
                     "Ask a shorter one."
                 )
-            encoding = self.tokenizer(
-                question, context, truncation="only_second", max_length=limit, return_offsets_mapping=True
-            )
-        ids = encoding["input_ids"]
-        first = question_tokens + _BEFORE_CONTEXT
-        global_tokens = _BEFORE_QUESTION + question_tokens
-        return PreparedQuestion(
-            ids, [1] * global_tokens + [0] * (len(ids) - global_tokens), first, encoding["offset_mapping"][first:-1]
-        )
+            return prepared.piece(0, limit - prepared.first - 1)
+        return prepared
+
+    def prepare_whole(self, question: str, context: str) -> PreparedQuestion:
+        """As `prepare`, however long both are."""
+        for name, text in (("question", question), ("context", context)):
+            if not isinstance(text, str) or not text.strip():
+                raise InputError(f"The {name} is {quoted(text, 60)}; give a text that says something.")
+        warn_of_path(context)
+        encoding = self.tokenizer(question, context, return_offsets_mapping=True)
+        ids, offsets = encoding["input_ids"], encoding["offset_mapping"]
+        question_tokens = len(self.tokenizer(question, add_special_tokens=False)["input_ids"])
+        first, global_tokens = question_tokens + _BEFORE_CONTEXT, question_tokens + _BEFORE_QUESTION
+        mask = [1] * global_tokens + [0] * (len(ids) - global_tokens)
+        return PreparedQuestion(ids, mask, first, offsets[first:-1])
+
+
+def with_no_answer(scored: list[Scored], worth: float) -> list[Scored]:
+    """Answers and "there is no answer", best first; among equals the span of text stays first."""
+    return sorted([*scored, (worth, Answer("", math.exp(worth), 0, 0))], key=lambda one: -one[0])
 
 
 # ---- spans ----------------------------------------------------------------------------------------------------------------
