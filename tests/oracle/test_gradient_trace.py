@@ -1,5 +1,7 @@
 """Traces of gradients: complete, in the order of the way back, consistent with the intermediates, and forward untouched."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from small_led import CONFIG, draw_weights
@@ -15,6 +17,7 @@ from led_ref.training.gradients import GLOBAL_MAPS
 from led_ref.weights.keys import FINAL_LOGITS_BIAS, LM_HEAD, arrays_by_key
 
 MODEL = LEDForConditionalGeneration.from_state_dict(CONFIG, draw_weights(CONFIG), dtype="float64")
+ROOT = Path(__file__).parents[2]
 NO_GRADIENT = {"attention_mask", "global_attention_mask", "input_ids", "loss"}
 
 
@@ -124,6 +127,19 @@ def test_gradient_trace_from_a_file(tmp_path):
     read = Trace.load(run.save(tmp_path / "t.safetensors"))
     assert list(read) == list(run)
     assert read.steps[next(iter(read))].source.startswith("led_ref/model/ops.py:")
+
+
+def test_the_source_of_a_gradient_is_a_line_that_goes_back():
+    """In a backward function, or where the gradients of a layer's weights are handed on."""
+    for name, step in RUNS[2].steps.items():
+        if name.endswith(".grad"):
+            file, _, line = step.source.partition(":")
+            lines = (ROOT / file).read_text(encoding="utf-8").splitlines()[: int(line)]
+            function = next(text for text in reversed(lines) if text.lstrip().startswith("def "))
+            assert "backward" in function or "_hand_on" in function or "def head_gradients" in function, (
+                name,
+                function,
+            )
 
 
 @pytest.mark.parametrize(

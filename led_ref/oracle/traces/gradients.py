@@ -20,6 +20,8 @@ from led_ref.training.batch import Trainable, checked_batch
 from led_ref.training.gradients import GradientOptions, accumulate_gradients
 from led_ref.weights.keys import LM_HEAD, arrays_by_key, heads_of
 
+LOGITS_GRADIENT = "logits.grad"
+
 
 def check_has_loss(model: Any) -> None:
     """Refuse what has no loss, before it runs.
@@ -88,4 +90,4 @@ def _record_logits(rows_XV: Array | None, given: dict[str, Any], model: Any, rec
     labels_BU = np.asarray(given["labels"])
     logits_BUV = np.zeros((*labels_BU.shape, rows_XV.shape[-1]), rows_XV.dtype)
     logits_BUV[labels_BU != -100] = to_host(rows_XV)
-    recorder("logits.grad", logits_BUV)
+    recorder(LOGITS_GRADIENT, logits_BUV)

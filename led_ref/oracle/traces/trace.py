@@ -27,7 +27,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType, MappingProxyType
+from types import CodeType, FrameType, MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -36,11 +36,11 @@ import led_backends
 from led_backends.contract import Array, HostArray
 from led_ref.errors import CheckpointError, InputError, MissingFileError, wrong_type
 from led_ref.json_file import parse_json
-from led_ref.model import attention_maps, backward_hooks, hooks, intermediates, ops
+from led_ref.model import attention_maps, backward_hooks, hooks, intermediates, losses, ops
 from led_ref.model.intermediates import Recorder
 from led_ref.oracle.traces import gradients as way_back
 from led_ref.oracle.traces.blind_spots import blind_spots
-from led_ref.oracle.traces.gradients import check_has_loss, record_gradients
+from led_ref.oracle.traces.gradients import LOGITS_GRADIENT, check_has_loss, record_gradients
 from led_ref.oracle.traces.step_names import describe, layer_or_step, place
 from led_ref.oracle.traces.tolerances import tolerance
 from led_ref.weights.safetensors_file import read_header, read_safetensors, write_safetensors
@@ -204,7 +204,9 @@ def trace(
         )
 
     def record(name: str, value: Array) -> None:
-        steps.append(Step(name, _copied(value), *describe(name), source=_source_line(sys._getframe(1))))
+        made_late = name == LOGITS_GRADIENT  # of parts, when the run is over
+        source = _first_line(losses.cross_entropy_backward.__code__) if made_late else _source_line(sys._getframe(1))
+        steps.append(Step(name, _copied(value), *describe(name), source=source))
 
     if gradients:
         check_has_loss(model)
@@ -299,11 +301,17 @@ def _source_line(frame: FrameType | None) -> str:
         or (frame.f_code.co_name in _OPERATIONS and frame.f_code.co_filename == ops.__file__)
     ):
         frame = frame.f_back
-    if frame is None:
-        return ""
-    path = Path(frame.f_code.co_filename)
+    return "" if frame is None else _place(frame.f_code.co_filename, frame.f_lineno)
+
+
+def _first_line(code: CodeType) -> str:
+    return _place(code.co_filename, code.co_firstlineno)
+
+
+def _place(file: str, line: int) -> str:
+    path = Path(file)
     shown = path.relative_to(_PACKAGES).as_posix() if path.is_relative_to(_PACKAGES) else path.name
-    return f"{shown}:{frame.f_lineno}"
+    return f"{shown}:{line}"
 
 
 # ---- files ------------------------------------------------------------------------------------------------------------
