@@ -1,80 +1,82 @@
 """Draws a beam search as a tree, from a trace of a real run. Used by chapter 9.
 
     recorded = led_ref.trace(led, text, num_beams=3, only="beam.*")
-    draw_beam_tree(axes, recorded, led.tokenizer.decode)
+    beam_tree(recorded, led.tokenizer.decode).show()
 
-A column is a step, a node a text with its last word and its score, and on an edge stands what the word adds to the score.
-The rows on top are the running beams, best first; below them are candidates that were not good enough.
+A row is a step, a node a text with its last word and its score, and on an edge stands what the word adds to the score.
+At the left are the running beams, best first; to their right candidates that were not good enough. In the last
+row all texts end.
 """
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from book_tools import BAND, GLOBAL
+from book_steps import INK, Steps
+from book_tools import BAND, GLOBAL, QUIET
 
-DROPPED = "#808080"
-INK = "#3f4a50"  # of docs/matplotlibrc; the global colour is too light for letters
-LABEL_AT = 0.84  # where on an edge its number stands: near its end, because many edges have the same beginning
-GAP = 0.1  # half the height of a number, in rows
-LEFT, RIGHT = 0.2, 0.75  # where between two columns an edge begins and ends
+WIDTH, ROW, TOP = 360, 64, 16
+LABEL_AT = 0.85  # where on an edge its number stands: near its end, because many edges have the same beginning
 
 
-def draw_beam_tree(axes: Any, recorded: Any, decode: Callable[[Sequence[int]], str], *, candidates: int = 5) -> None:
-    """Draw the tree of the first document.
+def beam_tree(recorded: Any, decode: Callable[[Sequence[int]], str], *, candidates: int = 5) -> Steps:
+    """The tree of the first document; a step of the drawing is a step of the search.
 
     Args:
-        axes: matplotlib's.
         recorded: a trace with `beam.*`.
         decode: ids to text.
         candidates: how many of each step's candidates are shown.
     """
-    steps = sum(name.endswith(".candidates.beams") for name in recorded) - 1  # at the last step every text stops
+    steps = sum(name.endswith(".candidates.beams") for name in recorded)
     chosen = chosen_beams(recorded, steps)
-    axes.text(0, 0, "start\n0.00", ha="center", va="center", fontsize=9, color=BAND)
+    tree = Steps(WIDTH, TOP + ROW * steps + 30, count=steps + 1)
+    column = WIDTH / candidates
+    tree.text(column / 2, TOP, "start", bold=True, halo=True)
+    tree.text(column / 2, TOP + 13, "0.00", size=10, halo=True)
     for n in range(steps):
-        now = f"beam.step.{n}"
-        beams, words, scores = (recorded[f"{now}.candidates.{what}"][0] for what in ("beams", "tokens", "scores"))
-        running = list(
-            zip(
-                recorded[f"{now}.running.beams"][0].tolist(), recorded[f"{now}.running.tokens"][0].tolist(), strict=True
-            )
-        )
-        for place, (beam, word, score) in enumerate(zip(beams[:candidates], words, scores, strict=False)):
+        running = continued(recorded, n, steps)
+        beams, words, scores = (of(recorded, n, f"candidates.{what}") for what in ("beams", "tokens", "scores"))
+        stops, y = of(recorded, n, "candidates.stops"), TOP + ROW * (n + 1)
+        dropped, texts = len(running), []
+        for beam, word, score, ends in list(zip(beams, words, scores, stops, strict=True))[:candidates]:
             lives = (beam, word) in running
-            row = running.index((beam, word)) if lives else len(running) + 0.75 * (place - len(running))
-            color, width = (BAND, 1.2) if lives else (DROPPED, 0.7)
-            if lives and chosen[n] == row:
-                color, width = GLOBAL, 2.4
-            before = recorded[f"beam.step.{n - 1}.running.scores"][0, beam] if n else 0.0
-            _edge(axes, n, -beam if n else 0, -row, f"{score - before:+.2f}", color, width)
-            label = f"{decode([word])!r}\n{score:.2f}"
-            axes.text(n + 1, -row, label, ha="center", va="center", fontsize=9, color=INK if color == GLOBAL else color)
-    lowest = len(running) + 0.75 * max(0, candidates - len(running) - 1)
-    axes.set(xlim=(-0.3, steps + 0.4), ylim=(-lowest - 0.4, 0.4))
-    axes.axis("off")
+            place = running.index((beam, word)) if lives else dropped
+            dropped += not lives
+            color = GLOBAL if lives and chosen[n] == place else BAND if lives else QUIET
+            x, from_x = column * (place + 0.5), column * (beam + 0.5) if n else column / 2
+            before = of(recorded, n - 1, "running.scores")[beam] if n else 0.0
+            tree.line(from_x, y - ROW + 17, x, y - 14, color, width=3 if color == GLOBAL else 1.2, at=n + 2)
+            ink, word = color if color == QUIET else INK, repr(decode([word]))
+            label_x, label_y = np.array([from_x, y - ROW + 17]) + LABEL_AT * np.array([x - from_x, ROW - 31])
+            texts.append((label_x, label_y + 3, f"{score - before:+.2f}", {"size": 8, "color": ink}))
+            size = 11 if len(word) < 12 else 9
+            texts.append((x, y, word, {"size": size, "color": ink, "bold": color == GLOBAL}))
+            texts.append((x, y + 12, f"{score:.2f}{' ends' * bool(ends)}", {"size": 9, "color": ink}))
+        for text_x, text_y, words_there, look in texts:  # above all lines
+            tree.text(text_x, text_y, words_there, halo=True, at=n + 2, **look)
+    return tree
+
+
+def of(recorded: Any, step: int, name: str) -> np.ndarray:
+    """What a step decided, of the first document."""
+    return recorded[f"beam.step.{step}.{name}"][0]
+
+
+def continued(recorded: Any, n: int, steps: int) -> list[tuple[int, int]]:
+    """(beam, word) of what goes on at a step, best first; at the last step, of the texts that end there."""
+    what = "running" if n < steps - 1 else "candidates"
+    width = len(of(recorded, n, "running.beams"))
+    pairs = zip(of(recorded, n, f"{what}.beams").tolist(), of(recorded, n, f"{what}.tokens").tolist(), strict=True)
+    return list(pairs)[:width]
 
 
 def chosen_beams(recorded: Any, steps: int) -> list[int | None]:
-    """Of each step the running beam that became the text which the search chose; None where it had ended already."""
+    """Of each step the place of what became the text which the search chose; None where that had ended already."""
     target = recorded["beam.sequences"][0].tolist()
-    texts: list[list[int]] = [[] for _ in recorded["beam.step.0.running.beams"][0]]
+    texts: list[list[int]] = [[] for _ in of(recorded, 0, "running.beams")]
     found: list[int | None] = []
     for n in range(steps):
-        words, parents = recorded[f"beam.step.{n}.running.tokens"][0], recorded[f"beam.step.{n}.running.beams"][0]
-        texts = [[*texts[parent], int(word)] for word, parent in zip(words, parents, strict=True)]
+        texts = [[*texts[parent], word] for parent, word in continued(recorded, n, steps)]
         matching = [place for place, text in enumerate(texts) if text == target[1 : n + 2]]  # target[0] is the start id
         found.append(matching[0] if matching else None)
     return found
-
-
-def _edge(axes: Any, column: int, y_from: float, y_to: float, label: str, color: str, width: float) -> None:
-    """A line from one column to the next with a number: above a level line, in a gap of one that rises or falls."""
-    begin, way = np.array([column + LEFT, y_from]), np.array([RIGHT - LEFT, y_to - y_from])
-    level = y_to == y_from
-    gap = 0 if level else GAP / abs(y_to - y_from)
-    for part in ((0, LABEL_AT - gap), (LABEL_AT + gap, 1)):
-        axes.plot(*zip(*(begin + share * way for share in part), strict=True), color=color, lw=width)
-    x, y = begin + LABEL_AT * way
-    ink = INK if color == GLOBAL else color
-    axes.text(x, y, label, fontsize=8, color=ink, ha="center", va="bottom" if level else "center")

@@ -40,7 +40,8 @@ def main() -> int:
     parts = {
         "led_ref": [file for file in code if not file.startswith(BUNDLED) or file.endswith(".py")],
         "book": [
-            *("docs/book_tools.py", "docs/book_trees.py", "docs/build_performance.py", "docs/matplotlibrc"),
+            *(f"docs/{name}" for name in ("book_tools.py", "book_steps.py", "book_trees.py", "build_performance.py")),
+            "docs/matplotlibrc",
             *(file for folder in ("docs/data", "tests/mutants", "tests/vectors/v1") for file in sources(folder)),
         ],
         "bundled": [file for file in sources(BUNDLED) if not file.endswith(".py")],

@@ -164,12 +164,18 @@ def build(source: Path) -> None:
     resources = {
         "notebook_name": source.stem,
         "folder": pages.name,
-        "draws_trees": "from book_trees" in source.read_text(encoding="utf-8"),
+        "needs": [f"{module}.py" for module in book_modules(source)],
     }
     page, _ = exporter.from_notebook_node(notebook, resources)
     pages.mkdir(exist_ok=True)
     (pages / f"{source.stem}.md").write_text(page, encoding="utf-8")
     nbformat.write(notebook, pages / f"{source.stem}.ipynb")
+
+
+def book_modules(source: Path) -> list[str]:
+    """The modules of docs/ that a chapter imports, and those that these import."""
+    found = set(re.findall(r"^from (book_\w+) import", source.read_text(encoding="utf-8"), re.MULTILINE))
+    return sorted(found.union(*(book_modules(DOCS / f"{module}.py") for module in found)))
 
 
 def execute(notebook: Any, source: Path) -> None:

@@ -19,6 +19,46 @@ document.addEventListener(
   true,
 );
 
+// Drawings that are built up in steps (docs/book_steps.py): a slider, and a button that plays them once.
+const MOVES = !matchMedia("(prefers-reduced-motion: reduce)").matches;
+const stepper = (svg) => {
+  const count = Number(svg.dataset.steps);
+  const slider = Object.assign(document.createElement("input"), { type: "range", min: 1, max: count, value: count, ariaLabel: "step" });
+  const button = Object.assign(document.createElement("button"), { type: "button" });
+  const bar = document.createElement("div");
+  let timer;
+  const show = (step) => {
+    slider.value = step;
+    for (const part of svg.querySelectorAll(".step")) {
+      part.setAttribute("visibility", part.dataset.from <= step && step <= part.dataset.to ? "visible" : "hidden");
+    }
+  };
+  const stop = () => {
+    timer = clearInterval(timer);
+    button.textContent = "Play";
+  };
+  const play = () => {
+    show(1);
+    button.textContent = "Stop";
+    timer = setInterval(() => (slider.valueAsNumber < count ? show(slider.valueAsNumber + 1) : stop()), Math.min(1200, 9000 / count));
+  };
+  slider.oninput = () => (stop(), show(slider.valueAsNumber));
+  button.onclick = () => (timer ? stop() : play());
+  bar.className = "steps-bar";
+  bar.append(button, slider);
+  svg.after(bar);
+  svg.classList.add("has-steps");
+  stop();
+  if (!MOVES) return;
+  const seen = new IntersectionObserver(([{ isIntersecting }]) => isIntersecting && (seen.disconnect(), play()), { threshold: 0.9 });
+  seen.observe(svg);
+};
+document$.subscribe(() => {
+  const attach = () => document.querySelectorAll("svg[data-steps]:not(.has-steps)").forEach(stepper);
+  attach();
+  new MutationObserver(attach).observe(document.querySelector("article"), { childList: true, subtree: true }); // cells that run
+});
+
 // A drawing (docs/assets/*.svg) is a document of its own, so that its links work: its letters take the page's colour.
 const ink = () => {
   for (const drawing of document.querySelectorAll(".drawing object")) {

@@ -26,17 +26,51 @@
 # Everything else is the attention of chapter 1. The table shrinks from $T^2$ cells to about $T(2R + 1)$. A few tokens
 # are exempt from the rule; they are the next chapter's matter, and here there are none.
 
+# The bundled model reads a sentence with R = 2. Row after row, a query (bold) meets the keys in its window. The stronger a
+# cell's colour, the larger its share; each row adds up to one:
+
+# %% alt="Words as rows and columns: a window of five cells slides down the diagonal, its cells as dark as their shares"
+from dataclasses import replace
+
+from book_steps import Steps
+from book_tools import BAND, QUIET, bundled
+
+import led_ref
+
+led, R = bundled(), 2
+config = replace(led.model.config, attention_window=(2 * R,) * 2)
+narrow = led_ref.LEDForConditionalGeneration(config, led.model.params)
+ids = led.encode("Pack the files of a folder with tar.")
+shares_TZ = narrow.encoder([ids], output_attentions=True).attentions[0][0].mean(axis=0)  # of four heads; Z = 2R + 1
+words = [led.tokenizer.decode([token]).strip() for token in ids]
+
+left, top, cell = 64, 56, 26
+drawing = Steps(left + cell * len(ids) + 16, top + cell * len(ids) + 6, count=len(ids))
+drawing.box(left, top, cell * len(ids), cell * len(ids), line=0.5, opacity=0.5)
+for i, word in enumerate(words):
+    middle = cell * i + 17
+    drawing.text(left - 6, top + middle, word, anchor="end", color=QUIET)
+    drawing.text(left - 6, top + middle, word, anchor="end", bold=True, at=(i + 1, i + 1))
+    drawing.text(left + middle, top - 6, word, anchor="start", turn=-50)
+    low, high = max(0, i - R), min(len(ids), i + R + 1)
+    for j in range(low, high):
+        share = float(shares_TZ[i, j - i + R])
+        drawing.box(left + cell * j, top + cell * i, cell, cell, BAND, opacity=0.15 + 0.85 * share, at=i + 1)
+        drawing.text(left + cell * j + 13, top + cell * i + 17, f"{share:.2f}"[1:], size=9, at=i + 1)
+    drawing.box(left + cell * low, top + cell * i, cell * (high - low), cell, line=2.5, at=(i + 1, i + 1))
+drawing.show()
+
 # %%
 import matplotlib.pyplot as plt
 import numpy as np
-from book_tools import BAND, QUIET, WRONG, bundled, planted, source, table_of
+from book_tools import WRONG, planted, source, table_of
 from matplotlib.colors import ListedColormap
 from matplotlib.patches import Rectangle
 
 from led_ref.model.masks import document_masks, seen_in_tile, window_blocks
 from led_ref.model.sliding_window import sliding_window_attention
 
-backend = bundled().model.backend
+backend = led.model.backend
 
 # %% [markdown]
 # ## By hand
@@ -124,9 +158,20 @@ source("led_ref.model.sliding_window:sliding_window_attention")
 
 # %% [markdown]
 # Read it with the letters: `q_HTK[h, block.start : block.stop]` has Q rows, `k_hZK` has Z, which is S and the G global
-# tokens that `with_globals` puts in front. Queries times keys gives the tile `scores_hQZ`. `band_attend` hides the two corners,
-# takes the softmax, and multiplies it with the values: that gives the Q rows of the result.
-# Documents need not be a multiple of anything long: the last block is just shorter.
+# tokens that `with_globals` puts in front. Queries times keys gives the tile `scores_hQZ`. Mask and softmax are the backend's
+# work, because machines differ there ([chapter 11](11_backends.md)). On a CPU:
+
+# %%
+source("led_backends.numpy_backend:NumpyBackend.band_attend")
+
+# %%
+source("led_backends.numpy_backend:NumpyBackend._hide_outside")
+
+# %% [markdown]
+# A hidden score is minus infinity. `exponentials` puts $e^{s}$ in the place of each score s, so 0 where it was hidden, and
+# returns the sum of each row. The row is multiplied with the values first and divided by its sum afterwards: the same softmax,
+# with K divisions in place of G + S. That gives the Q rows of the result. Documents need not be a multiple of anything long:
+# the last block is just shorter.
 #
 # Does it give what the whole table gives? Random queries, keys and values of 300 tokens, one head of width 16, R = 37:
 

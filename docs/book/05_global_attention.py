@@ -32,8 +32,7 @@
 # %%
 import matplotlib.pyplot as plt
 import numpy as np
-from book_tools import BAND, GLOBAL, QUIET, WRONG, bundled, manual_page, planted, source, table_of
-from matplotlib.colors import ListedColormap
+from book_tools import BAND, GLOBAL, QUIET, WRONG, bundled, manual_page, planted, source
 
 import led_ref
 from led_ref.oracle import who_sees_whom
@@ -50,18 +49,35 @@ params, backend = led.model.params, led.model.backend
 # %%
 source("led_ref.oracle.definition.model:who_sees_whom")
 
-# %% alt="A 9 by 9 table: a band along the diagonal; columns and rows 0 and 5 are filled in another colour"
+# %% alt="A 9 by 9 table: a band along the diagonal; then row and column 0, and row and column 5, are filled in another colour"
+from book_steps import Steps
+
 LOCAL_TOKEN, GLOBAL_TOKEN = 1, 2
 kinds_T = np.array([GLOBAL_TOKEN if t in {0, 5} else LOCAL_TOKEN for t in range(9)])
 may_look_TT = who_sees_whom(kinds_T, radius=1)
 is_global_T = kinds_T == GLOBAL_TOKEN
-through = np.where(is_global_T[:, None] | is_global_T, 1.0, np.where(may_look_TT, 0.0, np.nan))
 
-figure, axes = plt.subplots(figsize=(4.4, 4.2))
-axes.imshow(through, cmap=ListedColormap([BAND, GLOBAL]), alpha=0.35)
-table_of(axes, through)
-axes.set(xlabel="key j", ylabel="query i")
-plt.show()
+cell, corner = 30, 52
+drawing = Steps(360, 366, count=5)
+drawing.text(corner + 4.5 * cell, 14, "key j")
+drawing.text(16, corner + 4.5 * cell, "query i", turn=-90)
+for i in range(9):
+    drawing.text(corner - 10, corner + cell * i + 19, i, bold=bool(is_global_T[i]))
+    drawing.text(corner + cell * i + 15, corner - 8, i, bold=bool(is_global_T[i]))
+    for j in range(9):
+        drawing.box(corner + cell * j, corner + cell * i, cell, cell, QUIET, line=0.5)
+        if may_look_TT[i, j]:
+            step, color = 1, BAND
+            if is_global_T[i] or is_global_T[j]:  # a row first, then the column
+                step, color = min((4 if t else 2) + (t != i) for t in (i, j) if is_global_T[t]), GLOBAL
+                if abs(i - j) <= 1:  # until then a neighbour like any other
+                    drawing.box(corner + cell * j, corner + cell * i, cell, cell, BAND, opacity=0.45, at=(1, step - 1))
+            drawing.box(corner + cell * j, corner + cell * i, cell, cell, color, opacity=0.45, at=step)
+says = ["local tokens: a window", "0 is global: it sees all tokens", "0 is global: all tokens see it"]
+says += ["5 is global: it sees all tokens", "5 is global: all tokens see it"]
+for step, words in enumerate(says, 1):
+    drawing.text(corner + 4.5 * cell, corner + 9 * cell + 24, words, size=13, at=(step, step))
+drawing.show()
 print("tokens that each one sees:", may_look_TT.sum(axis=1))
 
 # %% [markdown]

@@ -32,7 +32,7 @@ from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import numpy as np
-from book_tools import BAND, WRONG, bundled, manual_page, source
+from book_tools import BAND, GLOBAL, QUIET, WRONG, bundled, manual_page, source
 from matplotlib.colors import LogNorm
 
 import led_ref
@@ -57,6 +57,37 @@ print("one layer\n", one_layer, "\n\ntwo layers\n", two_layers, sep="")
 # through 4), to tokens 2 and 4 two each, to 1 and 5 one each, to 0 and 6 none. What is not zero is the receptive
 # field: 3 - 2 to 3 + 2.
 #
+# Here the same for 13 tokens and four layers, above without and below with a global token. A coloured state depends on what
+# token 8 was; a row is a layer, and a line shows through whom it came first:
+
+# %% alt="Layer by layer the states that depend on token 8: a wedge without, all tokens after two layers with a global token"
+from book_steps import Steps
+
+from led_ref.oracle import who_sees_whom
+
+T, LAYERS, START, gap, high = 13, 4, 8, 25, 34
+drawing = Steps(360, 372, count=LAYERS + 1)
+for panel, (kind, title) in enumerate(((1, "no global token"), (2, "token 0 is global"))):
+    top = 186 * panel + 36
+    sees = who_sees_whom(np.array([kind] + [1] * (T - 1)), radius=1)
+    reached = np.arange(T) == START
+    drawing.text(33, top - 20, title, anchor="start", bold=True)
+    for layer in range(LAYERS + 1):
+        y = top + high * layer
+        drawing.text(2, y + 4, f"{layer}", anchor="start")
+        after = reached if layer == 0 else (sees & reached).any(axis=1)
+        for i in range(T):
+            color = GLOBAL if kind == 2 and i == 0 else BAND
+            drawing.box(26 + gap * i, y - 6, 14, 12, QUIET, line=0.5)
+            if after[i]:
+                drawing.box(26 + gap * i, y - 6, 14, 12, color, at=layer + 1)
+            for j in np.flatnonzero(sees[i] & reached) if layer and not reached[i] else ():
+                shade = GLOBAL if kind == 2 and 0 in (i, j) else BAND
+                drawing.line(33 + gap * j, y - high + 6, 33 + gap * i, y - 6, shade, opacity=0.7, at=layer + 1)
+        reached = after
+drawing.show()
+
+# %% [markdown]
 # ## The code
 #
 # There is nothing to show in the model that is made for this. It comes of running one layer after the other, each

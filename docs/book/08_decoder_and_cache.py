@@ -32,8 +32,7 @@
 # %%
 import matplotlib.pyplot as plt
 import numpy as np
-from book_tools import BAND, bundled, manual_page, source
-from matplotlib.colors import ListedColormap
+from book_tools import BAND, QUIET, bundled, manual_page, source
 
 from led_ref.costs.operations import LED_BASE, Workload, cross_work, source_work
 from led_ref.model import DecoderCache
@@ -152,8 +151,11 @@ def show_table(cache):
 
 
 cache = DecoderCache((), slots_BWS=np.zeros((1, 3, 0), np.int64), used=0, source_shape=(1, len(ids)))
+history, says = [], []
 for parents in ([0, 0, 0], [1, 1, 0], [0, 2, 0]):
     cache = cache.reorder(np.array(parents)).grown((), new=1)
+    history.append(cache.slots_BWS)
+    says.append("each beam writes into a slot of its own" if len(history) == 1 else f"the beams go on from {parents}")
     print(f"the beams go on from {parents}, and each writes a word:")
     show_table(cache)
 
@@ -172,16 +174,27 @@ source("led_ref.model.decoder:causal_mask")
 # allocated once, for `max_length`, and never moves; `use_cache=False` keeps no keys and values of the prefix and computes
 # all of its positions in every step. The words are the same each time.
 
-# %% alt="Nine slots as columns, three beams as rows; each row has three filled cells"
+# %% alt="The buffer fills word after word: nine slots as columns, three beams as rows; in the end each row has three cells"
+from book_steps import Steps
+
 from led_ref.model.decoder import causal_mask
 
-seen_QE = causal_mask(cache.slots_BWS, np.ones_like(cache.slots_BWS, bool), new=1)[0]
+cell, left, top = 30, 70, 40
+drawing = Steps(360, 176, count=len(history))
+drawing.text(left + 4.5 * cell, 12, "slot of the buffer")
+for step, slots_BWS in enumerate(history, 1):
+    seen_QE = causal_mask(slots_BWS, np.ones_like(slots_BWS, bool), new=1)[0]
+    for slot in range(3 * step - 3, 3 * step):
+        drawing.text(left + cell * slot + 15, top - 8, slot, at=step)
+        drawing.box(left + cell * slot, top, cell, 3 * cell, QUIET, opacity=0.15, at=step)
+    for beam, slot in zip(*seen_QE.nonzero(), strict=True):
+        place = (left + cell * slot, top + cell * beam, cell, cell)
+        drawing.box(*place, BAND, opacity=0.9 if slot >= 3 * step - 3 else 0.45, at=(step, step))
+    drawing.text(left, top + 3 * cell + 26, f"word {step}: {says[step - 1]}", anchor="start", at=(step, step))
+for beam in range(3):
+    drawing.text(left - 8, top + cell * beam + 19, f"beam {beam}", anchor="end")
+drawing.show()
 print(seen_QE.astype(int))
-figure, axes = plt.subplots(figsize=(6, 1.8))
-axes.imshow(np.where(seen_QE, 1.0, np.nan), cmap=ListedColormap([BAND]))
-axes.set(xticks=range(9), yticks=range(3), yticklabels=[f"beam {w}" for w in range(3)], xlabel="slot of the buffer")
-axes.set_title("which slots each beam sees")
-plt.show()
 
 # %% [markdown]
 # ## The document's keys and values, or none

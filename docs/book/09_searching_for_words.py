@@ -34,7 +34,7 @@ import math
 import matplotlib.pyplot as plt
 import numpy as np
 from book_tools import BAND, QUIET, WRONG, manual_page, source
-from book_trees import draw_beam_tree
+from book_trees import beam_tree
 
 import led_ref
 from led_ref.generation.beam_search import beam_search
@@ -81,6 +81,12 @@ for name, found in searches.items():
 source("led_ref.generation.greedy_search:generate_ids")
 
 # %% [markdown]
+# `pick` chooses an id for each row. In greedy search it is the whole idea, one **argmax**:
+
+# %%
+source("led_ref.generation.greedy_search:best_ids", docstring=True)
+
+# %% [markdown]
 # ## A step of beam search
 #
 # W texts, V words each: W × V candidates, each with its text's score plus the new word's log-probability. The best go
@@ -93,10 +99,9 @@ source("led_ref.generation.beam_search:best_candidates")
 # ## The beam tree of a real run
 #
 # The bundled model writes the first words about led_ref's manual page with three beams. `led_ref.trace` keeps what
-# every step decided: the candidates, the text that each goes on from, and the scores. On each edge of the tree stands
-# what the new word adds; in each node, what the text has come to. Where a line goes on, the text was among the best
-# three; grey texts were not. The thick line is the text that was chosen in the end. ([book_trees.py](../book_trees.py)
-# draws it.)
+# every step decided: the candidates, the text that each goes on from, and the scores. A row of the tree is a step. On each
+# edge stands what the new word adds; in each node, what the text has come to. The three texts at the left go on; grey ones
+# were not good enough. The thick line is the text that was chosen in the end. ([book_trees.py](../book_trees.py) draws it.)
 
 # %%
 page = manual_page()
@@ -118,17 +123,15 @@ for n in range(3):
         before = 0.0 if n == 0 else of(n - 1, "running.scores")[beam]
         print(f"  beam {beam} + {led.tokenizer.decode([word])!r:9} {before:7.3f} {score - before:+7.3f} = {score:7.3f}")
 
-# %% alt="A tree of words and scores; dropped candidates are grey, the path of the chosen text is thick"
-figure, axes = plt.subplots(figsize=(8.6, 6))
-draw_beam_tree(axes, recorded, led.tokenizer.decode)
-axes.set_title(f"{BEAMS} beams write about the manual page")
-plt.show()
+# %% alt="Row by row a tree of words and scores grows; dropped candidates are grey, the path of the chosen text is thick"
+beam_tree(recorded, led.tokenizer.decode).show()
 text = led.tokenizer.decode(recorded["beam.sequences"][0], skip_special_tokens=True)
 print(f"written: {text}, value {recorded['beam.sequences_scores'][0, 0]:.3f}")
 
 # %% [markdown]
-# In the first column `</s>` is grey though its score is the second best: that text has ended. It does not go on, and
-# waits among the finished ones.
+# In the first row `</s>` is grey though its score is the second best: that text has ended. It does not go on, and waits among
+# the finished ones. In the fifth row all three texts go on from the first beam: the other two **die**. In the last row the
+# length is reached, and all texts end.
 #
 # Every number can be followed with a finger: a node's score is its parent's plus what stands on the edge. In the code
 # that is one addition, for all W × V candidates at once. The check, for all steps:
@@ -180,19 +183,51 @@ for penalty in (-2.0, 1.0, 4.0):
 #
 # ## More beams are not always better
 #
-# W + 1 running texts can push one out that W would have kept. What can be promised is little: with a beam for every
-# text that there can be, the best is found. Values of what is found on the page:
+# With a beam for every text that there can be, the best is found. With fewer, one more beam may even find less. Here the model
+# continues a piece of the page:
 
 # %%
-read = led.encode(page)
-first = np.zeros((1, len(read)), dtype=int)
-first[0, 0] = 1
-once = led.model.encoder([read], global_attention_mask=first)
-quick = {"max_new_tokens": 16, "no_repeat_ngram_size": 0, "return_dict_in_generate": True}
-for beams in (2, 3, 4, 8):
-    found = led.model.generate(encoder_outputs=once, num_beams=beams, early_stopping="never", **quick)
-    text = led.tokenizer.decode(found.sequences[0], skip_special_tokens=True)
-    print(f"{beams} beams: value {found.sequences_scores[0]:.4f}  {text}")
+found = {}
+for beams in (2, 3, 4, 5, 6, 8):
+    found[beams] = led_ref.trace(
+        led,
+        page[300:900],
+        num_beams=beams,
+        max_new_tokens=12,
+        no_repeat_ngram_size=0,
+        early_stopping="never",
+        only="beam.*",
+    )
+    text = led.tokenizer.decode(found[beams]["beam.sequences"][0], skip_special_tokens=True)
+    print(f"{beams} beams: value {found[beams]['beam.sequences_scores'][0, 0]:.4f}  {text}")
+
+# %% [markdown]
+# Five beams find a worse text than four. Follow the text that four beams find, word by word: its place among the running
+# texts, and the score of the last of them.
+
+# %%
+best = found[4]["beam.sequences"][0].tolist()
+
+
+def places(recorded, words):
+    """Of the best text's first 1, 2, ... words: the place among the running texts, or None; and the last one's score."""
+    texts = [[]]
+    for n in range(words):
+        now = f"beam.step.{n}.running"
+        parents, ids, scores = (recorded[f"{now}.{what}"][0] for what in ("beams", "tokens", "scores"))
+        texts = [[*texts[parent], int(word)] for parent, word in zip(parents, ids, strict=True)]
+        prefix = best[1 : n + 2]
+        yield texts.index(prefix) + 1 if prefix in texts else None, scores[-1]
+
+
+print("word      its place of 4, the last one's score   its place of 5, the last one's score")
+for n, four, five in zip(range(1, 10), places(found[4], 9), places(found[5], 9), strict=True):
+    word = led.tokenizer.decode([best[n]])
+    print(f"{n} {word!r:9} {four[0]!s:>6} {four[1]:12.2f} {five[0]!s:>25} {five[1]:12.2f}")
+
+# %% [markdown]
+# At the eighth word the text is the last of four, with -8.26. Of five beams the fifth had been kept, too, and one of its
+# children has -8.24: that pushes our text out, though it would have won in the end.
 
 # %% [markdown]
 # ## Drawing words instead
@@ -205,6 +240,9 @@ for beams in (2, 3, 4, 8):
 # %%
 from led_ref.generation.warpers import build_warpers, probabilities
 
+read = led.encode(page)
+first = np.eye(1, len(read), dtype=int)  # the first token is global
+once = led.model.encoder([read], global_attention_mask=first)
 begun = led.tokenizer("led-ref - print", add_special_tokens=False)["input_ids"]
 out = led.model(encoder_outputs=once, decoder_input_ids=[[2, 0, *begun]])
 logits = out.logits[:, -1]
@@ -282,7 +320,8 @@ def all_begin(prompt_ids, settings):
     return replace(beams, running=running)
 
 
-several = {"num_beams": 3, "num_return_sequences": 3, **quick}
+several = {"num_beams": 3, "num_return_sequences": 3, "max_new_tokens": 16, "no_repeat_ngram_size": 0}
+several["return_dict_in_generate"] = True
 right = led.model.generate(encoder_outputs=once, **several)
 with patch.object(beam_module, "start_beams", all_begin):
     wrong = led.model.generate(encoder_outputs=once, **several)
@@ -300,7 +339,7 @@ for name, found in (("right", right), ("mutant", wrong)):
 #
 # <details class="answers" markdown><summary>Answers</summary>
 #
-# **2.** In the fifth column "' -'" is second with -1.71 and 'ref' third with -2.95. The best word after the first costs
+# **2.** In the fifth row "' -'" is second with -1.71 and 'ref' third with -2.95. The best word after the first costs
 # 2.16, the one after the other 0.09: with -3.03 against -3.86 they change places.
 #
 # **3.** After 3 come 0 and 1 with 0.9 · 0.5 = 0.45 each; 4 and 5 have 0.1 · 1 = 0.1. Both searches write 2, 3, 0:

@@ -133,7 +133,10 @@ def prepare_page(report: Report) -> None:
     """Give the page what a notebook's kernel would: `IPython.display`, and `plt.show` that shows."""
     display = ModuleType("IPython.display")
     display.Markdown = str  # type: ignore[attr-defined]
-    display.display = lambda *shown: [tell(report, markdown=str(one)) for one in shown]  # type: ignore[attr-defined]
+    display.SVG = lambda text: {"svg": text}  # type: ignore[attr-defined]
+    display.display = lambda *shown: [  # type: ignore[attr-defined]
+        tell(report, **(one if isinstance(one, dict) else {"markdown": str(one)})) for one in shown
+    ]
     package = ModuleType("IPython")
     package.display = display  # type: ignore[attr-defined]
     package.get_ipython = lambda: None  # type: ignore[attr-defined]
