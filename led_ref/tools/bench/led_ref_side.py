@@ -64,7 +64,10 @@ def prepare(case: Case, folder: Path) -> Prepared:
 
 
 def _train(case: Case, folder: Path) -> Prepared:
-    """Steps of a training: loss, gradients, clipping, AdamW. Dropout is off, as on the other side."""
+    """Steps of a training: loss, gradients, clipping, AdamW. Dropout is off, as on the other side.
+
+    Layers are computed again on both sides (gradient checkpointing), and those of the small model kept on both.
+    """
     from led_ref.classes.conditional_generation import LEDForConditionalGeneration
     from led_ref.training.clipping import clip_factor, global_norm
     from led_ref.training.gradients import GradientOptions, accumulate_gradients
@@ -89,7 +92,7 @@ def _train(case: Case, folder: Path) -> Prepared:
             else:
                 gradients[key] = gradient
 
-        accumulate_gradients(model, given, add, GradientOptions(documents_at_once=case.documents))
+        accumulate_gradients(model, given, add, GradientOptions(keep_activations=case.how == "small"))
         scale = clip_factor(global_norm(gradients, model.backend), 1.0)
         state = optimizer.update(weights, gradients, state, 1e-5, model.backend, scale=scale)
 
