@@ -26,6 +26,13 @@ WRONG = "#d1495b"  # what a mistake does
 QUIET = "#808080"  # lines that only guide the eye
 
 
+def shares() -> Any:
+    """The colours of a table of numbers, from none to BAND: what is 0 has the page's own colour, light or dark."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("shares", [f"{BAND}10", BAND])
+
+
 def source(name: str, *, docstring: bool = False) -> None:
     """Show code of led_ref by its name, `module:function`, `module:Class` or `module:Class.method`.
 

@@ -32,7 +32,7 @@
 # %%
 import matplotlib.pyplot as plt
 import numpy as np
-from book_tools import BAND, WRONG, source, table_of
+from book_tools import BAND, WRONG, shares, source, table_of
 from matplotlib.colors import ListedColormap
 
 import led_ref
@@ -193,7 +193,7 @@ attended_TD, table_HTT = definition._encoder_attention(weights, at, x_TD, kinds_
 figure, all_axes = plt.subplots(1, 2, figsize=(9.6, 3.6))
 for h, axes in enumerate(all_axes):
     cells_TT = np.where(may_look_TT, table_HTT[h], np.nan)
-    axes.imshow(cells_TT, vmin=0, vmax=1, cmap="Greens", alpha=0.6)
+    axes.imshow(cells_TT, vmin=0, vmax=1, cmap=shares())
     table_of(axes, cells_TT, rows=document, columns=document, digits=2)
     axes.set_title(f"head {h + 1}", pad=12)
 plt.show()
@@ -255,7 +255,7 @@ figure, all_axes = plt.subplots(1, 2, figsize=(9, 2.6), width_ratios=(1, 2))
 maps = ((decoded.attentions[0][0, 0], written), (decoded.cross_attentions[0][0, 0], document))
 for axes, (probs_US, columns), title in zip(all_axes, maps, ("self-attention", "cross-attention"), strict=True):
     cells_US = np.where(probs_US > 0, probs_US, np.nan)
-    axes.imshow(cells_US, vmin=0, vmax=1, cmap="Greens", alpha=0.6)
+    axes.imshow(cells_US, vmin=0, vmax=1, cmap=shares())
     table_of(axes, cells_US, rows=written, columns=columns, digits=2)
     axes.set_title(f"{title}, head 1", pad=12)
 plt.show()

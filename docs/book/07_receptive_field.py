@@ -32,7 +32,7 @@ from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import numpy as np
-from book_tools import BAND, GLOBAL, QUIET, WRONG, bundled, manual_page, source
+from book_tools import BAND, GLOBAL, QUIET, WRONG, bundled, manual_page, shares, source
 from matplotlib.colors import LogNorm
 
 import led_ref
@@ -140,14 +140,14 @@ for n, moved_T in enumerate(without):
 
 # %% [markdown]
 # Not nearly: exactly. A state outside the field keeps every bit. Here are all of them. A column is a token, a row is a
-# layer, brighter has moved further, and what is empty has not moved at all.
+# layer, a stronger colour has moved further, and what is empty has not moved at all.
 
 
 # %% alt="Layers against tokens: a wedge that widens; beside it the same with a global token, which reaches all"
 def show_changes(axes, moved, title):
     """Layers downwards, tokens to the right; no colour where nothing moved."""
     cells = np.ma.masked_equal(moved, 0)
-    image = axes.imshow(cells, aspect="auto", norm=LogNorm(1e-6, 1), cmap="viridis", interpolation="nearest")
+    image = axes.imshow(cells, aspect="auto", norm=LogNorm(1e-6, 1), cmap=shares(), interpolation="nearest")
     axes.set(title=title, xlabel="token", yticks=range(DEPTH + 1))
     axes.set_ylabel("after layer")
     return image

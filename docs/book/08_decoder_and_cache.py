@@ -32,7 +32,7 @@
 # %%
 import matplotlib.pyplot as plt
 import numpy as np
-from book_tools import BAND, QUIET, bundled, manual_page, source
+from book_tools import BAND, QUIET, bundled, manual_page, shares, source
 
 from led_ref.costs.operations import LED_BASE, Workload, cross_work, source_work
 from led_ref.model import DecoderCache
@@ -60,13 +60,13 @@ cross_HUT, own_HUU = seen.cross_attentions[-1][0], seen.decoder_attentions[-1][0
 print("cross-attention", cross_HUT.shape, "  self-attention", own_HUU.shape)
 
 # %% alt="Self-attention of the written words, a triangle; cross-attention to the page, a few bright cells in a row"
-figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), width_ratios=(1, 2.4))
-left.imshow(np.ma.masked_equal(own_HUU.mean(axis=0), 0), vmin=0, vmax=1)
-left.set(title="back at itself", xlabel="key", xticks=[])
-right.imshow(cross_HUT.mean(axis=0)[:, :120] ** 0.5, aspect="auto", interpolation="nearest")
+figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), width_ratios=(1, 2.4), sharey=True)
+look = {"aspect": "auto", "interpolation": "nearest", "cmap": shares(), "vmin": 0, "vmax": 1}
+left.imshow(np.ma.masked_equal(own_HUU.mean(axis=0), 0), **look)
+left.set(title="back at itself", xlabel="key", yticks=range(len(words)), yticklabels=words)
+left.set_xticks(range(len(words)), words, rotation=90)
+right.imshow(cross_HUT.mean(axis=0)[:, :120] ** 0.5, **look)
 right.set(title="across at the document (its first 120 tokens)", xlabel="token of the page")
-for axes in (left, right):
-    axes.set_yticks(range(len(words)), words if axes is left else [])
 plt.show()
 
 for u in range(1, 6):

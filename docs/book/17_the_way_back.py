@@ -22,17 +22,56 @@
 # pass**. led_ref writes it by hand, each function below its forward, in the same file.
 #
 # `dx` is the gradient of the loss with respect to `x`, and has its shape.
+#
+# The bundled model reads the page's first 80 tokens. The loss is of one word of the target alone, and its gradient flows back.
+# The stronger a colour, the longer the gradient of that state (yellow: the global token):
+
+# %% alt="Row by row the gradient goes back from one word: to the words before it, then to all tokens of the page"
+import numpy as np
+from book_steps import Steps
+from book_tools import BAND, GLOBAL, bundled, manual_page
+
+import led_ref
+
+led, line = bundled(), "summarize long documents, on the command line"
+page_ids, target = led.encode(manual_page())[:80], led.tokenizer(line)["input_ids"]
+asked = 6  # the loss of this word alone; the others are masked
+labels = [token if u == asked else -100 for u, token in enumerate(target)]
+first = [[1] + [0] * (len(page_ids) - 1)]
+back = led_ref.trace(led.model, [page_ids], global_attention_mask=first, labels=[labels], gradients=True)
+places = {
+    "loss of one word": None,
+    "after decoder layer 2": "led.decoder.layers.1.final_layer_norm.output",
+    "after decoder layer 1": "led.decoder.layers.0.final_layer_norm.output",
+    "words of the target, embedded": "led.decoder.layernorm_embedding.output",
+    "encoder states": "led.encoder.layers.1.final_layer_norm.output",
+    "after encoder layer 1": "led.encoder.layers.0.final_layer_norm.output",
+    "tokens of the page, embedded": "led.encoder.layernorm_embedding.output",
+}
+drawing = Steps(360, 46 * len(places) + 6, count=len(places))
+for step, (title, name) in enumerate(places.items(), 1):
+    y = 46 * (step - 1) + 14
+    drawing.text(0, y, title, anchor="start", at=step)
+    lengths = np.eye(1, len(target), asked)[0] if name is None else np.linalg.norm(back[f"{name}.grad"][0], axis=-1)
+    width = 360 / len(lengths)
+    for i, length in enumerate(lengths / lengths.max()):
+        color = GLOBAL if len(lengths) == len(page_ids) and i == 0 else BAND
+        drawing.box(width * i, y + 5, width - 0.5, 18, opacity=0.08, at=step)
+        drawing.box(width * i, y + 5, width - 0.5, 18, color, opacity=float(length) ** 0.5, at=step)
+drawing.show()
+
+# %% [markdown]
+# In the decoder it reaches the word itself and those before it, through causal self-attention; none that comes later. Through
+# cross-attention it reaches every token of the page, and most of all a few.
 
 # %%
 import matplotlib.pyplot as plt
-import numpy as np
-from book_tools import BAND, GLOBAL, QUIET, WRONG, bundled, manual_page, source
+from book_tools import QUIET, WRONG, source
 
 from led_backends.numpy_backend import NumpyBackend
 from led_ref.training.gradients import loss_and_gradients
 from led_ref.training.parameters import trainable_copy
 
-led = bundled()
 model, backend = trainable_copy(led.model), NumpyBackend()  # loaded weights cannot be changed, those of a copy can
 rng = np.random.default_rng(0)
 
