@@ -15,8 +15,8 @@
 #
 # **The question.** What does LED compute, from the ids of a document to the next word of its summary?
 #
-# led_ref has two programs that compute LED. `led_ref/oracle/definition/model.py` is the **definition**: the whole model in one
-# file of some 350 lines, every loop written out, in float64. `led_ref/model/` is the same, fast. This chapter runs the
+# led_ref has two programs that compute LED. `led_ref/oracle/definition/model.py` is the **definition**: the whole model in
+# one file of some 350 lines, every loop written out, in float64. `led_ref/model/` is the same, fast. This chapter runs the
 # definition on an LED so small that all of its numbers fit on the page. The later chapters explain each step, and how it
 # becomes fast.
 #
@@ -291,7 +291,7 @@ while len(prefix) < 7 and (len(prefix) == 1 or prefix[-1] != config.eos_token_id
 #
 # The same weights, in led_ref's own classes:
 
-# %%
+# %% tags=["fold"]
 led = led_ref.LEDForConditionalGeneration.from_state_dict(config, weights, dtype="float64")
 masks = {"attention_mask": [attention_mask], "global_attention_mask": [global_attention_mask]}
 fast = led([ids], **masks, decoder_input_ids=[prefix], output_hidden_states=True, output_attentions=True)

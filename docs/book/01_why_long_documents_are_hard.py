@@ -47,7 +47,7 @@ import time
 
 import matplotlib.pyplot as plt
 import numpy as np
-from book_tools import BAND, GLOBAL, QUIET, WRONG, bundled, manual_page, source, table_of
+from book_tools import BAND, GLOBAL, QUIET, WRONG, bundled, manual_page, table_of
 from matplotlib.colors import ListedColormap
 from threadpoolctl import threadpool_limits
 
@@ -93,8 +93,9 @@ plt.show()
 # $$ 2 \cdot T^2 \cdot H \cdot K = 2\,T^2 D \quad\text{multiplications,} $$
 #
 # and each head has $T^2$ numbers to keep. $D = H K$ is the width of the model. What the layer does with each token by
-# itself (projections and feed-forward, in [chapter 6](06_a_layer.md)) grows only with $T$. With
-# the sizes of led-base, $D = 768$ and $F = 3072$:
+# itself grows only with $T$: four maps of $D \times D$ (query, key, value, and one for the result) and two of
+# $D \times F$, the feed-forward of [chapter 6](06_a_layer.md). [The drawing](00_all_of_led.md) of
+# chapter 0 shows where all of this stands in LED. With the sizes of led-base, $D = 768$ and $F = 3072$:
 
 # %%
 D, F = 768, 3072
@@ -112,13 +113,9 @@ for T in (512, 1024, 4096, 16384):
 #
 # Counting is one thing, a clock another. Here is one head of width 64, in NumPy, on the machine that built this page.
 # Beside the whole table it runs LED's way, which the coming chapters explain: a token looks only at its 64 neighbours
-# to each side. The code that is timed is the model's own. You need not read it yet: [chapter 4](04_the_sliding_window.md)
-# explains it.
+# to each side. The code that is timed is the model's own; [chapter 4](04_the_sliding_window.md) shows and explains it.
 
-# %%
-source("led_ref.model.sliding_window:sliding_window_attention")
-
-# %%
+# %% tags=["fold"]
 from led_ref.model.masks import document_masks, window_blocks
 from led_ref.model.sliding_window import sliding_window_attention
 

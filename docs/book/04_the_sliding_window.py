@@ -157,9 +157,11 @@ print("\n".join("".join(" #"[seen] for seen in row) for row in seen_in_tile(bloc
 source("led_ref.model.sliding_window:sliding_window_attention")
 
 # %% [markdown]
-# Read it with the letters: `q_HTK[h, block.start : block.stop]` has Q rows, `k_hZK` has Z, which is S and the G global
-# tokens that `with_globals` puts in front. Queries times keys gives the tile `scores_hQZ`. Mask and softmax are the backend's
-# work, because machines differ there ([chapter 11](11_backends.md)). On a CPU:
+# Read it with the letters: `h` is a slice of the heads, of which `for_each_tile` hands some to each thread.
+#
+# `q_HTK[h, block.start : block.stop]` has Q rows, `k_hZK` has Z, which is S and the G global tokens that `with_globals`
+# puts in front. Queries times keys gives the tile `scores_hQZ`. Mask and softmax are the backend's work, because machines
+# differ there ([chapter 11](11_backends.md)). On a CPU:
 
 # %%
 source("led_backends.numpy_backend:NumpyBackend.band_attend")
@@ -169,9 +171,9 @@ source("led_backends.numpy_backend:NumpyBackend._hide_outside")
 
 # %% [markdown]
 # A hidden score is minus infinity. `exponentials` puts $e^{s}$ in the place of each score s, so 0 where it was hidden, and
-# returns the sum of each row. The row is multiplied with the values first and divided by its sum afterwards: the same softmax,
-# with K divisions in place of G + S. That gives the Q rows of the result. Documents need not be a multiple of anything long:
-# the last block is just shorter.
+# returns the sum of each row. The row is multiplied with the values first and divided by its sum afterwards: the same
+# softmax, with K divisions in place of G + S. That gives the Q rows of the result. Documents need not be a multiple of
+# anything long: the last block is just shorter.
 #
 # Does it give what the whole table gives? Random queries, keys and values of 300 tokens, one head of width 16, R = 37:
 

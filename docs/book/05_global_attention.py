@@ -112,8 +112,8 @@ print("keys", (x_TD @ w_KD.T).ravel(), " scores", (x_TD @ w_KD.T @ q_K))
 print("folded query", q_K @ w_KD, " scores", x_TD @ (q_K @ w_KD))
 
 # %% [markdown]
-# The code does that in a file of its own. A key's bias would add the same to all scores of a row, which softmax does
-# not notice, so it is left out:
+# Moving a matrix to the query's side is called **folding** in led_ref. The code does it in a file of its own. A key's bias
+# would add the same to all scores of a row, which softmax does not notice, so it is left out:
 
 # %%
 source("led_ref.model.folding:folded_scores")
@@ -207,7 +207,8 @@ for way in ("first", "none"):
 # <details class="answers" markdown><summary>Answers</summary>
 #
 # **2.** The band has $T(2R + 1) - R(R + 1)$ cells. G rows and G columns have $2GT - G^2$. A global token that has c
-# keys in its window, itself counted, is in both with 2c - 1 cells; take these away once for each global token.
+# keys in its window, itself counted, is in both with 2c - 1 cells; take these away once for each global token. Above: 25 +
+# 32, less 3 for token 0 (c = 2) and 5 for token 5 (c = 3): 49.
 #
 # **3.** Full attention, of every token with every token, by the global set of weights (`query_global`, `key_global`,
 # `value_global`).

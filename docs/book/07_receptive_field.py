@@ -103,7 +103,7 @@ source("led_ref.model.encoder:encode")
 # with a window of R = 16. That is no longer a model that writes well, but which state depends on which token does
 # not depend on the quality of the weights.
 
-# %%
+# %% tags=["fold"]
 R, DEPTH, T, CHANGED = 16, 6, 400, 200
 
 

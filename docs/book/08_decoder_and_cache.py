@@ -93,8 +93,10 @@ for u in range(1, 6):
 source("led_ref.model.decoder:decoder_layer")
 
 # %% [markdown]
-# `memory` is the KV cache, which the next section explains. Both kinds of attention take queries from the written tokens. The
-# keys of the first come from them, too; those of the second come from the encoder's states, and were computed once:
+# N counts rows: each document has W of them, one for each of the texts that are tried at once ([chapter
+# 9](09_searching_for_words.md)). `memory` is the KV cache, which the next section explains. Both kinds of attention take
+# queries from the written tokens. The keys of the first come from them, too; those of the second come from the encoder's
+# states, and were computed once:
 
 # %%
 source("led_ref.model.decoder:self_attention")
@@ -260,7 +262,7 @@ print("without it:    ", wrong)
 # to the model again, without cache or search, and compares the scores. Here is that test, in a few lines:
 
 
-# %%
+# %% tags=["fold"]
 def score_again(sequence):
     """The mean log-probability of a written text, by one forward pass without cache or search."""
     target = sequence[sequence != led.model.config.to_dict()["pad_token_id"]][None]

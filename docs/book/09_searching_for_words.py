@@ -62,7 +62,7 @@ P[2, 3], P[2, 4], P[3, 0], P[3, 1], P[4, 5] = 0.6, 0.4, 0.5, 0.5, 1.0
 
 
 def table_model(token_ids, parents):
-    """A model that looks at the last word only: logits (N, V)."""
+    """A model that looks at the last word only: logits (N, V). `parents` says where each row came from; it needs no cache."""
     return np.log(P[token_ids[:, -1]]).astype(np.float32)
 
 
@@ -81,7 +81,8 @@ for name, found in searches.items():
 source("led_ref.generation.greedy_search:generate_ids")
 
 # %% [markdown]
-# `pick` chooses an id for each row. In greedy search it is the whole idea, one **argmax**:
+# `step` is the model. What is about `LookupStep` belongs to prompt lookup, which takes several words from the document at a
+# time; pass over it. `pick` chooses an id for each row. In greedy search it is the whole idea, one **argmax**:
 
 # %%
 source("led_ref.generation.greedy_search:best_ids", docstring=True)
@@ -129,9 +130,11 @@ text = led.tokenizer.decode(recorded["beam.sequences"][0], skip_special_tokens=T
 print(f"written: {text}, value {recorded['beam.sequences_scores'][0, 0]:.3f}")
 
 # %% [markdown]
+# Every text begins with `</s>` (the start), and the first word is nearly always `<s>`: LED was trained so.
+#
 # In the first row `</s>` is grey though its score is the second best: that text has ended. It does not go on, and waits among
 # the finished ones. In the fifth row all three texts go on from the first beam: the other two **die**. In the last row the
-# length is reached, and all texts end.
+# length is reached, and all texts end. What the chosen one is worth, its value, is explained below.
 #
 # Every number can be followed with a finger: a node's score is its parent's plus what stands on the edge. In the code
 # that is one addition, for all W × V candidates at once. The check, for all steps:
@@ -183,8 +186,8 @@ for penalty in (-2.0, 1.0, 4.0):
 #
 # ## More beams are not always better
 #
-# With a beam for every text that there can be, the best is found. With fewer, one more beam may even find less. Here the model
-# continues a piece of the page:
+# With a beam for every text that there can be, the best is found. With fewer, one more beam may even find less. Here the
+# model continues a piece of the page:
 
 # %%
 found = {}
@@ -303,7 +306,7 @@ for name, given in (
 # The mutant `all-beams-begin` gives all W copies of the prompt a score of 0 at the start, and not only the
 # first. Then all beams write the same text, and beam search is greedy search that takes W times as long:
 
-# %%
+# %% tags=["fold"]
 from unittest.mock import patch
 
 from led_ref.generation import beam_search as beam_module

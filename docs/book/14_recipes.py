@@ -137,7 +137,7 @@ print(led.generate(question + page, global_attention=list(range(1 + tokens)), ma
 # two whose heads are **random numbers**, drawn on the spot on top of the bundled model: what they say means nothing, how
 # they are asked is the point. Fine-tuned ones of your own are named by folder, as ever.
 
-# %%
+# %% tags=["fold"]
 from dataclasses import replace
 
 import numpy as np

@@ -236,7 +236,7 @@ def cells(context, address: str) -> list[str]:
     last.locator("[data-do=stop]").wait_for(state="hidden")
     for built, live in tab.evaluate(RUN):
         assert built == live, (built, live)
-    assert tab.locator(".cell-out svg").count() == tab.locator("details.code").count() > 0
+    assert tab.locator(".cell-out svg").count() == tab.locator("details.code:not(.plain)").count() > 0
     last.locator("[data-do=edit]").click()
     tab.locator(".cell-editor").fill("seven = 7\n1 / (seven - 7)")
     tab.locator(".cell-editor").press("Control+Enter")
