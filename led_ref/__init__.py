@@ -81,6 +81,7 @@ if TYPE_CHECKING:
     from led_ref.oracle.traces.trace import trace
     from led_ref.pipelines.by_task import pipeline
     from led_ref.pipelines.classification import Classifier, Label
+    from led_ref.pipelines.generate_many import generate_many
     from led_ref.pipelines.loading import bundled_model
     from led_ref.pipelines.question_answering import Answer, QuestionAnswerer
     from led_ref.pipelines.summarization import LED
@@ -93,6 +94,7 @@ _NAMES_BY_MODULE = {
     "api": ("answer", "classify", "generate", "load", "train"),
     "pipelines.by_task": ("pipeline",),
     "pipelines.classification": ("Classifier", "Label"),
+    "pipelines.generate_many": ("generate_many",),
     "pipelines.loading": ("bundled_model",),
     "pipelines.question_answering": ("Answer", "QuestionAnswerer"),
     "pipelines.summarization": ("LED",),
@@ -130,5 +132,5 @@ __all__ = [
     "LEDForSequenceClassification", "LEDModel", "LEDSeq2SeqLMOutput", "LEDSeq2SeqModelOutput",
     "LEDSeq2SeqQuestionAnsweringModelOutput", "LEDSeq2SeqSequenceClassifierOutput", "LEDTokenizer", "Label",
     "MissingFileError", "QuestionAnswerer", "SearchResult", "SettingsError", "answer", "bundled_model", "classify",
-    "evaluate", "generate", "load", "pipeline", "trace", "train",
+    "evaluate", "generate", "generate_many", "load", "pipeline", "trace", "train",
 ]  # fmt: skip

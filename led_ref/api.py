@@ -137,7 +137,7 @@ def generate(
         LEDError: as `load` and `LED.generate`.
     """
     if not isinstance(model, LED):
-        TextOptions.split(options)  # a misspelt setting should not cost the loading of a model
+        TextOptions.separate(options)  # a misspelt setting should not cost the loading of a model
         model = load(model, backend=backend, dtype=dtype)
     elif backend != "auto" or dtype not in ("float32", model.model.dtype):
         raise InputError(

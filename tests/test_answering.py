@@ -219,6 +219,11 @@ def test_one_call_and_the_command(bundled, folder, command, tmp_path, monkeypatc
     assert first["question"] == QUESTION
     assert first["answers"] == [vars(answer) for answer in found]
     assert "There is no file no.txt" in err
+    (tmp_path / "long.txt").write_text("It packs files. " * 40 + text)
+    assert command("answer", QUESTION, "long.txt", "--model", folder, "--split", *ONE) == (0, "tar\n", "")
+    code, _, err = command("answer", QUESTION, "long.txt", "--model", folder, *ONE)
+    assert (code, "reads at most 64" in err) == (1, True)
+    assert command("answer", QUESTION, "long.txt", "--model", folder, "--split", "--truncate")[0] == 2
     monkeypatch.setattr(
         "sys.stdin", SimpleNamespace(isatty=lambda: False, buffer=SimpleNamespace(read=lambda n: text.encode()))
     )

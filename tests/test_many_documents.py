@@ -192,10 +192,28 @@ def test_a_folder_stands_for_its_documents(tmp_path, command):
     files = write_documents(folder, 2)
     for name in ("photo.jpg", ".hidden.txt", "03.pdf"):
         (folder / name).write_bytes(b"%PDF")
-    (folder / "more.txt").mkdir()
+    (folder / "more.txt" / "deep").mkdir(parents=True)
+    for place in (folder / "more.txt" / "deep", tmp_path / "out"):
+        files += write_documents(place, 1)
+    del files[-1]
+    (folder / "more.txt" / "notes.bin").write_bytes(b"")
     code, printed, said = command("summarize", folder, "--num-beams", "1", "--max-new-tokens", "3")
     assert (code, [line.partition(": ")[0] for line in printed.splitlines()]) == (0, files)
-    assert f"{folder}: 2 documents; not read: 03.pdf, more.txt, photo.jpg" in said
+    assert f"{folder}: 3 documents; not read: 03.pdf, more.txt/notes.bin, photo.jpg" in said
+    (folder / "out").symlink_to(tmp_path / "out")  # a folder of results among the documents is no document
+    (tmp_path / "out" / "00.txt").rename(folder / "more.txt" / "deep" / "00.summary.txt")
+    for pattern in (folder / "*.txt", folder / "**" / "0?.txt"):
+        found = files[:2] if "**" not in str(pattern) else files
+        _, printed, said = command("summarize", pattern, *QUICK)
+        assert sorted(line.partition(": ")[0] for line in printed.splitlines()) == sorted(found), said
+    (folder / "out").unlink()
+    inside = ("summarize", folder, "--out", folder / "out", "--num-beams", "1", "--max-new-tokens", "3")
+    assert command(*inside)[0] == 0
+    code, printed, said = command(*inside, "--resume")
+    assert (code, printed, "4 of 4 are in" in said) == (0, "", True)
+    shutil.rmtree(folder / "out")
+    code, _, said = command("summarize", folder / "*.md", *QUICK)
+    assert (code, "no file for the pattern" in said) == (1, True)
     code, _, said = command("summarize", folder, "--out", folder, *QUICK)
     assert (code, "--out names it for their results" in said) == (1, True)
     (tmp_path / "empty").mkdir()
@@ -531,3 +549,33 @@ def test_writing_without_a_cache_is_said(changed):
     (model / "generation_config.json").unlink(missing_ok=True)
     led_ref.load(model, notice=said.append)
     assert [sentence.partition(": each")[0] for sentence in said] == [f"{model}: use_cache is false in its files"]
+
+
+@pytest.mark.parametrize("form", [(), ("--jsonl",)], ids=["files", "lines"])
+def test_redo_makes_anew_what_changed_alone(tmp_path, command, form):
+    files, out = write_documents(tmp_path / "texts", 5), tmp_path / "out"
+    run = ("summarize", *files, "--out", out, "--batch-size", "1", *QUICK, *form)
+    assert command(*run)[0] == 0
+    Path(files[2]).write_text("Another text.", encoding="utf-8")
+    code, _, said = command(*run, "--resume")
+    assert (code, "--redo changed makes such results anew" in said) == (1, True)
+    assert "add --resume" in command(*run, "--redo", "changed")[2]
+    again = (*run, "--resume", "--redo", "changed")
+    code, printed, said = command(*again)
+    assert (code, len(printed.splitlines())) == (0, 1)
+    assert "1 results were made otherwise" in said
+    assert ("02" in printed) is True
+    assert command(*again)[:2] == (0, "")  # nothing has changed since
+    # Other settings: all of them, or none if one cannot be made anew.
+    before = contents(out)
+    Path(files[1]).write_bytes(b"\xff")
+    few = ("summarize", *files[:4], *run[6:], "--resume", "--redo", "changed")
+    for arguments in (again, few):
+        code, printed, said = command(*arguments, "--num-beams", "2")
+        assert (code, printed, "begun with num_beams 1; this run has num_beams 2" in said) == (1, "", True)
+        assert contents(out) == before
+    Path(files[1]).write_text("Now it is a text.", encoding="utf-8")
+    code, printed, said = command(*again, "--num-beams", "2")
+    assert (code, len(printed.splitlines()), "5 results were made otherwise" in said) == (0, 5, True)
+    assert command(*run[:7], tmp_path / "anew", *run[8:], "--num-beams", "2")[0] == 0
+    assert contents(out) == contents(tmp_path / "anew")

@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from led_ref.cli import many
-from led_ref.cli.shared_options import FILES, add_output_options, add_shared
+from led_ref.cli.shared_options import FILES, Misused, add_output_options, add_shared
 
 SUMMARY = "find the answer to a question in documents"
 EXAMPLES = """
@@ -21,6 +21,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("question", metavar="QUESTION", help="the question, in quotes")
     add("files", nargs="*", metavar="FILE", help=FILES)
     add_fine_tuned_options(parser, "LEDForQuestionAnswering")
+    add("--split", action="store_true", help="search a document that is too long in pieces that overlap")
     add("--top-k", type=int, default=1, metavar="N", help="how many answers (default: 1)")
     add("--max-answer-len", type=int, default=15, metavar="N", help="most tokens of an answer (default: 15)")
     add(
@@ -44,18 +45,24 @@ def run(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from led_ref.cli.many import report_on_files
+    from led_ref.pipelines.context_pieces import answer_in_pieces
     from led_ref.pipelines.question_answering import QuestionAnswerer
 
+    if options.split and options.truncate:
+        raise Misused("--split reads all of a document, --truncate its beginning; leave one out")
+
     def find(answerer: QuestionAnswerer, file: str, text: str, progress: Any) -> dict[str, Any]:
-        answers = answerer.answer(
-            options.question,
-            text,
-            top_k=options.top_k,
-            max_answer_len=options.max_answer_len,
-            handle_impossible_answer=options.handle_impossible_answer,
-            truncation=options.truncate,
-            progress=progress,
-        )
+        settings: dict[str, Any] = {
+            name: getattr(options, name) for name in ("top_k", "max_answer_len", "handle_impossible_answer")
+        }
+        if options.split:
+            answers = answer_in_pieces(
+                answerer, options.question, text, align_to_words=False, progress=progress, **settings
+            )  # fmt: skip
+        else:
+            answers = answerer.answer(
+                options.question, text, truncation=options.truncate, progress=progress, **settings
+            )  # fmt: skip
         return {"question": options.question, "model": answerer.name, "answers": [asdict(answer) for answer in answers]}
 
     def lines(found: dict[str, Any]) -> list[str]:
@@ -70,5 +77,5 @@ def run(options: argparse.Namespace) -> int:
 
     return report_on_files(
         options, QuestionAnswerer.load, find, lines, kind="answers",
-        settings=("question", "top_k", "max_answer_len", "handle_impossible_answer"),
+        settings=("question", "top_k", "max_answer_len", "handle_impossible_answer", "split"),
     )  # fmt: skip

@@ -9,43 +9,46 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from led_ref.errors import InputError, LEDError
+from led_ref.errors import LEDError
+from led_ref.pipelines.corpus import Corpus, expand
 from led_ref.pipelines.progress import ProgressBars
-from led_ref.pipelines.text_files import documents_of_folder, read_document
 from led_ref.tools.terminal import forget_output, has_bars, print_json, say
 
 Item = TypeVar("Item")
 
 
-def expand_folders(options: argparse.Namespace) -> None:
-    """Put the documents of each folder in its place among `options.files`, and say what else is in it.
+def expand_files(options: argparse.Namespace) -> None:
+    """Put the documents of each folder and pattern in its place among `options.files`, and say what else is in a folder.
 
     Raises:
-        InputError: for a folder without documents, and one that the results are to go to: they would be read as documents.
+        LEDError: as corpus.expand.
     """
-    files: list[str] = []
-    for file in options.files:
-        if file == "-" or not Path(file).is_dir():
-            files.append(file)
-            continue
-        out = getattr(options, "out", None)
-        if out is not None and Path(out).resolve() == Path(file).resolve():
-            raise InputError(f"{file} holds the documents, and --out names it for their results. Name another folder.")
-        documents, others = documents_of_folder(Path(file))
-        files += documents
+    out = getattr(options, "out", None)
+    options.files, left = expand(options.files, out=None if out is None else Path(out))
+    for folder, others in left.items():
         if others and not options.quiet:
-            say(f"{file}: {len(documents)} documents; not read: {', '.join(others):.200}")
-    options.files = files
+            count = sum(Path(folder) in Path(file).parents for file in options.files)
+            say(f"{folder}: {count} documents; not read: {', '.join(others):.200}")
 
 
-def read_all(files: Sequence[str]) -> list[tuple[str, str]]:
-    """The names and texts of the documents that can be read; for each of the others an error is printed."""
-    documents = []
-    for file in files:
-        try:
-            documents.append((file, read_document(file)))
-        except LEDError as error:
-            complain(file, error)
+def corpus_of(options: argparse.Namespace, files: Sequence[str]) -> Corpus:
+    """The documents of some files."""
+    return Corpus(files, options.text_field, options.id_field)
+
+
+def read_all(options: argparse.Namespace) -> list[tuple[str, str]]:
+    """The names and texts of the documents that can be read; for each of the others an error is printed.
+
+    `options.files` become the names of all documents: a file may hold many.
+    """
+    documents, names = [], []
+    for given in corpus_of(options, options.files).read():
+        names.append(given.name)
+        if isinstance(given.text, LEDError):
+            complain(given.name, given.text)
+        else:
+            documents.append((given.name, given.text))
+    options.files = names
     return documents
 
 

@@ -20,7 +20,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `led-ref gather`."""
     add = parser.add_argument
     add("folder", metavar="DIR", help="the folder that --out named")
-    add("--out", metavar="FILE", help="write the lines into FILE, whole or not at all (default: standard output)")
+    add("--out", metavar="FILE", help="write into FILE, whole or not at all; .parquet: rows in place of lines")
     add("--partial", action="store_true", help="leave out the results that are missing, and say how many these are")
     add_shared(parser, "--quiet")
 
@@ -28,7 +28,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Write or print the results. 0; what is missing is an error, or left out as asked."""
     from led_ref.files.staging import new_file
-    from led_ref.pipelines.gather import gather
+    from led_ref.pipelines.corpus import PARQUET
+    from led_ref.pipelines.gather import gather, write_parquet
 
     if options.out is not None and Path(options.out).exists():
         raise InputError(f"{options.out} exists already. Move it away, or name another file.")
@@ -37,8 +38,12 @@ def run(options: argparse.Namespace) -> int:
         for result in found.results():
             print_json(result)
     else:
-        with new_file(Path(options.out)) as unfinished, unfinished.open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines(json.dumps(result, ensure_ascii=False) + "\n" for result in found.results())
+        with new_file(Path(options.out)) as unfinished:
+            if options.out.endswith(PARQUET):
+                write_parquet(found.results(), unfinished)
+            else:
+                with unfinished.open("w", encoding="utf-8", newline="\n") as file:
+                    file.writelines(json.dumps(result, ensure_ascii=False) + "\n" for result in found.results())
     if not options.quiet:
         there = len(found.documents) - len(found.missing)
         say(f"{there} of {len(found.documents)} results{f' in {options.out}' if options.out else ''}")

@@ -141,6 +141,11 @@ def chosen_backend(options: argparse.Namespace) -> Any:
     return NumpyBackend(threads=options.threads)
 
 
+def quietly(options: argparse.Namespace) -> argparse.Namespace:
+    """The same command line for a worker: without notices."""
+    return argparse.Namespace(**{**vars(options), "quiet": True})
+
+
 def load_model(options: argparse.Namespace) -> "LED":
     """The model and tokenizer that the options name."""
     from led_ref.api import load
@@ -150,19 +155,10 @@ def load_model(options: argparse.Namespace) -> "LED":
 
 def run_of_model(options: argparse.Namespace, pipeline: "TextPipeline[Any]") -> dict[str, Any]:
     """What of a loaded model decides how its results come out: JSON-ready."""
-    from led_ref import __version__
-    from led_ref.api import bundled_model
-    from led_ref.weights.find_files import model_digest, resolve
+    from led_ref.pipelines import many
 
-    folder = bundled_model() if options.model is None else resolve(options.model, revision=options.revision)
-    return {
-        "led_ref": __version__,
-        "model": pipeline.name,
-        "sha256 of the model": model_digest(folder),
-        "backend": pipeline.model.backend.name,
-        "dtype": pipeline.model.dtype,
-        **{name: getattr(options, name) for name in ("quantize", "keep_stored") if hasattr(options, name)},
-    }
+    settings = {name: getattr(options, name) for name in ("quantize", "keep_stored") if hasattr(options, name)}
+    return many.run_of_model(pipeline, options.model, revision=options.revision, **settings)
 
 
 # ---- usage --------------------------------------------------------------------------------------------------------------

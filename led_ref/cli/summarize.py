@@ -31,6 +31,11 @@ def add_writing_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add_run_options(parser)
     many.add_options(parser)
+    add(
+        "--split", choices=("join", "again"),
+        help="of a document that is too long, write of its pieces: join these texts, or summarize them again",
+    )  # fmt: skip
+    add("--overlap", type=int, metavar="N", help="with --split: most tokens that a piece repeats (default: 64)")
     add("--sample", action="store_true", help="draw the text by chance; with 1 beam unless --num-beams is given")
     add("--seed", type=int, metavar="N", help="with --sample: the same number draws the same text again")
     add("--temperature", type=float, metavar="X", help="with --sample: below 1 more likely, above 1 bolder")

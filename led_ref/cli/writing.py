@@ -8,22 +8,32 @@ the byte.
 import argparse
 import secrets
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from led_ref.api import LED, check_settings
 from led_ref.bundled.manual_pages import is_manual_page, manual_page_body
-from led_ref.cli.documents import bars, complain, expand_folders, failures, read_all, report_on_each, title
+from led_ref.cli.documents import bars, complain, expand_files, failures, read_all, report_on_each, title
 from led_ref.cli.many import BATCH_SIZE, check_options, write_results
-from led_ref.cli.shared_options import given, global_attention_of, load_model, need_files, run_of_model
+from led_ref.cli.shared_options import (
+    Misused,
+    given,
+    global_attention_of,
+    load_model,
+    need_files,
+    quietly,
+    run_of_model,
+)
 from led_ref.errors import LEDError, SettingsError
 from led_ref.pipelines.batching import BATCH_MEMORY
-from led_ref.pipelines.loading import Document
-from led_ref.pipelines.many import Found
+from led_ref.pipelines.loading import Document, Written
+from led_ref.pipelines.many import Found, Job
 from led_ref.pipelines.progress import ProgressBars
 from led_ref.pipelines.result_folder import ResultFolder
-from led_ref.pipelines.summarization import Written, write_each
+from led_ref.pipelines.splitting import OVERLAP, check_split, prepare_pieces
+from led_ref.pipelines.summarization import write_each
 from led_ref.tools.terminal import say
 from led_ref.weights.keys import parameter_count
 
@@ -46,17 +56,22 @@ def write_documents(options: argparse.Namespace, *, settings: dict[str, Any], sh
         LEDError: if the model cannot be loaded, or a setting cannot be: no document would fare better.
     """
     need_files(options)
-    expand_folders(options)
+    expand_files(options)
     check_options(options)
+    if options.overlap is not None and options.split is None:
+        raise Misused("--overlap is for documents in pieces; add --split join or --split again")
     settings = settings | given(options, "num_beams", "max_new_tokens") | _sampling_settings(options)
     check_settings(settings)
+    if options.split is not None:
+        check_split(options.split, truncation=options.truncate, seed=None)
     if options.out is not None:
         kind = "texts" if show_all else "summary"
         failed, count = write_results(
             options, kind, lambda folder, bars: _load(options, settings, show_all, folder, bars)
         )
     else:
-        documents, count = read_all(options.files), len(options.files)
+        documents = read_all(options)
+        count = len(options.files)
         if not documents:
             return 1
         failed = _print_documents(_load(options, settings, show_all), documents)
@@ -92,7 +107,7 @@ def _load(
 
 def _print_documents(writer: "_Writer", documents: Sequence[tuple[str, str]]) -> int:
     """Print the text of each document; how many failed."""
-    options, prepared = writer.options, list[tuple[str, Document]]()
+    options, prepared = writer.options, list[tuple[str, Prepared]]()
     for file, text in documents:
         try:
             prepared.append((file, writer.prepare(file, text)))
@@ -134,6 +149,9 @@ def _take_seed(effective: dict[str, Any], before: int | None, *, quiet: bool) ->
     return {"seed": effective["seed"]}
 
 
+Prepared = Document | list[Document]
+
+
 @dataclass(frozen=True)
 class _Writer:
     """A loaded model and the command line; `settings` as the user gave them, `effective`: all settings of the run."""
@@ -145,8 +163,13 @@ class _Writer:
     show_all: bool
     progress: ProgressBars | None = None
 
-    def prepare(self, file: str, text: str) -> Document:
-        """A document as the model reads it."""
+    @property
+    def loader(self) -> Callable[[], Job]:
+        """What loads the same in another process; a seed that was drawn is among the settings."""
+        return partial(_load, quietly(self.options), self.settings, self.show_all)
+
+    def prepare(self, file: str, text: str) -> Prepared:
+        """A document as the model reads it, or the pieces of one that is too long."""
         options = self.options
         # Only the bundled model wants a page in the form of its training: others were not trained on manual pages.
         is_page = options.model is None and is_manual_page(text)
@@ -155,37 +178,51 @@ class _Writer:
             say(f"{title(file)} is {what}")
         read = (is_page and manual_page_body(text)) or text
         own = global_attention_of(options, file)
+        if options.split is not None:
+            pieces = prepare_pieces(self.led, read, global_attention=own, overlap=self._overlap())
+            return pieces[0] if len(pieces) == 1 else pieces
         return self.led.prepare(read, global_attention=own, truncation=options.truncate)
+
+    def _overlap(self) -> int:
+        return OVERLAP if self.options.overlap is None else int(self.options.overlap)
 
     def __call__(
         self, documents: Sequence[tuple[str, str]], skip: Collection[int]
     ) -> Iterator[tuple[int, Found | LEDError]]:
         """What is written for each document of a block: the work of many.py."""
-        options, prepared = self.options, dict[int, Document]()
+        options, prepared = self.options, dict[int, Prepared]()
         for i, (file, text) in enumerate(documents):
             try:
                 prepared[i] = self.prepare(file, text)
             except LEDError as error:
                 yield i, error
-        numbers = list(prepared)
+        whole = {i: document for i, document in prepared.items() if isinstance(document, Document)}
+        numbers = list(whole)
         batches = {
             "batch_size": BATCH_SIZE if options.batch_size is None else options.batch_size,
             "batch_memory": BATCH_MEMORY if options.batch_memory is None else options.batch_memory * 10**6,
-            "skip": {k for k, i in enumerate(numbers) if i in skip},
         }
-        for k, written in self._write_each([prepared[i] for i in numbers], self.progress, **batches):
+        skipped = {k for k, i in enumerate(numbers) if i in skip}
+        for k, written in self._write_each(list(whole.values()), self.progress, **batches, skip=skipped):
             i = numbers[k]
             try:
-                yield (
-                    i,
-                    written if isinstance(written, LEDError) else self._about(documents[i][0], prepared[i], written),
-                )
+                yield i, written if isinstance(written, LEDError) else self._about(documents[i][0], whole[i], written)
             except LEDError as error:  # an id that is no token
                 yield i, error
+        for i, pieces in prepared.items():
+            if isinstance(pieces, list) and i not in skip:
+                try:
+                    yield i, self._of_pieces(documents[i][0], pieces, self.progress, **batches)
+                except LEDError as error:
+                    yield i, error
 
-    def stream(self, file: str, document: Document) -> bool:
+    def stream(self, file: str, document: Prepared) -> bool:
         """Print the text of one document as it is written; a bar shows only the reading. False if it failed."""
         try:
+            if isinstance(document, list):
+                raise SettingsError(
+                    "--stream prints a text as it is written, --split makes it of several. Leave one out."
+                )
             with bars(self.options, file) as progress:
                 pieces = self.led.stream_prepared(
                     document,
@@ -203,10 +240,14 @@ class _Writer:
             return False
         return True
 
-    def write(self, file: str, document: Document, progress: ProgressBars) -> dict[str, Any]:
+    def write(self, file: str, document: Prepared, progress: ProgressBars) -> Found:
         """Write for one document, alone; everything about it."""
+        pieces = document if isinstance(document, list) else [document]
         if not self.options.quiet:
-            say(f"reading {title(file)} ({len(document.ids):,} tokens) ...")
+            in_pieces = f" in {len(pieces)} pieces" if len(pieces) > 1 else ""
+            say(f"reading {title(file)} ({sum(len(piece.ids) for piece in pieces):,} tokens{in_pieces}) ...")
+        if isinstance(document, list):
+            return self._of_pieces(file, document, progress)
         ((_, written),) = self._write_each([document], progress)
         if isinstance(written, LEDError):
             raise written
@@ -223,9 +264,9 @@ class _Writer:
             **batches,
         )
 
-    def _about(self, file: str, document: Document, written: Written) -> Found:
+    def _about(self, file: str, document: Document, written: Written, texts: Sequence[str] | None = None) -> Found:
         """Everything about one document: what was read, what was written, with what settings."""
-        texts = self.led.texts_of(written)
+        texts = self.led.texts_of(written) if texts is None else texts
         return {
             "file": file,
             "model": self.led.name,
@@ -238,6 +279,20 @@ class _Writer:
             "settings": self.effective,
         }
 
+    def _of_pieces(self, file: str, pieces: Sequence[Document], progress: ProgressBars | None, **batches: Any) -> Found:
+        """Write for a document in pieces; everything about it."""
+        options = self.options
+        text = self.led.write_in_pieces(
+            pieces, options.split, self.settings, global_attention=global_attention_of(options, file),
+            overlap=self._overlap(), cross_attention=options.cross_attention, progress=progress, **batches,
+        )  # fmt: skip
+        about = self._about(file, pieces[0], Written([], None), [text])
+        counts = {
+            "tokens": [len(piece.ids) for piece in pieces],
+            "global_tokens": [sum(piece.global_mask) for piece in pieces],
+        }
+        return about | {name: sum(each) for name, each in counts.items()} | {"pieces": counts["tokens"]}
+
     def lines(self, found: dict[str, Any]) -> list[str]:
         """What a person is shown: every text with its score, or the best text alone."""
         if not self.show_all:
@@ -245,6 +300,10 @@ class _Writer:
         scores = found["scores"] or [None] * len(found["texts"])
         shown = ["" if score is None else f"{score:9.4f}  " for score in scores]
         return [score + text for score, text in zip(shown, found["texts"], strict=True)]
+
+    def brief(self, found: Found) -> Found:
+        """The text, or with `show_all` all texts and scores."""
+        return {name: found[name] for name in (("texts", "scores") if self.show_all else ("text",))}
 
     def run(self) -> dict[str, Any]:
         """Everything that decides what the texts of a run are, and in what form they are written."""
@@ -254,5 +313,6 @@ class _Writer:
             "cross_attention": options.cross_attention,
             "global_attention": options.global_attention,
             "truncate": options.truncate,
+            **({} if options.split is None else {"split": options.split, "overlap": self._overlap()}),
             **self.effective,
         }

@@ -217,7 +217,7 @@ def pipeline(
     if name in names:
         _checked_options(name, options, names[name])
     else:
-        TextOptions.split(options)
+        TextOptions.separate(options)
     loaded: Any = model
     if model is None or isinstance(model, str | Path):
         loading = {"revision": revision, "backend": _backend(device), "dtype": str(dtype).removeprefix("torch.")}
@@ -226,7 +226,7 @@ def pipeline(
         raise wrong_type("model", model, f"a name, a folder or a {kinds[name].__name__} for {name}")
     if isinstance(loaded, LED):
         of_task, prefix = _settings_of_task(loaded.model.config.extra, name)
-        TextOptions.split(of_task)
+        TextOptions.separate(of_task)
         return SummarizationPipeline(loaded, {**of_task, **options}, prefix)
     return (
         QuestionAnsweringPipeline(loaded, options)

@@ -11,13 +11,13 @@ settings and version. Equal fingerprints: equal results.
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from led_ref.errors import InputError, MissingFileError
-from led_ref.pipelines.result_folder import manifests, names_digest, read_manifest, refuse_other_run
+from led_ref.pipelines.result_folder import lines_of, manifests, names_digest, read_manifest, refuse_other_run
 
 _MOST_NAMED = 5
 
@@ -30,16 +30,18 @@ class Gathered:
         folder: of the results.
         run: what decided how they came out.
         documents: the digest of each document's text by the name of its result, in the order of the documents.
+        places: of results that are lines, the file and the byte where each begins.
         missing: the names of the results that are not there.
     """
 
     folder: Path
     run: dict[str, Any]
     documents: dict[str, str | None]
+    places: dict[str, tuple[Path, int]]
     missing: list[str]
 
     def results(self) -> Iterator[dict[str, Any]]:
-        """Each result that is there: its name, its fingerprint, and what it holds.
+        """Each result that is there: the name of its file, if it has one of its own, its fingerprint, and what it holds.
 
         Raises:
             InputError: if one cannot be read.
@@ -47,15 +49,25 @@ class Gathered:
         left_out = set(self.missing)
         for name, digest in self.documents.items():
             if name not in left_out:
-                path = self.folder / name
-                try:
-                    text = path.read_text(encoding="utf-8").removesuffix("\n")
-                    held = json.loads(text) if name.endswith(".json") else {"text": text}
-                    yield {"result": name, "fingerprint": fingerprint(self.run, digest), **held}
-                except (OSError, ValueError, TypeError) as error:
-                    raise InputError(
-                        f"{path} is no result of led-ref ({error}). Remove it, and make it anew with --resume."
-                    ) from error
+                path, start = self.places.get(name, (self.folder / name, None))
+                held = _line(path, start) if start is not None else {"result": name, **_file(path)}
+                yield {**held, "fingerprint": fingerprint(self.run, digest)}
+
+
+def _line(path: Path, start: int) -> dict[str, Any]:
+    with path.open("rb") as file:
+        file.seek(start)
+        return dict(json.loads(file.readline()))
+
+
+def _file(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8").removesuffix("\n")
+        return dict(json.loads(text)) if path.name.endswith(".json") else {"text": text}
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(
+            f"{path} is no result of led-ref ({error}). Remove it, and make it anew with --resume."
+        ) from error
 
 
 def fingerprint(run: dict[str, Any], digest: str | None) -> str:
@@ -90,14 +102,19 @@ def gather(folder: Path, *, partial: bool = False) -> Gathered:
         documents = found[0]["documents"]
     else:
         documents = _of_shards(folder, [(path, manifest) for path, manifest in zip(paths, found, strict=True)])
-    missing = [name for name in documents if not (folder / name).exists()]
+    places = {
+        name: (path, start)
+        for path in (folder.glob("results*.jsonl") if found[0]["lines"] else ())
+        for name, start in lines_of(path)
+    }
+    missing = [name for name in documents if name not in places and (found[0]["lines"] or not (folder / name).exists())]
     if missing and not partial:
         more = f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
         raise InputError(
             f"{len(missing)} of {len(documents)} results are missing in {folder}: {', '.join(missing[:_MOST_NAMED])}{more}. "
             "Run it again with --resume, which makes them or says what is wrong; or take what is there with --partial."
         )
-    return Gathered(folder, found[0]["run"], documents, missing)
+    return Gathered(folder, found[0]["run"], documents, places, missing)
 
 
 def _of_shards(folder: Path, found: list[tuple[Path, dict[str, Any]]]) -> dict[str, str | None]:
@@ -122,3 +139,28 @@ def _of_shards(folder: Path, found: list[tuple[Path, dict[str, Any]]]) -> dict[s
     if len(documents) != part["documents"] or names_digest(documents) != part["sha256 of the names"]:
         raise InputError(f"The manifests in {folder} do not fit together. Run all shards again with --resume.")
     return documents
+
+
+def write_parquet(results: Iterable[Mapping[str, Any]], path: Path) -> None:
+    """Write results as rows of text: what is no text is written as JSON. The columns are those of the first.
+
+    Raises:
+        InputError: where pyarrow is not installed.
+    """
+    try:
+        import pyarrow as arrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise InputError(f"{path} is to be Parquet, which needs pyarrow: pip install 'led-ref[parquet]'.") from error
+    rows = iter(results)
+    first = next(rows, {"result": None})
+    schema = arrow.schema([(name, arrow.string()) for name in first])
+    with parquet.ParquetWriter(path, schema) as file:
+        rest = itertools.chain([first], rows)
+        while some := list(itertools.islice(rest, 1000)):
+            texts = [{name: _as_text(row.get(name)) for name in schema.names} for row in some]
+            file.write_table(arrow.Table.from_pylist(texts, schema))
+
+
+def _as_text(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)

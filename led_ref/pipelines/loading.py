@@ -15,7 +15,8 @@ from led_ref.classes.input_checks import check_types as check_types
 from led_ref.classes.led import Progress as Progress
 from led_ref.classes.pretrained import LEDPreTrainedModel
 from led_ref.config import LEDConfig
-from led_ref.errors import InputError, nearest, printable, quoted
+from led_ref.errors import InputError, SettingsError, nearest, printable, quoted
+from led_ref.generation.settings.settings import GenerationConfig
 from led_ref.pipelines.progress import bars_of
 from led_ref.tokenizer.files import vocabularies_that_differ
 from led_ref.tokenizer.tokenizer import LEDTokenizer
@@ -52,6 +53,34 @@ class Document:
     def masks(self) -> dict[str, Any]:
         """The padding mask and the global mask that `model.encoder` and `model.generate` take beside `[ids]`."""
         return {"attention_mask": [[1] * len(self.ids)], "global_attention_mask": [self.global_mask]}
+
+
+@dataclass(frozen=True)
+class Written:
+    """The generated texts of one document, num_return_sequences of them, the best first.
+
+    Args:
+        ids: the ids of each text, prompt first, without padding.
+        scores: the score of each text, from beam search; else None.
+    """
+
+    ids: list[list[int]]
+    scores: list[float] | None
+
+    @classmethod
+    def of(cls, found: Any, b: int, settings: GenerationConfig) -> Self:
+        """The texts of document b of a batch, without the padding after them."""
+        R = settings.num_return_sequences
+        texts = []
+        for row in found.sequences[b * R : (b + 1) * R].tolist():
+            length = len(row)
+            while length > 1 and row[length - 1] == settings.fill_token_id:
+                length -= 1
+            # Where the end-of-sequence id also pads, the first one belongs to the text.
+            is_end = settings.fill_token_id in settings.eos_token_ids and length < len(row)
+            texts.append(row[: length + is_end])
+        scores = getattr(found, "sequences_scores", None)  # of beam search
+        return cls(texts, None if scores is None else scores[b * R : (b + 1) * R].tolist())
 
 
 @dataclass(frozen=True)
@@ -108,13 +137,12 @@ class TextPipeline(Generic[Model]):
         """`decode` of each row, as of what model.generate returns."""
         return self.tokenizer.batch_decode(sequences, skip_special_tokens)
 
-    @check_types
-    def encode(self, text: str, *, truncation: bool = False) -> list[int]:
-        """The ids of a document, with `<s>` and `</s>`.
+    @staticmethod
+    def check_text(text: object) -> None:
+        """Refuse what is no document, and warn of a path.
 
         Raises:
-            InputError: if it is empty, or longer than the model's input and `truncation` is False; the message gives both
-                lengths.
+            InputError: for something other than a text, and one of blanks alone.
         """
         if not isinstance(text, str):
             raise InputError(
@@ -123,6 +151,31 @@ class TextPipeline(Generic[Model]):
         warn_of_path(text)
         if not text.strip():
             raise InputError(f"The document is empty ({text[:20]!r}): there is nothing to read. Give it some text.")
+
+    def texts_of(self, written: Written) -> list[str]:
+        """The texts of one document.
+
+        Raises:
+            InputError: if one holds an id that the model has and its tokenizer has not.
+        """
+        for ids in written.ids:
+            unknown = [token_id for token_id in ids if not self.tokenizer.has_id(token_id)]
+            if unknown:
+                raise InputError(
+                    f"In the text stands the id {unknown[0]}, which {self.name} has and its tokenizer has not. "
+                    f"Forbid it, suppress_tokens={quoted(unknown)}, or give the tokenizer that belongs to the model."
+                )
+        return [self.tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in written.ids]
+
+    @check_types
+    def encode(self, text: str, *, truncation: bool = False) -> list[int]:
+        """The ids of a document, with `<s>` and `</s>`.
+
+        Raises:
+            InputError: if it is empty, or longer than the model's input and `truncation` is False; the message gives both
+                lengths.
+        """
+        self.check_text(text)
         # The models that classify and answer say it themselves: their decoders read the document, too.
         limit = self.model.longest_document
         ids: list[int] = self.tokenizer(text)["input_ids"]
@@ -131,7 +184,8 @@ class TextPipeline(Generic[Model]):
         if not truncation:
             raise InputError(
                 f"The document has {len(ids)} tokens, but {self.name} reads at most {limit}. "
-                "Shorten or split it, or pass truncation=True (--truncate) to read its beginning only."
+                "Shorten it, pass truncation=True (--truncate) to read its beginning only, or split='join' (--split join) for "
+                "summaries of its pieces."
             )
         ids = self.tokenizer(text, truncation=True, max_length=limit)["input_ids"]
         return ids
@@ -178,6 +232,38 @@ def warn_of_path(text: str) -> None:
                     "pass pathlib.Path(...).read_text().",
                     stacklevel=4,
                 )
+
+
+# Arguments of model.generate that LED.generate refuses, and what to do instead.
+_FOR_IDS_ONLY = {
+    name: remedy
+    for remedy, names in {
+        "give the text itself": ("input_ids", "encoder_outputs", "inputs_embeds"),
+        "a document has no padding, so it needs none": ("attention_mask",),
+        "pass global_attention": ("global_attention_mask",),
+        "every generated text begins with the start token": ("decoder_input_ids",),
+        "it has its own": ("tokenizer",),
+        "rules that are functions work on ids": ("logits_processor", "stopping_criteria", "prefix_allowed_tokens_fn"),
+        "it gives ids and scores, not text": ("return_dict_in_generate",),
+        "the text alone is given": ("output_scores", "output_logits", "output_attentions", "output_hidden_states"),
+    }.items()
+    for name in names
+}
+
+
+def refuse_misplaced(settings: Mapping[str, Any], arguments: Sequence[str]) -> None:
+    """Refuse what is for ids, and a misspelt one of the other arguments.
+
+    Raises:
+        SettingsError: naming what to pass instead.
+    """
+    for name, value in settings.items():
+        if name in _FOR_IDS_ONLY and not (value is False and name.startswith(("return_", "output_"))):
+            raise SettingsError(
+                f"{name} is for LEDForConditionalGeneration.generate, which takes ids. Here, {_FOR_IDS_ONLY[name]}."
+            )
+        if near := nearest(name, arguments, cutoff=0.75):
+            raise SettingsError(f"There is no setting {name!r} (it was set to {value!r}) here. Is {near!r} meant?")
 
 
 def notices_of(model: LEDPreTrainedModel, tokenizer: LEDTokenizer) -> list[str]:

@@ -9,13 +9,17 @@ The blocks are those of shards.py. The work is a function of a block, so it may 
 
 import hashlib
 import itertools
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 from led_ref.errors import InputError, LEDError
+from led_ref.pipelines.corpus import Corpus
 from led_ref.pipelines.shards import Shard
-from led_ref.pipelines.text_files import read_document
+
+if TYPE_CHECKING:
+    from led_ref.pipelines.loading import TextPipeline
 
 Found = dict[str, Any]  # what is known of a document in the end, JSON-ready
 
@@ -35,32 +39,38 @@ class Work(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Corpus:
-    """All documents of a run, in their order.
+class Job(Work, Protocol):
+    """Work that knows what decides how its results come out."""
+
+    def run(self) -> dict[str, Any]:
+        """Everything that decides how a result comes out, by name: JSON-ready."""
+        ...
+
+
+def run_of_model(
+    pipeline: "TextPipeline[Any]", model: str | Path | None, *, revision: str | None = None, **settings: Any
+) -> dict[str, Any]:
+    """What of a loaded model decides how its results come out: JSON-ready.
 
     Args:
-        names: paths, or "-" for standard input, which is held: it can be read once.
+        pipeline: the loaded model.
+        model: its folder or name, None: the bundled one.
+        revision: of a name on the Hub.
+        settings: those of loading it that decide, too.
     """
+    from led_ref import __version__
+    from led_ref.pipelines.loading import bundled_model
+    from led_ref.weights.find_files import model_digest, resolve
 
-    names: list[str]
-    _held: dict[str, str | LEDError] = field(default_factory=dict)
-
-    def read(self, wanted: Callable[[int], bool]) -> Iterator[tuple[int, str | LEDError]]:
-        """The texts of the documents whose numbers are wanted, one after the other, or the errors that refuse them."""
-        for i, name in enumerate(self.names):
-            if wanted(i):
-                text = self._held.get(name) or _read(name)
-                if name == "-":
-                    self._held[name] = text
-                yield i, text
-
-
-def _read(name: str) -> str | LEDError:
-    try:
-        return read_document(name)
-    except LEDError as error:
-        return error
+    folder = bundled_model() if model is None else resolve(model, revision=revision)
+    return {
+        "led_ref": __version__,
+        "model": pipeline.name,
+        "sha256 of the model": model_digest(folder),
+        **settings,
+        "backend": pipeline.model.backend.name,
+        "dtype": pipeline.model.dtype,
+    }
 
 
 @dataclass
@@ -71,11 +81,13 @@ class Block:
         documents: names and texts of those that can be read.
         skip: numbers of those whose results exist.
         failed: the errors of those that cannot be read a second time, by name.
+        ids: those of records, by name.
     """
 
     documents: list[tuple[str, str]] = field(default_factory=list)
     skip: set[int] = field(default_factory=set)
     failed: dict[str, LEDError] = field(default_factory=dict)
+    ids: dict[str, str | int] = field(default_factory=dict)
 
 
 def digest_of(text: str) -> str:
@@ -85,8 +97,8 @@ def digest_of(text: str) -> str:
 
 def digests(corpus: Corpus, shard: Shard) -> Iterator[tuple[str, str | LEDError]]:
     """The name of each document of the shard and the sha256 of its text, or its error."""
-    for i, text in corpus.read(shard.holds):
-        yield corpus.names[i], text if isinstance(text, LEDError) else digest_of(text)
+    for given in corpus.read(shard.holds):
+        yield given.name, given.text if isinstance(given.text, LEDError) else digest_of(given.text)
 
 
 def blocks(corpus: Corpus, shard: Shard, known: Mapping[str, str | None], done: Collection[str]) -> Iterator[Block]:
@@ -101,11 +113,13 @@ def blocks(corpus: Corpus, shard: Shard, known: Mapping[str, str | None], done: 
     missing = {
         i // shard.block for i, name in enumerate(corpus.names) if known.get(name) is not None and name not in done
     }
-    texts = corpus.read(lambda i: i // shard.block in missing and known.get(corpus.names[i]) is not None)
-    for _, group in itertools.groupby(texts, key=lambda numbered: numbered[0] // shard.block):
+    texts = corpus.read(lambda i: i // shard.block in missing)
+    for _, group in itertools.groupby(texts, key=lambda given: given.i // shard.block):
         block = Block()
-        for i, text in group:
-            name = corpus.names[i]
+        for given in group:
+            name, text = given.name, given.text
+            if known.get(name) is None:
+                continue
             if not isinstance(text, LEDError) and digest_of(text) != known[name]:
                 text = InputError(f"{name} has changed since this run began. Run it again with --resume.")
             if isinstance(text, LEDError):
@@ -113,6 +127,8 @@ def blocks(corpus: Corpus, shard: Shard, known: Mapping[str, str | None], done: 
                 continue
             if name in done:
                 block.skip.add(len(block.documents))
+            if given.id is not None:
+                block.ids[name] = given.id
             block.documents.append((name, text))
         yield block
 
@@ -121,5 +137,13 @@ def results(given: Iterable[Block], work: Work) -> Iterator[tuple[str, Found | L
     """The name of each document of the blocks, and what was found or the error; each as soon as it is known."""
     for block in given:
         yield from block.failed.items()
-        for i, found in work(block.documents, block.skip):
-            yield block.documents[i][0], found
+        yield from named(block, work(block.documents, block.skip))
+
+
+def named(block: Block, found: Iterable[tuple[int, Found | LEDError]]) -> Iterator[tuple[str, Found | LEDError]]:
+    """What was found in a block by the names of its documents, with their ids."""
+    for i, of_one in found:
+        name = block.documents[i][0]
+        if name in block.ids and not isinstance(of_one, LEDError):
+            of_one = {"file": name, "id": block.ids[name], **of_one}
+        yield name, of_one

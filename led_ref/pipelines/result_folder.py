@@ -1,12 +1,14 @@
 """The folder of results that `--out` names, and the rules of --out, --resume and --shard.
 
     summaries/paper.summary.txt     a result
+    summaries/results.jsonl         or all of them: a line each, in the order in which they were made
     summaries/led-ref.json          the manifest: model, settings, and the documents' digests
 
-Every file is written under a hidden name, synced to the disk and renamed in one step: whatever happens to the program or the
-machine, a result exists whole or not at all. A run that goes on therefore only needs to know which results exist. The
-manifest holds that they come from the same model, settings and texts. What changes no text that is written already may change:
---truncate may be added, as a document that was not too long is read the same; and where no result exists, everything.
+Every file is written under a hidden name, synced to the disk and renamed in one step, and a torn line is none: whatever
+happens to the program or the machine, a result exists whole or not at all. A run that goes on therefore only needs to know
+which results exist. The manifest holds that they come from the same model, settings and texts. What changes no text that is
+written already may change: --truncate may be added, as a document that was not too long is read the same; and where no result
+exists, everything.
 
 Shards (shards.py) may share a folder: each has a manifest of its own, such as `led-ref.shard-2-of-4.json`. All of them must
 be given the same documents. gather.py puts their results together.
@@ -19,12 +21,13 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from led_ref.errors import InputError, printable
-from led_ref.files.staging import staging
+from led_ref.files.lines import append_line, drop_torn_line, whole_lines
+from led_ref.files.staging import new_file, staging
 from led_ref.json_file import read_json_object, write_text
 from led_ref.pipelines.shards import Shard
 
@@ -46,9 +49,10 @@ class ResultFolder:
     Args:
         path: of the folder.
         documents: the names of all documents, of the other shards' too.
-        ending: stands at the end of each result's name, such as "summary.txt".
+        ending: stands at the end of each result's name, such as "summary.txt"; None: results are lines of one file.
         shard: the part of the documents whose results this run makes.
         resume: keep the results that are there, and go on.
+        redo: of these, remove those that this run would make from another text, or with other settings.
 
     Raises:
         InputError: if a document is named twice, if the folder is a file, or if it holds results and the run is not
@@ -56,19 +60,25 @@ class ResultFolder:
 
     Attributes:
         documents: those of the shard.
+        redone: the names of the results that were removed.
         refused: the documents whose results cannot have their names, with the errors that say so.
     """
 
     def __init__(
-        self, path: Path, documents: Sequence[str], *, ending: str, shard: Shard, resume: bool = False
-    ) -> None:
-        self.path, self.shard = path, shard
-        names = result_names(documents, ending)
+        self, path: Path, documents: Sequence[str], *, ending: str | None, shard: Shard, resume: bool = False,
+        redo: bool = False,
+    ) -> None:  # fmt: skip
+        self.path, self.shard, self._redo, self.redone = path, shard, redo, list[str]()
+        names = list(documents) if ending is None else result_names(documents, ending)
+        self._lines = path / lines_name(shard) if ending is None else None
         self._names = dict(pair for i, pair in enumerate(zip(documents, names, strict=True)) if shard.holds(i))
         self.documents = list(self._names)
         self.refused = {
-            file: InputError(_TOO_LONG.format(name)) for file, name in self._names.items() if _is_too_long(name)
+            file: InputError(_TOO_LONG.format(name))
+            for file, name in self._names.items()
+            if self._lines is None and _is_too_long(name)
         }
+        self._written = set[str]() if self._lines is None else {name for name, _ in lines_of(self._lines)}
         self._part = None if shard.of == 1 else {
             **shard._asdict(), "documents": len(names), "sha256 of the names": names_digest(map(printable, names)),
         }  # fmt: skip
@@ -77,7 +87,8 @@ class ResultFolder:
                 raise InputError(f"{part} is a file. Name a folder for the results.")
         self._manifest = path / manifest_name(shard)
         self._refuse_other_parts()
-        present = [name for name in (self._manifest.name, *self._names.values()) if self._has(name)]
+        present = [self._manifest.name] if self._manifest.exists() else []
+        present += [name for name in self._names.values() if self._has(name)]
         if present and not resume:
             raise InputError(
                 f"{path} holds {present[0]} already. To keep its results and write the missing ones, pass "
@@ -89,6 +100,14 @@ class ResultFolder:
                 "Move that file away, or name another folder."
             )
         self._before = read_manifest(self._manifest) if present else None
+        if self._before is not None and self._before["lines"] != (self._lines is not None):
+            begun, now = ("lines of JSON", "files") if self._before["lines"] else ("files", "lines of JSON (--jsonl)")
+            raise InputError(f"{path} was begun with results in {begun}; this run has {now}. Run it as it was begun.")
+
+    @property
+    def has_lines(self) -> bool:
+        """Whether results are lines of one file."""
+        return self._lines is not None
 
     @property
     def seed(self) -> int | None:
@@ -97,6 +116,8 @@ class ResultFolder:
 
     def _has(self, name: str) -> bool:
         """Whether there is a result of that name; none where the name is too long for the file system."""
+        if self._lines is not None:
+            return printable(name) in self._written
         try:
             return (self.path / name).exists()
         except OSError:
@@ -138,6 +159,8 @@ class ResultFolder:
                     f"Another run writes {self.shard if self._part else 'results'} into {self.path} now. Wait for its end, "
                     "name another folder, or give each run a shard of its own (--shard 1/2, --shard 2/2)."
                 ) from error
+            if self._lines is not None:
+                drop_torn_line(self._lines)
             self._write_manifest(json.loads(json.dumps(run)), digests)
             yield {file for file in self.documents if self._has(self._names[file])}
 
@@ -145,14 +168,23 @@ class ResultFolder:
         by_name = {printable(name): digests[file] for file, name in self._names.items()}
         if (read_manifest(self._manifest) if self._manifest.exists() else None) != self._before:
             raise InputError(f"Another run has changed {self._manifest} just now. Run this one with --resume.")
-        before = self._before or {"run": {}, "shard": self._part, "documents": {}}
+        lines = self._lines is not None
+        before = self._before or {"run": {}, "lines": lines, "shard": self._part, "documents": {}}
         known = before["documents"]
         names = {printable(name): name for name in self._names.values()}
         there = {name for name in {*known, *by_name} if self._has(names.get(name, name))}
+        if self._redo:  # of a document that cannot be read now, the result would be lost
+            other = bool(settings_that_differ(before["run"], run))
+            self.redone = [
+                name for name, digest in by_name.items() if name in there and digest and (other or known.get(name) != digest)
+            ]  # fmt: skip
+            there -= set(self.redone)
         if there:
             self._compare(before, run, {name: by_name[name] for name in by_name if name in there})
+        self._remove({names[name] for name in self.redone})
+        by_name = {name: digest or known.get(name) for name, digest in by_name.items()}
         others = {name: known[name] for name in known if name not in by_name} if before["shard"] == self._part else {}
-        manifest = {"run": run, "shard": self._part, "documents": {**by_name, **others}}
+        manifest = {"run": run, "lines": lines, "shard": self._part, "documents": {**by_name, **others}}
         if manifest != self._before:
             self._write_json(manifest)
         try:
@@ -162,8 +194,19 @@ class ResultFolder:
                 self._manifest.unlink()
             raise
 
+    def _remove(self, names: Collection[str]) -> None:
+        """Remove results."""
+        if self._lines is None:
+            for name in names:
+                (self.path / name).unlink()
+        elif gone := {printable(name) for name in names}:
+            with new_file(self._lines, self._place) as unfinished, unfinished.open("wb") as file:
+                lines = zip(lines_of(self._lines), whole_lines(self._lines), strict=True)
+                file.writelines(line for (name, _), (_, line) in lines if name not in gone)
+            self._written -= gone
+
     def _write_json(self, manifest: Mapping[str, Any]) -> None:
-        known = {name: value for name, value in manifest.items() if value is not None}
+        known = {name: value for name, value in manifest.items() if value not in (None, False)}
         write_text(self._manifest, json.dumps(known, indent=1, ensure_ascii=False) + "\n", self._place)
 
     def _compare(self, before: Mapping[str, Any], run: Mapping[str, Any], digests: Mapping[str, str | None]) -> None:
@@ -180,7 +223,7 @@ class ResultFolder:
             if digest is not None and known[name] != digest:
                 raise InputError(
                     f"{folder / name} was made from another text than the document has now. "
-                    "Remove that file to have it made anew, or name another folder."
+                    "--redo changed makes such results anew; or name another folder."
                 )
 
     def _compare_with_shards(self, run: Mapping[str, Any]) -> None:
@@ -188,7 +231,8 @@ class ResultFolder:
         for path in manifests(self.path):
             if path != self._manifest:
                 other = read_manifest(path)
-                refuse_other_run(path, other["run"], run)
+                if not self._redo:  # the other shards may be redone after this one
+                    refuse_other_run(path, other["run"], run)
                 if other["shard"] != {**(self._part or {}), "number": (other["shard"] or {}).get("number")}:
                     self._refuse_documents(path, other["shard"])
 
@@ -200,15 +244,23 @@ class ResultFolder:
             "--batch-size. Run it as it was begun, or name another folder."
         )
 
-    def write(self, file: str, text: str) -> Path:
-        """Write the result of a document, and return its path; within the context of `begun`.
+    def write(self, file: str, result: str | Mapping[str, Any]) -> Path:
+        """Write the result of a document, and return the path of its file; within the context of `begun`.
+
+        Args:
+            file: the document.
+            result: a text; for a line an object, whose "file" is the document.
 
         Raises:
             InputError: if it cannot be written: a full disk, a name that the file system does not take.
         """
-        path = self.path / self._names[file]
+        path = self._lines or self.path / self._names[file]
         try:
-            return write_text(path, text + "\n", self._place)
+            if isinstance(result, str):
+                return write_text(path, result + "\n", self._place)
+            append_line(path, {**result, "file": printable(file)})
+            self._written.add(printable(file))
+            return path
         except OSError as error:
             raise InputError(
                 f"{path} cannot be written ({error.strerror or error}). See to the disk's space and the folder's permissions; "
@@ -265,6 +317,26 @@ def manifest_name(shard: Shard) -> str:
     return MANIFEST if shard.of == 1 else f"led-ref.shard-{shard.number}-of-{shard.of}.json"
 
 
+def lines_name(shard: Shard) -> str:
+    """The name of the file of results that are lines."""
+    return "results.jsonl" if shard.of == 1 else f"results.{shard.number}-of-{shard.of}.jsonl"
+
+
+def lines_of(path: Path) -> Iterator[tuple[str, int]]:
+    """The document of each line of results, and where the line begins, in bytes.
+
+    Raises:
+        InputError: for a line that is none.
+    """
+    for start, line in whole_lines(path):
+        try:
+            yield str(json.loads(line)["file"]), start
+        except (ValueError, TypeError, KeyError):
+            raise InputError(
+                f"{path} holds at byte {start} what led-ref did not write. Remove that line, or name another folder."
+            ) from None
+
+
 def manifests(folder: Path) -> list[Path]:
     """The manifests that a folder holds: that of one run, or those of shards, by their numbers."""
     found = [path for path in folder.glob("led-ref*.json") if path.name == MANIFEST or ".shard-" in path.name]
@@ -272,14 +344,15 @@ def manifests(folder: Path) -> list[Path]:
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest of a run: its "run", "documents" and "shard", which is None where there are no shards.
+    """The manifest of a run: its "run", "documents", "lines", and "shard", which is None where there are no shards.
 
     Raises:
         InputError: if it is none.
     """
     try:
         manifest = read_json_object(path, error_class=InputError, most_bytes=MOST_MANIFEST_BYTES)
-        found: dict[str, Any] = {name: manifest.get(name) for name in ("run", "shard", "documents")}
+        found: dict[str, Any] = {name: manifest.get(name) for name in ("run", "lines", "shard", "documents")}
+        found["lines"] = bool(found["lines"])
         part = found["shard"]
         is_part = part is None or (
             isinstance(part, dict) and all(isinstance(part.get(name), int) for name in (*Shard._fields, "documents"))
@@ -297,14 +370,19 @@ def refuse_other_run(path: Path, begun: Mapping[str, Any], run: Mapping[str, Any
     Raises:
         InputError: naming the settings that differ, and no other.
     """
-    other = [name for name in {**begun, **run} if begun.get(name) != run.get(name)]
-    other = [name for name in other if not (name in _MAY_BE_ADDED and begun.get(name) is False)]
+    other = settings_that_differ(begun, run)
     if other:
         as_begun, now = (", ".join(f"{name} {_short(values.get(name))}" for name in other) for values in (begun, run))
         raise InputError(
             f"{path.parent} was begun with {as_begun}; this run has {now}. "
-            f"Run it as it was begun ({path} says how), or name another folder."
+            f"Run it as it was begun ({path} says how), name another folder, or make such results anew with --redo changed."
         )
+
+
+def settings_that_differ(begun: Mapping[str, Any], run: Mapping[str, Any]) -> list[str]:
+    """The names of what differs in two runs, so that a text may come out otherwise."""
+    other = [name for name in {**begun, **run} if begun.get(name) != run.get(name)]
+    return [name for name in other if not (name in _MAY_BE_ADDED and begun.get(name) is False)]
 
 
 def names_digest(names: Iterable[str]) -> str:

@@ -11,6 +11,7 @@ Several documents may be decoded together: batching.py. An error stays with its 
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self, Unpack, overload
 
@@ -19,30 +20,22 @@ from led_ref.classes.input_checks import check_types
 from led_ref.classes.led import Progress
 from led_ref.costs import memory
 from led_ref.costs.operations import Workload
-from led_ref.errors import InputError, LEDError, SettingsError, nearest, quoted, wrong_type
-from led_ref.generation.settings.settings import GenerationConfig
+from led_ref.errors import InputError, LEDError, SettingsError, wrong_type
 from led_ref.generation.settings.typed import SettingsByName
 from led_ref.pipelines import batching
 from led_ref.pipelines.batching import BATCH_MEMORY, check_document_list, encode_each, plan_batches
-from led_ref.pipelines.loading import Document, GlobalAttention, TextPipeline, for_each_document, shown_progress
+from led_ref.pipelines.loading import (
+    Document,
+    GlobalAttention,
+    TextPipeline,
+    Written,
+    for_each_document,
+    refuse_misplaced,
+    shown_progress,
+)
+from led_ref.pipelines.splitting import OVERLAP, check_split, prepare_pieces, text_of_pieces
 from led_ref.tokenizer.decoding import text_pieces
 from led_ref.tokenizer.tokenizer import LEDTokenizer
-
-# Arguments of model.generate that LED.generate refuses, and what to do instead.
-_FOR_IDS_ONLY = {
-    name: remedy
-    for remedy, names in {
-        "give the text itself": ("input_ids", "encoder_outputs", "inputs_embeds"),
-        "a document has no padding, so it needs none": ("attention_mask",),
-        "pass global_attention": ("global_attention_mask",),
-        "every generated text begins with the start token": ("decoder_input_ids",),
-        "it has its own": ("tokenizer",),
-        "rules that are functions work on ids": ("logits_processor", "stopping_criteria", "prefix_allowed_tokens_fn"),
-        "it gives ids and scores, not text": ("return_dict_in_generate",),
-        "the text alone is given": ("output_scores", "output_logits", "output_attentions", "output_hidden_states"),
-    }.items()
-    for name in names
-}
 
 
 @dataclass(frozen=True)
@@ -59,6 +52,9 @@ class TextOptions:
             memory of so many. The texts are the same; only the last bits of the logits may differ.
         batch_memory: bytes that a batch may take beside the weights; where that is too little, batches are smaller. A single
             document may take more.
+        split: what is done with a document that is longer than the model's input, in place of refusing it. "join": its pieces
+            are summarized, and the summaries put one under the other; "again": these are summarized, too (splitting.py).
+        overlap: with `split`, the most tokens that a piece repeats of the one before it.
         progress: called after each encoder layer and each generated token, with the counts of the whole batch; True: bars on
             standard error, of several documents one over all of them too.
     """
@@ -68,10 +64,12 @@ class TextOptions:
     cross_attention: str = "cached"
     batch_size: int = 1
     batch_memory: int = BATCH_MEMORY
+    split: str | None = None
+    overlap: int = OVERLAP
     progress: Progress | bool | None = None
 
     @classmethod
-    def split(cls, arguments: Mapping[str, Any]) -> tuple[Self, dict[str, Any]]:
+    def separate(cls, arguments: Mapping[str, Any]) -> tuple[Self, dict[str, Any]]:
         """Separate the keyword arguments of a call into these options and the generation settings, and check the latter.
 
         Raises:
@@ -80,7 +78,10 @@ class TextOptions:
         names = {field.name for field in fields(cls)}
         settings = {name: value for name, value in arguments.items() if name not in names}
         check_settings(settings)
-        return check_types(cls)(**{name: value for name, value in arguments.items() if name in names}), settings
+        options = check_types(cls)(**{name: value for name, value in arguments.items() if name in names})
+        if options.split is not None:
+            check_split(options.split, truncation=options.truncation, seed=settings.get("seed"))
+        return options, settings
 
 
 class OptionsByName(SettingsByName, total=False):
@@ -91,6 +92,8 @@ class OptionsByName(SettingsByName, total=False):
     cross_attention: str
     batch_size: int
     batch_memory: int
+    split: str | None
+    overlap: int
     progress: Progress | bool | None
 
 
@@ -114,8 +117,8 @@ class LED(TextPipeline[LEDForConditionalGeneration]):
         Args:
             text: one document or several.
             options: `TextOptions` (global_attention="first", truncation=False, cross_attention="cached", batch_size=1,
-                batch_memory, progress) and the settings of LEDForConditionalGeneration.generate (num_beams,
-                max_new_tokens, ...). A `seed` that is a list has one number for each document.
+                batch_memory, split=None, overlap, progress) and the settings of LEDForConditionalGeneration.generate
+                (num_beams, max_new_tokens, ...). A `seed` that is a list has one number for each document.
 
         Returns:
             A string for one document, a list of strings for several, in their order; with num_return_sequences > 1 each
@@ -126,19 +129,19 @@ class LED(TextPipeline[LEDForConditionalGeneration]):
             LEDError: if writing for a document fails. Of several, the others are written first, and are the error's `texts`.
             SettingsError: for a setting that does not exist or contradicts another.
         """
-        chosen, settings = TextOptions.split(options)
+        chosen, settings = TextOptions.separate(options)
         # All documents are checked before the first is read: the last one being too long should not cost an hour.
         if isinstance(text, str):
-            documents = [self._prepare(text, chosen)]
+            documents = [self.pieces_of(text, chosen)]
         else:
             given = check_document_list(text)
             own = iter(for_each_document(chosen.global_attention, len(given)))
             documents = batching.prepared_each(
-                given, lambda one: self._prepare(one, replace(chosen, global_attention=next(own)))
+                given, lambda one: self.pieces_of(one, replace(chosen, global_attention=next(own)))
             )
         texts: list[Any] = [None] * len(documents)
         errors: dict[int, LEDError] = {}
-        for i, found in self._generate_prepared(documents, chosen, settings):
+        for i, found in self.generate_prepared(documents, chosen, settings):
             if isinstance(found, LEDError):
                 errors[i] = found
             else:
@@ -162,18 +165,18 @@ class LED(TextPipeline[LEDForConditionalGeneration]):
             SettingsError: for a setting that does not exist or contradicts another.
             InputError: for an empty list; for one text, whose letters would each be a document (ArgumentTypeError).
         """
-        chosen, settings = TextOptions.split(options)
+        chosen, settings = TextOptions.separate(options)
         if isinstance(texts, str):
             raise wrong_type("texts", texts, "a list of texts: [text]")
         documents, numbers, given = [], [], check_document_list(texts)
         globals_of = for_each_document(chosen.global_attention, len(given))
         for i, text in enumerate(given):
             try:
-                documents.append(self._prepare(text, replace(chosen, global_attention=globals_of[i])))
+                documents.append(self.pieces_of(text, replace(chosen, global_attention=globals_of[i])))
                 numbers.append(i)
             except LEDError as error:
                 yield i, error
-        for k, found in self._generate_prepared(documents, chosen, settings):
+        for k, found in self.generate_prepared(documents, chosen, settings):
             yield numbers[k], found
 
     def stream(self, text: str, **options: Unpack[OptionsByName]) -> Iterator[str]:
@@ -183,22 +186,22 @@ class LED(TextPipeline[LEDForConditionalGeneration]):
 
         Args:
             text: one document.
-            options: as in `generate`, without batch_size and batch_memory. Beam search decides at its end, so num_beams
-                must be 1: greedy search, or sampling with do_sample=True.
+            options: as in `generate`, without batch_size, batch_memory, split and overlap. Beam search decides at its end, so
+                num_beams must be 1: greedy search, or sampling with do_sample=True.
 
         Raises:
             InputError: as `generate`.
             SettingsError: if num_beams or num_return_sequences is above 1; else as `generate`.
         """
-        chosen, settings = TextOptions.split(options)
-        for name in ("batch_size", "batch_memory"):
+        chosen, settings = TextOptions.separate(options)
+        for name in ("batch_size", "batch_memory", "split", "overlap"):
             if name in options:
                 raise SettingsError(f"{name} is for generate: stream decodes one document. Leave it out.")
         if chosen.progress is True:
             raise SettingsError(
                 "progress is True, but stream yields the text as it is written. Pass a function or None."
             )
-        document = self._prepare(text, chosen)
+        (document,) = self.pieces_of(text, chosen)
         settings.update(cross_attention=chosen.cross_attention, progress=chosen.progress or None)
         return self.stream_prepared(document, **settings)
 
@@ -221,21 +224,6 @@ class LED(TextPipeline[LEDForConditionalGeneration]):
         ids = self.encode(text, truncation=truncation)
         return Document(ids, self.global_mask(ids, global_attention))
 
-    def texts_of(self, written: "Written") -> list[str]:
-        """The texts of one document.
-
-        Raises:
-            InputError: if one holds an id that the model has and its tokenizer has not.
-        """
-        for ids in written.ids:
-            unknown = [token_id for token_id in ids if not self.tokenizer.has_id(token_id)]
-            if unknown:
-                raise InputError(
-                    f"In the text stands the id {unknown[0]}, which {self.name} has and its tokenizer has not. "
-                    f"Forbid it, suppress_tokens={quoted(unknown)}, or give the tokenizer that belongs to the model."
-                )
-        return [self.tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in written.ids]
-
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> tuple[Path, ...]:
         """Write model and tokenizer into one folder, which `load` and transformers read; all of it, or nothing.
 
@@ -244,26 +232,73 @@ class LED(TextPipeline[LEDForConditionalGeneration]):
         """
         return self.model.save_pretrained(save_directory, others=self.tokenizer.save_pretrained, **options)
 
-    def _prepare(self, text: str, options: TextOptions) -> Document:
-        return self.prepare(text, global_attention=options.global_attention, truncation=options.truncation)
+    def write_in_pieces(
+        self, documents: Sequence[Document], strategy: str, settings: Mapping[str, Any], *,
+        global_attention: GlobalAttention = "first", overlap: int = OVERLAP, **batches: Any,
+    ) -> str:  # fmt: skip
+        """The text of a document in pieces; arguments as in TextOptions, and what `write_each` takes besides.
 
-    def _generate_prepared(
-        self, documents: Sequence[Document], options: TextOptions, settings: Mapping[str, Any]
-    ) -> Iterator[tuple[int, str | list[str] | LEDError]]:
-        """The number of each document and its text (with num_return_sequences > 1 its texts), or its error."""
+        Raises:
+            SettingsError: if several texts are asked for.
+            InputError: if the summaries do not become shorter.
+        """
+        if (several := self.model.effective_settings(**settings).num_return_sequences) > 1:
+            raise SettingsError(f"num_return_sequences is {several}, but of a document in pieces one text is made.")
+
+        def write(pieces: Sequence[Document]) -> list[str]:
+            texts = [""] * len(pieces)
+            for k, written in write_each(self.model, pieces, settings, tokenizer=self.tokenizer, **batches):
+                if isinstance(written, LEDError):
+                    raise written
+                texts[k] = self.texts_of(written)[0]
+            return texts
+
+        prepare = partial(prepare_pieces, self, global_attention=global_attention, overlap=overlap)
+        return text_of_pieces(documents, strategy, write=write, prepare=prepare)
+
+    def pieces_of(self, text: str, options: TextOptions) -> list[Document]:
+        """A document as the model reads it with these options: one, or several pieces.
+
+        Raises:
+            InputError: as `prepare` and splitting.prepare_pieces.
+        """
+        if options.split is not None:
+            return prepare_pieces(self, text, global_attention=options.global_attention, overlap=options.overlap)
+        return [self.prepare(text, global_attention=options.global_attention, truncation=options.truncation)]
+
+    def generate_prepared(
+        self, prepared: Sequence[Sequence[Document]], options: TextOptions, settings: Mapping[str, Any],
+        skip: Collection[int] = (),
+    ) -> Iterator[tuple[int, str | list[str] | LEDError]]:  # fmt: skip
+        """The number of each document and its text (with num_return_sequences > 1 its texts), or its error.
+
+        `skip` as in `write_each`; the rest as `pieces_of` and `TextOptions.separate` return it.
+        """
         given = {name: getattr(options, name) for name in ("batch_size", "batch_memory", "cross_attention")}
-        with shown_progress(options.progress, len(documents)) as (progress, count):
-            given.update(progress=progress, tokenizer=self.tokenizer)
-            for i, written in write_each(self.model, documents, settings, **given):
+        whole = [i for i, documents in enumerate(prepared) if len(documents) == 1]
+        with shown_progress(options.progress, len(prepared)) as (progress, count):
+            given.update(progress=progress)
+            documents = [prepared[i][0] for i in whole]
+            left_out = {k for k, i in enumerate(whole) if i in skip}
+            for k, written in write_each(
+                self.model, documents, settings, tokenizer=self.tokenizer, skip=left_out, **given
+            ):  # fmt: skip
                 count()
                 if isinstance(written, LEDError):
-                    yield i, written
+                    yield whole[k], written
                     continue
                 try:
                     texts = self.texts_of(written)
-                    yield i, texts if len(texts) > 1 else texts[0]
+                    yield whole[k], texts if len(texts) > 1 else texts[0]
                 except InputError as error:
+                    yield whole[k], error
+            given.update(global_attention=options.global_attention, overlap=options.overlap)
+            for i in sorted(set(range(len(prepared))) - set(whole) - set(skip)):
+                try:
+                    yield i, self.write_in_pieces(prepared[i], options.split or "join", settings, **given)
+                except LEDError as error:
                     yield i, error
+                count()
 
 
 # The keyword arguments of a call with text, for the error message about a misspelt one.
@@ -276,30 +311,11 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     Raises:
         SettingsError: naming what to pass instead.
     """
-    for name, value in settings.items():
-        if name in _FOR_IDS_ONLY and not (value is False and name.startswith(("return_", "output_"))):
-            raise SettingsError(
-                f"{name} is for LEDForConditionalGeneration.generate, which takes ids. Here, {_FOR_IDS_ONLY[name]}."
-            )
-        if near := nearest(name, _ARGUMENTS, cutoff=0.75):
-            raise SettingsError(f"There is no setting {name!r} (it was set to {value!r}) here. Is {near!r} meant?")
+    refuse_misplaced(settings, _ARGUMENTS)
     LEDForConditionalGeneration.check_settings(**settings)
 
 
-# ---- batches ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Written:
-    """The generated texts of one document, num_return_sequences of them, the best first.
-
-    Args:
-        ids: the ids of each text, prompt first, without padding.
-        scores: the score of each text, from beam search; else None.
-    """
-
-    ids: list[list[int]]
-    scores: list[float] | None
+# ---- batches -----------------------------------------------------------------------------------------------------------
 
 
 def write_each(
@@ -365,7 +381,7 @@ def write_each(
                 return [(batch[0], error)]
             # Then each document alone: the others of the batch must not fail with it.
             return [pair for i in batch for pair in attempt([i])]
-        return [(i, _texts_of_one(found, b, resolved)) for b, i in enumerate(batch)]
+        return [(i, Written.of(found, b, resolved)) for b, i in enumerate(batch)]
 
     for batch in batches:
         if not set(batch) <= set(skip):
@@ -381,18 +397,3 @@ def _generate_batch(
         return model.generate(encoder_outputs=encoded, attention_mask=mask_BT, progress=progress, **settings)
     (document,) = documents
     return model.generate([document.ids], **document.masks(), progress=progress, **settings)
-
-
-def _texts_of_one(found: Any, b: int, settings: GenerationConfig) -> Written:
-    """The texts of document b of a batch, without the padding after them."""
-    R = settings.num_return_sequences
-    texts = []
-    for row in found.sequences[b * R : (b + 1) * R].tolist():
-        length = len(row)
-        while length > 1 and row[length - 1] == settings.fill_token_id:
-            length -= 1
-        # Where the end-of-sequence id also pads, the first one belongs to the text.
-        is_end = settings.fill_token_id in settings.eos_token_ids and length < len(row)
-        texts.append(row[: length + is_end])
-    scores = getattr(found, "sequences_scores", None)  # of beam search
-    return Written(texts, None if scores is None else scores[b * R : (b + 1) * R].tolist())

@@ -13,6 +13,7 @@ HTML the text without its tags would still hold menus, scripts and notes, and a 
 
 import gzip
 import io
+import os
 import re
 import sys
 import zlib
@@ -79,25 +80,35 @@ def read_document(name: str) -> str:
     return decode_document(content, str(path))
 
 
-def documents_of_folder(folder: Path) -> tuple[list[str], list[str]]:
-    """The paths of the documents of a folder, by their names, and the names of what else is in it; hidden files are neither.
+def documents_of_folder(folder: Path, without: Path | None = None) -> tuple[list[str], list[str]]:
+    """The paths of the documents in a folder and the folders in it, by their names, and the names of what else is there.
+
+    Hidden files are neither, and symbolic links to folders are not followed.
+
+    Args:
+        folder: to be looked through.
+        without: a folder to leave out, such as that of results.
 
     Raises:
-        InputError: if it cannot be listed, or holds no document.
+        InputError: if a folder cannot be listed, or there is no document.
     """
-    try:
-        names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-    except OSError as error:
-        raise InputError(f"{folder} cannot be listed ({error.strerror}). Check its permissions.") from error
-    documents = [
-        name for name in names if name.lower().removesuffix(".gz").endswith(_DOCUMENTS) and (folder / name).is_file()
-    ]
+
+    def fail(error: OSError) -> None:
+        raise InputError(f"{error.filename} cannot be listed ({error.strerror}). Check its permissions.") from error
+
+    documents, others = list[str](), list[str]()
+    for place, folders, names in os.walk(folder, onerror=fail):
+        below = [Path(place, name) for name in folders if not name.startswith(".")]
+        folders[:] = sorted(path.name for path in below if without is None or path.resolve() != without.resolve())
+        for path in (Path(place, name) for name in names if not name.startswith(".")):
+            is_document = path.name.lower().removesuffix(".gz").endswith(_DOCUMENTS)
+            (documents if is_document and path.is_file() else others).append(str(path))
     if not documents:
         raise InputError(
             f"The folder {folder} holds no document: no file whose name ends in {', '.join(_DOCUMENTS)}, with .gz or without. "
             "Name the files, or another folder."
         )
-    return [str(folder / name) for name in documents], [name for name in names if name not in documents]
+    return sorted(documents), sorted(os.path.relpath(other, folder) for other in others)
 
 
 def decode_document(content: bytes, name: str) -> str:

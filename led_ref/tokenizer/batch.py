@@ -7,8 +7,7 @@
     BatchEncoding({'input_ids': [0, 9, 2, 1], 'global_attention_mask': [1, 0, 0, -1]})
 
 Truncation is never silent: without `truncation` a text keeps all its tokens, and a `max_length` without effect is refused.
-(transformers truncates if only max_length is given, with a warning.) Overflowing tokens and stride are not supported: LED
-reads a long document whole.
+(transformers truncates if only max_length is given, with a warning.) overflow.py has what truncation leaves over.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -54,6 +54,7 @@ from led_ref.tokenizer.batch import (
 from led_ref.tokenizer.bpe import Pair
 from led_ref.tokenizer.decoding import ByteTable, FromIds
 from led_ref.tokenizer.engine import ENGINES, Engine, Offsets
+from led_ref.tokenizer.overflow import check_overflow, rows_with_overflow, with_mapping
 from led_ref.tokenizer.specials import NAMES, AddedToken, SpecialTokens, as_special, number_tokens
 
 _MASK = AddedToken("<mask>", lstrip=True, normalized=False, special=True)
@@ -181,6 +182,8 @@ class LEDTokenizer(SpecialTokens, FromIds):
         return_offsets_mapping: bool = False,
         return_tensors: str | None = None,
         split_special_tokens: bool | None = None,
+        return_overflowing_tokens: bool = False,
+        stride: int = 0,
     ) -> BatchEncoding:
         """Encode one text or pair, or a list of them.
 
@@ -200,9 +203,12 @@ class LEDTokenizer(SpecialTokens, FromIds):
             return_offsets_mapping: return (start, end) in characters of the text; (0, 0) for added tokens.
             return_tensors: "np": arrays, int64 (B, T), with B = 1 for one text; None: lists.
             split_special_tokens: whether `</s>` and the like in a text are letters as any others; None: the tokenizer's.
+            return_overflowing_tokens: return what truncation cuts off as further rows (overflow.py), and the field
+                overflow_to_sample_mapping: for each row the number of its text.
+            stride: how many tokens such a row repeats of the one before it.
 
         Returns:
-            input_ids and the requested fields: lists for one text, lists of lists for a list of texts.
+            input_ids and the requested fields: lists for one text, lists of lists for a list of texts and for overflow.
 
         Raises:
             InputError: for an input that is no text, an empty batch, lone surrogates, or invalid lengths.
@@ -229,17 +235,24 @@ class LEDTokenizer(SpecialTokens, FromIds):
             **{f"return_{name}": value for name, value in wanted.items() if name != "offset_mapping"},
         )
         split = self.split_special_tokens if split_special_tokens is None else split_special_tokens
-        check_booleans(split_special_tokens=split)
+        check_booleans(split_special_tokens=split, return_overflowing_tokens=return_overflowing_tokens)
+        if return_overflowing_tokens or stride:
+            stride = check_overflow(return_overflowing_tokens, stride, rules, is_pair=len(pairs[0]) == 2)
         engine = self._letters if split else self._engine
-        rows = []
-        for texts in pairs:
+        rows, of_text = [], []
+        for i, texts in enumerate(pairs):
             if return_offsets_mapping:
                 encoded = [engine.encode_with_offsets(text) for text in texts]
             else:
                 encoded = [(ids, [(0, 0)] * len(ids)) for ids in map(engine.encode, texts)]
-            row = self._row(encoded, rules, add_special_tokens=add_special_tokens)
-            rows.append({name: row[name] for name, is_wanted in wanted.items() if is_wanted})
-        return as_arrays(rules.padded(rows, is_batch=is_batch, pad_token_id=self.pad_token_id), return_tensors)
+            kept, side = self._kept(encoded, rules, add_special_tokens=add_special_tokens), self.truncation_side
+            for part in rows_with_overflow(encoded, kept, stride, side) if return_overflowing_tokens else [encoded]:
+                row = self._row(part, rules, add_special_tokens=add_special_tokens)
+                rows.append({name: row[name] for name, is_wanted in wanted.items() if is_wanted})
+                of_text.append(i)
+        is_batch = is_batch or return_overflowing_tokens
+        found = as_arrays(rules.padded(rows, is_batch=is_batch, pad_token_id=self.pad_token_id), return_tensors)
+        return with_mapping(found, of_text) if return_overflowing_tokens else found
 
     def encode(self, text: str, text_pair: str | None = None, **settings: Any) -> list[int]:
         """The ids of one text or pair; settings and errors as in `__call__`, and InputError for a list of texts."""
@@ -257,9 +270,7 @@ class LEDTokenizer(SpecialTokens, FromIds):
     ) -> Row:
         """One text or pair with all fields, truncated but not padded."""
         is_pair = len(encoded) == 2
-        lengths = [len(ids) for ids, _ in encoded]
-        added = self.num_special_tokens_to_add(is_pair) if add_special_tokens else 0
-        kept = rules.kept(lengths[0], lengths[1] if is_pair else None, added)
+        kept = self._kept(encoded, rules, add_special_tokens=add_special_tokens)
         side = self.truncation_side
         ids = [cut(ids, length, side) for (ids, _), length in zip(encoded, kept, strict=False)]
         offsets = [cut(offsets, length, side) for (_, offsets), length in zip(encoded, kept, strict=False)]
@@ -278,6 +289,14 @@ class LEDTokenizer(SpecialTokens, FromIds):
             "special_tokens_mask": is_added,
             "offset_mapping": [(0, 0) if is_special else next(given) for is_special in is_added],
         }
+
+    def _kept(
+        self, encoded: Sequence[tuple[list[int], list[Offsets]]], rules: LengthRules, *, add_special_tokens: bool
+    ) -> tuple[int, int]:
+        """How many tokens of each text a row holds."""
+        first, *second = (len(ids) for ids, _ in encoded)
+        added = self.num_special_tokens_to_add(bool(second)) if add_special_tokens else 0
+        return rules.kept(first, second[0] if second else None, added)
 
     # ---- padding ------------------------------------------------------------------------------------------------------
 

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from led_ref.errors import InputError, SettingsError
+from led_ref.files.records import Problems, read_records
 from led_ref.tokenizer.tokenizer import LEDTokenizer
 from led_ref.training.batch import Trainable
 from led_ref.training.examples import AnswerReader, Example, LabelReader, Reader, SummaryReader
-from led_ref.training.records import Problems, read_records
 from led_ref.training.settings import DataArguments
 
 TASK_OF_CLASS = {

@@ -22,12 +22,12 @@ from led_ref.classes.heads import LEDForQuestionAnswering, LEDForSequenceClassif
 from led_ref.classes.pretrained import get_backend
 from led_ref.config import MULTI_LABEL, REGRESSION, SINGLE_LABEL, LEDConfig
 from led_ref.errors import InputError
+from led_ref.files.records import Problems, read_records
 from led_ref.model.params import LEDParams
 from led_ref.tokenizer.files import vocabularies_that_differ
 from led_ref.tokenizer.tokenizer import LEDTokenizer
 from led_ref.training.batch import Trainable
 from led_ref.training.data import TASK_OF_CLASS
-from led_ref.training.records import Problems, read_records
 from led_ref.training.settings import DataArguments
 from led_ref.weights.find_files import read_tensors, resolve
 from led_ref.weights.keys import arrays_by_key, assemble, entries, heads_in, heads_of

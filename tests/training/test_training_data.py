@@ -11,7 +11,7 @@ import pytest
 from training.small_models import small_model
 
 from led_ref.errors import InputError, MissingFileError, SettingsError
-from led_ref.training import records
+from led_ref.files import records
 from led_ref.training.data import read_dataset
 from led_ref.training.settings import DataArguments
 

@@ -15,12 +15,12 @@ from typing import Any
 
 from led_ref.config import SINGLE_LABEL
 from led_ref.errors import InputError, SettingsError, quoted
+from led_ref.files.records import Problems, read_records
 from led_ref.pipelines.classification import Classifier
 from led_ref.pipelines.loading import Document, GlobalAttention
 from led_ref.pipelines.question_answering import QuestionAnswerer
 from led_ref.pipelines.summarization import LED
 from led_ref.training.examples import LabelReader, Reader
-from led_ref.training.records import Problems, read_records
 from led_ref.training.settings import DataArguments
 
 Pipeline = LED | QuestionAnswerer | Classifier

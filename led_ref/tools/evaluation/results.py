@@ -4,17 +4,17 @@
     scores/written.jsonl     {"document": 0, "place": "heldout.jsonl:1", "text": "..."}, a line as soon as it is written
     scores/scores.json       what came out
 
-A line is appended and synced to the disk. Of a run that was killed the last line may be torn: it is dropped, and its document
-written again. Only what changes a written text is compared with the manifest: stemmer, baselines and references may be others.
+A line is on the disk as soon as it is written, and a torn one is dropped (files/lines.py): its document is written again. Only
+what changes a written text is compared with the manifest: stemmer, baselines and references may be others.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from led_ref.errors import InputError, MissingFileError
+from led_ref.files.lines import append_line, drop_torn_line, whole_lines
 from led_ref.json_file import is_whole, read_json_object, write_text
 
 MANIFEST, WRITTEN, SCORES = "led-ref.json", "written.jsonl", "scores.json"
@@ -80,13 +80,8 @@ class Results:
         write_text(path, json.dumps(run, indent=1, ensure_ascii=False) + "\n")
 
     def _read(self, path: Path, documents: int) -> None:
-        if not path.exists():
-            return
-        content = path.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            os.truncate(path, whole)
-        for number, line in enumerate(content[:whole].splitlines(), 1):
+        drop_torn_line(path)
+        for number, (_, line) in enumerate(whole_lines(path), 1):
             try:
                 found = json.loads(line)
                 i, text = found["document"], found["text"]
@@ -104,11 +99,7 @@ class Results:
         self.texts[i] = text
         if self.folder is None:
             return
-        line = json.dumps({"document": i, "place": place, "text": text}, ensure_ascii=False)
-        with (self.folder / WRITTEN).open("ab") as file:
-            file.write(line.encode("utf-8", "surrogatepass") + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append_line(self.folder / WRITTEN, {"document": i, "place": place, "text": text})
 
     def finish(self, report: Mapping[str, Any]) -> None:
         """Write what came out."""

@@ -1,4 +1,4 @@
-r"""Read the lines of training files: JSON Lines and CSV, also compressed by gzip. A record is what one line says, by field.
+r"""Read the lines of files of documents: JSON Lines and CSV, also compressed by gzip. A record is what one line says, by field.
 
     train.jsonl, .ndjson, .json     one JSON object on each line
     train.csv, train.tsv            a line of names, then one line of values for each document; a value may be in quotes

@@ -1,0 +1,127 @@
+"""Many documents on the workers of a Dask cluster: the bytes of one process, also where a worker is killed; generate_many."""
+
+import os
+import random
+import signal
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+import led_ref
+from led_ref.errors import BackendError, InputError
+from led_ref.pipelines import cluster
+from led_ref.pipelines.generate_many import _load
+from led_ref.pipelines.many import Block
+from led_ref.pipelines.summarization import TextOptions
+
+QUICK = ("--num-beams", "1", "--max-new-tokens", "4", "--batch-size", "2", "--quiet", "--json")  # blocks of 8 documents
+
+
+@pytest.fixture(scope="module")
+def client():
+    """A connection to a cluster of two workers on this machine."""
+    with cluster.cluster_client(None, 2) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("documents")
+    words = ["pack", "files", "into", "an", "archive", "and", "list", "what", "it", "holds", "before", "sending"]
+    for i in range(40):
+        draw = random.Random(i)
+        text = " ".join(draw.choice(words) for _ in range(draw.randrange(3, 30)))
+        (folder / f"{i:02}.txt").write_text(f"{text}.\n", encoding="utf-8")
+    return sorted(folder.iterdir())
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_workers_write_the_bytes_of_one_process(client, files, tmp_path, command):
+    bad, long = tmp_path / "bad.txt", tmp_path / "long.txt"
+    bad.write_bytes(b"\xff")
+    long.write_text("word " * 20000, encoding="utf-8")
+    run = ("summarize", *files, bad, long, *QUICK, "--out")
+    code, printed, said = command(*run, tmp_path / "out", "--scheduler", client.scheduler.address)
+    assert (code, len(printed.splitlines())) == (1, 40)
+    assert "2 of 42 documents failed" in said
+    assert "long.txt: The document has" in said
+    assert command(*run, tmp_path / "whole")[0] == 1
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    assert command(*run, tmp_path / "out", "--scheduler", client.scheduler.address, "--resume")[:2] == (1, "")
+
+
+def test_a_killed_worker_loses_nothing(client, files):
+    options = {"num_beams": 1, "max_new_tokens": 4, "batch_size": 2}
+    given = led_ref.generate_many(files, scheduler=client.scheduler.address, **options)
+    found = dict([next(given)])
+    os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)
+    found.update(given)
+    assert found == dict(led_ref.generate_many(files, **options))
+    assert set(found) == set(map(str, files))
+
+
+def test_a_worker_with_another_model_is_refused(client):
+    options, settings = TextOptions.separate({"max_new_tokens": 3})
+    load = partial(_load, None, {}, options, settings)
+    given = [Block([("a.txt", "Pack files.")])]
+    run = load().run()
+    (found,) = cluster.results_on(client, given, load, run)
+    assert found[1]["text"] == led_ref.generate("Pack files.", max_new_tokens=3)
+    with pytest.raises(BackendError, match=r"The worker .* has sha256 of the model .*client has otherwise"):
+        list(cluster.results_on(client, given, load, {**run, "sha256 of the model": "other"}))
+    with pytest.raises(BackendError, match=r"no .*nowhere"):
+        list(cluster.results_on(client, given, partial(_load, "./nowhere", {}, options, settings), run))
+
+
+def test_a_block_that_fails_is_one_block(client):
+    given = [Block([("a", "x"), ("b", "y")], {1}), Block([("c", "z")])]
+    found = dict(cluster.results_on(client, given, partial(_Odd, "x"), {}))
+    assert set(found) == {"a", "c"}
+    assert "failed on the workers (ZeroDivisionError" in str(found["a"])
+    assert found["c"] == {"text": "z"}
+
+
+class _Odd:
+    """A job that cannot do one text."""
+
+    def __init__(self, bad):
+        self.bad = bad
+
+    def run(self):
+        return {}
+
+    def __call__(self, documents, skip):
+        for i, (_, text) in enumerate(documents):
+            yield i, {"text": text if text != self.bad else 1 / 0}
+
+
+def test_what_is_no_cluster_is_refused(files, tmp_path, command, monkeypatch):
+    monkeypatch.setattr(cluster, "_PATIENCE", 1)
+    run = ("summarize", files[0], *QUICK, "--out", tmp_path / "out")
+    code, _, said = command(*run, "--scheduler", "tcp://127.0.0.1:9")
+    assert (code, "no Dask scheduler with a worker at tcp://127.0.0.1:9" in said) == (1, True)
+    code, _, said = command(*run, "--resume", "--scheduler", "tcp://127.0.0.1:9", "--workers", "2")
+    assert (code, "give the address of a scheduler, or a number of workers" in said) == (1, True)
+    assert command("summarize", files[0], *QUICK[4:], "--workers", "2")[0] == 2
+
+
+def test_texts_without_a_cluster(tmp_path):
+    texts = ["Pack files into an archive.", " ", "List what it holds."]
+    options = {"num_beams": 1, "max_new_tokens": 5, "batch_size": 3}
+    found = dict(led_ref.generate_many(texts, **options))
+    assert [found["0"], found["2"]] == led_ref.generate([texts[0], texts[2]], **options)
+    assert isinstance(found["1"], InputError)
+    written = dict(led_ref.generate_many(texts[:1], out=tmp_path / "out", **options))
+    assert written == {"0": found["0"]}
+    more = dict(led_ref.generate_many(texts, out=tmp_path / "out", resume=True, **options))
+    assert set(more) == {"1", "2"}
+    assert (tmp_path / "out" / "results.jsonl").read_text(encoding="utf-8").count("\n") == 2
+    for wrong in ([], [texts[0], tmp_path / "a.txt"]):
+        with pytest.raises(InputError, match="Give one kind"):
+            led_ref.generate_many(wrong)
+    with pytest.raises(InputError, match="no generation setting 'num_beam'"):
+        led_ref.generate_many(texts, num_beam=4)
