@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from led_ref.config_formats import OTHER_KEYS, in_led_form
-from led_ref.errors import ConfigError, MissingFileError, quoted, wrong_type
+from led_ref.errors import ConfigError, MissingFileError, printable, quoted, wrong_type
 from led_ref.files.hub import named
 from led_ref.json_file import MAX_DEPTH, is_finite, is_whole, read_json_object, write_text
 
@@ -293,10 +293,10 @@ def config_file(folder: str | Path, revision: str | None = None) -> Path:
     if not isinstance(folder, str | os.PathLike):
         raise wrong_type("folder", folder, "a text or a path")
     path = Path(folder) if revision is None and os.path.exists(folder) else named(folder, (), revision)
-    path = path if path.is_file() else path / "config.json"
-    if not path.is_file():
+    path = path if os.path.isfile(path) else path / "config.json"
+    if not os.path.isfile(path):
         raise MissingFileError(
-            f"There is no file {path}. A model's folder holds config.json beside its weights; "
+            f"There is no file {printable(str(path))}. A model's folder holds config.json beside its weights; "
             "copy the checkpoint's config.json there, or name another folder."
         )
     return path
@@ -304,6 +304,8 @@ def config_file(folder: str | Path, revision: str | None = None) -> Path:
 
 def _checked_extra(config: LEDConfig) -> dict[str, Any]:
     """A copy of `extra`, which holds other keys than the fields, and no number that JSON does not have."""
+    if not isinstance(config.extra, Mapping):
+        raise wrong_type("extra", config.extra, "a dict of further keys of config.json")
     extra = dict(config.extra)
     double = sorted(extra.keys() & {"model_type", *(f.name for f in fields(config))})
     if double:
@@ -344,6 +346,9 @@ def _check_numbers(config: LEDConfig) -> None:
             raise ConfigError(f"{f.name} is {quoted(value)}; it must be true or false.")
         if f.type is float and not is_finite(value):
             raise ConfigError(f"{f.name} is {quoted(value)}; it must be a finite number, such as {f.default}.")
+        if f.type is float and (value < 0 or (f.name != "init_std" and value > 1)):
+            wanted = "of at least 0" if f.name == "init_std" else "from 0 to 1"
+            raise ConfigError(f"{f.name} is {quoted(value)}; it must be a number {wanted}.")
     for name in ("encoder_attention_heads", "decoder_attention_heads"):
         heads = getattr(config, name)
         if config.d_model % heads:
@@ -371,8 +376,9 @@ def _check_special_ids(config: LEDConfig) -> None:
     """Special ids are whole numbers within the vocabulary."""
     for name in ("decoder_start_token_id", "pad_token_id", "bos_token_id", "eos_token_id"):
         value = getattr(config, name)
-        for token in value if isinstance(value, tuple) else (value,):
-            if token is None and name != "decoder_start_token_id":
+        several = name == "eos_token_id" and isinstance(value, tuple)
+        for token in value if several else (value,):
+            if token is None and name != "decoder_start_token_id" and not several:
                 continue
             if not is_whole(token) or not 0 <= token < config.vocab_size:
                 raise ConfigError(

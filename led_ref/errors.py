@@ -4,7 +4,7 @@ Each class is also a subclass of a built-in exception, so that `except ValueErro
 """
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 MAX_MESSAGE = 4000  # characters; the longest useful messages list some fifty settings or tensors
@@ -66,6 +66,20 @@ def wrong_type(name: str, value: object, takes: str) -> ArgumentTypeError:
     return ArgumentTypeError(
         f"{name} is {quoted(value)}, {'an' if kind[:1] in 'aeiouAEIOU' else 'a'} {kind}; it takes {takes}."
     )
+
+
+def items_of(name: str, value: Any, takes: str) -> list[Any]:
+    """The items of an argument that has an order: no text, bytes, set or mapping.
+
+    Raises:
+        ArgumentTypeError: naming the argument, its value and what it takes.
+    """
+    if isinstance(value, str | bytes | bytearray | Set | Mapping):
+        raise wrong_type(name, value, takes)
+    try:
+        return list(value)
+    except Exception as error:  # of what cannot be iterated, or whatever another library's iterator raises
+        raise wrong_type(name, value, takes) from error
 
 
 def quoted(value: object, most: int = 200) -> str:

@@ -12,13 +12,14 @@ import contextlib
 import csv
 import gzip
 import json
+import os
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
-from led_ref.errors import InputError, MissingFileError
+from led_ref.errors import InputError, MissingFileError, wrong_type
 from led_ref.json_file import unique_object
 
 MOST_LINE_BYTES = 16 << 20  # a hundred times what an LED reads
@@ -82,13 +83,16 @@ def read_records(paths: Sequence[str | Path], problems: Problems) -> Iterator[Re
         MissingFileError: if a file does not exist; before any is read.
         InputError: if no file is named, one is named twice, is a folder, or its name does not say what is in it.
     """
+    for path in paths:
+        if not isinstance(path, str | os.PathLike):
+            raise wrong_type("data", list(paths), "a path or a list of paths")
     files = [Path(path) for path in paths]
     if not files:
         raise InputError("No file of documents is named. Give at least one .jsonl or .csv file.")
     for i, path in enumerate(files):
-        if path.is_dir():
+        if os.path.isdir(path):
             raise InputError(f"{path} is a folder. Name the files in it, for example {path}/*.jsonl.")
-        if not path.exists():
+        if not os.path.exists(path):
             raise MissingFileError(f"There is no file {path}. Check its name.")
         if path in files[:i]:
             raise InputError(f"{path} is named twice. Name it once; of a training, --epochs says how often it is read.")

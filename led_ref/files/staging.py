@@ -137,7 +137,18 @@ def write_into(
 
 
 def _take_its_place(new: Path, destination: Path) -> None:
-    """Rename a folder of a staging folder to its destination; what is there goes to the staging folder."""
+    """Rename a folder of a staging folder to its destination; what is there goes to the staging folder.
+
+    If this process works in the destination, it works in the new one afterwards, and not in a folder without a name.
+    """
+    place = destination.resolve()
+    here = Path.cwd()
+    _exchange_or_rename(new, destination)
+    if here.is_relative_to(place):
+        os.chdir(here if here.is_dir() else place)
+
+
+def _exchange_or_rename(new: Path, destination: Path) -> None:
     if not destination.exists():
         os.rename(new, destination)
     elif not _exchange(new, destination):

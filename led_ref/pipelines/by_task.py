@@ -72,7 +72,10 @@ class SummarizationPipeline:
         chosen = {**{name: value for name, value in self.options.items() if name not in replaced}, **options}
         if isinstance(documents, str):
             return _summaries(self.model.generate(self.prefix + documents, **chosen))
-        texts = [self.prefix + text if isinstance(text, str) else text for text in check_document_list(documents)]
+        texts = [
+            self.prefix + text if isinstance(text, str) else text
+            for text in check_document_list(documents, "documents")
+        ]
         rows = [_summaries(found) for found in self.model.generate(texts, **chosen)]
         return [row[0] for row in rows] if all(len(row) == 1 for row in rows) else rows
 
@@ -144,7 +147,10 @@ class TextClassificationPipeline:
         has_top, top_k = "top_k" in chosen, chosen.pop("top_k", 1)
         if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1):
             raise wrong_type("top_k", top_k, "a whole number of at least 1, or None for all labels")
-        texts = [documents] if isinstance(documents, str) else check_document_list(documents)
+        texts = [documents] if isinstance(documents, str) else check_document_list(documents, "documents")
+        for text in texts:
+            if not isinstance(text, str):
+                raise wrong_type("documents", documents, "a text or a list of texts")
         rows: list[list[Result]] = [
             [{"label": label.label, "score": label.score} for label in self.model.classify(text, **chosen)[:top_k]]
             for text in texts
@@ -179,7 +185,7 @@ def pipeline(
     tokenizer: str | Path | None = None,
     revision: str | None = None,
     device: Any = None,
-    dtype: Any = "float32",
+    dtype: Any = None,
     notice: Callable[[str], None] | None = None,
     **options: Any,
 ) -> TaskPipeline:
@@ -191,13 +197,14 @@ def pipeline(
         tokenizer: none, or the model's own name: its tokenizer is read from its folder.
         revision: as in `load`.
         device: "cpu" or -1; "cuda" or 0; None: a GPU if CuPy finds one, else the CPU. torch's devices are taken, too.
-        dtype: as in `load`.
+        dtype: as in `load`; None: float32, or that of a model that is loaded already.
         notice: as in `load`.
         options: those of every call.
 
     Raises:
         InputError: for another task, or another tokenizer.
         BackendError: for another device, or one that cannot run here.
+        SettingsError: for a device, dtype or revision that a loaded model does not have.
         LEDError: as `load`.
     """
     kinds: dict[str, Any] = {
@@ -219,11 +226,21 @@ def pipeline(
     else:
         TextOptions.separate(options)
     loaded: Any = model
+    backend, number = _backend(device), "float32" if dtype is None else _name_of(dtype).removeprefix("torch.")
     if model is None or isinstance(model, str | Path):
-        loading = {"revision": revision, "backend": _backend(device), "dtype": str(dtype).removeprefix("torch.")}
+        loading = {"revision": revision, "backend": backend, "dtype": number}
         loaded = kinds[name].load(model, notice=notice, **loading)
     if not isinstance(loaded, kinds[name]):
         raise wrong_type("model", model, f"a name, a folder or a {kinds[name].__name__} for {name}")
+    if not isinstance(model, str | Path | None):
+        there = {"device": loaded.model.backend.name, "dtype": str(loaded.model.dtype), "revision": None}
+        asked = {"device": backend, "dtype": number, "revision": revision}
+        for option, given in (("device", device), ("dtype", dtype), ("revision", revision)):
+            if given is not None and asked[option] != there[option]:
+                raise SettingsError(
+                    f"{option} is {quoted(given)}, but the model is loaded already, with {quoted(there[option])}. Load it so, "
+                    "or give its name."
+                )
     if isinstance(loaded, LED):
         of_task, prefix = _settings_of_task(loaded.model.config.extra, name)
         TextOptions.separate(of_task)
@@ -248,9 +265,17 @@ def _settings_of_task(extra: Mapping[str, Any], task: str) -> tuple[dict[str, An
 
 def _backend(device: Any) -> str:
     """The backend for a device as transformers names it."""
-    if str(device) not in _BACKENDS or isinstance(device, bool):
+    if _name_of(device) not in _BACKENDS or isinstance(device, bool):
         raise BackendError(f"device is {quoted(device)}; give 'cpu' (or -1) or 'cuda' (or 0, the first GPU).")
-    return _BACKENDS[str(device)]
+    return _BACKENDS[_name_of(device)]
+
+
+def _name_of(value: Any) -> str:
+    """The name of a device or dtype, also of torch's."""
+    try:
+        return str(value)
+    except Exception:  # a foreign __str__
+        return quoted(value)
 
 
 def _checked_options(task: str, options: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
@@ -274,19 +299,25 @@ def _of_answers(answers: Sequence[Answer], top_k: int) -> Any:
     return found[0] if top_k == 1 and found else found
 
 
+def _as_list(name: str, given: Any) -> list[Any]:
+    if not isinstance(given, list | tuple):
+        raise wrong_type(name, given, "a text, a list of texts, or for examples dictionaries of question and context")
+    return list(given)
+
+
 def _pairs(examples: Any, question: Any, context: Any) -> list[tuple[str, str]]:
     """Each question with its context."""
     if (examples is None) == (question is None and context is None):
         raise InputError("Give question and context, or examples such as {'question': ..., 'context': ...}.")
     if examples is None:
-        questions = [question] if isinstance(question, str) else list(question or ())
-        contexts = [context] * len(questions) if isinstance(context, str) else list(context or ())
+        questions = [question] if isinstance(question, str) else _as_list("question", question)
+        contexts = [context] * len(questions) if isinstance(context, str) else _as_list("context", context)
         if len(questions) != len(contexts) or not questions:
             raise InputError(
                 f"There are {len(questions)} questions and {len(contexts)} contexts. Give one context, or one for each."
             )
         return list(zip(questions, contexts, strict=True))
-    given = [examples] if isinstance(examples, Mapping) else list(examples)
+    given = [examples] if isinstance(examples, Mapping) else _as_list("examples", examples)
     for i, example in enumerate(given):
         if not isinstance(example, Mapping) or not {"question", "context"} <= example.keys():
             raise InputError(f"examples[{i}] is {quoted(example)}; give {{'question': ..., 'context': ...}}.")

@@ -243,6 +243,7 @@ _FOR_IDS_ONLY = {
         "pass global_attention": ("global_attention_mask",),
         "every generated text begins with the start token": ("decoder_input_ids",),
         "it has its own": ("tokenizer",),
+        "give its settings by name: **generation_config.to_dict()": ("generation_config",),
         "rules that are functions work on ids": ("logits_processor", "stopping_criteria", "prefix_allowed_tokens_fn"),
         "it gives ids and scores, not text": ("return_dict_in_generate",),
         "the text alone is given": ("output_scores", "output_logits", "output_attentions", "output_hidden_states"),

@@ -27,7 +27,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from led_ref.errors import InputError, quoted, wrong_type
+from led_ref.errors import InputError, items_of, quoted, wrong_type
 from led_ref.tokenizer.batch import check_booleans
 from led_ref.tokenizer.bpe import from_printable
 
@@ -239,11 +239,17 @@ class FromIds:
 
     def convert_tokens_to_string(self, tokens: Iterable[str]) -> str:
         """The text of pieces; those that the tokenizer does not know are spelled as in a vocabulary."""
-        return self._bytes.of_tokens(tokens, self._id_of).decode("utf-8", errors="replace")
+        pieces = items_of("tokens", tokens, "a list of pieces")
+        if not all(isinstance(piece, str) for piece in pieces):
+            raise wrong_type("tokens", pieces, "a list of pieces")
+        return self._bytes.of_tokens(pieces, self._id_of).decode("utf-8", errors="replace")
 
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes of an id; those of a special token's name. InputError for an id outside the vocabulary."""
-        return self._bytes[self._checked_ids(token_id)[0]]
+        ids = self._checked_ids(token_id, "token_id")
+        if len(ids) != 1:
+            raise wrong_type("token_id", token_id, "one id; text_bytes takes several")
+        return self._bytes[ids[0]]
 
     def text_bytes(self, token_ids: Iterable[int]) -> bytes:
         """The bytes of the text of ids, special tokens included: `decode(ids)` before UTF-8; errors as in `decode`."""

@@ -12,12 +12,13 @@ led_ref.weights.find_files downloads them.
 """
 
 import json
+import os.path
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from led_ref.errors import CheckpointError, LEDError, MissingFileError, quoted
+from led_ref.errors import CheckpointError, LEDError, MissingFileError, items_of, quoted
 from led_ref.json_file import is_whole, read_json_object, read_text, write_text
 from led_ref.tokenizer.bpe import BYTE_TO_CHARACTER, UTF8_BYTES, Pair
 from led_ref.tokenizer.specials import MAX_ID, NAMES, AddedToken
@@ -49,7 +50,7 @@ _OTHER_TOKENIZERS = {
 def check_vocab(values: object, where: str = "vocab") -> dict[str, int]:
     """A validated vocabulary: pieces to ids, unique ids, and a piece for every byte; CheckpointError if it is not."""
     if not isinstance(values, Mapping) or not values:
-        found = "an empty object" if values == {} else f"a {type(values).__name__}"
+        found = "an empty object" if isinstance(values, Mapping) else f"a {type(values).__name__}"
         raise CheckpointError(f"{where} holds {found}, not an object of piece -> id. {_AGAIN}")
     piece_of: dict[int, str] = {}
     for piece, i in values.items():
@@ -94,6 +95,8 @@ def check_merges(
         CheckpointError: naming the line of an invalid pair.
     """
     ranks: dict[Pair, int] = {}
+    if not isinstance(pairs, Mapping):
+        pairs = items_of("merges", pairs, "a list of pairs of pieces")
     for rank, entry in enumerate(pairs):
         place = f"{where} {rank + first}"
         pair = tuple(entry.split(" ") if isinstance(entry, str) else entry if isinstance(entry, Sequence) else ())
@@ -122,7 +125,7 @@ def read_folder(folder: str | Path) -> dict[str, Any]:
         CheckpointError: if a file is damaged or describes another tokenizer.
     """
     folder = Path(folder)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # False, too, for a name that no folder can have
         raise MissingFileError(f"There is no folder {folder}. Name one that holds {VOCAB}, {MERGES} and {SPECIALS}.")
     config = _read_object(folder / CONFIG) if (folder / CONFIG).is_file() else {}
     for name, value in _CONFIG_MUST_BE.items():

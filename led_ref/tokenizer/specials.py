@@ -17,12 +17,13 @@ A text is cut at its special and other added tokens, and BPE encodes the stretch
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
 from led_ref.errors import InputError, quoted, wrong_type
+from led_ref.json_file import is_whole
 from led_ref.tokenizer.batch import check_booleans
 from led_ref.tokenizer.bpe import WHITE_SPACE_CHARACTERS
 
@@ -63,6 +64,8 @@ class AddedToken:
             raise InputError(
                 f"An added token's content is {quoted(self.content)}; it must be a text that is not empty."
             )
+        if any("\ud800" <= letter <= "\udfff" for letter in self.content):
+            raise InputError(f"An added token's content is {quoted(self.content)}, half a character: a lone surrogate.")
         if self.single_word:
             raise InputError(
                 f"The added token {quoted(self.content)} has single_word=True, which LED never has. Set it false."
@@ -155,6 +158,7 @@ class SpecialTokens:
     _special_ids: frozenset[int]
     _vocab: Mapping[str, int]
     _added: Mapping[AddedToken, int]
+    _checked_ids: Callable[..., list[int]]
 
     bos_token = _text("bos_token", "The begin-of-sequence token, `<s>`.")
     eos_token = _text("eos_token", "The end-of-sequence token, `</s>`; also the decoder's start token.")
@@ -256,8 +260,8 @@ class SpecialTokens:
     ) -> list[int]:
         """`<s> A </s>`, or `<s> A </s></s> B </s>`, of ids without special tokens."""
         cls, sep = self.cls_token_id, self.sep_token_id
-        first = [cls, *token_ids_0, sep]
-        return first if token_ids_1 is None else [*first, sep, *token_ids_1, sep]
+        first = [cls, *self._checked_ids(token_ids_0, "token_ids_0"), sep]
+        return first if token_ids_1 is None else [*first, sep, *self._checked_ids(token_ids_1, "token_ids_1"), sep]
 
     def get_special_tokens_mask(
         self,
@@ -270,6 +274,9 @@ class SpecialTokens:
         Raises:
             InputError: for a second sequence of ids that already have special tokens.
         """
+        check_booleans(already_has_special_tokens=already_has_special_tokens)
+        token_ids_0 = self._checked_ids(token_ids_0, "token_ids_0")
+        token_ids_1 = None if token_ids_1 is None else self._checked_ids(token_ids_1, "token_ids_1")
         if already_has_special_tokens:
             if token_ids_1 is not None:
                 raise InputError("Ids that have special tokens already are one sequence: leave token_ids_1 out.")
@@ -298,11 +305,24 @@ class SpecialTokens:
         return [self._piece_of[i] for i in self.all_special_ids]
 
 
-def as_special(token: str | AddedToken) -> AddedToken:
-    """The token as a special one; a text is matched exactly, without white space."""
+def as_special(token: str | AddedToken, name: str = "extra_special_tokens") -> AddedToken:
+    """The token as a special one; a text is matched exactly, without white space. `name` is that of the argument."""
     if isinstance(token, str):
         return AddedToken(token, normalized=False, special=True)
+    if not isinstance(token, AddedToken):
+        raise wrong_type(name, token, "a text or an AddedToken")
     return replace(token, special=True)
+
+
+def check_further_tokens(added: Any, extra: Any) -> None:
+    """Refuse what are no added tokens by id, and what is no list of special ones."""
+    if added is not None and not isinstance(added, Mapping):
+        raise wrong_type("added_tokens", added, "a dict of id -> AddedToken")
+    for i, token in (added or {}).items():
+        if not is_whole(i) or not isinstance(token, AddedToken):
+            raise wrong_type("added_tokens", added, "a dict of id -> AddedToken")
+    if not isinstance(extra, list | tuple):
+        raise wrong_type("extra_special_tokens", extra, "a list of texts or AddedTokens")
 
 
 def number_tokens(

@@ -35,9 +35,10 @@ from os.path import exists
 from pathlib import Path
 from typing import Any
 
-from led_ref.errors import InputError, wrong_type
+from led_ref.errors import InputError, quoted, wrong_type
 from led_ref.files.hub import named
 from led_ref.files.staging import write_into
+from led_ref.json_file import is_whole
 from led_ref.tokenizer import files
 from led_ref.tokenizer.batch import (
     BatchEncoding,
@@ -55,7 +56,14 @@ from led_ref.tokenizer.bpe import Pair
 from led_ref.tokenizer.decoding import ByteTable, FromIds
 from led_ref.tokenizer.engine import ENGINES, Engine, Offsets
 from led_ref.tokenizer.overflow import check_overflow, rows_with_overflow, with_mapping
-from led_ref.tokenizer.specials import NAMES, AddedToken, SpecialTokens, as_special, number_tokens
+from led_ref.tokenizer.specials import (
+    NAMES,
+    AddedToken,
+    SpecialTokens,
+    as_special,
+    check_further_tokens,
+    number_tokens,
+)
 
 _MASK = AddedToken("<mask>", lstrip=True, normalized=False, special=True)
 
@@ -106,10 +114,11 @@ class LEDTokenizer(SpecialTokens, FromIds):
         split_special_tokens: bool = False,
         engine: str = "python",
     ) -> None:
-        if engine not in ENGINES:
-            raise InputError(f"There is no engine {engine!r}. Use {' or '.join(map(repr, ENGINES))}.")
+        if not isinstance(engine, str) or engine not in ENGINES:
+            raise InputError(f"There is no engine {quoted(engine)}. Use {' or '.join(map(repr, ENGINES))}.")
         given = (bos_token, eos_token, unk_token, sep_token, pad_token, cls_token, mask_token)
-        self._named = {name: as_special(token) for name, token in zip(NAMES, given, strict=True)}
+        self._named = {name: as_special(token, name) for name, token in zip(NAMES, given, strict=True)}
+        check_further_tokens(added_tokens, extra_special_tokens)
         self._vocab = files.check_vocab(vocab)
         self._ranks = files.check_merges(merges, self._vocab)
         special = [*self._named.values(), *map(as_special, extra_special_tokens)]
@@ -120,6 +129,8 @@ class LEDTokenizer(SpecialTokens, FromIds):
         self._bytes = ByteTable(self._vocab, {token.content: i for token, i in self._added.items()})
         self._engine = ENGINES[engine](self._vocab, self._ranks, self._added)
         self.engine = engine
+        if model_max_length is not None and not is_whole(model_max_length):
+            raise wrong_type("model_max_length", model_max_length, "a whole number, or None for no limit")
         self.model_max_length = model_max_length
         self.padding_side = check_side("padding_side", padding_side)
         self.truncation_side = check_side("truncation_side", truncation_side)
@@ -144,6 +155,8 @@ class LEDTokenizer(SpecialTokens, FromIds):
         """
         if not isinstance(folder, str | PathLike):
             raise wrong_type("folder", folder, "a folder, or a model's name on the Hub")
+        if revision is not None and not isinstance(revision, str):
+            raise wrong_type("revision", revision, "a branch, tag or commit on the Hub")
         if revision is not None or not exists(folder):
             folder = named(folder, files.ALL_FILES, revision)
         return cls(**files.read_folder(folder), engine=engine)

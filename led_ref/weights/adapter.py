@@ -17,13 +17,14 @@ refused by their setting's name.
 
 import json
 import math
+import os.path
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from led_backends.contract import Array
-from led_ref.errors import CheckpointError, InputError, MissingFileError
+from led_ref.errors import CheckpointError, InputError, MissingFileError, quoted
 from led_ref.json_file import is_whole, read_json_object, write_text
 from led_ref.weights.find_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, shorten
 from led_ref.weights.keys import HEADS, canonical_key
@@ -171,9 +172,10 @@ def read_adapter(folder: str | Path, *, mmap: bool = True) -> Adapter:
     """
     folder = Path(folder)
     for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
-        if not (folder / name).is_file():
+        if not os.path.isfile(folder / name):
             raise MissingFileError(
-                f"There is no {name} in {folder}. An adapter is a folder with {ADAPTER_CONFIG} and {ADAPTER_WEIGHTS}."
+                f"There is no {name} in {quoted(str(folder))}. An adapter is a folder with {ADAPTER_CONFIG} and "
+                f"{ADAPTER_WEIGHTS}."
             )
     rank, alpha = _rank_and_alpha(folder / ADAPTER_CONFIG)
     maps: dict[str, dict[str, StoredTensor]] = {}

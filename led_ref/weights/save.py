@@ -26,6 +26,7 @@ generation_config.json; and with a tokenizer's file the whole tokenizer, such as
 
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
@@ -126,7 +127,7 @@ def check_destination(destination: Path, *, overwrite: bool, owned: Collection[s
         InputError: if it is a file, or holds files that would be replaced (of the names `owned`) and `overwrite` is False.
         MissingFileError: if its parent folder does not exist.
     """
-    if destination.exists() and not destination.is_dir():
+    if os.path.exists(destination) and not os.path.isdir(destination):
         raise InputError(f"{destination} is a file. Name a folder to write {SAFETENSORS} and {CONFIG} into.")
     if not destination.parent.is_dir():
         raise MissingFileError(f"There is no folder {destination.parent} for {destination.name}. Make it first.")

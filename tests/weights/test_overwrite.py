@@ -232,3 +232,15 @@ def test_leftovers_are_recognised(tmp_path):
         (another / "new").mkdir()
         staging._take_its_place(another / "new", target)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*others, "a[b]*"])
+
+
+def test_the_working_directory_stays_one(tmp_path, monkeypatch):
+    """A folder that is replaced while a process works in it: the process works in the new one, by the same path."""
+    (tmp_path / "model" / "notes").mkdir(parents=True)
+    for place in ("model", "model/notes"):
+        monkeypatch.chdir(tmp_path / place)
+        led_ref.load().save_pretrained(tmp_path / "model", overwrite=True)
+        assert os.path.samefile(".", tmp_path / place)
+    monkeypatch.chdir(tmp_path / "model")
+    led_ref.load().save_pretrained(".", overwrite=True)
+    assert (os.path.samefile(".", tmp_path / "model"), Path("config.json").exists()) == (True, True)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from led_ref.errors import SettingsError
+from led_ref.errors import SettingsError, wrong_type
 from led_ref.tools.evaluation.cases import Case
 
 
@@ -30,6 +30,8 @@ class Baseline:
         Raises:
             SettingsError: for another name.
         """
+        if not isinstance(name, str):
+            raise wrong_type("baselines", name, 'texts such as "lead", "lead 66" or "copy FIELD"')
         kind, _, rest = name.strip().partition(" ")
         rest = rest.strip()
         if kind == "copy" and rest:
