@@ -261,7 +261,9 @@ class SpecialTokens:
         """`<s> A </s>`, or `<s> A </s></s> B </s>`, of ids without special tokens."""
         cls, sep = self.cls_token_id, self.sep_token_id
         first = [cls, *self._checked_ids(token_ids_0, "token_ids_0"), sep]
-        return first if token_ids_1 is None else [*first, sep, *self._checked_ids(token_ids_1, "token_ids_1"), sep]
+        if token_ids_1 is not None:
+            token_ids_1 = self._checked_ids(token_ids_1, "token_ids_1")
+        return first if token_ids_1 is None else [*first, sep, *token_ids_1, sep]
 
     def get_special_tokens_mask(
         self,
