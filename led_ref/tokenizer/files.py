@@ -13,7 +13,7 @@ led_ref.weights.find_files downloads them.
 
 import json
 import os.path
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -95,7 +95,7 @@ def check_merges(
         CheckpointError: naming the line of an invalid pair.
     """
     ranks: dict[Pair, int] = {}
-    if not isinstance(pairs, Mapping):
+    if not isinstance(pairs, list | tuple | Mapping | Iterator):
         pairs = items_of("merges", pairs, "a list of pairs of pieces")
     for rank, entry in enumerate(pairs):
         place = f"{where} {rank + first}"

@@ -23,7 +23,6 @@ from itertools import count
 from typing import Any
 
 from led_ref.errors import InputError, quoted, wrong_type
-from led_ref.json_file import is_whole
 from led_ref.tokenizer.batch import check_booleans
 from led_ref.tokenizer.bpe import WHITE_SPACE_CHARACTERS
 
@@ -321,7 +320,7 @@ def check_further_tokens(added: Any, extra: Any) -> None:
     if added is not None and not isinstance(added, Mapping):
         raise wrong_type("added_tokens", added, "a dict of id -> AddedToken")
     for i, token in (added or {}).items():
-        if not is_whole(i) or not isinstance(token, AddedToken):
+        if not isinstance(i, int) or isinstance(i, bool) or not isinstance(token, AddedToken):
             raise wrong_type("added_tokens", added, "a dict of id -> AddedToken")
     if not isinstance(extra, list | tuple):
         raise wrong_type("extra_special_tokens", extra, "a list of texts or AddedTokens")

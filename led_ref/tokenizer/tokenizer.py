@@ -38,7 +38,6 @@ from typing import Any
 from led_ref.errors import InputError, quoted, wrong_type
 from led_ref.files.hub import named
 from led_ref.files.staging import write_into
-from led_ref.json_file import is_whole
 from led_ref.tokenizer import files
 from led_ref.tokenizer.batch import (
     BatchEncoding,
@@ -129,7 +128,7 @@ class LEDTokenizer(SpecialTokens, FromIds):
         self._bytes = ByteTable(self._vocab, {token.content: i for token, i in self._added.items()})
         self._engine = ENGINES[engine](self._vocab, self._ranks, self._added)
         self.engine = engine
-        if model_max_length is not None and not is_whole(model_max_length):
+        if not isinstance(model_max_length, int | None) or isinstance(model_max_length, bool):
             raise wrong_type("model_max_length", model_max_length, "a whole number, or None for no limit")
         self.model_max_length = model_max_length
         self.padding_side = check_side("padding_side", padding_side)
