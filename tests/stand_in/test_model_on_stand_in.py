@@ -73,7 +73,7 @@ def test_forward_matches_cpu(dtype, globals_of_first):
     assert len(ours) == len(theirs) >= 17
     for a, b in zip(ours, theirs, strict=True):
         assert a.shape == b.shape
-        assert a.dtype == dtype
+        assert a.dtype == (dtype if a.ndim or dtype != "float16" else "float32")  # the loss has the digits of float32
         np.testing.assert_allclose(a, b, rtol=0, atol=CLOSE[dtype])  # NaN of dirty memory would be seen here
 
 
