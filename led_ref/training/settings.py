@@ -190,8 +190,7 @@ class TrainingArguments(CheckedSettings):
     )
     global_attention: str | tuple[int | str, ...] | None = _setting(
         None, GLOBAL, "loss", "--global-attention", "WHICH",
-        "tokens that see everything: none, first, all, question, separators, "
-        "or positions and tokens with commas between (default: first; question)",
+        "who sees all: none, first, all, question, separators, or positions and tokens (default: first; question)",
     )  # fmt: skip
     separator: str = _setting(
         "<doc-sep>", NAME, "loss", "--separator", "TOKEN", "the token between documents, for separators"
