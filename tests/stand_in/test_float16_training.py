@@ -97,13 +97,13 @@ def test_float16_learns_as_float32_does(train, task, settings):
 
 
 def test_small_steps_add_up_in_the_master_copy(train):
-    """Each step changes a weight by 1e-6, a thousandth of what float16 tells from 1: the norms' weights learn all the same."""
+    """Each step changes a weight by 1e-6, less than float16 resolves: the norms' weights learn all the same."""
     arrays = saved(train("out", learning_rate=1e-6, lr_scheduler_type="constant", steps=3))
     start = small_model().state_dict()
     key = "led.encoder.layers.0.final_layer_norm.weight"
     moved = np.abs(arrays[key] - start[key])
     assert (moved > 2e-6).any()
-    assert (moved < 2**-11).all()
+    assert (moved < 3.1e-6).all()  # three steps, and no rounding of the start to float16
 
 
 def test_model_computes_with_the_rounded_master_copy():
