@@ -1,12 +1,12 @@
 """Many documents on the workers of a Dask cluster: the bytes of one process, also where a worker is killed; generate_many."""
 
 import os
-import random
 import signal
 from functools import partial
 from pathlib import Path
 
 import pytest
+from short_documents import write_documents
 
 import led_ref
 from led_ref.errors import BackendError, InputError
@@ -27,13 +27,7 @@ def client():
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("documents")
-    words = ["pack", "files", "into", "an", "archive", "and", "list", "what", "it", "holds", "before", "sending"]
-    for i in range(40):
-        draw = random.Random(i)
-        text = " ".join(draw.choice(words) for _ in range(draw.randrange(3, 30)))
-        (folder / f"{i:02}.txt").write_text(f"{text}.\n", encoding="utf-8")
-    return sorted(folder.iterdir())
+    return write_documents(tmp_path_factory.mktemp("documents"), 40)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

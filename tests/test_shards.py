@@ -4,6 +4,7 @@ import random
 from pathlib import Path
 
 import pytest
+from short_documents import write_documents
 
 from led_ref.errors import InputError
 from led_ref.pipelines.result_folder import ResultFolder
@@ -14,13 +15,7 @@ QUICK = ("--num-beams", "1", "--max-new-tokens", "4", "--batch-size", "2", "--qu
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("documents")
-    words = ["pack", "files", "into", "an", "archive", "and", "list", "what", "it", "holds", "before", "sending"]
-    for i in range(29):
-        draw = random.Random(i)
-        text = " ".join(draw.choice(words) for _ in range(draw.randrange(3, 30)))
-        (folder / f"{i:02}.txt").write_text(f"{text}.\n", encoding="utf-8")
-    return sorted(map(str, folder.iterdir()))
+    return list(map(str, write_documents(tmp_path_factory.mktemp("documents"), 29)))
 
 
 @pytest.fixture
