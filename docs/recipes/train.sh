@@ -45,6 +45,7 @@ train() {
   shift 4
   "$PYTHON" -m led_ref.cli.main train "$stages.jsonl.gz" --validate "$stages-heldout.jsonl.gz" --model "$start" --out "$out" \
     "${length[@]}" --resume --quiet --json --threads "$THREADS" --truncate --save-every 50 --validate-every 400 \
+    --keep-activations \
     --adam-beta2 0.98 --weight-decay 0.01 "$@" >"$out.json"
   touch "$out.done"
   echo "$(date -u +%FT%TZ) ${out##*/} is done"

@@ -26,13 +26,14 @@ from typing import Any
 
 import numpy as np
 
-from led_backends.contract import Array, Backend, HostArray
+from led_backends.contract import Array, Backend, HostArray, Weight
 from led_ref.classes.pretrained import device_errors
 from led_ref.config import LEDConfig
 from led_ref.errors import SettingsError, nearest
 from led_ref.training.batch import Trainable
+from led_ref.training.parameters import trained_parameters, with_weights
 from led_ref.training.settings import TrainingArguments
-from led_ref.training.trained import TrainedWeights, with_own_weights
+from led_ref.training.trained import TrainedWeights
 from led_ref.weights.adapter import A, Adapter, B, adapted, write_adapter
 from led_ref.weights.keys import (
     FINAL_LOGITS_BIAS,
@@ -120,8 +121,14 @@ def lora_weights(model: Trainable, config: LEDConfig, args: TrainingArguments) -
     maps = {entry.key.removesuffix(".weight"): entry for entry in entries(config, heads) if _is_linear_map(entry)}
     modules = targeted(maps, args.lora_targets or DEFAULT_TARGETS)
     keys = {f"{module}.weight" for module in modules}
-    own_model, own = with_own_weights(model, config, lambda key: key in keys or _is_head(key))
     arrays, backend = arrays_by_key(model.params, model.config, heads), model.backend
+
+    def copied(key: str, weight: Weight) -> Array:
+        array = backend.rows(weight)
+        return backend.xp.array(array, order="C") if key in keys or _is_head(key) else array
+
+    own_model = with_weights(model, copied, config)
+    own = {key: array for key, array in trained_parameters(own_model).items() if key in keys or _is_head(key)}
     parameters: dict[str, Array] = {}
     for module in modules:
         first_a, first_b = _first(module, maps[module].shape, args.lora_rank, args.seed)

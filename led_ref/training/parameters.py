@@ -8,7 +8,7 @@ A tied output projection is the embedding table, one parameter under the table's
 not trained, as in transformers.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import TypeVar
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from led_backends.compact import CompactWeight
 from led_backends.contract import Array, Weight
 from led_ref.classes.pretrained import LEDPreTrainedModel
+from led_ref.config import LEDConfig
 from led_ref.errors import InputError, nearest
 from led_ref.weights.keys import (
     FINAL_LOGITS_BIAS,
@@ -50,24 +51,41 @@ def trainable_copy(model: Model) -> Model:
         raise InputError(
             f"The model computes in {model.dtype}; train in float32: from_pretrained(..., dtype='float32')."
         )
-    heads = heads_of(model.architecture)
-    arrays: dict[str, Weight] = arrays_by_key(model.params, model.config, heads)
-    copies: dict[int, Array] = {}  # by the identity of the original: a tied table stays one array
-    fields: dict[str, Weight] = {}
-    for entry in entries(model.config, heads):
-        weight = arrays[entry.key]
+
+    def copied(key: str, weight: Weight) -> Array:
         if isinstance(weight, CompactWeight):
             raise InputError(
-                f"{entry.key} is quantized or stored in half precision, and cannot be trained. Load the model without "
-                "quantize and keep_stored."
+                f"{key} is quantized or stored in half precision, and cannot be trained. Load the model without quantize "
+                "and keep_stored."
             )
-        if id(weight) not in copies:
-            original = model.backend.to_host(model.backend.rows(weight))
-            copies[id(weight)] = model.backend.to_device(np.array(original))
-            let_go(original)
-        fields[entry.field] = copies[id(weight)]
-    params = assemble(fields, model.config)
-    return type(model)(model.config, params, backend=model.backend, generation_config=model.generation_config)
+        original = model.backend.to_host(model.backend.rows(weight))
+        own = model.backend.to_device(np.array(original))
+        let_go(original)
+        return own
+
+    return with_weights(model, copied)
+
+
+def with_weights(model: Model, change: Callable[[str, Weight], Weight], config: LEDConfig | None = None) -> Model:
+    """The model with other weights of the same shapes.
+
+    Args:
+        model: stays as it is.
+        change: gives the new weight for a checkpoint key and the weight as it is. A tied table is asked for once, as
+            `led.shared.weight`, and stays one array.
+        config: of the new model, of the same sizes; None: the model's.
+    """
+    arrays = arrays_by_key(model.params, model.config, heads_of(model.architecture))
+    changed: dict[int, Weight] = {}  # by the identity of the weight as it is
+    fields: dict[str, Weight] = {}
+    for entry in entries(model.config, heads_of(model.architecture)):
+        weight = arrays[entry.key]
+        if id(weight) not in changed:
+            changed[id(weight)] = change(entry.key, weight)
+        fields[entry.field] = changed[id(weight)]
+    config = config or model.config
+    params = assemble(fields, config)
+    return type(model)(config, params, backend=model.backend, generation_config=model.generation_config)
 
 
 def trained_parameters(model: LEDPreTrainedModel) -> dict[str, Array]:

@@ -8,24 +8,15 @@ same arrays, and a step needs no second set of weights.
     in_float16        either of them, with a model that computes in float16
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from led_backends.contract import Array
-from led_ref.config import LEDConfig
+from led_backends.contract import Array, Weight
 from led_ref.generation.settings.settings import SETTINGS as GENERATION_SETTINGS
 from led_ref.training.batch import Trainable
-from led_ref.training.parameters import frozen_keys, trainable_copy, trained_parameters
-from led_ref.weights.keys import (
-    FINAL_LOGITS_BIAS,
-    LM_HEAD,
-    arrays_by_key,
-    assemble,
-    entries,
-    heads_of,
-)
+from led_ref.training.parameters import frozen_keys, trainable_copy, trained_parameters, with_weights
 
 
 @dataclass(frozen=True)
@@ -114,23 +105,18 @@ class Float16Weights(TrainedWeights):
 
 def in_float16(master: TrainedWeights) -> Float16Weights:
     """Weights in float32 with a model that computes in float16; for a backend that does (Backend.compute_dtypes)."""
-    model, backend = master.model, master.model.backend
-    heads = heads_of(model.architecture)
-    arrays = arrays_by_key(model.params, model.config, heads)
-    halves: dict[int, Array] = {}  # by the identity of the original: a tied table stays one array
-    by_field: dict[str, Any] = {}
-    pairs = []
-    for entry in entries(model.config, heads):
-        weight = arrays[entry.key]
-        if id(weight) not in halves:
-            wide = backend.rows(weight)
-            halves[id(weight)] = wide.astype("float16")
-            if entry.key in master.needs:
-                pairs.append((wide, halves[id(weight)]))
-        by_field[entry.field] = halves[id(weight)]
-    params = assemble(by_field, model.config)
-    half = type(model)(model.config, params, backend=backend, generation_config=model.generation_config)
-    return Float16Weights(half, master.kept, master.parameters, master.needs, master, pairs)
+    backend = master.model.backend
+    pairs: list[tuple[Array, Array]] = []
+
+    def halved(key: str, weight: Weight) -> Array:
+        wide = backend.rows(weight)
+        half: Array = wide.astype("float16")
+        if key in master.needs:
+            pairs.append((wide, half))
+        return half
+
+    model = with_weights(master.model, halved)
+    return Float16Weights(model, master.kept, master.parameters, master.needs, master, pairs)
 
 
 def as_trained(
@@ -151,41 +137,3 @@ def as_trained(
             settings = {name: value for name, value in model.config.to_dict().items() if name in GENERATION_SETTINGS}
         settings = {**settings, **generation}
     return type(model)(config, model.params, backend=model.backend, generation_config=settings)
-
-
-def with_own_weights(
-    model: Trainable, config: LEDConfig, is_changed: Callable[[str], bool] = lambda key: True
-) -> tuple[Trainable, dict[str, Array]]:
-    """A model whose weights may be changed in place, and those that a training may change.
-
-    Args:
-        model: as loaded; it stays as it is.
-        config: of the new model, of the same sizes.
-        is_changed: which weights are copied, by checkpoint key; the others are shared with `model`.
-
-    Returns:
-        The model, and its copied arrays by checkpoint key: a tied table once, as `led.shared.weight`; without
-        final_logits_bias, which is never trained.
-    """
-    heads, xp = heads_of(model.architecture), model.backend.xp
-    is_tied = model.params.lm_head is model.params.shared
-    arrays = arrays_by_key(model.params, model.config, heads)
-    own: dict[str, Any] = {}
-    by_field: dict[str, Any] = {}
-    for entry in entries(config, heads):
-        if entry.key == LM_HEAD and is_tied:
-            by_field[entry.field] = by_field["shared"]
-            continue
-        by_field[entry.field] = model.backend.rows(arrays[entry.key])
-        if is_changed(entry.key):
-            by_field[entry.field] = own[entry.key] = xp.array(by_field[entry.field], order="C")
-    own.pop(FINAL_LOGITS_BIAS, None)
-    if heads:
-        own.pop(LM_HEAD, None)  # a class with a head does not use it
-    copied = type(model)(
-        config,
-        assemble(by_field, config),
-        backend=model.backend,
-        generation_config=model.generation_config,
-    )
-    return copied, own

@@ -41,6 +41,7 @@ from led_ref.training.trained import as_trained, in_float16, whole_weights
 from led_ref.training.validation import check_metric, validate
 
 _DOCUMENTS_NAMED = 20
+_SAME_BITS = ("training.keep_activations",)  # takes other memory and time only
 _LENGTH = ("training.num_train_epochs", "training.max_steps")
 
 Line = Mapping[str, Any]
@@ -116,7 +117,7 @@ def run_training(
     started = time.perf_counter()
     training = _Training(model, tokenizer, dataset, run, held_out, start, dtype or model.dtype)
     folder = RunFolder(out, resume=resume)
-    progress = folder.begin(training.facts(), may_change=() if training.schedule.has_end else _LENGTH)
+    progress = folder.begin(training.facts(), may_change=_SAME_BITS + (() if training.schedule.has_end else _LENGTH))
     if progress is None:
         progress = Progress(loss_scale=LossScale.first(training.model.dtype))
     else:
@@ -185,10 +186,9 @@ class _Training:
             )
         self.schedule = Schedule(args.lr_scheduler_type, args.warmup_steps, self.total_steps)
         model = as_trained(model, dataset.problem_type, run.generation)
-        config, with_lora = model.config, args.lora_rank is not None
-        self.trained = lora_weights(model, config, args) if with_lora else whole_weights(model, args.freeze)
-        if dtype == "float16":
-            self.trained = in_float16(self.trained)
+        lora, config = args.lora_rank is not None, model.config
+        trained = lora_weights(model, config, args) if lora else whole_weights(model, args.freeze)
+        self.trained = in_float16(trained) if dtype == "float16" else trained
         self.model, self.parameters, self.backend = self.trained.model, self.trained.parameters, model.backend
         self.optimizer: Optimizer = (
             Adafactor(weight_decay=args.weight_decay)

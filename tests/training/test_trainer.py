@@ -322,6 +322,15 @@ def test_run_whose_rates_have_no_end_becomes_longer(train, tmp_path):
         train("linear", resume=True)
 
 
+def test_run_goes_on_with_activations_kept(train, tmp_path):
+    settings = {"lr_scheduler_type": "inverse_sqrt", "warmup_steps": 2}
+    train("whole", **settings)
+    train("cut", num_train_epochs=1, **settings)
+    train("cut", resume=True, keep_activations=True, **settings)
+    cut = weights(tmp_path / "cut")
+    assert all(np.array_equal(one, cut[key]) for key, one in weights(tmp_path / "whole").items())
+
+
 def test_other_run_in_the_folder_is_refused(train, tmp_path):
     train("out", max_steps=1)
     with pytest.raises(InputError, match=r"holds training\.json already. To go on with its training pass resume=True"):
