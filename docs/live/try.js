@@ -1,4 +1,5 @@
 // The page "Try it" (try.md): a text in, a line of the model out, written where the reader sees it.
+import { shade } from "./looked.js";
 import { Python, Stopped, canRun, here, inWords, lastLine, megabytes, weigh } from "./python.js";
 
 const PARTS = ["python", "bundled"];
@@ -33,11 +34,12 @@ async function build(box) {
   const bar = element("progress", { max: 1, value: 0, hidden: true });
   const status = element("p", { className: "try-status", role: "status" });
   const out = element("output", { className: "try-out", ariaLabel: "What the model wrote" });
+  const looked = element("div", { className: "try-looked", hidden: true });
   const frame = element("iframe", { className: "explorer", title: "Attention and search of this run", hidden: true });
   status.textContent = `The first time this fetches ${inWords(weights)}.`;
   box.replaceChildren(
     chosen, text, element("div", { className: "try-row" }, file, beams), element("div", { className: "try-row" }, write, cancel, link, explore),
-    bar, status, out, frame,
+    bar, status, out, looked, frame,
   );
 
   const readFile = async (given) => { text.value = await given.text(); };
@@ -103,9 +105,10 @@ async function build(box) {
   write.onclick = () =>
     work(async () => {
       out.textContent = "";
+      looked.hidden = true;
       delete out.dataset.ids;
       const found = await python.call("write", { text: text.value, beams: Number(beams.value), most: MOST }, told);
-      out.textContent = found.text;
+      shade(found, out, looked);
       out.dataset.ids = found.ids.join(" ");
       status.textContent = `${found.tokens} tokens read, ${found.ids.length} ids written in ${found.seconds.toFixed(1)} s.`;
     });

@@ -4,9 +4,9 @@
     python tests/browser/check_live.py [--chromium /usr/bin/chromium]
 
 Checked in Chromium against a static server under a path of its own (`/some/where/`), with every other host blocked: no byte of
-the runtime before the reader asks; five texts with the same ids as natively; a text from the address, a dropped file, an
-error's words, cancelling, the explorer; a chapter's cells; three exercises; the seconds to load; no network after the first
-visit; a phone.
+the runtime before the reader asks; five texts with the same ids as natively; where the model looked; a text from the address,
+a dropped file, an error's words, cancelling, the explorer; a chapter's cells (all of them: check_cells.py); three exercises;
+the seconds to load; no network after the first visit; a phone.
 """
 
 import argparse
@@ -40,12 +40,13 @@ def main() -> int:
         (Path(folder) / "some" / "where").symlink_to(SITE)
         browser = launch(play, options.chromium)
         with served(Path(folder)) as address:
-            context = browser.new_context(viewport={"width": 400, "height": 800})
+            context = browser.new_context(viewport={"width": 400, "height": 800}, has_touch=True)
             tab = Tab(context, f"{address}some/where/try/")
             before_asking(tab)
             cold = load(tab)
             for text, beams in cases():
                 same_ids(tab, text, beams)
+            looked(tab)
             refused(tab)
             cancel(tab)
             carried(tab)
@@ -153,6 +154,64 @@ def same_ids(tab: Tab, text: str, beams: int) -> None:
     assert ids == here["ids"], (ids, here)
     assert tab.page.text_content(".try-out") == here["text"]
     print(f"{here['tokens']} tokens, {beams} beams: {len(ids)} ids, the same as natively")
+
+
+SHADED = """() => [...document.querySelectorAll('.try-read span')].map((e) => [
+  e.textContent, parseFloat(e.title || '0') / 100, Number(getComputedStyle(e).backgroundColor.match(/[\\d.]+(?=\\)$)/)[0]),
+])"""
+PLACE = """(n) => {
+  const [pane, token] = [document.querySelector('.try-read'), document.querySelectorAll('.try-read span')[n]]
+    .map((e) => e.getBoundingClientRect());
+  return token.top >= pane.top && token.bottom <= pane.bottom;
+}"""
+
+
+def looked(tab: Tab) -> None:
+    """A written word that is pointed at shades the text by the shares that `generate` returns; so do keys and a finger."""
+    text, _ = cases()[0]
+    led = natively().bundled()
+    document = led.prepare(text)
+    found = led.model.generate(
+        [document.ids], **document.masks(), num_beams=1, max_new_tokens=64, return_dict_in_generate=True,
+        output_attentions=True,
+    )  # fmt: skip
+    words: list[list] = []  # of each written word the shares of its tokens, a row each
+    for token, layers in zip(found.sequences[0][1:].tolist(), found.cross_attentions, strict=True):
+        if written := led.tokenizer.decode([token], skip_special_tokens=True):
+            if not words or written[0].isspace():
+                words.append([])
+            words[-1].append(layers[-1][0, :, -1].mean(axis=0))
+    tab.write(text)
+    tab.wait("ids written")
+    buttons = tab.page.locator(".try-out button")
+    assert buttons.count() == len(words) > 3
+
+    def shaded(n: int) -> None:
+        share_T = sum(words[n]) / len(words[n])
+        tokens = tab.page.evaluate(SHADED)
+        assert "".join(token for token, _, _ in tokens) == led.tokenizer.decode(document.ids)
+        unlike = [abs(share - here) for (_, share, _), here in zip(tokens, share_T, strict=True) if here > 0.0012]
+        assert max(unlike) < 0.001, max(unlike)
+        strongest = int(share_T.argmax())
+        alphas = [alpha for _, _, alpha in tokens]
+        assert alphas[strongest] == max(alphas) > 0.7
+        assert tab.page.evaluate(PLACE, int(share_T[1:].argmax()) + 1)
+        assert f"{share_T[strongest]:.1%}".replace("%", "\xa0%") in tab.page.inner_text(".try-said")
+
+    tab.page.locator(".try-out").scroll_into_view_if_needed()
+    buttons.nth(2).hover()
+    shaded(2)
+    buttons.nth(2).focus()
+    tab.page.keyboard.press("ArrowRight")
+    shaded(3)
+    tab.page.keyboard.press("End")
+    shaded(len(words) - 1)
+    tab.page.keyboard.press("Shift+Tab")
+    tab.page.keyboard.press("Tab")  # back to the word that was left, and to no other
+    assert tab.page.evaluate("document.activeElement === document.querySelector('.try-out button:last-of-type')")
+    buttons.nth(0).tap()
+    shaded(0)
+    print(f"{len(words)} written words shade what they were chosen by")
 
 
 def refused(tab: Tab) -> None:
