@@ -26,6 +26,7 @@ from itertools import pairwise
 
 import matplotlib.pyplot as plt
 import numpy as np
+from book_tools import BAND
 from matplotlib.patches import FancyBboxPatch
 
 import led_ref
@@ -101,8 +102,8 @@ def draw_ladder(axes, word):
         x = 0
         fresh = next((p for p in pieces if pieces.count(p) > before.count(p)), None) if before else None
         for piece in pieces:
-            box = {"boxstyle": "round,pad=0,rounding_size=0.15", "edgecolor": "#2a9d8f", "linewidth": 1}
-            fill = "#2a9d8f66" if piece == fresh else "none"
+            box = {"boxstyle": "round,pad=0,rounding_size=0.15", "edgecolor": BAND, "linewidth": 1}
+            fill = f"{BAND}66" if piece == fresh else "none"
             axes.add_patch(FancyBboxPatch((x + 0.08, row + 0.12), len(piece) - 0.16, 0.76, facecolor=fill, **box))
             axes.text(x + len(piece) / 2, row + 0.5, piece, ha="center", va="center", family="monospace", fontsize=9)
             x += len(piece)
@@ -173,9 +174,9 @@ each = [len(join_by_rank(word)[-1]) for word in split(page)]
 density = {name: len(text) / (len(encode(text)) - 2) for name, text in samples.items()}
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3))
-left.bar(*np.unique(each, return_counts=True), color="#2a9d8f")
+left.bar(*np.unique(each, return_counts=True), color=BAND)
 left.set(title="words of the page", xlabel="tokens in the word", ylabel="words")
-right.barh(list(density)[::-1], list(density.values())[::-1], color="#2a9d8f")
+right.barh(list(density)[::-1], list(density.values())[::-1], color=BAND)
 right.set(title="characters for one token", xlim=(0, None))
 plt.show()
 for name, value in density.items():

@@ -34,6 +34,7 @@ import math
 
 import matplotlib.pyplot as plt
 import numpy as np
+from book_tools import BAND, QUIET, shares
 from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.patches import Rectangle
 
@@ -97,7 +98,7 @@ def show_table(axes, table_TT, title, first=8):
     wide[0] = first
     cells = np.ma.masked_equal(table_TT.repeat(wide, axis=0).repeat(wide, axis=1), 0)
     extent = (0.5 - first, len(wide) - 0.5, len(wide) - 0.5, 0.5 - first)
-    scale = {"norm": LogNorm(1e-4, 1e-1), "cmap": "viridis", "interpolation": "nearest"}
+    scale = {"norm": LogNorm(1e-4, 1e-1), "cmap": shares(), "interpolation": "nearest"}
     image = axes.imshow(cells, extent=extent, **scale)
     axes.set(title=title, xlabel="key j: what is looked at", ylabel="query i: who looks")
     return image
@@ -111,7 +112,7 @@ plt.show()
 
 # %% [markdown]
 # A band, a column and a row (drawn wider here than the one token that they are): that is all there is. The empty part was
-# not computed and then hidden; it never existed. Bright stripes inside the band are tokens that everybody in reach looks at.
+# not computed and then hidden; it never existed. Strong stripes inside the band are tokens that everybody in reach looks at.
 #
 # One row of that picture, with words. This is the token "window" in the page's sentence "Each word of the document
 # looks at the words in a window around it".
@@ -122,12 +123,12 @@ offsets = np.arange(-R, R + 1)
 weights = strip_HTZ[HEAD, i, 1:]
 
 figure, axes = plt.subplots(figsize=(9, 3))
-axes.bar(offsets, weights, width=0.9, color="#2a9d8f")
+axes.bar(offsets, weights, width=0.9, color=BAND)
 for best in np.argsort(-weights)[:6]:
     text = pieces[i + offsets[best]].strip()
     axes.text(offsets[best], weights[best] + 0.003, text, ha="center", fontsize=9)
 axes.margins(y=0.12)
-axes.axvline(0, linestyle=":", color="#808080")
+axes.axvline(0, linestyle=":", color=QUIET)
 axes.set(title=f"what {pieces[i]!r} looks at", xlabel="offset j - i", ylabel="probability")
 plt.show()
 print(f"the global token <s> gets {strip_HTZ[HEAD, i, 0]:.3f}; all 130 alike would get {1 / 130:.3f}")
@@ -139,8 +140,8 @@ print(f"the global token <s> gets {strip_HTZ[HEAD, i, 0]:.3f}; all 130 alike wou
 # %%
 for head, seen_T in enumerate(read.global_attentions[0][0, :, :, 0]):
     best = np.argsort(-seen_T)[:5]
-    shares = (f"{pieces[j].strip()!r} {seen_T[j]:.2f}" for j in best)
-    print(f"head {head + 1}: ", ", ".join(shares))
+    looked = (f"{pieces[j].strip()!r} {seen_T[j]:.2f}" for j in best)
+    print(f"head {head + 1}: ", ", ".join(looked))
 
 # %% [markdown]
 # ## The definition: the whole table, with cells hidden
@@ -192,7 +193,7 @@ from led_ref.model.masks import document_masks, window_blocks
 blocks = window_blocks(mask, R, led.model.backend)
 
 figure, axes = plt.subplots(figsize=(6, 5.4))
-grey = ListedColormap(["#80808070"])
+grey = ListedColormap([f"{QUIET}70"])
 band_TT = abs(i_T1 - j_T) <= R
 axes.imshow(np.ma.masked_equal(band_TT, False), cmap=grey, interpolation="nearest")
 for width, height in ((8, T + 8), (T + 8, 8)):  # the global column and row, widened
@@ -200,7 +201,7 @@ for width, height in ((8, T + 8), (T + 8, 8)):  # the global column and row, wid
 for n, block in enumerate(blocks):
     width, height = block.high - block.low, block.stop - block.start
     corner = (block.low - 0.5, block.start - 0.5)
-    axes.add_patch(Rectangle(corner, width, height, fill=False, edgecolor="#2a9d8f", lw=1.8))
+    axes.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=BAND, lw=1.8))
     size = f"{height} × {width}"
     if n == 0:
         axes.text(block.high - 5, block.start + 5, size, ha="right", va="top", fontsize=8)

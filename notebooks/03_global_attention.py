@@ -25,6 +25,7 @@ import math
 
 import matplotlib.pyplot as plt
 import numpy as np
+from book_tools import BAND, shares
 from matplotlib.colors import LogNorm
 
 import led_ref
@@ -77,7 +78,7 @@ for axis, moved, title in (
     (axes[1], with_first, "the first token is global"),
 ):
     wide = np.repeat(moved, [8] + [1] * (T - 1), axis=1)  # token 0 is drawn 8 tokens wide
-    scale = {"norm": LogNorm(1e-8, 10), "cmap": "viridis", "interpolation": "nearest"}
+    scale = {"norm": LogNorm(1e-8, 10), "cmap": shares(), "interpolation": "nearest"}
     extent = (-7.5, T - 0.5, layers + 0.5, -0.5)
     image = axis.imshow(np.ma.masked_equal(wide, 0), aspect="auto", extent=extent, **scale)
     axis.set(yticks=range(layers + 1), yticklabels=["embedding", "layer 1", "layer 2"], title=title)
@@ -176,7 +177,7 @@ for G in (1, 8, 64):
 pieces = [led.tokenizer.decode([i]).strip() for i in ids]
 figure, axes = plt.subplots(H, 1, figsize=(9, 5), sharex=True)
 for head, axis in enumerate(axes):
-    axis.fill_between(range(T), probs_HT[head], step="mid", color="#2a9d8f")
+    axis.fill_between(range(T), probs_HT[head], step="mid", color=BAND)
     for j in np.argsort(-probs_HT[head])[:5]:
         axis.text(j, probs_HT[head, j], pieces[j] or "↵", fontsize=8, ha="center", va="bottom")
     axis.set(ylabel=f"head {head + 1}", yticks=[], ylim=(0, 1.35 * probs_HT[head].max()))

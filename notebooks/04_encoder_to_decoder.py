@@ -27,6 +27,7 @@ from unittest.mock import patch
 
 import matplotlib.pyplot as plt
 import numpy as np
+from book_tools import BAND, QUIET, WRONG, shares
 from matplotlib.colors import LogNorm
 
 import led_ref
@@ -79,7 +80,7 @@ padded = np.pad(rows_UT, ((0, 0), (0, -T % GROUP)))
 grouped = padded.reshape(len(rows_UT), -1, GROUP).sum(axis=-1)
 
 figure, axes = plt.subplots(figsize=(9, 0.32 * len(rows_UT) + 1))
-scale = {"norm": LogNorm(1e-3, 1), "cmap": "viridis", "interpolation": "nearest"}
+scale = {"norm": LogNorm(1e-3, 1), "cmap": shares(), "interpolation": "nearest"}
 image = axes.imshow(grouped, aspect="auto", extent=(0, T, len(rows_UT), 0), **scale)
 axes.set(yticks=np.arange(len(rows_UT)) + 0.5, yticklabels=[repr(tokenizer.decode([i])) for i in written[1:]])
 axes.set(xlabel="token of the document", title="cross-attention of layer 2, mean of its heads")
@@ -88,8 +89,8 @@ plt.show()
 
 for u in range(min(5, len(rows_UT))):
     best = np.argsort(-rows_UT[u])[:4]
-    shares = ", ".join(f"{tokenizer.decode([ids[t]]).strip() or '↵'!r} {rows_UT[u, t]:.2f}" for t in best)
-    print(f"writing {tokenizer.decode([written[u + 1]])!r:12} it looked most at {shares}")
+    most = ", ".join(f"{tokenizer.decode([ids[t]]).strip() or '↵'!r} {rows_UT[u, t]:.2f}" for t in best)
+    print(f"writing {tokenizer.decode([written[u + 1]])!r:12} it looked most at {most}")
 
 # %% [markdown]
 # To write the page's name the model copies: it looks at that name in the document, piece by piece. The words after it come
@@ -178,8 +179,8 @@ plain = np.min([[milliseconds(again, n) for n in lengths] for _ in range(12)], a
 cached = np.min([[milliseconds(goes_on, n) for n in lengths] for _ in range(12)], axis=0)
 
 figure, axes = plt.subplots(figsize=(8, 3.2))
-axes.plot(lengths, plain, "o-", color="#808080", label="everything again")
-axes.plot(lengths, cached, "o-", color="#2a9d8f", label="with the cache")
+axes.plot(lengths, plain, "o-", color=QUIET, label="everything again")
+axes.plot(lengths, cached, "o-", color=BAND, label="with the cache")
 axes.set(xlabel="tokens of the generated prefix", ylabel="ms for one more", ylim=(0, None))
 axes.legend()
 plt.show()
@@ -249,7 +250,7 @@ with patch.object(decoder_file, "add_positions", always_from_zero):
 
 # %% alt="Difference of the logits by position: rounding for the right cache; for the wrong one large from position 1 on"
 figure, axes = plt.subplots(figsize=(8, 3))
-for logits, label, colour in ((logits_UV, "the cache", "#2a9d8f"), (wrong, "positions from 0", "#e76f51")):
+for logits, label, colour in ((logits_UV, "the cache", BAND), (wrong, "positions from 0", WRONG)):
     by_position = abs(np.array(logits) - out.logits[0]).max(axis=-1)
     axes.semilogy(np.maximum(by_position, 1e-16), "o-", color=colour, label=label)
 axes.set(xlabel="position", ylabel="largest difference", title="logits, step by step against all at once")

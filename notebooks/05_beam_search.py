@@ -26,6 +26,7 @@ import math
 
 import matplotlib.pyplot as plt
 import numpy as np
+from book_tools import BAND, GLOBAL, QUIET
 
 import led_ref
 from led_ref.generation.beam_search import beam_search
@@ -118,7 +119,7 @@ for n in range(3):
 # four, and another none. The picture begins after three steps, with what each beam has added in the fourth.
 
 # %% alt="A tree from left to right, four places in each step: lines join each token to the one it goes on from; most die out"
-grey, teal, orange = "#808080", "#2a9d8f", "#e76f51"
+grey, teal, orange = QUIET, BAND, GLOBAL
 best_path = set()  # (step, beam) that lead to the text that won
 for n, row in enumerate(found.beam_indices[0]):
     if row >= 0 and n:

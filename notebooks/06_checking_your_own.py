@@ -26,6 +26,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from book_tools import BAND, GLOBAL, WRONG
 
 import led_ref
 from led_ref.oracle import diff
@@ -161,7 +162,7 @@ def may_look_mended(length, radius):
 mended = encoder(ids, may_look_mended)
 figure, axes = plt.subplots(1, 2, figsize=(9, 3), sharey=True)
 for axis, run, title in ((axes[0], yours, "distance < R"), (axes[1], mended, "distance <= R")):
-    axis.semilogy(error_by_token(run), ".", markersize=3, color="#e76f51" if run is yours else "#2a9d8f")
+    axis.semilogy(error_by_token(run), ".", markersize=3, color=WRONG if run is yours else BAND)
     axis.set(title=title, xlabel="token")
 axes[0].set(ylabel="largest difference")
 plt.show()
@@ -201,9 +202,9 @@ assert found.equal
 # %% alt="Error of each step in the order of work: three versions, with both mistakes, with one, and with none: rounding"
 figure, axes = plt.subplots(figsize=(9, 3.6))
 versions = (
-    (yours, "both mistakes", "#e76f51"),
-    (mended, "window mended", "#e9c46a"),
-    (right, "both mended", "#2a9d8f"),
+    (yours, "both mistakes", WRONG),
+    (mended, "window mended", GLOBAL),
+    (right, "both mended", BAND),
 )
 for run, label, colour in versions:
     steps = diff(run, ours).compared

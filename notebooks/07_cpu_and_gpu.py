@@ -20,12 +20,13 @@
 # This notebook records which operations the model calls, measures where a CPU's time goes, and works out on paper what
 # a GPU would have to do.
 
-# %%
+# %% tags=["machine"]
 import time
 from collections import Counter
 
 import matplotlib.pyplot as plt
 import numpy as np
+from book_tools import BAND, QUIET, WRONG
 from threadpoolctl import threadpool_limits
 
 import led_backends
@@ -46,7 +47,7 @@ print("the contract:", ", ".join(operations))
 # intermediates (`led_ref/model/intermediates.py`) works in the same way.
 
 
-# %%
+# %% tags=["machine"]
 class Watched:
     """A backend that records how often each operation is called, and the seconds that it takes by itself."""
 
@@ -102,7 +103,7 @@ for name, seconds in watched.seconds.most_common(6):
 # computed, and those of a whole T × T table, by which attention without a window would grow.
 # (`led_ref/costs/operations.py` counts; `led-ref estimate` predicts what a long run will need.)
 
-# %% alt="Seconds against tokens, both axes logarithmic: measured points, the window's line, and the whole table's, steeper"
+# %% tags=["machine"] alt="Seconds against tokens, both axes logarithmic: measured points, the window's line, and the whole table's, steeper"
 from led_ref.costs import operations as planning
 
 config = model.config
@@ -135,9 +136,9 @@ whole_table = np.array([encoder_operations(n, radius=n) for n in lengths], dtype
 speed = (window / measured).max()
 
 figure, axes = plt.subplots(figsize=(8, 3.6))
-axes.loglog(lengths, measured, "o", color="#2a9d8f", label="measured, one thread")
-axes.loglog(lengths, window / speed, "-", color="#2a9d8f", label="operations of the window, at the best speed seen")
-axes.loglog(lengths, whole_table / speed, "--", color="#e76f51", label="operations of the whole table, at that speed")
+axes.loglog(lengths, measured, "o", color=BAND, label="measured, one thread")
+axes.loglog(lengths, window / speed, "-", color=BAND, label="operations of the window, at the best speed seen")
+axes.loglog(lengths, whole_table / speed, "--", color=WRONG, label="operations of the whole table, at that speed")
 axes.set(xlabel="tokens", ylabel="seconds", xticks=lengths, xticklabels=[f"{n:,}" for n in lengths])
 axes.minorticks_off()
 axes.legend()
@@ -173,11 +174,11 @@ in_tiles = [sum(queries * keys for queries, keys in planning.tiles(1024, R, size
 waste = [1 - in_band / cells for cells in in_tiles]
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3))
-left.semilogx(sizes, by_size, "o-", color="#2a9d8f", base=2)
+left.semilogx(sizes, by_size, "o-", color=BAND, base=2)
 left.set(
     xlabel="queries in a block", ylabel="seconds for 1,024 tokens", ylim=(0, None), xticks=sizes, xticklabels=sizes
 )
-right.semilogx(sizes, waste, "o-", color="#808080", base=2)
+right.semilogx(sizes, waste, "o-", color=QUIET, base=2)
 right.set(xlabel="queries in a block", ylabel="cells outside the band", ylim=(0, 1), xticks=sizes, xticklabels=sizes)
 plt.show()
 

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from book_tools import BAND, GLOBAL, QUIET, shares
 
 import led_ref
 
@@ -109,9 +110,9 @@ print(f"{trained.steps} steps")
 steps = [line for line in curve if "loss" in line]
 checks = [line for line in curve if "eval_loss" in line]
 figure, axes = plt.subplots(figsize=(8, 3))
-axes.plot([line["step"] for line in steps], [line["loss"] for line in steps], color="#2a9d8f", label="training")
+axes.plot([line["step"] for line in steps], [line["loss"] for line in steps], color=BAND, label="training")
 axes.plot(
-    [line["step"] for line in checks], [line["eval_loss"] for line in checks], "o-", color="#e9a23b", label="held out"
+    [line["step"] for line in checks], [line["eval_loss"] for line in checks], "o-", color=GLOBAL, label="held out"
 )
 axes.set(xlabel="step", ylabel="loss, nats a token")
 axes.legend()
@@ -149,8 +150,8 @@ def likelihood(led):
 pieces = [repr(after.tokenizer.decode([i])) for i in labels]
 figure, axes = plt.subplots(figsize=(8, 3))
 places = np.arange(len(labels))
-axes.bar(places - 0.2, likelihood(before), 0.4, color="#808080", label="before")
-axes.bar(places + 0.2, likelihood(after), 0.4, color="#2a9d8f", label="after")
+axes.bar(places - 0.2, likelihood(before), 0.4, color=QUIET, label="before")
+axes.bar(places + 0.2, likelihood(after), 0.4, color=BAND, label="after")
 axes.set(xticks=places, xticklabels=pieces, ylabel="p")
 axes.tick_params(axis="x", rotation=60)
 axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
@@ -178,7 +179,7 @@ for key in layers:
         moved[key]
     )
 figure, axes = plt.subplots(figsize=(9, 4))
-image = axes.imshow(table, cmap="viridis", aspect="auto")
+image = axes.imshow(table, cmap=shares(), aspect="auto")
 axes.set(xticks=range(len(columns)), yticks=range(len(rows)), yticklabels=rows)
 axes.set_xticklabels([column.replace("longformer_self_attn.", "") for column in columns], rotation=70, ha="right")
 figure.colorbar(image, ax=axes, label="relative change")

@@ -386,3 +386,9 @@ def test_precision_tables():
     assert list(report["rows"]) == list(measure["KINDS"])
     for kind, most in (("float16", 0.5), ("bfloat16", 0.5), ("int8", 0.30), ("nf4", 0.20), ("nf4-double", 0.20)):
         assert report["rows"][kind]["of_float32"] <= most
+
+
+@pytest.mark.parametrize("page", [*CHAPTERS, *sorted((ROOT / "notebooks").glob("[0-9]*.py"))], ids=relative)
+def test_pictures_have_the_colours_of_book_tools(page):
+    text = page.read_text(encoding="utf-8")
+    assert re.findall(r"#[0-9a-fA-F]{6}\b|cmap(?:\"?: |=)\"\w+\"", text) == []

@@ -76,7 +76,7 @@ full = [
 ]
 
 figure, axes = plt.subplots(figsize=(7, 3.6))
-axes.stackplot(lengths, *counted.values(), labels=kinds, colors=[QUIET, "#b0b0b0", BAND, GLOBAL])
+axes.stackplot(lengths, *counted.values(), labels=kinds, colors=[QUIET, f"{QUIET}80", BAND, GLOBAL])
 axes.plot(lengths, full, "--", color=WRONG, label="with full attention")
 axes.set(xlabel="tokens", ylabel="billion operations", title="led-base reads a document (counted)")
 axes.legend(loc="upper left")
