@@ -42,15 +42,16 @@ const stepper = (svg) => {
     button.textContent = "Stop";
     timer = setInterval(() => (slider.valueAsNumber < count ? show(slider.valueAsNumber + 1) : stop()), Math.min(1200, 9000 / count));
   };
-  slider.oninput = () => (stop(), show(slider.valueAsNumber));
-  button.onclick = () => (timer ? stop() : play());
+  let seen; // plays it when it comes into sight, unless the reader was there first
+  slider.oninput = () => (seen?.disconnect(), stop(), show(slider.valueAsNumber));
+  button.onclick = () => (seen?.disconnect(), timer ? stop() : play());
   bar.className = "steps-bar";
   bar.append(button, slider);
   svg.after(bar);
   svg.classList.add("has-steps");
   stop();
   if (!MOVES) return;
-  const seen = new IntersectionObserver(([{ isIntersecting }]) => isIntersecting && (seen.disconnect(), play()), { threshold: 0.9 });
+  seen = new IntersectionObserver(([{ isIntersecting }]) => isIntersecting && (seen.disconnect(), play()), { threshold: 0.9 });
   seen.observe(svg);
 };
 document$.subscribe(() => {

@@ -68,6 +68,9 @@ UNREADABLE = """async () => {
   document.body.dataset.mdColorScheme = scheme;
   return found;
 }"""
+# Of a drawing in steps: which parts a reader sees, and which of those the step should show.
+PARTS = """(svg) => [...svg.querySelectorAll('.step')].map((e) => [
+  getComputedStyle(e).visibility === 'visible', Number(e.dataset.from), Number(e.dataset.to)])"""
 UNCUT = "div.arithmatex { display: flow-root; overflow: visible !important } .katex-display { overflow: visible !important }"
 # A browser counts what its fonts may reach, which is a little more than what this formula's letters do.
 TOO_LOW = """() => [...document.querySelectorAll('div.arithmatex > .katex-display')]
@@ -118,6 +121,7 @@ def main() -> int:
                     found += [f"{fault} ({width} pixels)" for fault in look(tab, width)]
                     if scheme == SCHEMES[0]:
                         found += [f"a formula is cut off: {name[:60]} ({width} pixels)" for name in cut_formulas(tab)]
+                        found += [f"{fault} ({width} pixels)" for fault in steps(tab)]
                     if options.shots:
                         name = page.removesuffix(".html").replace("/", "_")
                         tab.screenshot(path=options.shots / f"{name}_{width}_{scheme}.png", full_page=True)
@@ -162,6 +166,47 @@ def cut_formulas(tab) -> list[str]:
     style.evaluate("(e) => e.remove()")
     cut = [name for (name, _), shown, whole in zip(formulas, as_shown, uncut, strict=True) if shown != whole]
     return cut + tab.evaluate(TOO_LOW)
+
+
+def steps(tab) -> list[str]:
+    """What is amiss with the drawings in steps: each is played, stopped, and led through all its steps by the keyboard."""
+    faults = []
+    for n in range(tab.locator("svg[data-steps]").count()):
+        svg, bar = tab.locator("svg[data-steps]").nth(n), tab.locator(".steps-bar").nth(n)
+        slider, play, count = bar.locator("input"), bar.locator("button"), int(svg.get_attribute("data-steps"))
+        at = lambda slider=slider: int(slider.input_value())  # noqa: E731
+        name = f"drawing {n + 1}, of {count} steps"
+        slider.focus()
+        tab.keyboard.press("Home")  # ends what plays by itself
+        tab.keyboard.press("End")
+        seen = [svg.screenshot()]
+        if at() != count:
+            faults.append(f"{name}: the key End leads to step {at()}")
+        tab.keyboard.press("Home")
+        for step in range(1, count + 1):
+            if at() != step:
+                faults.append(f"{name}: the keys lead to step {at()}, and not to {step}")
+                break
+            wrong = [part for part in svg.evaluate(PARTS) if part[0] != (part[1] <= step <= part[2])]
+            if wrong:
+                faults.append(f"{name}: {len(wrong)} parts are wrong at step {step}")
+            if step in (1, 2):
+                seen.append(svg.screenshot())
+            tab.keyboard.press("ArrowRight")
+        if len(set(seen)) < min(count, 3):
+            faults.append(f"{name}: its steps look alike")
+        play.click()
+        tab.wait_for_timeout(100)
+        if (play.inner_text(), at()) != ("Stop", 1):
+            faults.append(f"{name}: Play shows step {at()}, and its button says {play.inner_text()}")
+        slider.fill("2")  # as a pointer sets it
+        if (play.inner_text(), at()) != ("Play", 2):
+            faults.append(f"{name}: moved to step 2, it shows {at()}, and its button says {play.inner_text()}")
+        play.click()
+        play.click()
+        if play.inner_text() != "Play":
+            faults.append(f"{name}: it cannot be stopped")
+    return faults
 
 
 def look(tab, width: int) -> list[str]:
