@@ -18,22 +18,74 @@
 #
 # The answer of led_ref is one table. Each line says: this field of ours is filled by that key of the file, and must
 # have this shape. What is missing, left over or of another shape is listed, and nothing is filled in.
+#
+# The bundled model's file, and one tensor on its way:
+
+# %% alt="A file as a bar, to scale. Its header says where a tensor lies, and a table says which field it fills"
+import json
+
+from book_steps import Steps
+from book_tools import BAND, QUIET, bundled
+
+import led_ref
+from led_ref.weights.keys import entries
+
+folder = led_ref.bundled_model()
+content = (folder / "model.safetensors").read_bytes()
+length = int.from_bytes(content[:8], "little")
+header = json.loads(content[8 : 8 + length])
+entry = next(entry for entry in entries(bundled().model.config) if entry.field == "encoder.layers.0.query.weight")
+start, end = header[entry.key]["data_offsets"]
+
+
+def place(offset):
+    """Where on the bar a tensor's byte lies: its offset is counted from the end of the header."""
+    return 360 * (8 + length + offset) / len(content)
+
+
+drawing = Steps(360, 268, count=4)
+drawing.text(0, 12, f"all {len(content):,} bytes of the file, to scale", anchor="start")
+for part, first in (
+    ("decoder", "led.decoder."),
+    ("positions", "led.encoder.embed_positions"),
+    ("encoder", "led.encoder.lay"),
+    ("words", "led.shared"),
+):
+    offsets = [tensor["data_offsets"] for key, tensor in header.items() if key.startswith(first)]
+    low, high = place(min(offsets)[0]), place(max(offsets)[1])
+    drawing.box(low, 20, high - low - 1, 30, QUIET, opacity=0.3)
+    drawing.text((low + high) / 2, 39, part)
+drawing.line(0, 52, 0, 82, QUIET, at=1)
+drawing.box(1, 82, 96, 40, line=1, at=1)
+drawing.text(49, 98, "8 bytes", at=1)
+drawing.text(49, 114, f"{content[:3].hex(' ')} ... = {length:,}", size=9, at=1)
+drawing.line(0, 52, 103, 82, QUIET, at=2)
+drawing.box(101, 82, 258, 40, line=1, at=2)
+drawing.text(108, 98, f"{length:,} bytes of JSON: {len(header) - 1} tensors", anchor="start", at=2)
+drawing.text(108, 114, f"F16, shape {list(entry.shape)}, bytes {start:,} to {end:,}", size=9, anchor="start", at=2)
+drawing.text(1, 142, entry.key, size=9, anchor="start", at=2)
+drawing.box(place(start), 17, place(end) - place(start), 36, BAND, at=3)
+drawing.line(place(start) + 0.7, 54, 300, 82, BAND, width=1.5, at=3)
+size = " · ".join(map(str, entry.shape))
+drawing.text(1, 166, f"{end - start:,} bytes: {size} numbers of 2 bytes", anchor="start", at=3)
+drawing.box(1, 184, 76, 76, BAND, opacity=0.6, at=4)
+drawing.text(88, 212, "encoder.layers[0].query.weight", anchor="start", bold=True, at=4)
+drawing.text(88, 232, "the table says that the key fills this field,", size=10, anchor="start", at=4)
+drawing.text(88, 246, f"and that its shape must be D D, here {entry.shape}", size=10, anchor="start", at=4)
+drawing.show()
 
 # %%
-import json
 import math
 import tempfile
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-from book_tools import BAND, GLOBAL, source
+from book_tools import GLOBAL, source
 
-import led_ref
 from led_ref.costs import LED_BASE, LED_LARGE
-from led_ref.weights.keys import entries, parameter_count
+from led_ref.weights.keys import parameter_count
 
-folder = led_ref.bundled_model()
 print(sorted(path.name for path in folder.iterdir()))
 
 # %% [markdown]

@@ -97,6 +97,49 @@ for number, text in led.generate_each(["tar packs files.", "", "gzip compresses 
 # led-ref gather /shared/summaries --out summaries.parquet     # names the shards and documents that are missing
 # ```
 #
+# Twelve documents, blocks of two, three jobs; one of them dies and is sent again:
+
+# %% alt="Twelve documents in blocks of two go to three jobs; one job dies, goes on later, and all results are gathered"
+from book_steps import Steps
+
+from led_ref.pipelines.shards import Shard
+
+DOCUMENTS, JOBS, BLOCK = 12, 3, 2
+drawing = Steps(360, 262, count=6)
+drawing.text(0, 12, "papers.jsonl", anchor="start")
+for i in range(DOCUMENTS):
+    job = next(n for n in range(JOBS) if Shard(n + 1, JOBS, BLOCK).holds(i))
+    x, lane = 58 + 25 * i, 66 + 46 * job
+    early = job != 1 or i < 3  # the second job dies after one document
+    drawing.box(x, 20, 20, 20, QUIET, opacity=0.35)
+    drawing.text(x + 10, 34, i)
+    if i % BLOCK == 0:
+        drawing.box(x - 2, 17, 25 * BLOCK - 1, 26, line=1.5, at=2)
+    drawing.line(x + 10, 44, x + 10, lane, QUIET, opacity=0.6, at=3)
+    drawing.box(x, lane, 20, 20, QUIET, opacity=0.35, at=(3, 3 if early else 4))
+    drawing.box(x, lane, 20, 20, BAND, opacity=0.8, at=4 if early else 5)
+    drawing.text(x + 10, lane + 14, i, at=3)
+    drawing.box(x, 208, 20, 20, BAND, opacity=0.8, at=6)
+    drawing.text(x + 10, 222, i, at=6)
+for job in range(JOBS):
+    drawing.text(0, 80 + 46 * job, f"{job + 1}/{JOBS}", anchor="start", at=3)
+drawing.box(58 + 25 * 3 - 3, 66 + 46 - 3, 26, 26, WRONG, line=2, at=(4, 4))
+drawing.text(0, 222, "gathered", anchor="start", at=6)
+for step, words in enumerate(
+    (
+        "documents, sorted by name",
+        "blocks: batches are formed inside of one",
+        "each job takes every third block",
+        "job 2/3 dies while it writes document 3" if Shard(2, JOBS, BLOCK).holds(3) else "",
+        "sent again with --resume, it makes what is missing",
+        "led-ref gather: every result once, in order",
+    ),
+    1,
+):
+    drawing.text(0, 252, words, size=13, anchor="start", at=(step, step))
+drawing.show()
+
+# %% [markdown]
 # A Dask cluster deals blocks out as workers become free, so that no machine waits for the slowest. The scheduler on one
 # machine, a worker with one thread for each part of a processor, or for each GPU, on the others, and the client anywhere that
 # sees the documents:
@@ -236,7 +279,7 @@ except led_ref.LEDError as error:
 from led_ref.costs import LED_BASE, Workload, plan
 
 figure, axes = plt.subplots(figsize=(8, 2.4))
-colors = [QUIET, "#b0b0b0", "#cfd8d6", BAND, GLOBAL, WRONG]
+colors = [QUIET, f"{QUIET}90", f"{QUIET}40", BAND, GLOBAL, WRONG]
 for place, way in enumerate(("cached", "folded")):
     plans = plan(LED_BASE, Workload(tokens=16384, beams=4, new_tokens=128, folded=way == "folded"))
     print(

@@ -16,8 +16,51 @@
 # **The question.** What does `scores_hQZ` mean?
 #
 # An array's name ends with one letter for each of its axes, in their order: h heads, Q queries, Z columns. The letters mean the
-# same in all of led_ref. This page puts the key, which stands at the top of `led_ref/config.py`, beside real sizes. To look
-# a letter up, the [table](../layout.md#dimension-key) is quicker.
+# same in all of led_ref:
+
+# %% alt="The name scores_hQZ above a block of numbers: a sheet for each head, a row for each query, a column for each key"
+from book_steps import Steps
+from book_tools import BAND, GLOBAL, QUIET, WRONG
+
+h, Q, G, S, CELL = 2, 4, 1, 6, 28
+left, top, behind = 96, 84, 20  # of the sheet in front, and how far the other is behind it
+drawing = Steps(360, 258, count=6)
+drawing.text(170, 28, "scores_", size=22, anchor="end")
+for n, letter in enumerate("hQZ"):
+    drawing.text((178, 194, 209)[n], 28, letter, size=22)
+    drawing.text((178, 194, 209)[n], 28, letter, size=22, color=BAND, bold=True, at=(n + 2, n + 2))
+for sheet in reversed(range(h)):
+    x, y = left + behind * sheet, top - behind * sheet
+    drawing.box(x, y, CELL * (G + S), CELL * Q, "var(--md-default-bg-color, white)")
+    for row in range(Q):
+        for column in range(G + S):
+            color, at = (GLOBAL if column < G else BAND), (x + CELL * column, y + CELL * row, CELL, CELL)
+            drawing.box(*at, color, opacity=0.3 if sheet else 0.45, at=4)
+            drawing.box(*at, QUIET, line=0.8)
+    drawing.box(x, y, CELL * (G + S), CELL * Q, line=2.5, opacity=0.9, at=(2, 2))
+drawing.text(left + CELL * (G + S) + behind + 6, top + 20, "h = 2", anchor="start", bold=True, at=2)
+for row in range(Q):
+    drawing.text(left - 8, top + CELL * row + 18, f"query {row}", anchor="end", at=3)
+drawing.text(left + CELL / 2, top + CELL * Q + 16, "G", bold=True, at=4)
+drawing.text(left + CELL * (G + S / 2), top + CELL * Q + 16, "S keys in reach", at=4)
+drawing.box(left + CELL * 4, top + CELL * 2, CELL, CELL, WRONG, line=3, at=(5, 5))
+for step, words in enumerate(
+    (
+        "an array of numbers with three axes",
+        "h: a sheet for each head",
+        "Q: a row for each query of the block",
+        "Z = G + S: a column for each key, the global ones first",
+        "scores_hQZ[0, 2, 4]: query 2 with the fourth key in reach",
+        "q_hQK @ k_hZK.swapaxes(-1, -2): K meets K, and hQZ remains",
+    ),
+    1,
+):
+    drawing.text(180, 244, words, size=12, at=(step, step))
+drawing.show()
+
+# %% [markdown]
+# This page puts the key, which stands at the top of `led_ref/config.py`, beside real sizes. To look a letter up, the
+# [table](../layout.md#dimension-key) is quicker.
 
 # %%
 import numpy as np
