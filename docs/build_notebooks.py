@@ -17,7 +17,8 @@ A cell that draws says in words what its picture shows, for those who cannot see
     # %% alt="A dark band along the diagonal"
 
 Its code is folded on the page. So is that of a cell with `tags=["fold"]`, whose numbers matter and not its code, and of a cell
-that begins with an import and shows nothing.
+that begins with an import and shows nothing. A cell tagged "native" does not run in a browser; the text of one tagged "machine"
+is about the machine, and tests/browser/check_cells.py does not compare it.
 
 Cells can import docs/book_tools.py. A cell that does nothing but call its `source` is not shown itself, only what it shows.
 How pictures look on the site is in docs/matplotlibrc, how a page is put together in docs/notebook.md.j2.

@@ -19,22 +19,26 @@
 # which writes one line about a manual page. The steps are the same.
 
 # %%
+import importlib.util
 import re
 import warnings
 
 import matplotlib.pyplot as plt
 import numpy as np
+from book_tools import BAND, shares
 
 import led_ref
 
 # Where ipywidgets is missing, a library for progress bars that comes along says so.
 warnings.filterwarnings("ignore", message="IProgress not found")
-from huggingface_hub import try_to_load_from_cache
-
 CHECKPOINT = "allenai/led-large-16384-arxiv"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
-is_here = any(isinstance(try_to_load_from_cache(CHECKPOINT, name), str) for name in WEIGHTS)
+is_here = False
+if importlib.util.find_spec("huggingface_hub"):
+    from huggingface_hub import try_to_load_from_cache
+
+    is_here = any(isinstance(try_to_load_from_cache(CHECKPOINT, name), str) for name in WEIGHTS)
 led = led_ref.load(CHECKPOINT if is_here else None)
 print(f"{CHECKPOINT} is {'on this machine' if is_here else 'not on this machine'}: this page was made with {led.name}")
 
@@ -130,10 +134,10 @@ def surprise(source, first=1):
 
 curves_NU = np.array([surprise([*ids[: n - 1], ids[-1]]) for n in lengths])
 figure, (upper, lower) = plt.subplots(2, 1, figsize=(9, 5.2), sharex=True, height_ratios=(1, 1.4))
-upper.plot(lengths, curves_NU.mean(axis=1), "o-", color="#2a9d8f")
+upper.plot(lengths, curves_NU.mean(axis=1), "o-", color=BAND)
 upper.set(ylabel="mean log p", title=f"how likely the model finds {reference!r}")
 image = lower.pcolormesh(
-    [*lengths, lengths[-1] * 1.1], np.arange(len(labels) + 1), np.exp(curves_NU.T), cmap="viridis", vmin=0, vmax=1
+    [*lengths, lengths[-1] * 1.1], np.arange(len(labels) + 1), np.exp(curves_NU.T), cmap=shares(), vmin=0, vmax=1
 )
 pieces = [led.tokenizer.decode([i]) for i in labels]
 lower.set(yticks=np.arange(len(labels)) + 0.5, yticklabels=map(repr, pieces), ylim=(len(labels), 0))

@@ -18,6 +18,8 @@
 # first line says what the module is for. The first line is the reference, the rest is the document. The bundled model
 # was trained on manual pages, which is another kind of text, so expect little; the point is how to see that. At the
 # end are the lines for arXiv's papers and Ai2's model.
+#
+# Cells marked "not in a browser" need the library `rouge_score`, or the files of Python's own library.
 
 # %%
 import ast
@@ -29,6 +31,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from book_tools import BAND, GLOBAL, QUIET
 
 import led_ref
 from led_ref.tools.evaluation.copied import copied_runs
@@ -37,7 +40,7 @@ from led_ref.tools.evaluation.scores import Bootstrap, answer_scores, confusions
 folder = Path(tempfile.mkdtemp())
 
 
-# %%
+# %% tags=["native"]
 def description(name):
     """The text at the beginning of a module of Python's library, without running the module; or None."""
     found = importlib.util.find_spec(name)
@@ -66,13 +69,13 @@ print("->", documents[1]["summary"])
 # Each is an F-measure, in percent. Beside the model stand two baselines that anybody can have without a model: the
 # first words of the document, and the module's name.
 
-# %%
+# %% tags=["native"]
 found = led_ref.evaluate(
     folder / "modules.jsonl", baselines=["lead", "copy name"], truncate=True, html=folder / "page.html", batch_size=8
 )
 print("\n".join(found.lines()[:9]))
 
-# %% alt="Bars with error bars: ROUGE-1, ROUGE-2 and ROUGE-L of the model and of the two baselines; the intervals are wide"
+# %% tags=["native"] alt="Bars with error bars: ROUGE-1, ROUGE-2 and ROUGE-L of the model and of the two baselines"
 rows = {"bundled model": found.report["scores"], **found.report["baselines"]}
 names = ["rouge1", "rouge2", "rougeL"]
 figure, axes = plt.subplots(figsize=(8, 3.2))
@@ -80,7 +83,7 @@ for row, (label, scores) in enumerate(rows.items()):
     values = np.array([[scores[name][part] for name in names] for part in ("value", "low", "high")])
     places = np.arange(len(names)) + 0.25 * row
     errors = [values[0] - values[1], values[2] - values[0]]
-    axes.bar(places, values[0], 0.22, yerr=errors, capsize=3, label=label, color=("#2a9d8f", "#808080", "#e9a23b")[row])
+    axes.bar(places, values[0], 0.22, yerr=errors, capsize=3, label=label, color=(BAND, QUIET, GLOBAL)[row])
 axes.set(xticks=np.arange(len(names)) + 0.25, xticklabels=["ROUGE-1", "ROUGE-2", "ROUGE-L"], ylabel="percent")
 axes.legend()
 plt.show()
@@ -95,7 +98,7 @@ plt.show()
 # are, with replacement, a thousand times. 95% of the means so found lie inside the interval. It shrinks with the
 # square root of the number of documents, so four times as many halve it.
 
-# %% alt="The interval of the lead baseline's ROUGE-L narrows as more documents are scored"
+# %% tags=["native"] alt="The interval of the lead baseline's ROUGE-L narrows as more documents are scored"
 lead = next(name for name in rows if name.startswith("lead"))
 words = int(lead.split()[1])
 leads = [" ".join(each["text"].split()[:words]) for each in documents]
@@ -103,8 +106,8 @@ each_lead = rouge([[each["summary"]] for each in documents], leads, stemmer=Fals
 counts = [4, 8, 16, len(documents)]
 intervals = [Bootstrap().mean(each_lead[:count]) for count in counts]
 figure, axes = plt.subplots(figsize=(8, 2.6))
-axes.fill_between(counts, [one.low for one in intervals], [one.high for one in intervals], alpha=0.3, color="#808080")
-axes.plot(counts, [one.value for one in intervals], "o-", color="#808080")
+axes.fill_between(counts, [one.low for one in intervals], [one.high for one in intervals], alpha=0.3, color=QUIET)
+axes.plot(counts, [one.value for one in intervals], "o-", color=QUIET)
 axes.set(xlabel="documents", ylabel="ROUGE-L, percent", ylim=(0, None))
 plt.show()
 
@@ -116,7 +119,7 @@ plt.show()
 # `evaluate` leaves it out where references have several sentences on one line, and why `sentences="split"` is printed
 # with its rule.
 
-# %%
+# %% tags=["native"]
 reference = "The window is narrow. Global tokens see everything. Memory grows with the length."
 written = "Memory grows with the length. The window is narrow. Global tokens see everything."
 for label, form in (("on one line", str), ("a sentence a line", lambda text: text.replace(". ", ".\n"))):
@@ -130,7 +133,7 @@ print(f"{'sentences=split':18}", {name: round(float(found_split[name][0]), 1) fo
 # %% [markdown]
 # The stemmer matters, too: it cuts endings off, so that `files` is `file`.
 
-# %%
+# %% tags=["native"]
 for stemmer in (False, True):
     score = rouge([["print the files"]], ["prints a file"], stemmer=stemmer, sentences="lines")["rouge1"][0]
     print(f"stemmer {stemmer!s:5}  ROUGE-1 {score:.1f}")
@@ -141,7 +144,7 @@ for stemmer in (False, True):
 # Read cases before you believe a mean. `html=` has written a page with the ten worst and the ten best; here are three
 # of each.
 
-# %%
+# %% tags=["native"]
 name, values = found.each
 order = np.argsort(values, kind="stable")
 for i in [*order[:3], *order[-3:]]:

@@ -115,7 +115,7 @@ for T in (512, 1024, 4096, 16384):
 # Beside the whole table it runs LED's way, which the coming chapters explain: a token looks only at its 64 neighbours
 # to each side. The code that is timed is the model's own; [chapter 4](04_the_sliding_window.md) shows and explains it.
 
-# %% tags=["fold"]
+# %% tags=["fold", "machine"]
 from led_ref.model.masks import document_masks, window_blocks
 from led_ref.model.sliding_window import sliding_window_attention
 

@@ -19,11 +19,17 @@ const element = (name, properties = {}, ...children) => {
 export function open(given) {
   if (cells.length) return cells;
   cells = given.map((cell, number) => new Cell(cell, number));
-  const words = document.querySelector("article").textContent;
-  parts = ["python", "book"];
-  if (/\bbundled\(|led_ref\.(load|bundled_model|trace|generate)\(/.test(words)) parts.push("bundled");
-  if (words.includes("matplotlib")) parts.push("plots");
+  parts = partsOf(document.querySelector("article"));
   return cells;
+}
+
+// What the cells of a page need.
+export function partsOf(article) {
+  const words = article.textContent;
+  const needed = ["python", "book"];
+  if (/\bbundled\(|led_ref\.(load|bundled_model|trace|generate)\(/.test(words)) needed.push("bundled");
+  if (words.includes("matplotlib")) needed.push("plots");
+  return needed;
 }
 
 // Python with all that this page needs, after the reader has seen what it weighs.
