@@ -49,6 +49,10 @@ class DeviceMemoryError(MemoryError):
     """The device's memory cannot hold an array. The message says its size, the free memory, and which setting to lower."""
 
 
+class CaptureError(RuntimeError):
+    """Work could not be captured as a graph; the message says what the device refused. Nothing else has changed."""
+
+
 @dataclass(frozen=True)
 class Band:
     """The sliding window's mask of a tile: query q sees key s if `|first + q - s| <= radius` and key s is local.
@@ -94,6 +98,8 @@ class Backend(Protocol):
     columns_multiple: int
     # The dtypes that it computes in. A checkpoint's own may be others.
     compute_dtypes: tuple[str, ...]
+    # Whether a decoding step is to be captured (`captured`) and replayed: not on a CPU, and on a GPU only if asked.
+    graphs: bool
 
     def describe(self) -> str:
         """What it runs on, for people: "NumPy 2.4.6, 2 threads"."""
@@ -107,6 +113,17 @@ class Backend(Protocol):
         """While this lasts, operations follow each other closely, and share what has to be set up only once.
 
         A device that runs out of memory raises DeviceMemoryError, which says what to lower.
+        """
+        ...
+
+    def captured(self, work: Callable[[], Array]) -> Callable[[], Array]:
+        """`work` as one call: it computes anew, from what then lies in the same memory, and returns the same array.
+
+        The work allocates what it likes, takes nothing from the host, gives it nothing, and does the same if it is done
+        twice. A machine without graphs returns the work itself.
+
+        Raises:
+            CaptureError: if it cannot be captured.
         """
         ...
 

@@ -31,6 +31,7 @@ from led_backends.contract import (
     NoDeviceError,
     Weight,
 )
+from led_backends.cupy_graph import capture
 from led_backends.cupy_plain import PlainOperations
 from led_backends.cupy_products import float16_products
 
@@ -85,6 +86,7 @@ class CupyBackend(PlainOperations):
     Args:
         tf32: let float32 products round their factors to 10 bits, which tensor cores multiply several times faster. Off,
             unless CuPy's own environment variable CUPY_TF32 says otherwise.
+        graphs: capture a decoding step as a CUDA graph and replay it (cupy_graph.py). Off: it has never run on a GPU.
 
     Raises:
         BackendUnavailableError: without CuPy, without CUDA's libraries, or where no GPU answers.
@@ -102,19 +104,21 @@ class CupyBackend(PlainOperations):
     # ones: with an odd number of columns cuBLAS takes its slowest product.
     columns_multiple = 8
 
-    def __init__(self, *, tf32: bool = False) -> None:
+    def __init__(self, *, tf32: bool = False, graphs: bool = False) -> None:
         super().__init__(_cupy_that_works())
         self._cublas = importlib.import_module("cupy_backends.cuda.libs.cublas")
         self._source = Path(__file__).with_name("kernels.cu").read_text(encoding="utf-8")
         self._kernels: dict[tuple[str, str, int], Callable[..., None]] = {}  # by kernel, dtype.char, rows or queries
         self._no_mask = self.xp.zeros(1, bool)  # in place of a mask that a kernel does not read
+        self.graphs = graphs
+        self._stream: Any = None  # on which graphs are captured
         self._tf32 = tf32
         if tf32:
             _allow_tf32(self.xp)
 
     def __reduce__(self) -> tuple[Callable[..., Self], tuple[()]]:
         """How pickle makes it again: in a process of its own, with kernels of its own."""
-        return partial(type(self), tf32=self._tf32), ()
+        return partial(type(self), tf32=self._tf32, graphs=self.graphs), ()
 
     def describe(self) -> str:
         """Which CuPy on which GPU, for people: "CuPy 14.2.0 on NVIDIA H100 80GB HBM3 (79 GiB)"."""
@@ -122,6 +126,11 @@ class CupyBackend(PlainOperations):
         properties = runtime.getDeviceProperties(runtime.getDevice())
         gibibytes = properties["totalGlobalMem"] / 2**30
         return f"CuPy {self.xp.__version__} on {properties['name'].decode()} ({gibibytes:.0f} GiB)"
+
+    def captured(self, work: Callable[[], Array]) -> Callable[[], Array]:
+        """`work` as a CUDA graph (cupy_graph.py)."""
+        self._stream = self._stream or self.xp.cuda.Stream(non_blocking=True)
+        return capture(self.xp, self._stream, work)
 
     @explained
     def to_device(self, array: HostArray) -> Array:

@@ -77,6 +77,7 @@ class NumpyBackend:
     queries_per_block = 128
     columns_multiple = 1
     compute_dtypes: tuple[str, ...] = ("float32", "float64")  # NumPy has no fast product for half-precision types
+    graphs = False
 
     def __init__(self, threads: int | None = None) -> None:
         if threads is not None and threads < 1:
@@ -94,6 +95,10 @@ class NumpyBackend:
     def at_work(self) -> AbstractContextManager[None]:
         """BLAS is held to one thread (numpy_pieces.py), once and not for each operation: a decoding step has some eighty."""
         return blas_at_one_thread()
+
+    def captured(self, work: Callable[[], Array]) -> Callable[[], Array]:
+        """The work itself."""
+        return work
 
     def to_device(self, array: HostArray) -> Array:
         """The array itself: the host is the device."""

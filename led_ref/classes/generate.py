@@ -24,6 +24,7 @@ from led_ref.classes.outputs import (
     LEDEncoderBaseModelOutput,
 )
 from led_ref.classes.pretrained import check_free_memory, device_errors
+from led_ref.classes.step_graph import StepGraph
 from led_ref.errors import ArgumentTypeError, InputError, SettingsError
 from led_ref.generation.prompt_lookup import LookupStep
 from led_ref.generation.search import make_prompt, search, stream
@@ -53,6 +54,7 @@ class DecodingStep:
         use_cache: False: compute all positions of the prefix anew in each step. The ids are the same; only the documents'
             keys and values are kept.
         kept: the ends of the names of the intermediates that `self.calls` keeps of each call.
+        graph: computes the steps after the first call, if nothing of them is recorded or kept.
     """
 
     led: LEDModel
@@ -61,6 +63,7 @@ class DecodingStep:
     recorder: Recorder | None = None
     use_cache: bool = True
     kept: tuple[str, ...] = ()
+    graph: StepGraph | None = None
     calls: list[dict[str, Array]] = field(default_factory=list, init=False)
     prefix_NU: HostArray | None = field(
         default=None, init=False
@@ -71,6 +74,9 @@ class DecodingStep:
         led, params = self.led, self.led.params
         if parents_N is not None:
             self.cache = self.cache.reorder(parents_N)
+        if self.graph is not None and self.cache.length:
+            logits_NV, self.cache = self.graph(token_ids_NU, self.cache)
+            return logits_NV
         if not self.use_cache:
             if self.prefix_NU is not None:
                 token_ids_NU = np.concatenate([self.prefix_NU[parents_N], token_ids_NU], axis=1)
@@ -195,7 +201,9 @@ def _step_function(
     kept = wanted_outputs(
         output_attentions=settings.output_attentions, output_hidden_states=settings.output_hidden_states
     )
-    return DecodingStep(led, memory, mask_BT, recorder, use_cache=settings.use_cache, kept=kept)
+    is_captured = led.backend.graphs and settings.use_cache and not kept and recorder is None
+    graph = StepGraph(led, mask_BT) if is_captured else None
+    return DecodingStep(led, memory, mask_BT, recorder, settings.use_cache, kept, graph)
 
 
 def _with_ids_of_words(settings: GenerationConfig, tokenizer: LEDTokenizer | None) -> GenerationConfig:

@@ -7,6 +7,7 @@ measure.py also measures, and writes the report.
 import pytest
 
 import led_backends
+from led_backends.cupy_backend import CupyBackend
 from led_backends.numpy_backend import NumpyBackend
 from led_ref.classes.conditional_generation import LEDForConditionalGeneration
 from led_ref.tools.gpu import checks as gpu_checks
@@ -61,6 +62,18 @@ def test_float16_gradients_match_cpu(models):
 
 def test_one_synchronization_per_step(models):
     found = gpu_checks.check_waits(models[0], FULL.tokens, FULL.new_tokens)
+    assert found["ok"], found
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_graph_writes_the_ordinary_ids(backend, dtype):
+    """100 new tokens of 4 beams: a second graph is captured. Graphs have never been on a GPU: begin with this."""
+    weights = random_weights(FULL.config)
+    captured, plain = (
+        LEDForConditionalGeneration.from_state_dict(FULL.config, weights, dtype=dtype, backend=on)
+        for on in (CupyBackend(graphs=True), backend)
+    )
+    found = gpu_checks.check_graph(captured, plain, FULL.tokens, 100)
     assert found["ok"], found
 
 

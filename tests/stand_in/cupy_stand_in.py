@@ -22,13 +22,17 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from stand_in.device_array import PLAIN, ndarray, poison, unwrap, wrap
+from stand_in.device_array import PLAIN, ndarray, unwrap, wrap
 from stand_in.fake_cuda import cublas_module, cuda_module, get_default_memory_pool
+from stand_in.graphs import DEVICE, done, made, new, refuse
 from stand_in.ledger import LEDGER, counting, no_sync
 from stand_in.raw_kernels import RawKernel, RawModule
 from stand_in.surface import FUNCTIONS, RECORDED, UFUNC_KEYWORDS, NotModelledError, check_call, check_ufunc
 
 __all__ = ["counting", "cupy", "function", "installed", "ndarray", "no_sync"]
+
+
+WRITING = (np.copyto, np.fill_diagonal, np.place, np.putmask)  # into what they are given
 
 
 @cache
@@ -61,11 +65,12 @@ def _of_numpy(name: str) -> Any:
 def _computed(compute: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """NumPy's result as device arrays; `out`, where it was given, is the result."""
     host = {name: unwrap(value) for name, value in kwargs.items()}
-    with np.errstate(all="ignore"):
-        found = compute(*unwrap(args), **host)
     out = kwargs.get("out")
-    if out is not None:
-        return out
+    with np.errstate(all="ignore"):
+        if out is not None or compute in WRITING:
+            done(compute, *unwrap(args), **host)
+            return out
+        found = made(compute, *unwrap(args), **host)
     for arg in args:
         if isinstance(arg, ndarray) and found is arg._host:
             return arg
@@ -84,19 +89,27 @@ def _ufunc(name: str, ufunc: np.ufunc) -> Callable[..., Any]:
         if len(args) > ufunc.nin:
             args, kwargs["out"] = args[: ufunc.nin], args[ufunc.nin]
         check_ufunc(name, ufunc, list(args), kwargs.get("dtype"))
-        return _computed(ufunc, tuple(map(_normal, args)), kwargs)
+        return _computed(_flushing(ufunc), args, kwargs)
 
     call.__name__ = name
     return call
 
 
-def _normal(operand: Any) -> Any:
+@cache
+def _flushing(ufunc: np.ufunc) -> Callable[..., Any]:
     """CuPy compiles its kernels with -ftz=true: to them a float32 below its normal numbers is 0."""
-    if not isinstance(operand, ndarray) or operand.dtype != np.float32:
+
+    def compute(*operands: Any, **options: Any) -> Any:
+        return ufunc(*map(_normal, operands), **options)
+
+    return compute
+
+
+def _normal(operand: Any) -> Any:
+    if not isinstance(operand, np.ndarray) or operand.dtype != np.float32:
         return operand
-    host = operand._host
-    below = (np.abs(host) < np.finfo(np.float32).tiny) & (host != 0)
-    return wrap(np.where(below, np.float32(0), host)) if below.any() else operand
+    below = (np.abs(operand) < np.finfo(np.float32).tiny) & (operand != 0)
+    return np.where(below, np.float32(0), operand) if below.any() else operand
 
 
 # ---- functions that are not NumPy's with arrays unwrapped --------------------------------------------------------------
@@ -108,7 +121,7 @@ def _from_host(compute: Callable[..., Any]) -> Callable[..., Any]:
     def make(a: Any, dtype: Any = None, *args: Any, **kwargs: Any) -> Any:
         kwargs.pop("blocking", None)
         if isinstance(a, ndarray):
-            host = compute(a._host, dtype, *args, **kwargs)
+            host = made(compute, a._host, dtype, *args, **kwargs)
             return a if host is a._host else wrap(host)
         host = np.array(_lists(a), dtype)
         if host.dtype.kind in "OSUMm":
@@ -128,7 +141,7 @@ def _asnumpy(a: Any, stream: Any = None, order: str = "C", out: Any = None, *, b
 
 
 def _dirty(compute: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda *args, **kwargs: wrap(poison(compute(*unwrap(args), **kwargs)))
+    return lambda *args, **kwargs: wrap(new(compute(*unwrap(args), **kwargs)))
 
 
 def _waiting(name: str) -> Callable[..., Any]:
@@ -157,6 +170,7 @@ def _matmul(a: Any, b: Any, out: Any = None, **options: Any) -> Any:
         raise TypeError(f"Unsupported types for matmul: {type(a)}, {type(b)}")
     if 0 in (a.ndim, b.ndim):
         raise ValueError("Scalar operands are not allowed, use '*' instead")
+    refuse("calling cuBLAS API during stream capture is currently unsupported", NotImplementedError)
     batched = max(a.ndim, b.ndim) > 2
     for operand in (a, b):
         dense = operand.flags.c_contiguous or (not batched and operand.flags.f_contiguous)
@@ -271,5 +285,6 @@ def installed() -> Iterator[StandIn]:
     for package in ("cupy_backends", "cupy_backends.cuda", "cupy_backends.cuda.libs"):
         modules[package] = types.ModuleType(package)
     modules["cupy_backends.cuda.libs"].cublas = modules["cupy_backends.cuda.libs.cublas"] = cublas_module()
+    DEVICE.queued = None  # what was queued before is done
     with mock.patch.dict(sys.modules, modules):
         yield cupy

@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from stand_in.graphs import done, made, new
 from stand_in.ledger import LEDGER
 from stand_in.surface import METHODS, RECORDED, NotModelledError, check_call
 
 PLAIN = (int, float, bool, complex, np.generic)  # what may meet a device array in an operation
-_POISON = 0x5A  # every byte of new memory that holds no floats
 # Methods whose result is the same function's of NumPy, once arguments are checked.
 SAME = {
     "all", "any", "argmax", "argmin", "astype", "clip", "conj", "cumprod", "cumsum", "diagonal", "flatten", "max",
@@ -49,17 +49,6 @@ def wrap(value: Any) -> Any:
     return value
 
 
-def poison(array: np.ndarray) -> np.ndarray:
-    """What a memory pool hands out: whatever was there before. NaN, or a number that is no sensible index."""
-    if array.dtype.kind in "fc":
-        array.fill(np.nan)
-    elif array.dtype == bool:
-        array.fill(True)
-    else:
-        array.view(np.uint8).fill(_POISON) if array.ndim and array.flags.c_contiguous else array.fill(_POISON)
-    return array
-
-
 class Flags:
     """How an array lies in memory."""
 
@@ -84,7 +73,7 @@ class ndarray:
         """New memory, dirty."""
         if memptr is not None or strides is not None:
             raise NotModelledError("ndarray of given memory")
-        return wrap(poison(np.empty(unwrap(shape), dtype, order)))
+        return wrap(new(np.empty(unwrap(shape), dtype, order)))
 
     @classmethod
     def _of(cls, host: np.ndarray) -> "ndarray":
@@ -126,12 +115,13 @@ class ndarray:
 
     def _same(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         check_call(f"ndarray.{name}", METHODS[name], args, kwargs)
-        out = kwargs.get("out")
+        out, given = kwargs.get("out"), {k: unwrap(v) for k, v in kwargs.items() if v is not None}
         with np.errstate(all="ignore"):
-            found = getattr(self._host, name)(
-                *unwrap(args), **{k: unwrap(v) for k, v in kwargs.items() if v is not None}
-            )
-        return self if found is self._host else wrap(found) if out is None else out
+            if out is not None:
+                done(getattr(np.ndarray, name), self._host, *unwrap(args), **given)
+                return out
+            found = made(getattr(np.ndarray, name), self._host, *unwrap(args), **given)
+        return self if found is self._host else wrap(found)
 
     # ---- what waits for the device -------------------------------------------------------------------------------------
 
@@ -228,32 +218,32 @@ class ndarray:
     # ---- methods that differ from NumPy's ------------------------------------------------------------------------------
 
     def copy(self, order: str = "C") -> "ndarray":
-        found: ndarray = wrap(self._host.copy(order))
+        found: ndarray = wrap(made(np.ndarray.copy, self._host, order))
         return found
 
     def fill(self, value: Any) -> None:
-        self._host.fill(unwrap(value))
+        done(np.ndarray.fill, self._host, unwrap(value))
 
     def set(self, arr: np.ndarray, stream: Any = None) -> None:
         """Upload into memory that is there already."""
         if not isinstance(arr, np.ndarray) or arr.dtype != self.dtype or arr.shape != self.shape:
             raise ValueError(f"set() takes a NumPy array of {self.shape}, {self.dtype}")
         LEDGER.upload()
-        self._host[...] = arr
+        done(np.ndarray.__setitem__, self._host, ..., arr)
 
     def argsort(self, axis: Any = -1, kind: Any = None) -> "ndarray":
         _check_sort(kind)
-        found: ndarray = wrap(self._host.argsort(axis, kind="stable"))
+        found: ndarray = wrap(made(np.ndarray.argsort, self._host, axis, kind="stable"))
         return found
 
     def sort(self, axis: int = -1, kind: Any = None) -> None:
         _check_sort(kind)
-        self._host.sort(axis, kind="stable")
+        done(np.ndarray.sort, self._host, axis, kind="stable")
 
     def take(self, indices: Any, axis: Any = None, out: Any = None) -> "ndarray":
         if out is not None:
             raise NotModelledError("take(out=)")
-        found: ndarray = wrap(self._host.take(unwrap(indices), axis, mode="wrap"))
+        found: ndarray = wrap(made(np.ndarray.take, self._host, unwrap(indices), axis, mode="wrap"))
         return found
 
     def dot(self, b: "ndarray", out: Any = None) -> Any:
@@ -263,49 +253,64 @@ class ndarray:
 
     def scatter_add(self, slices: Any, value: Any) -> None:
         """`a[slices] += value` where several values for one place all count."""
-        np.add.at(self._host, self._key(slices), unwrap(value))
+        done(_add_at, self._host, self._key(slices), unwrap(value))
 
     # ---- indexing ----------------------------------------------------------------------------------------------------
 
     def __getitem__(self, key: Any) -> "ndarray":
-        host = self._host[self._key(key)]
-        if isinstance(host, np.generic) and not any(isinstance(k, ndarray) for k in _tuple(key)):
-            host = self._host[(*_tuple(key), ...)]  # a view of the one number, not a copy
-        found: ndarray = wrap(host)
+        found: ndarray = wrap(made(_taken, self._host, self._key(key)))
         return found
 
     def __setitem__(self, key: Any, value: Any) -> None:
         if not isinstance(value, (ndarray, *PLAIN)):
             raise TypeError(f"Unsupported type {type(value)}: a device array is set from device arrays or scalars")
-        host_key, host_value = self._key(key), unwrap(value)
-        if np.size(host_value) > 1:
-            _refuse_duplicates(host_key)
         with np.errstate(all="ignore"):
-            self._host[host_key] = host_value
+            done(_set, self._host, self._key(key), unwrap(value))
 
     def _key(self, key: Any) -> Any:
-        """The key for NumPy: arrays unwrapped, their integers wrapped around; masks are counted as a wait."""
-        parts = _tuple(key)
-        covered = sum(_axes_of(part) for part in parts)
-        axis, found = 0, []
-        for part in parts:
+        """The key for NumPy: arrays unwrapped; masks are counted as a wait."""
+        found = []
+        for part in _tuple(key):
             if isinstance(part, np.ndarray | list):
                 raise TypeError(f"{type(part)} as an index: it lives on the host; bring it over with cupy.asarray")
-            if part is Ellipsis:
-                axis += self._host.ndim - covered
-            elif isinstance(part, ndarray) and part.dtype == bool:
+            if isinstance(part, ndarray) and part.dtype == bool:
                 LEDGER.sync("mask as an index")  # CuPy must know how many are True, for reading and for writing
-                part = part._host
-            elif isinstance(part, ndarray):
-                if part.dtype.kind not in "iu":
-                    raise IndexError(
-                        f"arrays used as indices must be of integer or boolean type (actual: {part.dtype})"
-                    )
-                part = part._host % max(self._host.shape[axis], 1)
-            if part is not Ellipsis:
-                axis += _axes_of(part)
-            found.append(part)
+            elif isinstance(part, ndarray) and part.dtype.kind not in "iu":
+                raise IndexError(f"arrays used as indices must be of integer or boolean type (actual: {part.dtype})")
+            found.append(unwrap(part) if isinstance(part, ndarray) else part)
         return tuple(found) if isinstance(key, tuple) else found[0]
+
+
+def _taken(host: np.ndarray, key: Any) -> Any:
+    """`host[key]`; of one number a view, not a copy, unless an array says which."""
+    found = host[_wrapped(host, key)]
+    if isinstance(found, np.generic) and not any(isinstance(part, np.ndarray) for part in _tuple(key)):
+        return host[(*_tuple(key), ...)]
+    return found
+
+
+def _set(host: np.ndarray, key: Any, value: Any) -> None:
+    """`host[key] = value`, unless it is undefined which of several values stays."""
+    key = _wrapped(host, key)
+    if np.size(value) > 1:
+        _refuse_duplicates(key)
+    host[key] = value
+
+
+def _wrapped(host: np.ndarray, key: Any) -> Any:
+    """The key whose integers in arrays are wrapped around where they are out of range."""
+    parts = _tuple(key)
+    covered = sum(_axes_of(part) for part in parts)
+    axis, found = 0, []
+    for part in parts:
+        if part is Ellipsis:
+            axis += host.ndim - covered
+        elif isinstance(part, np.ndarray) and part.dtype != bool:
+            part = part % max(host.shape[axis], 1)
+        if part is not Ellipsis:
+            axis += _axes_of(part)
+        found.append(part)
+    return tuple(found) if isinstance(key, tuple) else found[0]
 
 
 def _tuple(key: Any) -> tuple[Any, ...]:
@@ -327,6 +332,10 @@ def _refuse_duplicates(key: Any) -> None:
     places = np.stack([part.ravel() for part in np.broadcast_arrays(*indices)], axis=1)
     if len(np.unique(places, axis=0)) != len(places):
         raise RuntimeError("duplicate indices in __setitem__: which value stays is undefined on a GPU")
+
+
+def _add_at(host: np.ndarray, key: Any, value: Any) -> None:
+    np.add.at(host, _wrapped(host, key), value)
 
 
 def _check_sort(kind: Any) -> None:

@@ -5,6 +5,8 @@ import types
 from typing import Any
 
 import numpy as np
+from stand_in import graphs
+from stand_in.graphs import DEVICE, CUDARuntimeError, refuse
 from stand_in.ledger import LEDGER, OutOfMemoryError
 from stand_in.surface import RECORDED, NotModelledError
 
@@ -16,10 +18,6 @@ ATTRIBUTES = {"MaxThreadsPerBlock": 1024, "MultiProcessorCount": 128, "WarpSize"
 
 
 CUBLAS, CUDA_R_16F, COMPUTE_32F = 4242, 2, 68  # a handle; what cuBLAS calls float16, and adding up in float32
-
-
-class CUDARuntimeError(RuntimeError):
-    """As cupy.cuda.runtime.CUDARuntimeError."""
 
 
 class _Recorded:
@@ -56,21 +54,59 @@ class Device(_Recorded):
         pass
 
     def synchronize(self) -> None:
-        LEDGER.sync("Device.synchronize")
+        _wait("Device.synchronize", DEVICE.queued or DEVICE.stream)
 
     @property
     def mem_info(self) -> tuple[int, int]:
         return MEMORY - LEDGER.held_bytes, MEMORY
 
 
-class Stream(_Recorded):
-    """The default stream."""
+class Stream(_Recorded, graphs.Stream):
+    """A queue of work; with nothing said a new one, that waits for the default stream and is waited for."""
 
     _of = "cuda.Stream"
-    ptr = 0
+
+    def __enter__(self) -> "Stream":
+        DEVICE.streams.append(self)
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        assert DEVICE.streams.pop() is self
 
     def synchronize(self) -> None:
-        LEDGER.sync("Stream.synchronize")
+        _wait("Stream.synchronize", self)
+
+    def begin_capture(self, mode: int | None = None) -> None:
+        if self.ptr == 0:
+            raise RuntimeError("cannot capture on the default (legacy) stream")
+        if not self.non_blocking or DEVICE.stream is not self:
+            raise NotModelledError("capturing on a stream that is blocking, or is not the current one")
+        if self.capture is not None:
+            raise CUDARuntimeError("cudaErrorIllegalState: the stream is capturing already")
+        self.capture = graphs.Capture()
+
+    def end_capture(self) -> graphs.Graph:
+        capture, self.capture = self.capture, None
+        if capture is None:
+            raise CUDARuntimeError("cudaErrorIllegalState: the stream is not capturing")
+        if capture.invalid:
+            raise CUDARuntimeError("cudaErrorStreamCaptureInvalidated: operation failed due to a previous error")
+        return graphs.Graph(capture)
+
+    def is_capturing(self) -> bool:
+        return self.capture is not None
+
+
+DEVICE.streams[0] = Stream(null=True)
+
+
+def _wait(what: str, stream: graphs.Stream) -> None:
+    """The host waits for a stream; while one captures, that is refused, and the capture is lost."""
+    if stream.capture is not None or DEVICE.capture is not None:
+        for capturing in filter(None, (stream.capture, DEVICE.capture)):
+            capturing.invalid = True
+        raise CUDARuntimeError("cudaErrorStreamCaptureUnsupported: operation not permitted when stream is capturing")
+    LEDGER.sync(what, stream)
 
 
 class Event(_Recorded):
@@ -135,6 +171,8 @@ def gemm_strided_batched(
     count: int, compute: int, algorithm: int,
 ) -> None:  # fmt: skip
     """cublasGemmStridedBatchedEx of float16, from addresses alone, as cuBLAS has it: matrices count along columns."""
+    refuse("calling cuBLAS API during stream capture is currently unsupported", NotImplementedError)
+    DEVICE.works()
     assert (handle, a_type, b_type, c_type, compute) == (CUBLAS, CUDA_R_16F, CUDA_R_16F, CUDA_R_16F, COMPUTE_32F)
     assert [np.ctypeslib.as_array(ctypes.cast(x, ctypes.POINTER(ctypes.c_float)), (1,))[0] for x in (alpha, beta)] == [
         1,
@@ -196,7 +234,9 @@ def cuda_module() -> types.ModuleType:
         MemoryHook=MemoryHook,
         get_cublas_handle=lambda: CUBLAS,
         is_available=lambda: True,
-        get_current_stream=Stream,
+        get_current_stream=lambda: DEVICE.stream,
+        get_allocator=lambda: DEVICE.allocators[-1],
+        using_allocator=graphs.using_allocator,
         get_device_id=lambda: 0,
         get_local_runtime_version=lambda: RUNTIME,
         __path__=[],

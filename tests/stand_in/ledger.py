@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from stand_in.graphs import DEVICE, refuse
 
 
 class ForbiddenSynchronisationError(RuntimeError):
@@ -59,8 +60,10 @@ class Ledger:
         finally:
             self.forbidding -= 1
 
-    def sync(self, what: str) -> None:
+    def sync(self, what: str, stream: Any = None) -> None:
         """The program waits for the device."""
+        refuse(f"{what}: the current stream is capturing, so D2H transfers are disallowed")
+        DEVICE.waited(stream or DEVICE.stream)
         for counts in self.counters:
             counts.syncs.append(what)
         if self.forbidding:
@@ -73,6 +76,8 @@ class Ledger:
 
     def upload(self) -> None:
         """Numbers go from the host to the device."""
+        refuse("the current stream is capturing, so H2D transfers are disallowed")
+        DEVICE.works()
         for counts in self.counters:
             counts.uploads += 1
 
@@ -92,6 +97,7 @@ class Ledger:
             return
         if self.limit and self.held_bytes + array.nbytes > self.limit:
             raise OutOfMemoryError(array.nbytes, self.held_bytes, self.limit)
+        DEVICE.allocated(array)
         self._held[key] = array.nbytes
         self.held_bytes += array.nbytes
         self.peak_bytes = max(self.peak_bytes, self.held_bytes)

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from stand_in.device_array import ndarray
+from stand_in.graphs import done
 from stand_in.ledger import LEDGER
 
 MOST_THREADS = 1024
@@ -99,7 +100,7 @@ class RawKernel:
         ]
         LEDGER.launch(self.name)
         with np.errstate(all="ignore"):
-            twin(Launch(self.name, self.of, grid, block), *found)
+            done(twin, Launch(self.name, self.of, grid, block), *found)
 
     def _check_size(self, grid: tuple[int, ...], block: tuple[int, ...], shared_mem: int) -> None:
         if not isinstance(grid, tuple) or not isinstance(block, tuple):

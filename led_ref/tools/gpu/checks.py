@@ -5,6 +5,7 @@ about memory use the contract alone (led_backends/contract.py), so that they run
 The tests run them on the stand-in for CuPy.
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from led_backends.contract import Array, Backend, Band, HostArray
+from led_backends.notices import LEDWarning
 from led_backends.numpy_backend import NumpyBackend
 from led_ref.classes.conditional_generation import LEDForConditionalGeneration
 from led_ref.config import LEDConfig
@@ -222,6 +224,22 @@ def check_waits(model: LEDForConditionalGeneration, tokens: int, new_tokens: int
         model.generate(encoder_outputs=encoded, attention_mask=batch["attention_mask"], **search_of(new_tokens))
     ok = not while_reading and len(while_writing) <= new_tokens
     return {"ok": ok, "while reading": len(while_reading), "while writing": len(while_writing), "steps": new_tokens}
+
+
+def check_graph(
+    captured: LEDForConditionalGeneration, plain: LEDForConditionalGeneration, tokens: int, new_tokens: int
+) -> dict[str, Any]:
+    """Generated ids with steps captured as graphs and without, of the same weights; a graph that is given up is no success."""
+    batch, same = documents(plain.config, tokens), {}
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always", LEDWarning)
+        for beams in (1, BEAMS):
+            ours, theirs = (
+                np.asarray(model.generate(**batch, **search_of(new_tokens, beams))) for model in (captured, plain)
+            )
+            same[f"same ids, {beams} beams"] = ours.tolist() == theirs.tolist()
+    given_up = [str(warning.message) for warning in warned if issubclass(warning.category, LEDWarning)]
+    return {"ok": all(same.values()) and not given_up, "dtype": plain.dtype, **same, "given up": given_up}
 
 
 # ---- memory ---------------------------------------------------------------------------------------------------------------
