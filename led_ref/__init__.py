@@ -74,6 +74,7 @@ if TYPE_CHECKING:
         LEDError,
         MissingFileError,
         SettingsError,
+        WriteError,
     )
     from led_ref.generation.settings.settings import GenerationConfig as GenerationConfig
     from led_ref.generation.settings.settings import GenerationConfig as GenerationSettings
@@ -101,7 +102,7 @@ _NAMES_BY_MODULE = {
     "config": ("LEDConfig",),
     "errors": (
         "ArgumentTypeError", "BackendError", "CheckpointError", "ConfigError", "InputError", "LEDError", "MissingFileError",
-        "SettingsError",
+        "SettingsError", "WriteError",
     ),
     "generation.settings.settings": ("GenerationConfig", "GenerationSettings"),
     "generation.step": ("SearchResult",),
@@ -131,6 +132,6 @@ __all__ = [
     "LEDConfig", "LEDEncoderBaseModelOutput", "LEDError", "LEDForConditionalGeneration", "LEDForQuestionAnswering",
     "LEDForSequenceClassification", "LEDModel", "LEDSeq2SeqLMOutput", "LEDSeq2SeqModelOutput",
     "LEDSeq2SeqQuestionAnsweringModelOutput", "LEDSeq2SeqSequenceClassifierOutput", "LEDTokenizer", "Label",
-    "MissingFileError", "QuestionAnswerer", "SearchResult", "SettingsError", "answer", "bundled_model", "classify",
-    "evaluate", "generate", "generate_many", "load", "pipeline", "trace", "train",
+    "MissingFileError", "QuestionAnswerer", "SearchResult", "SettingsError", "WriteError", "answer", "bundled_model",
+    "classify", "evaluate", "generate", "generate_many", "load", "pipeline", "trace", "train",
 ]  # fmt: skip

@@ -29,6 +29,7 @@ from typing import Any
 from led_ref.config_formats import OTHER_KEYS, in_led_form
 from led_ref.errors import ConfigError, MissingFileError, printable, quoted, wrong_type
 from led_ref.files.hub import named
+from led_ref.files.staging import to_write
 from led_ref.json_file import MAX_DEPTH, is_finite, is_whole, read_json_object, write_text
 
 REGRESSION = "regression"
@@ -270,14 +271,14 @@ class LEDConfig:
 
         Raises:
             ConfigError: if `extra` holds what JSON has no form for; nothing is written then.
+            InputError: for a name that cannot be; WriteError: if the disk does not take the file.
         """
-        if not isinstance(folder, str | os.PathLike):
-            raise wrong_type("folder", folder, "a text or a path")
+        path = to_write("folder", folder) / "config.json"
         try:
             text = json.dumps(self.to_dict(), indent=2, sort_keys=True, allow_nan=False) + "\n"
         except (TypeError, ValueError) as error:
             raise ConfigError(f"extra cannot be written as JSON ({error}). Keep plain JSON values in it.") from error
-        return write_text(Path(folder) / "config.json", text)
+        return write_text(path, text)
 
     def save_pretrained(self, save_directory: str | Path) -> Path:
         """`save`, by transformers' name."""

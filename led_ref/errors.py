@@ -50,6 +50,27 @@ class BackendError(LEDError, RuntimeError):
     """A backend that does not exist or cannot run here."""
 
 
+class WriteError(LEDError, OSError):
+    """A file that the system does not take: a full disk, a folder without permission, a name that is too long."""
+
+    @classmethod
+    def of(cls, path: object, error: OSError) -> "WriteError":
+        """The error of the system while `path` was written, with its number (`errno`)."""
+        found = f"{quoted(str(path), 120)[1:-1]} cannot be written ({reason_of(error)})"
+        made = cls(f"{found}. See to its name, its permissions and the disk's space.")
+        made.errno, made.strerror = error.errno, error.strerror
+        return made
+
+    def __str__(self) -> str:
+        """The message; OSError's own would be the number and the system's words alone."""
+        return str(self.args[0])
+
+
+def reason_of(error: Exception) -> str:
+    """What an error says: of one of the system its words alone, without number and file."""
+    return getattr(error, "strerror", None) or str(error)
+
+
 def printable(name: str) -> str:
     r"""A file's name as a text that UTF-8 can hold: bytes that are no UTF-8 (Python reads them as surrogates) become escapes.
 

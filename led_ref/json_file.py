@@ -14,13 +14,12 @@ no text has and no file can be written with.
 
 import json
 import math
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, SupportsFloat, TypeGuard
 
 from led_ref.errors import ConfigError, LEDError, quoted
-from led_ref.files.staging import new_file
+from led_ref.files.staging import naming, new_file
 
 MAX_BYTES = 1 << 24
 MAX_MARKS = 1_000_000
@@ -129,8 +128,9 @@ def with_line_feeds(text: str) -> str:
 
 
 def write_text(path: Path, text: str, place: Path | None = None) -> Path:
-    """Write a UTF-8 file whole or not at all, in a folder that is made if needed; `place` as in new_file. Returns its path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a UTF-8 file whole or not at all, in a folder that is made if needed; `place`, errors as in new_file. Its path."""
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     with new_file(path, place) as unfinished:
         unfinished.write_text(text, encoding="utf-8", newline="\n")
     return path
@@ -143,7 +143,15 @@ def is_whole(value: object) -> TypeGuard[int]:
 
 def is_finite(value: object) -> TypeGuard[float]:
     """Whether a value is a finite float, or an int that fits into one."""
-    return (isinstance(value, float) or is_whole(value)) and abs(value) <= sys.float_info.max
+    return (isinstance(value, float) or is_whole(value)) and fits_float(value)
+
+
+def fits_float(number: SupportsFloat) -> bool:
+    """Whether a number, NumPy's too, is finite as a float: a whole number may be too large for one."""
+    try:
+        return math.isfinite(float(number))
+    except OverflowError:
+        return False
 
 
 def unique_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -40,6 +40,15 @@ def test_every_kind_of_file_gives_the_same_documents(tmp_path, records):
         assert [given.id for given in Corpus([str(tmp_path / name)], "body", "body").read()] == TEXTS
 
 
+def test_line_ends_of_records(tmp_path):
+    """CR LF and CR in a field are line feeds, as those of a text file, and as training reads them."""
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": "one\r\ntwo\rthree\n"}), encoding="utf-8")
+    (tmp_path / "a.csv").write_bytes(b'text\r\n"one\r\ntwo\rthree\n"\r\n')
+    parquet.write_table(pyarrow.table({"text": ["one\r\ntwo\rthree\n"]}), tmp_path / "a.parquet")
+    for name in ("a.jsonl", "a.csv", "a.parquet"):
+        assert [given.text for given in Corpus([str(tmp_path / name)]).read()] == ["one\ntwo\nthree\n"]
+
+
 def test_a_bad_record_is_one_bad_document(tmp_path):
     path = tmp_path / "bad.jsonl"
     path.write_bytes(
@@ -86,8 +95,9 @@ def test_torn_line_is_written_again(tmp_path, records, command):
     code, printed, _ = command(*run, "--resume")
     assert (code, printed) == (0, f"{records}:{json.loads(whole.splitlines()[-1])['file'].rpartition(':')[2]}\n")
     assert (out / "results.jsonl").read_bytes() == whole
-    (out / "results.jsonl").write_bytes(b"not ours\n" + whole)
-    assert "holds at byte 0 what led-ref did not write" in command(*run, "--resume")[2]
+    for line in (b"not ours\n", b"[" * 10**5 + b"\n"):
+        (out / "results.jsonl").write_bytes(line + whole)
+        assert "holds at byte 0 what led-ref did not write" in command(*run, "--resume")[2]
 
 
 def test_files_and_lines_are_not_mixed(tmp_path, command):

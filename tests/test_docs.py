@@ -312,6 +312,10 @@ def test_global_mask_with_encoder_outputs():
     read = model.encoder([[0, 5, 6, 2]])
     with pytest.raises(InputError, match=r"global_attention_mask.*encoder_outputs"):
         model.generate(encoder_outputs=read, global_attention_mask=[[1, 0, 0, 0]], max_new_tokens=2)
+    cache = model(encoder_outputs=read, decoder_input_ids=[[2]], use_cache=True).past_key_values
+    for given in ({"encoder_outputs": read}, {"past_key_values": cache}):
+        with pytest.raises(InputError, match=r"global_attention_mask.*ignored"):
+            model(**given, global_attention_mask=[[1, 0, 0, 0]], decoder_input_ids=[[2]])
 
 
 def test_text_gets_one_global_token_by_default():

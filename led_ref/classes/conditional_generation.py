@@ -200,7 +200,13 @@ class LEDForConditionalGeneration(LEDWithHead):
             )
         )
 
-    def stream(self, input_ids: Any = None, **arguments: Any) -> Iterator[HostArray]:
+    def stream(
+        self,
+        input_ids: Any = None,
+        *,
+        generation_config: GenerationConfig | Mapping[str, Any] | None = None,
+        **arguments: Any,
+    ) -> Iterator[HostArray]:
         """As `generate`, but yield the ids (N,) of each step as they are generated; the prompt's are not among them.
 
         The documents are encoded, and everything is validated, before this returns; an id is generated each time one is asked
@@ -208,13 +214,18 @@ class LEDForConditionalGeneration(LEDWithHead):
 
         Args:
             input_ids: (B, T) ids of the documents.
-            arguments: as in `generate`, its settings too; without `recorder`.
+            generation_config: as in `generate`.
+            arguments: as in `generate`, its settings too; without `recorder` and `decoder_attention_mask`.
 
         Raises:
             SettingsError: with num_beams above 1: beams decide at their end. Else as `generate`.
             InputError: as `generate`.
         """
-        return stream_ids(prepare(self.led, self.generation_config, input_ids, **arguments))
+        own_config = self.generation_config if generation_config is None else settings_of(generation_config)
+        for name in ("recorder", "decoder_attention_mask"):
+            if arguments.pop(name, None) is not None:
+                raise InputError(f"stream takes no {name}: ids are yielded as they come. Call generate.")
+        return stream_ids(prepare(self.led, own_config, input_ids, **arguments))
 
     @inputs.check_types
     def compute_transition_scores(

@@ -15,7 +15,7 @@ import numpy as np
 
 from led_backends.contract import Array, HostArray
 from led_ref.classes import input_checks as inputs
-from led_ref.classes.led import STATES, LEDModel, Progress, of_layers, wanted_outputs
+from led_ref.classes.led import STATES, LEDModel, Progress, late_global_mask, of_layers, wanted_outputs
 from led_ref.classes.lookup import lookup_step, refuse_beside_lookup
 from led_ref.classes.outputs import (
     GenerateBeamEncoderDecoderOutput,
@@ -28,6 +28,7 @@ from led_ref.classes.step_graph import StepGraph
 from led_ref.errors import ArgumentTypeError, InputError, SettingsError
 from led_ref.generation.prompt_lookup import LookupStep
 from led_ref.generation.search import make_prompt, search, stream
+from led_ref.generation.settings.other_names import ConfigOfCall
 from led_ref.generation.settings.resolve import GivenSettings, look_up
 from led_ref.generation.settings.settings import OUTPUT_SETTINGS, GenerationConfig
 from led_ref.generation.step import OwnRules, SearchResult
@@ -301,9 +302,7 @@ def _source_shape(
             raise InputError("There is no document: pass input_ids, or encoder_outputs (what model.encoder returned).")
         return len(source_BT), source_BT.shape[1]
     if global_attention_mask is not None:
-        raise InputError(
-            "global_attention_mask acts in the encoder; with encoder_outputs it would be ignored. Leave it out."
-        )
+        raise late_global_mask("encoder_outputs")
     batch, length = (int(size) for size in encoder_outputs.last_hidden_state.shape[:2])
     if source_BT is not None and source_BT.shape != (batch, length):
         raise InputError(
@@ -320,9 +319,9 @@ def settings_of(generation_config: Any) -> Mapping[str, Any]:
         SettingsError: for anything else, such as transformers' own class.
     """
     if isinstance(generation_config, GenerationConfig):
-        return {name: value for name, value in generation_config.to_dict().items() if value is not None}
+        return ConfigOfCall((k, v) for k, v in generation_config.to_dict().items() if v is not None)
     if isinstance(generation_config, Mapping):
-        return generation_config
+        return ConfigOfCall(generation_config)
     remedy = " Pass generation_config.to_dict()." if hasattr(generation_config, "to_dict") else ""
     raise ArgumentTypeError(
         f"generation_config is a {type(generation_config).__name__}; it must be a dict or led_ref's GenerationSettings.{remedy}"

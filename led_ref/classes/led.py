@@ -239,6 +239,8 @@ class LEDModel(LEDPreTrainedModel):
     ) -> tuple[LEDEncoderBaseModelOutput | None, HostArray | None]:
         """The encoder's output (None: the cache has all that is needed of it) and the checked attention mask."""
         choices = {"input_ids": input_ids, "inputs_embeds": inputs_embeds, "encoder_outputs": encoder_outputs}
+        if global_attention_mask is not None and input_ids is None and inputs_embeds is None:
+            raise late_global_mask("encoder_outputs or past_key_values")
         if past_key_values is not None and all(value is None for value in choices.values()):
             encoded, shape = None, past_key_values.source_shape
         else:
@@ -283,6 +285,11 @@ class LEDWithHead(LEDPreTrainedModel):
     def encoder(self) -> LEDEncoder:
         """The encoder by itself."""
         return self.led.encoder
+
+
+def late_global_mask(beside: str) -> InputError:
+    """The error for a global mask beside what the encoder has given already."""
+    return InputError(f"global_attention_mask acts in the encoder; with {beside} it would be ignored. Leave it out.")
 
 
 def wanted_outputs(output_attentions: bool, output_hidden_states: bool) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from led_ref.errors import InputError
-from led_ref.files.staging import new_file
+from led_ref.files.staging import new_file, to_write
 from led_ref.tools.terminal import reader_may_leave, say
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
     if options.solution:
         print(solutions(one.solved), end="")
         return 0
-    path = Path(options.folder) / one.file_name
+    path = to_write("--folder", options.folder) / one.file_name
     if not path.exists():
         try:
             with new_file(path) as unfinished:

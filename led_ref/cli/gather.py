@@ -27,11 +27,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Write or print the results. 0; what is missing is an error, or left out as asked."""
-    from led_ref.files.staging import new_file
+    from led_ref.files.staging import new_file, to_write
     from led_ref.pipelines.corpus import PARQUET
     from led_ref.pipelines.gather import gather, write_parquet
 
-    if options.out is not None and Path(options.out).exists():
+    if options.out is not None and to_write("--out", options.out).exists():
         raise InputError(f"{options.out} exists already. Move it away, or name another file.")
     found = gather(Path(options.folder), partial=options.partial)
     if options.out is None:

@@ -31,6 +31,8 @@ def run(options: argparse.Namespace) -> int:
         name, equals, value = setting.partition("=")
         if not (name and equals):
             raise Misused(f"--set {setting!r} is not NAME=VALUE, such as length_penalty=2.0")
+        if name in settings:
+            raise Misused(f"--set {name} is given twice, with {settings[name]!r:.40} and {value:.40}; leave one out")
         try:
             settings[name] = json.loads({"True": "true", "False": "false", "None": "null"}.get(value, value))
         except (ValueError, RecursionError):  # no JSON: a word, such as early_stopping=never

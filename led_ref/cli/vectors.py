@@ -10,7 +10,7 @@ from pathlib import Path
 
 from led_ref.cli.shared_options import Misused, add_shared
 from led_ref.errors import InputError, LEDError, MissingFileError
-from led_ref.files.staging import new_file
+from led_ref.files.staging import new_file, to_write
 from led_ref.tools.terminal import print_json, reader_may_leave, say
 
 SUMMARY = "check an implementation of LED, in any language, by known answers"
@@ -74,7 +74,7 @@ def _write(options: argparse.Namespace) -> int:
         )
     sys.path.append(str(writers))
     write_suite = importlib.import_module("make.write").write_suite
-    folder = Path(options.folder)
+    folder = to_write("folder", options.folder)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; name a folder to write the vectors into.")
     counts = write_suite(folder, bundled_model())
@@ -99,10 +99,12 @@ def _check(options: argparse.Namespace) -> int:
     if options.cmd is not None and options.threads is not None:
         raise Misused("--threads are led_ref's own; give those of the program in --cmd")
     command = None if options.cmd is None else parse_command(options.cmd)
-    if options.timeout <= 0:
+    if not options.timeout > 0:  # NaN is not, either
         raise InputError(f"--timeout is {options.timeout:g}; give a number of seconds above 0.")
     checkpoints = {} if options.checkpoint is None else {"led-base-16384": options.checkpoint}
     suite = read_suite(options.folder, levels=options.level)
+    if options.junit is not None:
+        to_write("--junit", options.junit)
     started = time.perf_counter()
     if command is None:
         subject = LedRef(suite, options.dtype, checkpoints, threads=options.threads or 1)

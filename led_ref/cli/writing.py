@@ -60,7 +60,12 @@ def write_documents(options: argparse.Namespace, *, settings: dict[str, Any], sh
     check_options(options)
     if options.overlap is not None and options.split is None:
         raise Misused("--overlap is for documents in pieces; add --split join or --split again")
-    settings = settings | given(options, "num_beams", "max_new_tokens") | _sampling_settings(options)
+    by_option = given(options, "num_beams", "max_new_tokens") | _sampling_settings(options)
+    if twice := settings.keys() & by_option.keys():
+        raise Misused(f"{min(twice)} is given twice, by --set and by an option of its own; leave one out")
+    settings = settings | by_option
+    if options.sample or options.lookup:  # a checkpoint's own beams are no wish of the user's
+        settings.setdefault("num_beams", 1)
     check_settings(settings)
     if options.split is not None:
         check_split(options.split, truncation=options.truncate, seed=None)
@@ -134,8 +139,6 @@ def _sampling_settings(options: argparse.Namespace) -> dict[str, Any]:
         settings["do_sample"] = True
     if options.lookup is not None:
         settings["prompt_lookup_num_tokens"] = options.lookup
-    if (options.sample or options.lookup) and options.num_beams is None:
-        settings["num_beams"] = 1
     return settings
 
 

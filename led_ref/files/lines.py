@@ -9,15 +9,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from led_ref.files.staging import naming
+from led_ref.json_file import parse_json
+
 
 def append_line(path: Path, values: Mapping[str, Any]) -> None:
     """Append an object as a line; it is on the disk when this returns.
 
     Raises:
-        OSError: if the disk does not take it; the file is as it was.
+        WriteError: if the disk does not take it; the file is as it was.
     """
     line = json.dumps(values, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
-    with path.open("ab", buffering=0) as file:
+    with naming(path), path.open("ab", buffering=0) as file:
         before = file.tell()
         try:
             written = 0
@@ -39,6 +42,15 @@ def whole_lines(path: Path) -> Iterator[tuple[int, bytes]]:
             if line.endswith(b"\n"):
                 yield start, line
             start += len(line)
+
+
+def parse_line(line: bytes) -> Any:
+    """What `append_line` wrote, within the limits of json_file.py.
+
+    Raises:
+        ValueError: for what is no JSON.
+    """
+    return parse_json(line.decode("utf-8", "surrogatepass"), finite=False)
 
 
 def drop_torn_line(path: Path) -> None:

@@ -28,6 +28,8 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from types import ModuleType
 
+from led_ref.errors import InputError, LEDError, WriteError, quoted, reason_of, wrong_type
+
 fcntl: ModuleType | None
 try:
     import fcntl
@@ -38,6 +40,44 @@ _BEFORE = "before"
 _LOCK = "lock"
 _A_DAY = 86400.0  # without locks, a staging folder of this age is left over
 _PATIENCE = 2.0  # seconds to wait for another writer that makes its staging folder; it takes it a moment
+LONGEST_NAME = 255  # bytes, in the file systems of Linux, macOS and Windows
+
+
+def to_write(argument: str, given: object) -> Path:
+    """The path of a file or folder to write, if the system takes such a name: asked before the work whose result it gets.
+
+    Args:
+        argument: the name of the argument, for messages.
+        given: its value.
+
+    Raises:
+        InputError: for a name that is too long, holds what no name may, or lies in a file.
+        ArgumentTypeError: for what is no text or path.
+    """
+    if not isinstance(given, str | os.PathLike):
+        raise wrong_type(argument, given, "a text or a path")
+    path = Path(given)
+    try:
+        if any(len(os.fsencode(part)) > LONGEST_NAME for part in path.parts):
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        os.lstat(path)
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:  # ValueError: a NUL, half a surrogate pair
+        found = f"{argument} is {quoted(str(path), 80)}"
+        raise InputError(f"{found}, which cannot be written ({reason_of(error)}). Name another.") from error
+    return path
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """What the system refuses within the block is a WriteError that names `path`; not that a reader has left a pipe."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, LEDError | BlockingIOError | BrokenPipeError):
+            raise
+        raise WriteError.of(path, error) from error
 
 
 @contextlib.contextmanager
@@ -82,9 +122,9 @@ def new_file(path: Path, place: Path | None = None) -> Iterator[Path]:
             and the folder of `path` looked through for leftovers, which takes time where it holds many files.
 
     Raises:
-        OSError: naming `path`, if the disk does not take the file; the one that was there is unchanged.
+        WriteError: if the disk does not take the file; the one that was there is unchanged.
     """
-    try:
+    with naming(path):
         if path.exists() and not path.is_file() and not path.is_dir():
             yield path
             return
@@ -95,10 +135,6 @@ def new_file(path: Path, place: Path | None = None) -> Iterator[Path]:
                 os.fsync(file.fileno())  # wait until the disk has the bytes
             os.replace(unfinished, path)
         _sync_folder(path.parent)
-    except OSError as error:
-        if error.errno is not None:
-            error.filename, error.filename2 = str(path), None
-        raise
 
 
 def write_into(
@@ -118,9 +154,9 @@ def write_into(
         check: is given the names of the destination's files that will be replaced or removed; may raise.
 
     Raises:
-        OSError: if the disk does not take the files; nothing was changed then.
+        WriteError: if the disk does not take the files; nothing was changed then.
     """
-    with staging(destination) as place:
+    with naming(destination), staging(destination) as place:
         new = place / "new"
         new.mkdir()
         write(new)

@@ -12,10 +12,7 @@ that leaves its arguments as they are. A forbidden id gets -inf. For example, no
 
 The ids contain (5, 6), so 6 may not follow 5 again. `build_processors` picks those that the settings ask for, in
 transformers' order (docs/semantics.md, generate). Greedy search hands in raw logits, beam search log-probabilities: a
-penalty that scales scores therefore means something else in each.
-
-First come the rules about repetition, length and forced ids, then those that name ids, and those that repair or rescale all
-scores. `warpers.py` holds the logits warpers of sampling (temperature, top-k, ...).
+penalty that scales scores therefore means something else in each. warpers.py holds those of sampling (temperature, ...).
 
 N rows, U ids so far, V vocabulary, B documents, T source positions. Rows of one document are neighbours.
 """
@@ -33,6 +30,8 @@ from led_ref.errors import InputError, SettingsError, quoted
 from led_ref.generation.settings.settings import GenerationConfig, is_integer
 from led_ref.generation.step import NO_OWN_RULES, Ids, OwnRules, PrefixAllowedTokens, Processor, Scores, log_softmax
 from led_ref.generation.warpers import build_warpers
+
+_MOST = 1e30  # added to a score: surely the best, and far inside float32
 
 # Of one document: the first n - 1 ids of an n-gram -> the last ids of all n-grams that begin with them.
 NgramTable = Mapping[tuple[int, ...], Sequence[int]]
@@ -68,16 +67,14 @@ def build_processors(
     least = max(settings.min_length, prompt_length + (settings.min_new_tokens or 0))
     if settings.eos_token_ids and least > prompt_length:
         chosen.append(partial(forbid_early_end, eos_token_ids=settings.eos_token_ids, least_length=least))
-    if own.prefix_allowed_tokens_fn is not None:
+    if (allowed := own.prefix_allowed_tokens_fn) is not None:
         rows, beams = settings.rows_per_document, settings.num_beams
-        allowed = own.prefix_allowed_tokens_fn
         chosen.append(partial(allow_by_prefix, allowed=allowed, rows_per_document=rows, beams=beams))
     if settings.forced_bos_token_id is not None:
         # Not prompt_length: a longer prompt has its second id already.
         chosen.append(partial(force_ids, token_ids=(settings.forced_bos_token_id,), at_length=1))
     if settings.forced_eos_token_ids:
-        at_length = settings.max_length - 1
-        chosen.append(partial(force_ids, token_ids=settings.forced_eos_token_ids, at_length=at_length))
+        chosen.append(partial(force_ids, token_ids=settings.forced_eos_token_ids, at_length=settings.max_length - 1))
     if settings.remove_invalid_values:
         chosen.append(remove_invalid)
     if settings.exponential_decay_length_penalty is not None:
@@ -325,8 +322,9 @@ def favour_the_end(
     ends = list(eos_token_ids)
     ends_NX = scores_NV[:, ends]
     # A forbidden id stays forbidden: nothing is added to its -inf.
-    raised_NX = np.abs(np.where(np.isfinite(ends_NX), ends_NX, 0)) * (factor**past - 1)
-    scores_NV[:, ends] = ends_NX + raised_NX.astype(scores_NV.dtype)
+    with np.errstate(over="ignore"):
+        raised_NX = np.abs(np.where(np.isfinite(ends_NX), ends_NX, 0)) * (min(np.float64(factor) ** past, _MOST) - 1)
+    scores_NV[:, ends] = ends_NX + np.minimum(raised_NX, _MOST).astype(scores_NV.dtype)
     return scores_NV
 
 
@@ -351,7 +349,7 @@ def allow_by_prefix(
     only_NV = np.full_like(scores_NV, -np.inf)
     size = scores_NV.shape[1]
     for n, ids_U in enumerate(ids_NU):
-        returned = allowed(n // rows_per_document, ids_U)
+        returned = allowed(n // rows_per_document, ids_U.copy())
         token_ids = [] if isinstance(returned, str) or not isinstance(returned, Iterable) else list(returned)
         if not token_ids or not all(is_integer(token) and 0 <= token < size for token in token_ids):
             raise InputError(
@@ -381,20 +379,22 @@ def checked(processor: Callable[[Ids, Scores], Any]) -> Processor:
     """A caller's own processor, with a check of its result: scores of the same shape, without NaN."""
 
     def apply(ids_NU: Ids, scores_NV: Scores) -> Scores:
-        given_NV = np.asarray(processor(ids_NU.copy(), scores_NV.copy()))
+        returned = processor(ids_NU.copy(), scores_NV.copy())
+        given_NV, is_masked = np.asarray(returned), isinstance(returned, np.ma.MaskedArray)  # its mask would be lost
         name = getattr(processor, "__name__", type(processor).__name__)
-        if given_NV.shape != scores_NV.shape or not np.issubdtype(given_NV.dtype, np.floating):
+        if is_masked or given_NV.shape != scores_NV.shape or not np.issubdtype(given_NV.dtype, np.floating):
             raise InputError(
-                f"logits_processor {name} returned {given_NV.dtype} of shape {given_NV.shape}. "
+                f"logits_processor {name} returned {'masked ' * is_masked}{given_NV.dtype} of shape {given_NV.shape}. "
                 f"Return floating-point scores of shape {scores_NV.shape}: one for each row and id."
             )
+        with np.errstate(over="ignore"):
+            given_NV = given_NV.astype(scores_NV.dtype, copy=False)
         largest_N = given_NV.max(axis=-1)  # NaN if one of them is
         if not (largest_N < np.inf).all():
             found = "NaN" if np.isnan(largest_N).any() else "+inf"
             raise InputError(
-                f"logits_processor {name} returned {found}, which is no score. Forbid an id with -inf; to force one, forbid "
-                "all others."
+                f"logits_processor {name} returned {found}, which is no score. Forbid ids with -inf; to force one, all others."
             )
-        return given_NV.astype(scores_NV.dtype, copy=False)
+        return given_NV
 
     return apply

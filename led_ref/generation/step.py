@@ -131,7 +131,7 @@ class Hooks:
         """
         stops_N = np.zeros(len(ids_NU), dtype=bool)
         for criterion in self.stopping:
-            found = np.asarray(criterion(ids_NU, scores))
+            found = np.asarray(criterion(ids_NU.copy(), scores))
             if found.dtype != bool or found.shape not in ((), stops_N.shape):
                 name = getattr(criterion, "__name__", type(criterion).__name__)
                 raise InputError(

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from led_ref.errors import InputError, LEDError, MissingFileError, quoted
 from led_ref.files.records import Problems, Record, read_records
-from led_ref.json_file import is_whole
+from led_ref.json_file import is_whole, with_line_feeds
 from led_ref.pipelines.text_files import documents_of_folder, read_document
 
 PARQUET = ".parquet"
@@ -155,7 +155,7 @@ class Corpus:
             return Given(
                 i, place, InputError(f"{place}: the field {self.text_field!r} is empty. Give it a text."), number
             )
-        return Given(i, place, text, number)
+        return Given(i, place, with_line_feeds(text), number)
 
     @staticmethod
     def _without(place: str, what: str, name: str, values: dict[str, Any]) -> InputError:

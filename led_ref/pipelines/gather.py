@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from led_ref.errors import InputError, MissingFileError
+from led_ref.files.lines import parse_line
 from led_ref.pipelines.result_folder import lines_of, manifests, names_digest, read_manifest, refuse_other_run
 
 _MOST_NAMED = 5
@@ -57,13 +58,13 @@ class Gathered:
 def _line(path: Path, start: int) -> dict[str, Any]:
     with path.open("rb") as file:
         file.seek(start)
-        return dict(json.loads(file.readline()))
+        return dict(parse_line(file.readline()))
 
 
 def _file(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8").removesuffix("\n")
-        return dict(json.loads(text)) if path.name.endswith(".json") else {"text": text}
+        return dict(parse_line(text.encode())) if path.name.endswith(".json") else {"text": text}
     except (OSError, ValueError, TypeError) as error:
         raise InputError(
             f"{path} is no result of led-ref ({error}). Remove it, and make it anew with --resume."

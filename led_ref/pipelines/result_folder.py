@@ -26,15 +26,14 @@ from pathlib import Path
 from typing import Any
 
 from led_ref.errors import InputError, printable
-from led_ref.files.lines import append_line, drop_torn_line, whole_lines
-from led_ref.files.staging import new_file, staging
+from led_ref.files.lines import append_line, drop_torn_line, parse_line, whole_lines
+from led_ref.files.staging import LONGEST_NAME, naming, new_file, staging, to_write
 from led_ref.json_file import read_json_object, write_text
 from led_ref.pipelines.shards import Shard
 
 MANIFEST = "led-ref.json"
 MOST_MANIFEST_BYTES = 1 << 28  # some hundred bytes for each of a million documents
 
-_LONGEST_NAME = 255  # bytes, in the file systems of Linux, macOS and Windows
 _TOO_LONG = (
     "The result would be {}, a name of more than 255 bytes, which file systems do not take. Rename the document."
 )
@@ -68,7 +67,7 @@ class ResultFolder:
         self, path: Path, documents: Sequence[str], *, ending: str | None, shard: Shard, resume: bool = False,
         redo: bool = False,
     ) -> None:  # fmt: skip
-        self.path, self.shard, self._redo, self.redone = path, shard, redo, list[str]()
+        self.path, self.shard, self._redo, self.redone = to_write("out", path), shard, redo, list[str]()
         names = list(documents) if ending is None else result_names(documents, ending)
         self._lines = path / lines_name(shard) if ending is None else None
         self._names = dict(pair for i, pair in enumerate(zip(documents, names, strict=True)) if shard.holds(i))
@@ -149,7 +148,8 @@ class ResultFolder:
             InputError: if existing results were made in another run or from another text, if the other shards have other
                 documents or settings: the message names the difference. If another run writes into the folder now.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        with naming(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
             try:
                 label = self._manifest.name.replace(".json", ".run")
@@ -330,7 +330,7 @@ def lines_of(path: Path) -> Iterator[tuple[str, int]]:
     """
     for start, line in whole_lines(path):
         try:
-            yield str(json.loads(line)["file"]), start
+            yield str(parse_line(line)["file"]), start
         except (ValueError, TypeError, KeyError):
             raise InputError(
                 f"{path} holds at byte {start} what led-ref did not write. Remove that line, or name another folder."
@@ -391,7 +391,7 @@ def names_digest(names: Iterable[str]) -> str:
 
 
 def _is_too_long(name: str) -> bool:
-    return len(os.fsencode(name)) > _LONGEST_NAME
+    return len(os.fsencode(name)) > LONGEST_NAME
 
 
 def _short(value: Any) -> str:

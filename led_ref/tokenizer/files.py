@@ -18,7 +18,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from led_ref.errors import CheckpointError, LEDError, MissingFileError, items_of, quoted
+from led_ref.errors import CheckpointError, LEDError, MissingFileError, items_of, quoted, wrong_type
+from led_ref.files.staging import to_write
 from led_ref.json_file import is_whole, read_json_object, read_text, write_text
 from led_ref.tokenizer.bpe import BYTE_TO_CHARACTER, UTF8_BYTES, Pair
 from led_ref.tokenizer.specials import MAX_ID, NAMES, AddedToken
@@ -302,10 +303,14 @@ def _read_object(path: Path) -> dict[str, Any]:
 
 
 def write_vocabulary(
-    folder: Path, vocab: Mapping[str, int], ranks: Mapping[Pair, int], prefix: str = ""
+    folder: str | Path, vocab: Mapping[str, int], ranks: Mapping[Pair, int], prefix: str = ""
 ) -> tuple[Path, Path]:
     """Write vocab.json and merges.txt, in the order of ids and of ranks; a `prefix` makes the names "prefix-vocab.json", ..."""
+    folder = to_write("save_directory", folder)
+    if not isinstance(prefix, str) or Path(prefix).name != prefix:
+        raise wrong_type("filename_prefix", prefix, "the beginning of a file's name")
     start = f"{prefix}-" if prefix else ""
+    to_write("filename_prefix", folder / f"{start}{MERGES}")
     in_order = dict(sorted(vocab.items(), key=lambda entry: entry[1]))
     lines = ["#version: 0.2", *(" ".join(pair) for pair in sorted(ranks, key=ranks.__getitem__))]
     return (

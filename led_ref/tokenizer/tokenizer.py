@@ -37,7 +37,7 @@ from typing import Any
 
 from led_ref.errors import InputError, quoted, wrong_type
 from led_ref.files.hub import named
-from led_ref.files.staging import write_into
+from led_ref.files.staging import naming, to_write, write_into
 from led_ref.tokenizer import files
 from led_ref.tokenizer.batch import (
     BatchEncoding,
@@ -367,12 +367,13 @@ class LEDTokenizer(SpecialTokens, FromIds):
         return dict(self._id_of)
 
     def save_vocabulary(self, save_directory: str | Path, filename_prefix: str | None = None) -> tuple[str, str]:
-        """Write vocab.json and merges.txt into a folder, created if needed. Returns their paths."""
-        vocab, merges = files.write_vocabulary(Path(save_directory), self._vocab, self._ranks, filename_prefix or "")
+        """Write vocab.json and merges.txt into a folder, created if needed. Returns their paths; errors as LEDConfig.save."""
+        vocab, merges = files.write_vocabulary(save_directory, self._vocab, self._ranks, filename_prefix or "")
         return str(vocab), str(merges)
 
     def save_pretrained(self, save_directory: str | Path) -> tuple[str, ...]:
-        """Write the files for `from_pretrained`, ours or transformers': vocabulary, special tokens and settings."""
+        """Write the files for `from_pretrained`, ours or transformers': vocabulary, specials, settings. As LEDConfig.save."""
+        folder = to_write("save_directory", save_directory)
         config: dict[str, Any] = {"tokenizer_class": "LEDTokenizer", **self.special_tokens_map}
         config["extra_special_tokens"] = [t.content for t in self._added if t.special and t not in self._named.values()]
         config["padding_side"], config["truncation_side"] = self.padding_side, self.truncation_side
@@ -380,8 +381,8 @@ class LEDTokenizer(SpecialTokens, FromIds):
         if self.model_max_length is not None:
             config["model_max_length"] = self.model_max_length
         config["added_tokens_decoder"] = {str(i): asdict(token) for token, i in self._added.items()}
-        folder = Path(save_directory)
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        with naming(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
 
         def write(new: Path) -> None:
             files.write_vocabulary(new, self._vocab, self._ranks)

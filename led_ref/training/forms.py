@@ -4,10 +4,12 @@
 ((0, '<doc-sep>'), False)
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
+
+from led_ref.json_file import fits_float
 
 GLOBAL_NAMES = ("none", "first", "all", "question", "separators")
 
@@ -31,11 +33,16 @@ class Form:
     choices: tuple[str, ...] = ()
 
 
+def is_whole(value: object) -> bool:
+    """Whether it is a whole number, Python's or NumPy's, which is not imported for it; True and False are not."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
 def whole(least: int) -> Form:
     """A whole number of at least `least`."""
 
     def fits(value: object) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool) and value >= least
+        return is_whole(value) and value >= least  # type: ignore[operator]
 
     return Form(f"a whole number of at least {least}", fits, int, int)
 
@@ -44,8 +51,8 @@ def number(wanted: str, inside: Callable[[float], bool]) -> Form:
     """A finite number that lies inside; `wanted` says where that is."""
 
     def fits(value: object) -> bool:
-        is_one = isinstance(value, (int, float)) and not isinstance(value, bool)
-        return is_one and math.isfinite(value) and inside(value)  # type: ignore[arg-type]
+        is_one = isinstance(value, Real) and not isinstance(value, bool)
+        return is_one and fits_float(value) and inside(value)  # type: ignore[arg-type]
 
     return Form(wanted, fits, float, float)
 
@@ -61,7 +68,7 @@ def _is_text(value: object) -> bool:
 
 def _is_global(value: object) -> bool:
     if isinstance(value, (list, tuple)) and value:
-        whole = [one for one in value if isinstance(one, int) and not isinstance(one, bool) and one >= 0]
+        whole = [one for one in value if is_whole(one) and one >= 0]
         return len(whole) + sum(map(_is_text, value)) == len(value) and len(set(value)) == len(value)
     return isinstance(value, str) and value in GLOBAL_NAMES
 
@@ -79,10 +86,12 @@ PART = number("a number from 0 to below 1", lambda value: 0 <= value < 1)
 GLOBAL = Form(
     f"{', '.join(GLOBAL_NAMES)}, or a list of positions and tokens, each once",
     _is_global,
-    lambda value: value if isinstance(value, str) else tuple(value),
+    lambda value: (
+        value if isinstance(value, str) else tuple(one if isinstance(one, str) else int(one) for one in value)
+    ),
     _parse_global,
 )
-YES_OR_NO = Form("True or False", lambda value: isinstance(value, bool), bool, None)
+YES_OR_NO = Form("True or False", lambda value: type(value).__name__ in ("bool", "bool_"), bool, None)  # NumPy's, too
 NAME = Form("a text that is not empty", _is_text, str, str)
 NAMES = Form(
     "a list of names",

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from led_ref.errors import InputError, MissingFileError
-from led_ref.files.staging import new_file
-from led_ref.json_file import write_text
+from led_ref.files.staging import naming, new_file, to_write
+from led_ref.json_file import parse_json, write_text
 
 _PICTURES = (".svg", ".png", ".pdf")
 
@@ -43,7 +43,7 @@ class TrainingLog:
     def write(self, values: Mapping[str, Any]) -> None:
         """Write one line, with the time, so that another program sees it at once."""
         # Opened for each line: its folder may have been replaced by one rename (staging.py).
-        with self.path.open("a", encoding="utf-8", newline="\n") as file:
+        with naming(self.path), self.path.open("a", encoding="utf-8", newline="\n") as file:
             file.write(_as_line({**values, "time": datetime.now(UTC).isoformat(timespec="seconds")}))
 
 
@@ -71,10 +71,10 @@ def read_log(path: str | Path) -> list[dict[str, Any]]:
     found = []
     for number, line in enumerate(lines[:-1], start=1):  # behind the last end of line is nothing, or a piece
         try:
-            values = json.loads(line)
+            values = parse_json(line, finite=False)
             if not isinstance(values["step"], int):
                 raise ValueError("step is no number")
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path}:{number} is no line of a log ({error!r:.80}). Name another file.") from error
         found.append(values)
     return found
@@ -91,7 +91,7 @@ def check_picture(path: str | Path) -> None:
         MissingFileError: if the folder does not exist.
     """
     _figure_class()
-    path = Path(path)
+    path = to_write("path", path)
     if path.suffix not in _PICTURES:
         raise InputError(f"{path} cannot be drawn. Name it {', '.join(_PICTURES[:-1])} or {_PICTURES[-1]}.")
     if not path.absolute().parent.is_dir():
@@ -110,7 +110,7 @@ def save_curve(lines: Sequence[Mapping[str, Any]], path: str | Path) -> None:
         MissingFileError: as `check_picture`.
     """
     check_picture(path)
-    path = Path(path)
+    path = to_write("path", path)
     figure = _figure_class()(figsize=(8, 5), layout="constrained")
     _draw(lines, *figure.subplots(2, 1, sharex=True, height_ratios=(3, 1)))
     with new_file(path) as unfinished:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from led_backends.contract import Array, HostArray
-from led_ref.errors import CheckpointError, InputError, MissingFileError
-from led_ref.files.staging import remove_leftovers
+from led_ref.errors import CheckpointError, InputError, MissingFileError, reason_of
+from led_ref.files.staging import remove_leftovers, to_write
 from led_ref.json_file import read_json_object, write_text
 from led_ref.training.run_state import CHECKPOINT, Progress, load_checkpoint, save_checkpoint
 from led_ref.weights.find_files import WEIGHT_FILES
@@ -32,7 +32,7 @@ class RunFolder:
     """
 
     def __init__(self, path: str | Path, *, resume: bool) -> None:
-        self.path = Path(path)
+        self.path = to_write("out", path)
         self.log, self.last = self.path / "log.jsonl", self.path / "last"
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"{self.path} is a file. Name a folder for the trained model.")
@@ -92,7 +92,7 @@ class RunFolder:
             write_text(self.path / FACTS, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
         except OSError as error:
             raise CheckpointError(
-                f"{self.path / FACTS} could not be written ({error}). Check the disk's space and the folder's permissions."
+                f"{self.path / FACTS} could not be written ({reason_of(error)}). Check the disk's space and permissions."
             ) from error
 
     def _remove_leftovers(self) -> None:

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from led_backends.contract import HostArray
-from led_ref.errors import CheckpointError
+from led_ref.errors import CheckpointError, reason_of
 from led_ref.json_file import parse_json
 from led_ref.training.loss_scale import LossScale
 from led_ref.training.validation import Best
@@ -65,7 +65,7 @@ def save_checkpoint(
         write_safetensors(folder / CHECKPOINT, tensors, {_KEY: json.dumps(asdict(progress))})
     except OSError as error:
         raise CheckpointError(
-            f"{folder / CHECKPOINT} could not be written ({error}). Check the disk's space; the checkpoint before is kept."
+            f"{folder / CHECKPOINT} could not be written ({reason_of(error)}). Check the disk's space; the one before is kept."
         ) from error
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from led_backends.contract import Array
-from led_ref.errors import CheckpointError, InputError, MissingFileError, quoted
+from led_ref.errors import CheckpointError, InputError, MissingFileError, quoted, reason_of
 from led_ref.json_file import is_whole, read_json_object, write_text
 from led_ref.weights.find_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, shorten
 from led_ref.weights.keys import HEADS, canonical_key
@@ -160,7 +160,7 @@ def write_adapter(folder: Path, adapter: Adapter, *, base: str | None, task_type
         write_safetensors(folder / ADAPTER_WEIGHTS, tensors, {"format": "pt"})
         write_text(folder / ADAPTER_CONFIG, json.dumps(values, indent=2) + "\n")
     except OSError as error:
-        raise CheckpointError(f"{folder} could not be written ({error}). Check the disk's space.") from error
+        raise CheckpointError(f"{folder} could not be written ({reason_of(error)}). Check the disk's space.") from error
 
 
 def read_adapter(folder: str | Path, *, mmap: bool = True) -> Adapter:

@@ -21,8 +21,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from led_ref.config import LEDConfig
+from led_ref.config import LEDConfig, config_file
 from led_ref.errors import InputError
+from led_ref.files.staging import to_write
 from led_ref.weights.find_files import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
@@ -97,7 +98,8 @@ def convert(
             already, or a finite number is too large for `dtype`.
         CheckpointError: if the source is not a whole LED, or the written file cannot be read back unchanged.
     """
-    source, destination = Path(source_folder), Path(destination_folder).resolve()
+    config_file(source_folder)
+    source, destination = Path(source_folder), to_write("destination_folder", destination_folder).resolve()
     check_destination(destination, overwrite=overwrite, owned=owned_files(source, destination))
     config = LEDConfig.from_pretrained(source)
     tensors = read_tensors(source, notice=notice)

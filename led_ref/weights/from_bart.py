@@ -34,6 +34,7 @@ import numpy as np
 from led_ref.config import LEDConfig, config_file
 from led_ref.config_formats import BART_RELEASED
 from led_ref.errors import ConfigError, InputError, quoted
+from led_ref.files.staging import to_write
 from led_ref.json_file import is_whole, read_json_object, write_text
 from led_ref.weights.convert import ConversionReport, owned_files, write_converted
 from led_ref.weights.find_files import TOKENIZER_FILES, Notice, read_tensors
@@ -113,9 +114,9 @@ def convert_bart(
         CheckpointError: if the weights are not exactly those of this BART.
         InputError: if `max_positions` is too small.
     """
-    source, destination = Path(source_folder), Path(destination_folder).resolve()
+    path = config_file(source_folder)
+    source, destination = Path(source_folder), to_write("destination_folder", destination_folder).resolve()
     check_destination(destination, overwrite=overwrite, owned=owned_files(source, destination))
-    path = config_file(source)
     config = led_config(read_json_object(path), str(path), max_positions, attention_window)
     tensors = led_tensors(read_tensors(source, notice=notice), config)
     heads = [HEADS[head] for head in heads_in(tensors)]

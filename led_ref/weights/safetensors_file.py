@@ -27,8 +27,8 @@ from typing import Any
 import numpy as np
 
 from led_backends.contract import HostArray
-from led_ref.errors import CheckpointError, InputError, MissingFileError
-from led_ref.files.staging import new_file
+from led_ref.errors import CheckpointError, InputError, MissingFileError, reason_of
+from led_ref.files.staging import new_file, to_write
 from led_ref.json_file import MAX_BYTES, parse_json, unique_object
 from led_ref.weights.stored_tensor import (
     DTYPE_NAMES,
@@ -111,7 +111,7 @@ def write_safetensors(
     """
     import safetensors
 
-    path = Path(path)
+    path = to_write("path", path)
     if not path.parent.is_dir():
         raise MissingFileError(f"There is no folder {path.parent} for {path.name}. Make it first.")
     raw = {name: _row_major_bytes(name, tensor) for name, tensor in tensors.items()}
@@ -133,7 +133,7 @@ def write_safetensors(
             _compare(unfinished, tensors, raw, dict(metadata or {}))
     except (OSError, safetensors.SafetensorError) as error:
         raise CheckpointError(
-            f"{path} could not be written ({error}). Check the disk's space and permissions; no part of the file is left."
+            f"{path} could not be written ({reason_of(error)}). Check the disk's space and permissions; no part of it is left."
         ) from error
     return path
 

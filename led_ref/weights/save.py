@@ -38,8 +38,8 @@ import numpy as np
 from led_backends.compact import CompactWeight
 from led_backends.contract import Backend
 from led_ref.config import LEDConfig
-from led_ref.errors import CheckpointError, InputError, LEDError, MissingFileError
-from led_ref.files.staging import write_into
+from led_ref.errors import CheckpointError, InputError, LEDError, MissingFileError, WriteError, reason_of
+from led_ref.files.staging import to_write, write_into
 from led_ref.json_file import is_whole, write_text
 from led_ref.model.params import LEDParams
 from led_ref.weights.find_files import (
@@ -85,7 +85,7 @@ def save_model(
         architecture: transformers' name of the class.
         generation_config: the content of generation_config.json; None writes none.
     """
-    destination = Path(folder).resolve()
+    destination = to_write("save_directory", folder).resolve()
     check_destination(destination, overwrite=overwrite)
     tensors = _tensors(params, config, architecture, backend)
     config = config_to_write(config, tensors, architecture)
@@ -253,10 +253,10 @@ def write_folder(
             check=lambda names: refuse_overwriting(destination, names, overwrite=overwrite),
         )
     except OSError as error:
-        if isinstance(error, LEDError):
+        if isinstance(error, LEDError) and not isinstance(error, WriteError):
             raise
         raise CheckpointError(
-            f"{destination} could not be written ({error}). Check the disk's space and permissions; nothing was changed."
+            f"{destination} could not be written ({reason_of(error)}). Check the disk's space; nothing was changed."
         ) from error
     return tuple(destination / name for name in shards)
 

@@ -62,6 +62,36 @@ def test_rules_are_lists_of_functions(name):
             MODEL.generate(IDS, **{name: given})
 
 
+def test_own_rules_may_write_into_what_they_are_given():
+    """The ids are copies: a rule that changes them changes no text."""
+
+    def overwrite(*given):
+        ids = given[0] if isinstance(given[0], np.ndarray) else given[1]
+        ids[...] = 7
+
+    for search in SEARCHES:
+        expected = MODEL.generate(IDS, max_new_tokens=3, **search)
+        own = {
+            "logits_processor": [lambda ids, scores: overwrite(ids) or scores],
+            "prefix_allowed_tokens_fn": lambda document, ids: overwrite(document, ids) or range(8192),
+        }
+        if "num_beam_groups" not in search:
+            own["stopping_criteria"] = [lambda ids, scores: overwrite(ids) is not None]
+        for name, rule in own.items():
+            assert (MODEL.generate(IDS, max_new_tokens=3, **search, **{name: rule}) == expected).all(), name
+
+
+def test_masks_and_numbers_beyond_float32():
+    masked = [lambda ids, scores: np.ma.masked_array(scores, scores < 0)]
+    with pytest.raises(InputError, match="returned masked float32"):
+        MODEL.generate(IDS, logits_processor=masked)
+    with pytest.raises(InputError, match=r"returned \+inf"):
+        MODEL.generate(IDS, logits_processor=[lambda ids, scores: np.full(scores.shape, 1e300)])
+    for beams in (1, 3):
+        ids = MODEL.generate(IDS, exponential_decay_length_penalty=(0, 1e200), num_beams=beams, min_new_tokens=3)
+        assert ids.shape == (1, 5)  # the end comes as soon as it may
+
+
 def test_infinite_scores_are_refused():
     with pytest.raises(InputError, match=r"returned \+inf, which is no score"):
         MODEL.generate(IDS, logits_processor=[lambda ids, scores: np.full_like(scores, np.inf)])

@@ -74,8 +74,18 @@ def test_a_generation_config_replaces_the_file():
     assert (MODEL.generate(IDS, generation_config=resolved) == by_name).all()
     assert MODEL.generate(IDS, generation_config=given, max_new_tokens=4, min_new_tokens=4).shape[1] == 5
     assert led_ref.GenerationConfig is led_ref.GenerationSettings
-    with pytest.raises(SettingsError, match="generation_config is a int"):
-        MODEL.generate(IDS, generation_config=4)
+    assert [int(ids[0]) for ids in MODEL.stream(IDS, generation_config=given)] == by_name[0, 1:].tolist()
+    assert led_ref.GenerationSettings(bad_words_ids=[[5]], top_k=None).bad_words_ids == ((5,),)
+    for wrong, words in (
+        (4, "generation_config is a int"),
+        ({"num_beams": "4"}, r"num_beams is '4' \(from the argument generation_config\); it must be a whole number"),
+        ({"num_beans": 4}, "no generation setting 'num_beans' .* mean 'num_beams'"),
+        ({"penalty_alpha": 0.6}, "from the argument generation_config"),
+    ):
+        with pytest.raises(SettingsError, match=words):
+            MODEL.generate(IDS, generation_config=wrong)
+    with pytest.raises(SettingsError, match="num_beams is '4'; it must be a whole number"):
+        led_ref.GenerationSettings(num_beams="4")
 
 
 def test_the_caller_may_let_numpy_raise():

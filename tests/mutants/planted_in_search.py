@@ -142,7 +142,7 @@ PLANTED = [
         "The forced first id comes second.",
     ),
     (
-        "forced-eos-one-late", RULES, "at_length = settings.max_length - 1", "at_length = settings.max_length",
+        "forced-eos-one-late", RULES, "at_length=settings.max_length - 1", "at_length=settings.max_length",
         "The forced end would come one step after the last.",
     ),
 ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from led_ref.errors import SettingsError
@@ -47,11 +48,26 @@ def test_form_of_each_value(name, value, wanted):
     assert str(found.value).startswith(f"{name} is {value!r}; it must be {wanted}")
 
 
+def test_a_number_that_is_no_float():
+    with pytest.raises(SettingsError, match=r"learning_rate is 1000.* it must be a number above 0"):
+        RunArguments.of(learning_rate=10**400)
+
+
 def test_values_are_kept_in_one_type():
     run = RunArguments.of(learning_rate=1, freeze=["encoder"], dropout=0)
     assert repr(run.training.learning_rate) == "1.0"
     assert (run.training.freeze, repr(run.training.dropout)) == (("encoder",), "0.0")
     assert run.training.to_dict()["freeze"] == ["encoder"]
+    of_numpy = {"max_steps": np.int64(3), "dropout": np.float32(0.5), "truncate": np.True_, "seed": np.uint8(7)}
+    run = RunArguments.of(**of_numpy, global_attention=[np.int64(0), "<doc-sep>"])
+    kept = (
+        run.training.max_steps,
+        run.training.dropout,
+        run.data.truncate,
+        run.training.seed,
+        run.training.global_attention,
+    )
+    assert repr(kept) == "(3, 0.5, True, 7, (0, '<doc-sep>'))"
 
 
 def test_unknown_names():

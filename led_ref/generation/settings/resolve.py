@@ -26,47 +26,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from led_ref.errors import SettingsError, nearest, quoted
+from led_ref.errors import SettingsError, quoted
+from led_ref.generation.settings.other_names import NOT_HERE, ConfigOfCall, refuse_missing_features, refuse_unknown
 from led_ref.generation.settings.settings import DEFAULT_NEW_TOKENS, SAMPLING_ONLY, SETTINGS, GenerationConfig, as_tuple
-
-# Settings of transformers that this version does not have, and that change which ids come out wherever they are set.
-_CHANGES_THE_IDS = frozenset({
-    "assistant_early_exit", "constraints", "dola_layers", "force_words_ids", "guidance_scale", "low_memory", "penalty_alpha",
-    "token_healing", "watermarking_config",
-})  # fmt: skip
-
-# Those that change nothing in a file: they work on speed, or through another setting that is refused. In a call they are
-# a wish that is not met, and refused.
-_CHANGES_NOTHING_IN_A_FILE = frozenset({
-    "assistant_confidence_threshold", "assistant_lookbehind", "cache_config", "compile_config",
-    "disable_compile", "is_assistant", "max_cache_len", "max_matching_ngram_size", "num_assistant_tokens",
-    "num_assistant_tokens_schedule", "prefill_chunk_size", "target_lookbehind", "use_mtp",
-})  # fmt: skip
-
-# The value with which one changes nothing (besides None, False, 0 and empty lists).
-_NEUTRAL = {"guidance_scale": 1}
 
 # length ** length_penalty must stay far inside float32, so that scores divided by it do as well.
 _LARGEST_DIVISOR = 1e30
-
-# Arguments of transformers' generate and of other libraries that have another name here, or none.
-_ELSEWHERE = {
-    "inputs": "The ids of the documents are input_ids.",
-    "inputs_embeds": "Encode first: encoder_outputs=model.encoder(inputs_embeds=...).",
-    "streamer": "Use model.stream(...), which yields the ids step by step.",
-    "assistant_model": "There is no assisted generation here.",
-    "stop": "Texts that end the generation are stop_strings.",
-    "stop_sequences": "Texts that end the generation are stop_strings.",
-    "stop_words": "Texts that end the generation are stop_strings.",
-    "max_tokens": "The number of new ids is max_new_tokens.",
-    "beam_size": "The number of beams is num_beams.",
-    "beams": "The number of beams is num_beams.",
-    "n": "The number of texts for each document is num_return_sequences.",
-    "negative_prompt_ids": "There is no guidance here.",
-    "synced_gpus": "One process computes one batch here.",
-    "verbose": "Pass progress=..., a function that is called after each layer and each id.",
-    "truncate": "Text-level calls take truncation=True.",
-}
 
 # Why a setting has no effect without the one that it needs, and what to pass. (`generate` itself checks what needs
 # return_dict_in_generate: a search can keep scores without it.)
@@ -162,7 +127,8 @@ def look_up(
 
     Args:
         call: what the caller set; None means: as if no file said anything.
-        generation_config: the content of generation_config.json, or None where there is no such file.
+        generation_config: the content of generation_config.json, or None where there is no such file; a ConfigOfCall is the
+            caller's, in its place.
         config_values: the content of config.json.
 
     Raises:
@@ -170,12 +136,17 @@ def look_up(
             message says where it was found.
     """
     config_values = config_values or {}
-    _refuse_unknown(call)
+    if call.keys() - SETTINGS.keys():
+        refuse_unknown(call)
     file, place = generation_config, "generation_config.json"
     if file is None:
         file, place = config_values, "config.json"
-    _refuse_missing_features(call, "the call", _CHANGES_THE_IDS | _CHANGES_NOTHING_IN_A_FILE)
-    _refuse_missing_features({k: v for k, v in file.items() if k not in call}, place, _CHANGES_THE_IDS)
+    elif isinstance(file, ConfigOfCall):
+        place = "the argument generation_config"
+        file.check_names()
+    if not (NOT_HERE.isdisjoint(call) and NOT_HERE.isdisjoint(file)):
+        refuse_missing_features(call, "the call", in_a_call=True)
+        refuse_missing_features({k: v for k, v in file.items() if k not in call}, place, in_a_call=False)
 
     found = {}
     if generation_config is None and config_values.get("force_bos_token_to_be_generated"):
@@ -199,29 +170,6 @@ def look_up(
             raise SettingsError(f"{name} is {quoted(value)} (from {place}); it must be {form.wanted}.")
         found[name] = Found(form.convert(value), place)
     return GivenSettings(found)
-
-
-def _refuse_unknown(call: Mapping[str, Any]) -> None:
-    for name in call:
-        if name not in SETTINGS and name not in _CHANGES_THE_IDS and name not in _CHANGES_NOTHING_IN_A_FILE:
-            near = nearest(name, SETTINGS)
-            remedy = _ELSEWHERE.get(name) or (f"Did you mean {near!r}?" if near else "")
-            raise SettingsError(
-                f"There is no generation setting {name!r} (it was set to {quoted(call[name])}). {remedy}"
-                f"{' ' if remedy else ''}All of them: {', '.join(SETTINGS)}."
-            )
-
-
-def _refuse_missing_features(values: Mapping[str, Any], place: str, names: frozenset[str]) -> None:
-    for name in sorted(names & values.keys()):
-        value = values[name]
-        is_number = not (isinstance(value, list | tuple | dict | str | bool) or value is None)
-        if value not in (0, _NEUTRAL.get(name, 0)) if is_number else value:
-            remedy = f"Leave {name} out" if place == "the call" else f"Pass {name}=None to generate without it"
-            raise SettingsError(
-                f"{name} is {quoted(value)} (from {place}), which is not part of this version: it generates by greedy "
-                f"search, beam search and sampling. {remedy}."
-            )
 
 
 # ---- all settings together, and against the model; the errors name values, places and remedies ----------------------

@@ -25,7 +25,7 @@ from typing import Annotated, Any, get_type_hints
 
 import numpy as np
 
-from led_ref.errors import quoted
+from led_ref.errors import SettingsError, quoted
 
 DEFAULT_NEW_TOKENS = 20
 MAX_ROWS = (
@@ -58,8 +58,9 @@ def is_integer(value: object) -> bool:
 
 def is_number(value: object) -> bool:
     """Whether it is a finite number, Python's or NumPy's; True and False are not."""
-    is_one = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    return is_one and abs(value) <= sys.float_info.max  # type: ignore[arg-type]
+    if isinstance(value, (float, np.floating)):
+        return math.isfinite(value)
+    return is_integer(value) and abs(int(value)) <= sys.float_info.max  # type: ignore[call-overload]
 
 
 # ---- numbers, True and False, words ---------------------------------------------------------------------------------
@@ -330,10 +331,17 @@ class GenerationConfig:
         return f"GenerationConfig({', '.join(f'{name}={quoted(value, 80)}' for name, value in other)})"
 
     def __post_init__(self) -> None:
-        """Several ids may come as a list; they are kept as a tuple."""
-        for name in ("eos_token_id", "forced_eos_token_id"):
-            if isinstance(getattr(self, name), list):
-                object.__setattr__(self, name, tuple(getattr(self, name)))
+        """Values are kept as Python's numbers and tuples; None is the default."""
+        for f in fields(self):
+            value = getattr(self, f.name)
+            form = SETTINGS[f.name].form
+            if value is None:
+                value = f.default
+            elif not form.fits(value):
+                raise SettingsError(f"{f.name} is {quoted(value)}; it must be {form.wanted}.")
+            else:
+                value = form.convert(value)
+            object.__setattr__(self, f.name, value)
 
     @cached_property
     def eos_token_ids(self) -> tuple[int, ...]:

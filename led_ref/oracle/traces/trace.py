@@ -35,6 +35,7 @@ import numpy as np
 import led_backends
 from led_backends.contract import Array, HostArray
 from led_ref.errors import CheckpointError, InputError, MissingFileError, wrong_type
+from led_ref.files.staging import to_write
 from led_ref.json_file import parse_json
 from led_ref.model import attention_maps, backward_hooks, hooks, intermediates, losses, ops
 from led_ref.model.intermediates import Recorder
@@ -235,7 +236,7 @@ def check_target(path: str | Path, *, overwrite: bool) -> None:
         InputError: if there is something of that name.
         MissingFileError: if there is no such folder.
     """
-    path = Path(path)
+    path = to_write("path", path)
     if not path.parent.is_dir():
         raise MissingFileError(f"There is no folder {path.parent} to write {path.name} into. Make it first.")
     if path.is_dir():

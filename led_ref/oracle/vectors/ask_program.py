@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from led_ref.errors import InputError, LEDError
+from led_ref.files.staging import naming, to_write
 from led_ref.oracle.vectors.format import Answer, Array, Case, Suite, file_name, read_suite
 from led_ref.oracle.vectors.run_program import run_program
 from led_ref.weights.safetensors_file import read_safetensors, write_safetensors
@@ -195,7 +196,8 @@ def write_answers(questions: str | Path, results: str | Path, *, threads: int = 
     }
     subject = LedRef(suite, suite.index.get("dtype", "float64"), checkpoints, threads=threads)
     asked = {entry["id"]: tuple(entry["outputs"]) for entry in suite.index["cases"]}
-    Path(results).mkdir(parents=True, exist_ok=True)
+    with naming(to_write("results", results)):
+        Path(results).mkdir(parents=True, exist_ok=True)
     for case in suite.cases:
         answer = subject.answer(case)
         path = Path(results) / f"{case.id}.json"

@@ -20,6 +20,7 @@ from led_ref.classes.input_checks import check_types
 from led_ref.classes.led import Progress
 from led_ref.config import LEDConfig
 from led_ref.errors import LEDError, MissingFileError, SettingsError
+from led_ref.files.staging import to_write
 from led_ref.json_file import write_text
 from led_ref.pipelines.batching import BATCH_MEMORY
 from led_ref.pipelines.classification import Classifier
@@ -131,7 +132,7 @@ def evaluate(
         Bootstrap(samples, sample_seed), stemmer, sentences, tuple(map(Baseline.of, baselines)), compare
     )  # fmt: skip
     check_settings(settings)
-    if html is not None and not Path(html).absolute().parent.is_dir():
+    if html is not None and not to_write("html", html).absolute().parent.is_dir():
         raise MissingFileError(f"There is no folder {Path(html).parent} for {Path(html).name}. Make it first.")
     fields = DataArguments(
         text_field=text_field, target_field=target_field, question_field=question_field, context_field=context_field,

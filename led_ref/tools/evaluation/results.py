@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from led_ref.errors import InputError, MissingFileError
-from led_ref.files.lines import append_line, drop_torn_line, whole_lines
+from led_ref.files.lines import append_line, drop_torn_line, parse_line, whole_lines
+from led_ref.files.staging import naming, to_write
 from led_ref.json_file import is_whole, read_json_object, write_text
 
 MANIFEST, WRITTEN, SCORES = "led-ref.json", "written.jsonl", "scores.json"
@@ -34,7 +35,7 @@ class Results:
 
     def __init__(self, out: str | Path | None, *, resume: bool) -> None:
         self.texts: dict[int, str] = {}
-        self.folder = folder = None if out is None else Path(out)
+        self.folder = folder = None if out is None else to_write("out", out)
         if folder is None:
             if resume:
                 raise InputError("resume is True, but no folder of a run is named. Name it with out (--out).")
@@ -76,14 +77,15 @@ class Results:
                 )
             self._read(self.folder / WRITTEN, documents)
             return
-        self.folder.mkdir(exist_ok=True)
+        with naming(self.folder):
+            self.folder.mkdir(exist_ok=True)
         write_text(path, json.dumps(run, indent=1, ensure_ascii=False) + "\n")
 
     def _read(self, path: Path, documents: int) -> None:
         drop_torn_line(path)
         for number, (_, line) in enumerate(whole_lines(path), 1):
             try:
-                found = json.loads(line)
+                found = parse_line(line)
                 i, text = found["document"], found["text"]
                 is_one = is_whole(i) and 0 <= i < documents and isinstance(text, str)
             except (ValueError, KeyError, TypeError):

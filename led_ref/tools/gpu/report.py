@@ -19,6 +19,7 @@ from led_ref.classes.pretrained import get_backend
 from led_ref.config import LEDConfig
 from led_ref.costs.operations import LED_BASE
 from led_ref.errors import BackendError
+from led_ref.json_file import write_text
 from led_ref.oracle.traces.trace import check_target
 from led_ref.tools.doctor import versions
 from led_ref.tools.gpu import checks as gpu_checks
@@ -62,7 +63,7 @@ def examine_gpu(options: argparse.Namespace, collect: Callable[..., dict[str, An
         with reader_may_leave():
             print_json(report)
     else:
-        Path(options.out).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        write_text(Path(options.out), json.dumps(report, indent=1) + "\n")
         say(f"wrote {options.out}")
     for name in failed(report):
         say(f"the {name} check failed: the report has the numbers")
