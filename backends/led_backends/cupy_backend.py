@@ -112,6 +112,7 @@ class CupyBackend(PlainOperations):
         self._no_mask = self.xp.zeros(1, bool)  # in place of a mask that a kernel does not read
         self.graphs = graphs
         self._stream: Any = None  # on which graphs are captured
+        self._captures = False  # whether that is being done
         self._tf32 = tf32
         if tf32:
             _allow_tf32(self.xp)
@@ -128,9 +129,13 @@ class CupyBackend(PlainOperations):
         return f"CuPy {self.xp.__version__} on {properties['name'].decode()} ({gibibytes:.0f} GiB)"
 
     def captured(self, work: Callable[[], Array]) -> Callable[[], Array]:
-        """`work` as a CUDA graph (cupy_graph.py)."""
+        """`work` as a CUDA graph (cupy_graph.py). It cannot hold cuBLAS's products, so `linear` does without, in parts."""
         self._stream = self._stream or self.xp.cuda.Stream(non_blocking=True)
-        return capture(self.xp, self._stream, work)
+        self._captures = True
+        try:
+            return capture(self.xp, self._stream, work)
+        finally:
+            self._captures = False
 
     @explained
     def to_device(self, array: HostArray) -> Array:
@@ -147,6 +152,8 @@ class CupyBackend(PlainOperations):
     def linear(self, x: Array, weight: Weight, bias: Array) -> Array:
         """`x @ weight.T + bias`, all leading axes of x taken together as rows of one product. Few: one launch."""
         rows = x.size // x.shape[-1]
+        if self._captures and rows > FEW_ROWS:
+            return self._linear_in_parts(x.reshape(rows, -1), weight, bias).reshape(*x.shape[:-1], -1)
         if not 0 < rows <= FEW_ROWS or x.dtype.char not in STORED_AS or isinstance(weight, CompactWeight):
             return super().linear(x, weight, bias)
         outputs, width = weight.shape
@@ -155,6 +162,14 @@ class CupyBackend(PlainOperations):
         most = 1 << (rows - 1).bit_length()  # compiled for 1, 2, 4, 8 and 16 rows
         self._launch("linear_few", x, outputs * WARP, 256, *arguments, of=most)
         return out
+
+    def _linear_in_parts(self, x_XD: Array, weight: Weight, bias: Array) -> Array:
+        """Of FEW_ROWS rows at a time."""
+        y_XF: Array = self.xp.empty((len(x_XD), weight.shape[0]), x_XD.dtype)
+        for start in range(0, len(x_XD), FEW_ROWS):
+            part = slice(start, start + FEW_ROWS)
+            y_XF[part] = self.linear(x_XD[part], weight, bias)
+        return y_XF
 
     @explained
     def layer_norm(self, x: Array, weight: Array, bias: Array, update: Array | None = None) -> Array:

@@ -66,6 +66,7 @@ def test_capturing_refuses_what_cupy_refuses(cp, backend, kind, words, work):
     with pytest.raises(CaptureError, match=words):
         backend.captured(lambda: work(cp, x))
     assert not backend._stream.is_capturing()
+    assert not backend._captures
     cp.asarray(np.ones(3)).get()  # all is as before
 
 
@@ -153,10 +154,11 @@ SEARCHES: dict[str, dict[str, Any]] = {
     "a prompt": {"max_new_tokens": 9, "decoder_input_ids": [[2, 4, 9], [2, 3, 3]]},
     "sampled": {"max_new_tokens": 9, "do_sample": True, "seed": 3},
     "beams": {"max_new_tokens": 20, "num_beams": 4, "num_return_sequences": 2},
+    "more rows than few": {"max_new_tokens": 4, "num_beams": 9},
     "static cache": {"max_new_tokens": 9, "num_beams": 4, "cache_implementation": "static"},
 }
 # Of 6, 12, 24 slots and so on; a static cache has them all from the first. An id takes a slot for each row, the last one none.
-CAPTURES = {"greedy": 3, "a prompt": 2, "sampled": 2, "beams": 4, "static cache": 1}
+CAPTURES = {"greedy": 3, "a prompt": 2, "sampled": 2, "beams": 4, "more rows than few": 2, "static cache": 1}
 
 
 @pytest.mark.parametrize("name", SEARCHES)
@@ -208,7 +210,7 @@ def test_cache_after_graphs_goes_on_without(backend, graphs):
 
 REASONS = {
     "folded": ({"cross_attention": "folded"}, "float32", "cuBLAS"),
-    "more rows than a kernel takes": ({"num_beams": 9}, "float32", "cuBLAS"),
+    "17 beams": ({"num_beams": 17}, "float32", "cuBLAS"),
     "float64": ({}, "float64", "cuBLAS"),
 }
 
