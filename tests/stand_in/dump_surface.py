@@ -25,7 +25,7 @@ PARTS = {
 }
 # Modules and classes of which only the names are recorded.
 MODULES = ("cuda", "cuda.runtime", "cuda.memory")
-CLASSES = ("cuda.Device", "cuda.Stream", "cuda.Event", "cuda.MemoryPool", "RawModule", "RawKernel")
+CLASSES = ("cuda.Device", "cuda.Stream", "cuda.Event", "cuda.Graph", "cuda.MemoryPool", "RawModule", "RawKernel")
 
 
 def parameters(function: Any) -> list[list[Any]] | None:

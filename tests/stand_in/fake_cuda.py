@@ -61,6 +61,12 @@ class Device(_Recorded):
         return MEMORY - LEDGER.held_bytes, MEMORY
 
 
+class Graph(_Recorded, graphs.Graph):
+    """Captured work; only a stream makes one."""
+
+    _of = "cuda.Graph"
+
+
 class Stream(_Recorded, graphs.Stream):
     """A queue of work; with nothing said a new one, that waits for the default stream and is waited for."""
 
@@ -85,13 +91,13 @@ class Stream(_Recorded, graphs.Stream):
             raise CUDARuntimeError("cudaErrorIllegalState: the stream is capturing already")
         self.capture = graphs.Capture()
 
-    def end_capture(self) -> graphs.Graph:
+    def end_capture(self) -> Graph:
         capture, self.capture = self.capture, None
         if capture is None:
             raise CUDARuntimeError("cudaErrorIllegalState: the stream is not capturing")
         if capture.invalid:
             raise CUDARuntimeError("cudaErrorStreamCaptureInvalidated: operation failed due to a previous error")
-        return graphs.Graph(capture)
+        return Graph(capture)
 
     def is_capturing(self) -> bool:
         return self.capture is not None
@@ -229,6 +235,7 @@ def cuda_module() -> types.ModuleType:
         memory=memory,
         Device=Device,
         Stream=Stream,
+        Graph=Graph,
         Event=Event,
         MemoryPool=MemoryPool,
         MemoryHook=MemoryHook,

@@ -13,6 +13,7 @@ from small_led import draw_weights, small_config
 from stand_in.cupy_stand_in import counting, installed
 from stand_in.graphs import RaceError
 from stand_in.kernel_twins import register
+from stand_in.surface import NotModelledError
 from stand_in.test_model_on_stand_in import call
 
 from led_backends.contract import CaptureError
@@ -109,6 +110,9 @@ def test_memory_not_kept_alive_shows(cp, backend):
         stream.begin_capture()
         found = (x + 1) * 2
         graph = stream.end_capture()
+    for name, error in (("upload", NotModelledError), ("update", AttributeError)):
+        with pytest.raises(error, match=name):
+            getattr(graph, name)
     gc.collect()
     graph.launch()
     assert np.isnan(found.get()).all()
