@@ -1,16 +1,20 @@
 """Many documents on the workers of a Dask cluster: the bytes of one process, also where a worker is killed; generate_many."""
 
+import contextlib
+import json
 import os
+import re
 import signal
 from functools import partial
 from pathlib import Path
 
 import pytest
 from short_documents import write_documents
+from training.small_models import small_model
 
 import led_ref
-from led_ref.errors import BackendError, InputError
-from led_ref.pipelines import cluster
+from led_ref.errors import BackendError, InputError, SettingsError
+from led_ref.pipelines import cluster, progress
 from led_ref.pipelines.generate_many import _load
 from led_ref.pipelines.many import Block
 from led_ref.pipelines.summarization import TextOptions
@@ -72,11 +76,54 @@ def test_a_worker_with_another_model_is_refused(client):
 
 
 def test_a_block_that_fails_is_one_block(client):
-    given = [Block([("a", "x"), ("b", "y")], {1}), Block([("c", "z")])]
+    changed = InputError("It has changed.")
+    given = [Block([("a", "x"), ("b", "y")], {1}), Block([("c", "z")]), Block(failed={"d": changed})]
     found = dict(cluster.results_on(client, given, partial(_Odd, "x"), {}))
-    assert set(found) == {"a", "c"}
+    assert set(found) == {"a", "c", "d"}
+    assert found["d"] is changed
     assert "failed on the workers (ZeroDivisionError" in str(found["a"])
     assert found["c"] == {"text": "z"}
+
+
+def test_two_blocks_a_worker_are_read_ahead(client):
+    read = []
+
+    def given():
+        for i in range(30):
+            read.append(i)
+            yield Block([(str(i), "z")])
+
+    found = cluster.results_on(client, given(), partial(_Odd, "x"), {})
+    next(found)
+    assert len(read) == 4
+    assert len([*found]) == 29
+
+
+@pytest.mark.parametrize("how", ["raises", "kills its worker"])
+def test_a_block_that_fails_once_is_computed_again(client, tmp_path, how):
+    blocks = [Block([("a", "x")]), Block([("b", "y")])]
+    found = dict(cluster.results_on(client, blocks, partial(_FailsOnce, tmp_path / "failed", how), {}))
+    assert found == {"a": {"text": "x"}, "b": {"text": "y"}}
+    assert (tmp_path / "failed").exists()
+
+
+class _FailsOnce:
+    """A job that fails at the first block that any worker computes."""
+
+    def __init__(self, place, how):
+        self.place, self.how = place, how
+
+    def run(self):
+        return {}
+
+    def __call__(self, documents, skip):
+        try:
+            self.place.touch(exist_ok=False)
+        except FileExistsError:
+            return [(i, {"text": text}) for i, (_, text) in enumerate(documents)]
+        if self.how == "raises":
+            raise MemoryError("for once")
+        return os.kill(os.getpid(), signal.SIGKILL)
 
 
 class _Odd:
@@ -91,6 +138,81 @@ class _Odd:
     def __call__(self, documents, skip):
         for i, (_, text) in enumerate(documents):
             yield i, {"text": text if text != self.bad else 1 / 0}
+
+
+def test_progress_counts_what_all_workers_read(client, files, tmp_path, command, monkeypatch):
+    bars = []
+    monkeypatch.setattr(progress, "bar", lambda **options: bars.append(_Bar(**options)) or bars[-1])
+    where = ("--scheduler", client.scheduler.address)
+    run = ("summarize", *files[:9], *(word for word in QUICK if word != "--quiet"), "--out", tmp_path / "out", *where)
+    code, _, said = command(*run)
+    results = (json.loads(path.read_text(encoding="utf-8")) for path in (tmp_path / "out").glob("*.summary.json"))
+    tokens = sum(result["tokens"] for result in results)
+    assert (code, tokens > 90) == (0, True)
+    assert re.search(rf"9 documents and {tokens} tokens in [\d.]+ s \([\d.]+ and [\d.,]+ a second\)", said)
+    assert "a second" not in command(*run, "--resume")[2]
+    assert not bars  # no terminal
+    options = {"num_beams": 1, "max_new_tokens": 4, "batch_size": 2, "scheduler": client.scheduler.address}
+    assert len(list(led_ref.generate_many(files[:9], progress=True, **options))) == 9
+    (shown,) = bars
+    assert (shown.options["total"], shown.done, shown.postfix.endswith(" tokens/s")) == (9, 9, True)
+    with pytest.raises(SettingsError, match="progress is a function, which workers cannot call"):
+        led_ref.generate_many(files, progress=print, **options)
+
+
+def test_workers_write_the_texts_of_an_evaluation(client, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    address, tokenizer = client.scheduler.address, led_ref.load(backend="numpy").tokenizer
+    small_model().save_pretrained(tmp_path / "model", others=tokenizer.save_pretrained)
+    lines = [
+        {"text": f"{name} lists files. " * (1 + i), "summary": name} for i, name in enumerate(("ls", "tar", "ar", "nm"))
+    ]
+    Path("pages.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    options = {"truncate": True, "max_new_tokens": 4, "samples": 5, "batch_size": 3}
+    found = led_ref.evaluate("pages.jsonl", tmp_path / "model", scheduler=address, out="scores", **options)
+    assert found.report == led_ref.evaluate("pages.jsonl", tmp_path / "model", **options).report
+    lines = Path("scores/written.jsonl").read_bytes().splitlines(keepends=True)
+    Path("scores/written.jsonl").write_bytes(b"".join(lines[1:]))
+    again = led_ref.evaluate("pages.jsonl", tmp_path / "model", scheduler=address, out="scores", resume=True, **options)
+    assert (again.written, len(Path("scores/written.jsonl").read_bytes().splitlines())) == (found.written, 4)
+    small_model("question-answering").save_pretrained(tmp_path / "qa", others=tokenizer.save_pretrained)
+    asked = [{"question": "who?", "context": f"the {name} sat", "answer": name} for name in ("cat", "dog")]
+    Path("asked.jsonl").write_text("".join(json.dumps(line) + "\n" for line in asked), encoding="utf-8")
+    answers = [
+        led_ref.evaluate("asked.jsonl", tmp_path / "qa", samples=5, scheduler=where).written
+        for where in (address, None)
+    ]
+    assert answers[0] == answers[1]
+    with pytest.raises(SettingsError, match="seed has a number for each document"):
+        led_ref.evaluate(
+            "pages.jsonl",
+            tmp_path / "model",
+            scheduler=address,
+            do_sample=True,
+            num_beams=1,
+            seed=[1, 2, 3, 4],
+            **options,
+        )
+    lost = contextlib.nullcontext([("1", InputError("It is lost."))])
+    monkeypatch.setattr("led_ref.tools.evaluation.writer.on_workers", lambda *_, **__: lost)
+    with pytest.raises(InputError, match=r"^pages\.jsonl:2: It is lost"):
+        led_ref.evaluate("pages.jsonl", tmp_path / "model", scheduler=address, **options)
+
+
+class _Bar:
+    """As much of tqdm's bar as is used."""
+
+    def __init__(self, **options):
+        self.options, self.done, self.postfix = options, 0, ""
+
+    def set_postfix_str(self, text, *, refresh):
+        self.postfix = text
+
+    def update(self):
+        self.done += 1
+
+    def close(self):
+        pass
 
 
 def test_what_is_no_cluster_is_refused(files, tmp_path, command, monkeypatch):

@@ -178,6 +178,18 @@ def test_threads_are_those_of_the_run(command, monkeypatch, tmp_path):
     assert (code, "--threads 3 is for a CPU" in err) == (2, True)
 
 
+def test_hours_of_many_documents(command, quick, tmp_path):
+    SMALL.save(tmp_path)
+    run = ("estimate", tmp_path, "--tokens", 599, "--batch", 4, "--new-tokens", 9, "--threads", 3, "--documents", 1001)
+    found = json.loads(command(*run, "--json")[1])
+    hours = 251 * found["seconds"]["together"] / 3600  # 250 batches of 4, and one more
+    assert found["hours"] == pytest.approx({"this machine": hours, "one processor": 3 * hours}, abs=0.06)
+    assert estimate.ASSUMES_MANY in found["assumes"]
+    assert "of 1,001 documents\n" in command(*run)[1]
+    for wrong in (("--training", "adamw"), ("--backend", "cupy"), ("--documents", 0)):
+        assert command(*run, *wrong)[0] == 2
+
+
 def test_a_gpu_gets_memory_and_no_time(command, monkeypatch):
     monkeypatch.setattr(estimate, "measure_speeds", lambda *_: pytest.fail("the CPU was measured"))
     code, out, _ = command(

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -27,6 +28,7 @@ def test_every_token_is_in_a_piece(text, room, data):
     assert (found[0].start, found[-1].stop) == (0, len(offsets))
     assert all(0 < stop - start <= room for start, stop in found)
     for before, after in itertools.pairwise(found):
+        assert before.stop - before.start > room // 2
         assert before.start < after.start
         assert before.stop < after.stop
         assert 0 <= before.stop - after.start <= overlap
@@ -43,6 +45,25 @@ def test_cuts_lie_between_sentences():
     assert len(found) > 1
     assert all(part[-1] in '.?!)"' and part.startswith("The") for part in texts)
     assert " ".join(texts) == text
+
+
+def test_a_piece_begins_with_a_sentence_of_the_one_before():
+    text = "a b. c d. e f. g h. i j. k l."
+    offsets = [match.span() for match in re.finditer(r"[a-z]|[.]", text)]
+    assert pieces(text, offsets, room=10, overlap=5) == [(0, 9), (6, 15), (12, 18)]
+    assert pieces(text, offsets, room=10, overlap=2) == [(0, 9), (9, 18)]  # no sentence is so short
+
+
+def test_pieces_of_one_sentence_are_cut_between_words():
+    words = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota"]
+    text = "So. " + " ".join(words)  # the only end of a sentence lies in the first half
+    offsets = [match.span() for match in re.finditer(r"\w\w?|[.]", text)]
+    found = pieces(text, offsets, room=11, overlap=5)
+    texts = [text[offsets[start][0] : offsets[stop - 1][1]] for start, stop in found]
+    assert len(texts) > 2
+    assert all(set(part.split()) <= {"So.", *words} for part in texts)
+    assert all(before.stop > after.start for before, after in itertools.pairwise(found))
+    assert texts[0] == "So. alpha beta gamma"
 
 
 def test_one_word_without_end_is_cut_anywhere():

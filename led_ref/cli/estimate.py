@@ -16,6 +16,7 @@ EXAMPLES = """
   led-ref estimate ./my-model --tokens 4096 --batch 2 --json
   led-ref estimate led-large --tokens 16384 --weights int8
   led-ref estimate led-large --tokens 16384 --beams 4 --new-tokens 256 --cross-attention folded
+  led-ref estimate led-large --tokens 8192 --batch 4 --beams 4 --new-tokens 200 --documents 1000000
   led-ref estimate led-base --tokens 16384 --new-tokens 512 --training adafactor
 """
 
@@ -26,6 +27,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("model", metavar="MODEL", help="a folder, a config.json, a name on the Hub, or just: led-base, led-large")
     add("--tokens", type=int, required=True, metavar="N", help="length of a document")
     add("--batch", type=int, default=1, metavar="B", help="documents read together (default: 1)")
+    add("--documents", type=int, metavar="N", help="of so many such documents: hours, and hours of a processor")
     add("--beams", type=int, default=1, metavar="W", help="beams of each document (default: 1)")
     add("--new-tokens", type=int, default=128, metavar="M", help="0: reading alone (default: 128)")
     add("--global-tokens", type=int, default=1, metavar="G", help="of each document (default: 1)")
@@ -64,6 +66,8 @@ def run(options: argparse.Namespace) -> int:
         raise Misused(f"{SETTINGS[next(iter(settings))].option} is for a training; add --training adamw or adafactor")
     if options.training and (options.backend, options.beams, options.weights) != ("numpy", 1, None):
         raise Misused("--training is estimated for a CPU, without --beams and --weights")
+    if options.documents is not None and (options.training or options.backend != "numpy" or options.documents < 1):
+        raise Misused("--documents is a number of at least 1, for documents that are read on a CPU, without --training")
     if options.training and options.dtype == "float16":
         raise Misused("--training is estimated for a CPU, which does not compute in float16; give --dtype float32")
     config = find_config(options.model)
@@ -85,7 +89,7 @@ def run(options: argparse.Namespace) -> int:
         together = {"per_device_train_batch_size": load.batch, "optim": options.training}
         report = estimate_training(options.model, config, load, TrainingArguments(**together, **settings))
     else:
-        report = estimate(options.model, config, load, backend=options.backend)
+        report = estimate(options.model, config, load, backend=options.backend, documents=options.documents)
     if options.json:
         print_json(report)
         return 0
@@ -98,6 +102,8 @@ def run(options: argparse.Namespace) -> int:
         print("time is not estimated for a GPU: docs/gpu.md has what the sizes alone allow")
         return 0
     _print("time", {name: f"{value:.3f} s " for name, value in report["seconds"].items()})
+    if "hours" in report:
+        _print(f"of {options.documents:,} documents", {name: f"{n:,.1f} h " for name, n in report["hours"].items()})
     _print(
         "measured just now, a second",
         {n: f"{v / 1e9:.2f} billion" if v > 1e7 else f"{v:,.0f}" for n, v in report["speeds"].items()},

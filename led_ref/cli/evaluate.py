@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from led_ref.cli.shared_options import Misused, add_run_options, given, loading
-from led_ref.pipelines.progress import ProgressBars, count_documents
+from led_ref.pipelines.progress import DocumentCount, ProgressBars
 from led_ref.tools.terminal import has_bars, print_json
 
 SUMMARY = "score a model on documents: ROUGE of summaries, exact match and F1 of answers, accuracy of labels"
 EXAMPLES = """
   led-ref evaluate heldout.jsonl --model my-led --truncate --baseline lead --out scores
   led-ref evaluate heldout.jsonl --model my-led --truncate --baseline lead --out scores --resume   where it was cut off
+  led-ref evaluate heldout.jsonl --model my-led --truncate --out scores --shard 1/4   a part; at last --resume scores all
   led-ref evaluate papers.jsonl --model my-led --text-field article --target-field abstract --sentences split --stemmer
   led-ref evaluate papers.jsonl --model my-led --baseline lead 200 --baseline copy title --compare arxiv --html page.html
   led-ref evaluate squad.jsonl --model my-qa-led --json
@@ -51,6 +52,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     many = parser.add_argument_group("many documents").add_argument
     many("--out", metavar="DIR", help="keep each text in DIR as soon as it is written, and the scores")
     many("--resume", action="store_true", help="with --out: go on from the texts that DIR holds")
+    many("--shard", metavar="I/N", help="with --out: part I of N; with --resume and without --shard all are scored")
+    many("--workers", type=int, metavar="N", help="N processes on this machine, by Dask")
+    many("--scheduler", metavar="ADDRESS", help="the workers of a Dask scheduler")
     many("--batch-size", type=int, default=4, metavar="N", help="most documents that are written together (default: 4)")
 
 
@@ -63,15 +67,15 @@ def run(options: argparse.Namespace) -> int:
         raise Misused(
             "--global-attention takes a .json file where each document is a file; here they are lines of DATA"
         )
-    if options.resume and options.out is None:
-        raise Misused("--resume is for a run with texts in files; add --out DIR")
+    if (options.resume or options.shard) and options.out is None:
+        raise Misused(f"{'--resume' if options.resume else '--shard'} is for a run with texts in files; add --out DIR")
     from led_ref.tools.evaluation.evaluate import evaluate
     from led_ref.tools.terminal import say
 
     names = (
         "task", "text_field", "target_field", "question_field", "context_field", "answers_field", "truncate", "max_documents",
         "stemmer", "sentences", "samples", "sample_seed", "compare", "out", "resume", "html", "global_attention",
-        "cross_attention", "batch_size", "max_answer_len",
+        "cross_attention", "batch_size", "max_answer_len", "shard", "scheduler", "workers",
     )  # fmt: skip
     chosen: dict[str, Any] = {name: getattr(options, name) for name in names}
     enabled = not options.quiet and has_bars()
@@ -80,7 +84,7 @@ def run(options: argparse.Namespace) -> int:
         bars: list[Callable[[], None]] = []
 
         def count(done: int, of: int) -> None:
-            bars[:] = bars or [stack.enter_context(count_documents(of, done - 1, enabled=enabled))]
+            bars[:] = bars or [stack.enter_context(DocumentCount(of, done - 1, enabled=enabled))]
             bars[0]()
 
         found = evaluate(

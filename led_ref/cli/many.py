@@ -13,7 +13,7 @@ from led_ref.cli.documents import complain, corpus_of, expand_files, read_all, r
 from led_ref.cli.shared_options import Misused, loading, need_files, quietly, run_of_model
 from led_ref.errors import LEDError, printable
 from led_ref.pipelines.many import Block, Found, Job, blocks, digests, results
-from led_ref.pipelines.progress import ProgressBars, count_documents
+from led_ref.pipelines.progress import DocumentCount, ProgressBars
 from led_ref.pipelines.result_folder import ResultFolder
 from led_ref.pipelines.shards import shard_of
 from led_ref.tools.terminal import reader_may_leave, say
@@ -133,7 +133,7 @@ def write_results(
                 say(f"{len(done)} of {count} are in {folder.path} already")
             with (
                 contextlib.ExitStack() as stack,
-                count_documents(count, len(done), enabled=shows_bars(options)) as count_one,
+                DocumentCount(count, len(done), enabled=shows_bars(options)) as count_one,
             ):
                 for file, found in _found(stack, options, job, blocks(corpus, shard, known, done)):
                     try:
@@ -144,9 +144,11 @@ def write_results(
                         complain(file, error)
                         failed += 1
                         continue
-                    count_one()
+                    count_one(found.get("tokens", 0))
                     with reader_may_leave():
                         print(file if ending is None else path, flush=True)
+                if count_one.documents and not options.quiet:
+                    say(f"{count_one}")
     if failed:
         say(
             f"{failed} of {count} documents failed; the results of the others are in {folder.path}. "

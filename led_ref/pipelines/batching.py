@@ -26,6 +26,8 @@ from led_ref.classes.conditional_generation import LEDForConditionalGeneration
 from led_ref.classes.led import Progress
 from led_ref.classes.outputs import LEDEncoderBaseModelOutput
 from led_ref.classes.pretrained import device_errors
+from led_ref.costs import memory
+from led_ref.costs.operations import Workload
 from led_ref.errors import InputError, LEDError, quoted, wrong_type
 from led_ref.pipelines.loading import Document, shown_progress
 
@@ -52,6 +54,31 @@ def plan_batches(lengths: Sequence[int], *, most: int, fits: Callable[[int, int]
         else:
             batches.append([i])
     return batches
+
+
+def batches_of(
+    model: LEDForConditionalGeneration, documents: Sequence[Document], settings: Mapping[str, Any], *, batch_size: int,
+    batch_memory: int, cross_attention: str,
+) -> list[list[int]]:  # fmt: skip
+    """The numbers of the documents of each batch; arguments, and what is decoded alone, as in summarization.write_each.
+
+    Raises:
+        SettingsError: for settings that no document can be decoded with.
+    """
+    resolved = model.effective_settings(**settings)
+    uses_source_ids = resolved.encoder_no_repeat_ngram_size > 0 or resolved.encoder_repetition_penalty != 1.0
+    uses_source_ids |= resolved.looks_up
+
+    def fits(longest: int, count: int) -> bool:
+        new = resolved.max_length - 1
+        folded = cross_attention == "folded"
+        cache = resolved.cache_implementation if resolved.use_cache else "none"
+        load = Workload(longest, count, resolved.rows_per_document, new, dtype=model.dtype, folded=folded, cache=cache)
+        return memory.plan(model.config, load).writing <= batch_memory
+
+    if batch_size == 1 or uses_source_ids or resolved.max_time is not None:
+        return [[i] for i in range(len(documents))]
+    return plan_batches([len(document.ids) for document in documents], most=batch_size, fits=fits)
 
 
 def encode_each(

@@ -8,7 +8,7 @@ The rules of --out hold (result_folder.py), and the bits of one process (shards.
 
 import contextlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,15 @@ import numpy as np
 
 from led_backends.notices import inform
 from led_ref.classes.input_checks import check_types
-from led_ref.errors import InputError, LEDError, printable
+from led_ref.errors import InputError, LEDError, SettingsError, printable
 from led_ref.pipelines.corpus import Corpus, expand
 from led_ref.pipelines.many import Block, Found, Job, blocks, digests, results, run_of_model
+from led_ref.pipelines.progress import DocumentCount
 from led_ref.pipelines.result_folder import ResultFolder
 from led_ref.pipelines.shards import Shard, shard_of
 from led_ref.pipelines.summarization import LED, TextOptions
+
+_TOKENS = "tokens"  # that were read of a document; counted, and not written
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,11 @@ class _Generate:
         left_out = {k for k, i in enumerate(numbers) if i in skip}
         for k, text in self.led.generate_prepared(prepared, self.options, self.settings, skip=left_out):
             i = numbers[k]
-            yield i, text if isinstance(text, LEDError) else {"file": documents[i][0], "text": text}
+            if isinstance(text, LEDError):
+                yield i, text
+            else:
+                read = sum(len(piece.ids) for piece in prepared[k])
+                yield i, {"file": documents[i][0], "text": text, _TOKENS: read}
 
     def run(self) -> dict[str, Any]:
         """What decides how the texts come out."""
@@ -114,7 +121,7 @@ def generate_many(
         quantize: "int8", "nf4" or "nf4-double".
         keep_stored: keep float16 and bfloat16 weights so.
         notice: called with a sentence that the user may want to read.
-        options: as in LED.generate.
+        options: as in LED.generate. progress=True shows documents and tokens a second, of all workers.
 
     Yields:
         The name of each document that is made now and its text, or the LEDError that refuses it, as soon as it is known. A
@@ -122,13 +129,15 @@ def generate_many(
 
     Raises:
         InputError: for documents of an invalid kind, for an `out` that holds other results, or where Dask is not installed.
-        SettingsError: for a setting that does not exist.
+        SettingsError: for a setting that does not exist, or a function `progress`, which workers cannot call.
         BackendError: if a scheduler is not there, or has ended.
         LEDError: as `load`.
     """
     chosen, settings = TextOptions.separate(options)
     if isinstance(chosen.global_attention, list) and any(isinstance(own, list) for own in chosen.global_attention):
         raise InputError("global_attention holds a list for each document; of many documents all have the same.")
+    if callable(chosen.progress) and (scheduler is not None or workers is not None):
+        raise SettingsError("progress is a function, which workers cannot call. Pass progress=True, or None.")
     texts = [text for text in documents if isinstance(text, str)]
     given = [str(path) for path in documents if not isinstance(path, str)]
     if not documents or (texts and given):
@@ -143,13 +152,14 @@ def generate_many(
     if out is not None:
         ending = None if corpus.has_records else "summary.txt"
         folder = ResultFolder(Path(out), corpus.names, ending=ending, shard=part, resume=resume, redo=redo)
-    load = partial(_load, model, loading, chosen, settings)
-    return _run(corpus, part, folder, load, notice, scheduler, workers)
+    shows = chosen.progress is True
+    load = partial(_load, model, loading, replace(chosen, progress=None) if shows else chosen, settings)
+    return _run(corpus, part, folder, load, notice, scheduler, workers, shows=shows)
 
 
 def _run(
     corpus: Corpus, part: Shard, folder: ResultFolder | None, load: Callable[..., _Generate],
-    notice: Callable[[str], None] | None, scheduler: str | None, workers: int | None,
+    notice: Callable[[str], None] | None, scheduler: str | None, workers: int | None, *, shows: bool,
 ) -> Iterator[tuple[str, str | list[str] | LEDError]]:  # fmt: skip
     """The texts as they come."""
     known: dict[str, str | None] = {}
@@ -167,8 +177,10 @@ def _run(
             found = results(todo, job)
         else:
             found = stack.enter_context(on_workers(todo, load, run, scheduler=scheduler, workers=workers))
-        for name, text in found:
-            yield name, _written(folder, name, text)
+        count = stack.enter_context(DocumentCount(len(known), len(done), enabled=shows))
+        for name, one in found:
+            count(0 if isinstance(one, LEDError) else one.pop(_TOKENS))
+            yield name, _written(folder, name, one)
 
 
 def _written(folder: ResultFolder | None, name: str, found: Found | LEDError) -> str | list[str] | LEDError:

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -44,14 +45,52 @@ class ProgressBars(contextlib.AbstractContextManager["ProgressBars"]):
         self._close()
 
 
-@contextlib.contextmanager
-def count_documents(total: int, done: int, *, enabled: bool) -> Iterator[Callable[[], None]]:
-    """Show a bar over all documents; yields the function to call after each finished document."""
-    if not enabled:
-        yield lambda: None
-        return
-    with bar(total=total, initial=done, desc="documents") as shown:
-        yield lambda: shown.update() and None
+class DocumentCount(contextlib.AbstractContextManager["DocumentCount"]):
+    """The documents of a run, their tokens, and how many of both a second; on a bar, whoever computes them.
+
+    Args:
+        total: how many documents there are.
+        done: how many of them were done before this run.
+        enabled: False: count, and show nothing.
+    """
+
+    def __init__(self, total: int, done: int, *, enabled: bool) -> None:
+        self.documents = self.tokens = 0
+        self._began = time.perf_counter()
+        self._bar = bar(total=total, initial=done, desc="documents", unit=" documents") if enabled else None
+
+    def __call__(self, tokens: int = 0) -> None:
+        """Count a document that is done, with the tokens that were read of it."""
+        self.documents += 1
+        self.tokens += tokens
+        if self._bar is not None:
+            if self.tokens:
+                self._bar.set_postfix_str(f"{self.tokens / self._seconds():,.0f} tokens/s", refresh=False)
+            self._bar.update()
+
+    def _seconds(self) -> float:
+        return max(time.perf_counter() - self._began, 1e-9)
+
+    def __str__(self) -> str:
+        """Numbers and speeds as a sentence says them; without tokens where none were counted.
+
+        Example:
+            >>> with DocumentCount(2, 0, enabled=False) as count:
+            ...     str(count)
+            '0 documents in 0.0 s (0.00 a second)'
+        """
+        seconds = self._seconds()
+        counts = {"documents": self.documents, **({"tokens": self.tokens} if self.tokens else {})}
+        numbers = " and ".join(f"{number:,} {name}" for name, number in counts.items())
+        speeds = " and ".join(
+            f"{number / seconds:,.{0 if number > 100 * seconds else 2}f}" for number in counts.values()
+        )
+        return f"{numbers} in {seconds:,.1f} s ({speeds} a second)"
+
+    def __exit__(self, *_: object) -> None:
+        """Close the bar, also after an error."""
+        if self._bar is not None:
+            self._bar.close()
 
 
 def bar(**options: Any) -> Any:
@@ -73,7 +112,7 @@ def bars_of(documents: int) -> Iterator[tuple[ProgressBars, Callable[[], None]]]
     """Bars of a call with so many documents: what to call after each layer and token, and after each document."""
     several = documents > 1
     with (
-        count_documents(documents, 0, enabled=several) as count,
+        DocumentCount(documents, 0, enabled=several) as count,
         ProgressBars("now" if several else "document", enabled=True, position=int(several)) as progress,
     ):
         yield progress, count

@@ -18,12 +18,10 @@ from typing import Any, Self, Unpack, overload
 from led_ref.classes.conditional_generation import LEDForConditionalGeneration
 from led_ref.classes.input_checks import check_types
 from led_ref.classes.led import Progress
-from led_ref.costs import memory
-from led_ref.costs.operations import Workload
 from led_ref.errors import InputError, LEDError, SettingsError, wrong_type
 from led_ref.generation.settings.typed import SettingsByName
 from led_ref.pipelines import batching
-from led_ref.pipelines.batching import BATCH_MEMORY, check_document_list, encode_each, plan_batches
+from led_ref.pipelines.batching import BATCH_MEMORY, batches_of, check_document_list, encode_each
 from led_ref.pipelines.loading import (
     Document,
     GlobalAttention,
@@ -351,20 +349,12 @@ def write_each(
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise SettingsError(f"{name} is {value!r}; give a whole number of at least 1.")
     resolved = model.effective_settings(**settings)
-    uses_source_ids = resolved.encoder_no_repeat_ngram_size > 0 or resolved.encoder_repetition_penalty != 1.0
-    uses_source_ids |= resolved.looks_up
-
-    def fits(longest: int, count: int) -> bool:
-        new = resolved.max_length - 1
-        folded = cross_attention == "folded"
-        cache = resolved.cache_implementation if resolved.use_cache else "none"
-        load = Workload(longest, count, resolved.rows_per_document, new, dtype=model.dtype, folded=folded, cache=cache)
-        return memory.plan(model.config, load).writing <= batch_memory
-
-    if batch_size == 1 or uses_source_ids or resolved.max_time is not None:
-        batches = [[i] for i in range(len(documents))]
-    else:
-        batches = plan_batches([len(document.ids) for document in documents], most=batch_size, fits=fits)
+    limits: dict[str, Any] = {
+        "batch_size": batch_size,
+        "batch_memory": batch_memory,
+        "cross_attention": cross_attention,
+    }
+    batches = [[0]] if len(documents) == 1 else batches_of(model, documents, settings, **limits)
     shared = {**settings, "cross_attention": cross_attention, "return_dict_in_generate": True, "tokenizer": tokenizer}
     seeds = resolved.seed
     if isinstance(seeds, tuple) and len(seeds) != len(documents):

@@ -48,10 +48,13 @@ ASSUMES_TRAINING = (
     BUSY,
     "dropout and the decoder's norms take no time",
 )
+ASSUMES_MANY = "all documents are as long, and are computed one batch after the other; files and loading take no time"
 ASSUMES_DENSE = "weights are used as fast as if they were not kept smaller: they are slower (docs/precision.md)"
 
 
-def estimate(model: str, config: LEDConfig, load: Workload, *, backend: str) -> dict[str, Any]:
+def estimate(
+    model: str, config: LEDConfig, load: Workload, *, backend: str, documents: int | None = None
+) -> dict[str, Any]:
     """Memory in bytes and, on a CPU, time in seconds: JSON-ready.
 
     Args:
@@ -59,14 +62,20 @@ def estimate(model: str, config: LEDConfig, load: Workload, *, backend: str) -> 
         config: its sizes.
         load: what is to be run, as the backend divides it.
         backend: "numpy" or "cupy".
+        documents: on a CPU also the hours for so many.
     """
     memory = memory_plan.plan(config, load)
     report: dict[str, Any] = {"model": model, "backend": backend, "dtype": load.dtype}
     if backend == "numpy":
         speeds = measure_speeds(config, load)
-        report["seconds"] = {name: round(value, 3) for name, value in seconds(config, load, speeds).items()}
+        times = seconds(config, load, speeds)
+        report["seconds"] = {name: round(value, 3) for name, value in times.items()}
+        if documents is not None:
+            hours = -(-documents // load.batch) * times["together"] / 3600
+            report["hours"] = {"this machine": round(hours, 1), "one processor": round(hours * load.blocks_at_once, 1)}
         report["speeds"] = {name: float(f"{value:.4g}") for name, value in speeds.items()}
-        report["assumes"] = [*ASSUMES, *([ASSUMES_DENSE] if load.weights else [])]
+        many = [] if documents is None else [ASSUMES_MANY]
+        report["assumes"] = [*ASSUMES, *many, *([ASSUMES_DENSE] if load.weights else [])]
     process = resident_memory() if backend == "numpy" else 0
     report["memory"] = {
         **memory.parts,

@@ -8,7 +8,8 @@ from training.small_models import small_model
 
 import led_ref
 from led_ref.errors import InputError, SettingsError
-from led_ref.tools.evaluation import evaluate as module
+from led_ref.files.staging import staging
+from led_ref.tools.evaluation import writer as module
 from led_ref.tools.evaluation.copied import copied_runs
 from led_ref.tools.evaluation.scores import rouge
 
@@ -125,6 +126,38 @@ def test_a_run_that_was_cut_off_goes_on(scene, monkeypatch):
     write(scene / "pages.jsonl", [{"body": "Another text.", "line": "one"}])
     with pytest.raises(InputError, match="sha256 of the documents"):
         evaluate(out="cut", resume=True)
+
+
+def test_shards_write_the_texts_of_one_process(scene, monkeypatch):
+    whole = evaluate(out="whole", batch_size=2, stemmer=True)
+    parts = [evaluate(out="parts", batch_size=2, shard=f"{i}/2") for i in (2, 1)]
+    assert [part.report["documents"] for part in parts] == [
+        2,
+        3,
+    ]  # of three batches the second; the first and the third
+    assert parts[0].report["settings"]["shard"] == "shard 2 of 2"
+    assert sorted(path.name for path in (scene / "parts").iterdir()) == [
+        "led-ref.json", "written.1-of-2.jsonl", "written.2-of-2.jsonl",
+    ]  # fmt: skip
+    lines = [line for i in (1, 2) for line in (scene / f"parts/written.{i}-of-2.jsonl").read_bytes().splitlines()]
+    assert sorted(lines) == sorted((scene / "whole/written.jsonl").read_bytes().splitlines())
+    for options, words in (
+        ({"shard": "1/2"}, r"parts holds written.1-of-2.jsonl already.*--resume"),
+        ({}, r"parts holds led-ref.json already.*--resume"),
+        ({"shard": "1/2", "resume": True, "max_new_tokens": 5}, "max_new_tokens 4; this run has max_length 6"),
+        ({"shard": "4/4"}, "no document for shard 4 of 4: all 5 are in others"),
+        ({"shard": "1/2", "out": None}, "this is shard 1 of 2, but no folder of a run is named"),
+    ):
+        with pytest.raises(InputError, match=words):
+            evaluate(**{"out": "parts", "batch_size": 2, **options})
+    with (
+        staging(scene / "parts/written.1-of-2.jsonl", alone=True),
+        pytest.raises(InputError, match=r"Another run writes written.1-of-2.jsonl into parts now"),
+    ):
+        evaluate(out="parts", batch_size=2, shard="1/2", resume=True)
+    monkeypatch.setattr(module, "write_each", lambda *given, skip, **_: iter(()) if len(skip) == 5 else 1 / 0)
+    assert evaluate(out="parts", batch_size=2, resume=True, stemmer=True).report == whole.report
+    assert json.loads((scene / "parts/scores.json").read_text()) == whole.report
 
 
 REFUSED = [

@@ -73,7 +73,7 @@ def read_cases(
         MissingFileError: if a file does not exist.
         SettingsError: for a model of several labels at once, or of a regression.
     """
-    reader = _READERS[task](data, pipeline, global_attention)
+    reader = reader_of(task, data, pipeline, global_attention)
     problems, cases = Problems("data", "nothing was evaluated"), list[Case]()
     for record in islice(read_records(paths, problems), data.max_train_samples):
         try:
@@ -87,6 +87,11 @@ def read_cases(
     if not cases:
         raise InputError(f"There are no documents in {', '.join(map(str, paths))}. Give files with one a line.")
     return cases
+
+
+def reader_of(task: str, data: DataArguments, pipeline: Pipeline, global_attention: GlobalAttention) -> "_Reader":
+    """What makes of a question and a text what the model reads; arguments and errors as in `read_cases`."""
+    return _READERS[task](data, pipeline, global_attention)
 
 
 def documents_digest(cases: Sequence[Case]) -> str:

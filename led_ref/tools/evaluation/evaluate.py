@@ -7,42 +7,32 @@ Documents of like length are decoded together. With `out` each text is on the di
 cut off goes on with resume=True. Everything that a score depends on is in the report.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from led_backends.contract import Backend
-from led_ref.api import bundled_model, check_settings, load
+from led_ref.api import bundled_model, check_settings
 from led_ref.classes.input_checks import check_types
 from led_ref.classes.led import Progress
 from led_ref.config import LEDConfig
-from led_ref.errors import LEDError, MissingFileError, SettingsError
+from led_ref.errors import InputError, MissingFileError, SettingsError
 from led_ref.files.staging import to_write
 from led_ref.json_file import write_text
 from led_ref.pipelines.batching import BATCH_MEMORY
-from led_ref.pipelines.classification import Classifier
 from led_ref.pipelines.loading import GlobalAttention
-from led_ref.pipelines.question_answering import QuestionAnswerer
-from led_ref.pipelines.summarization import LED, write_each
+from led_ref.pipelines.shards import shard_of
 from led_ref.tools.evaluation.baselines import Baseline
-from led_ref.tools.evaluation.cases import Case, Pipeline, documents_digest, read_cases
+from led_ref.tools.evaluation.cases import documents_digest, read_cases
 from led_ref.tools.evaluation.measure import Measure
 from led_ref.tools.evaluation.page import page
 from led_ref.tools.evaluation.report import Evaluation
 from led_ref.tools.evaluation.results import Results
 from led_ref.tools.evaluation.scores import Bootstrap, lsum_left_out
+from led_ref.tools.evaluation.writer import PIPELINES, Reading, Writer, load_pipeline, written_on_workers
 from led_ref.training.data import TASK_OF_CLASS
 from led_ref.training.settings import DataArguments
 from led_ref.weights.find_files import model_digest, resolve
-
-PIPELINES: dict[str, type[Pipeline]] = {
-    "summarization": LED,
-    "question-answering": QuestionAnswerer,
-    "classification": Classifier,
-}
 
 
 @check_types
@@ -66,6 +56,9 @@ def evaluate(
     compare: str | None = None,
     out: str | Path | None = None,
     resume: bool = False,
+    shard: str | None = None,
+    scheduler: str | None = None,
+    workers: int | None = None,
     html: str | Path | None = None,
     global_attention: GlobalAttention = "first",
     cross_attention: str = "cached",
@@ -105,7 +98,10 @@ def evaluate(
             in the mean), "lead 66" (its first 66 words), "copy title" (that field).
         compare: arxiv, pubmed, govreport or billsum: adds published scores of LED.
         out: a folder to make, for texts and scores.
-        resume: go on from the texts that `out` holds.
+        resume: go on from the texts that `out` holds, of all shards.
+        shard: "2/4": write for part 2 of 4 of the documents alone, and score these; all may share `out`.
+        scheduler: the address of a Dask scheduler.
+        workers: the number of worker processes on this machine, with Dask. Without both, this process writes.
         html: a file for a page of the worst and the best cases.
         global_attention: as in LED.generate; of a question its own tokens have it.
         cross_attention: as in LED.generate.
@@ -123,14 +119,14 @@ def evaluate(
         settings: of LED.generate: num_beams, max_new_tokens, ...; without them the checkpoint's own.
 
     Raises:
-        InputError: for lines that cannot be used, each with its place; where rouge-score is not installed; for an `out` that
-            holds another run.
+        InputError: for lines that cannot be used, each with its place; where rouge-score or Dask is not installed; for an
+            `out` that holds another run, or that another one writes into now; for a shard without documents.
+        BackendError: if a scheduler is not there, or has ended.
         SettingsError: for a setting that does not exist, or is for another task.
         LEDError: as `load`.
     """
-    measure = Measure(
-        Bootstrap(samples, sample_seed), stemmer, sentences, tuple(map(Baseline.of, baselines)), compare
-    )  # fmt: skip
+    scored = tuple(map(Baseline.of, baselines))
+    measure = Measure(Bootstrap(samples, sample_seed), stemmer, sentences, scored, compare)
     check_settings(settings)
     if html is not None and not to_write("html", html).absolute().parent.is_dir():
         raise MissingFileError(f"There is no folder {Path(html).parent} for {Path(html).name}. Make it first.")
@@ -138,12 +134,14 @@ def evaluate(
         text_field=text_field, target_field=target_field, question_field=question_field, context_field=context_field,
         answers_field=answers_field, truncate=truncate, max_train_samples=max_documents,
     )  # fmt: skip
-    reading = _Reading(global_attention, cross_attention, batch_size, batch_memory, max_answer_len, progress)
-    loading = {"backend": backend, "dtype": dtype, "quantize": quantize, "keep_stored": keep_stored, "notice": notice}
+    reading = Reading(global_attention, cross_attention, batch_size, batch_memory, max_answer_len, progress)
+    loading = {
+        "revision": revision, "backend": backend, "dtype": dtype, "quantize": quantize, "keep_stored": keep_stored,
+    }  # fmt: skip
+    results = Results(out, resume=resume, shard=None if shard is None else shard_of(shard, 1))
     evaluation = _evaluate(
-        [data] if isinstance(data, str | Path) else list(data), model, task, fields, measure,
-        Results(out, resume=resume), reading, loading, revision, settings,
-        notice or (lambda sentence: None), on_document or (lambda done, of: None),
+        [data] if isinstance(data, str | Path) else list(data), model, task, fields, measure, results, reading, loading,
+        settings, scheduler, workers, notice or (lambda sentence: None), on_document or (lambda done, of: None),
     )  # fmt: skip
     if html is not None:
         write_text(Path(html), page(evaluation))
@@ -157,41 +155,55 @@ def _evaluate(
     fields: DataArguments,
     measure: Measure,
     results: Results,
-    reading: "_Reading",
+    reading: Reading,
     loading: Mapping[str, Any],
-    revision: str | None,
     settings: Mapping[str, Any],
+    scheduler: str | None,
+    workers: int | None,
     notice: Callable[[str], None],
     on_document: Callable[[int, int], object],
 ) -> Evaluation:
     from led_ref import __version__
 
-    folder = bundled_model() if model is None else resolve(model, revision=revision, notice=notice)
+    folder = bundled_model() if model is None else resolve(model, revision=loading["revision"], notice=notice)
     task = task or _task_of(folder)
     if task not in PIPELINES:
         raise SettingsError(f"task is {task!r:.60}; it is one of {', '.join(PIPELINES)}.")
     measure.check(task, settings)
-    pipeline = _load(task, model, {**loading, **({"revision": revision} if revision is not None else {})})
+    pipeline = load_pipeline(task, model, {**loading, "notice": notice})
     cases = read_cases(
         files, task, fields, pipeline,
         global_attention=reading.global_attention, copy_fields=measure.copied_fields,
     )  # fmt: skip
     if task == "summarization" and (why := lsum_left_out([case.right for case in cases], measure.sentences)):
         notice(f"ROUGE-Lsum is left out. {why}")
-    writer = _Writer(task, pipeline, cases, settings, reading, fields.truncate)
+    writer = Writer(task, pipeline, settings, reading, fields.truncate, any(not case.right for case in cases))
     run = {
         "led_ref": __version__, "task": task, "model": pipeline.name, "sha256 of the model": model_digest(folder),
         "sha256 of the documents": documents_digest(cases), "backend": pipeline.model.backend.name,
         "dtype": pipeline.model.dtype, "quantize": loading["quantize"], "keep_stored": loading["keep_stored"],
         "truncate": fields.truncate, **writer.settings_of_run(),
     }  # fmt: skip
-    results.begin(run, len(cases))
-    if results.texts:
-        notice(f"{len(results.texts):,} of {len(cases):,} documents are in {results.folder} already")
-    for i, text in writer.write(set(results.texts)):
-        results.add(i, cases[i].place, text)
-        on_document(len(results.texts), len(cases))
-    evaluation = measure.evaluate(task, cases, [results.texts[i] for i in range(len(cases))], run, files)
+    groups, part = writer.groups(cases), results.shard
+    if part is not None:
+        groups = groups[part.number - 1 :: part.of]
+    own = sorted(i for group in groups for i in group)
+    if not own:
+        raise InputError(f"There is no document for {part}: all {len(cases)} are in others. Take fewer shards.")
+    with results.begun(run, len(cases)):
+        texts = results.texts
+        if texts:
+            notice(f"{len(texts):,} of {len(own):,} documents are in {results.folder} already")
+        if scheduler is None and workers is None:
+            written = writer.write(cases, set(texts) | (set(range(len(cases))) - set(own)))
+        else:
+            where: dict[str, Any] = {"scheduler": scheduler, "workers": workers}
+            written = written_on_workers(writer, cases, groups, set(texts), fields, model, loading, **where)
+        for i, text in written:
+            results.add(i, cases[i].place, text)
+            on_document(len(texts), len(own))
+    measured = run if part is None else {**run, "shard": str(part)}
+    evaluation = measure.evaluate(task, [cases[i] for i in own], [texts[i] for i in own], measured, files)
     results.finish(evaluation.report)
     return evaluation
 
@@ -200,109 +212,3 @@ def _task_of(folder: Path) -> str:
     """What a checkpoint is for, by config.json's architectures; else summarization."""
     named = LEDConfig.from_pretrained(folder).extra.get("architectures") or ()
     return next((TASK_OF_CLASS[one] for one in map(str, named) if one in TASK_OF_CLASS), "summarization")
-
-
-def _load(task: str, model: str | Path | None, options: Mapping[str, Any]) -> Pipeline:
-    if task == "summarization":
-        return load(model, **options)
-    return PIPELINES[task].load(model, **options)
-
-
-# ---- writing ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Reading:
-    """How documents are read and put together; arguments as in `evaluate`."""
-
-    global_attention: GlobalAttention
-    cross_attention: str
-    batch_size: int
-    batch_memory: int
-    max_answer_len: int
-    progress: Progress | None
-
-
-@dataclass(frozen=True, repr=False)
-class _Writer:
-    """A loaded model, and how it writes; arguments as in `evaluate`."""
-
-    task: str
-    pipeline: Any
-    cases: Sequence[Case]
-    settings: Mapping[str, Any]
-    reading: _Reading
-    truncate: bool
-
-    @property
-    def may_have_no_answer(self) -> bool:
-        """Whether a question may be left without an answer: one of the data has none."""
-        return any(not case.right for case in self.cases)
-
-    def settings_of_run(self) -> dict[str, Any]:
-        """What decides what the model writes.
-
-        Raises:
-            SettingsError: for settings that give no text, several, or another one at each run.
-        """
-        if self.task == "question-answering":
-            return {"max_answer_len": self.reading.max_answer_len, "may_have_no_answer": self.may_have_no_answer}
-        given = self.reading.global_attention
-        named = (
-            given if isinstance(given, str) else [i if isinstance(i, str) else np.asarray(i).tolist() for i in given]
-        )
-        if self.task == "classification":
-            return {"global_attention": named}
-        effective: dict[str, Any] = self.pipeline.model.effective_settings(**self.settings).to_dict()
-        if effective["do_sample"] and effective["seed"] is None:
-            raise SettingsError("do_sample is True without a seed: each run would have other scores. Give seed=0, too.")
-        if effective["num_return_sequences"] > 1:
-            raise SettingsError(
-                f"num_return_sequences is {effective['num_return_sequences']}, but one text of each document is scored. "
-                "Leave it out."
-            )
-        return {"global_attention": named, "cross_attention": self.reading.cross_attention, **effective}
-
-    def write(self, done: set[int]) -> Iterator[tuple[int, str]]:
-        """The number and the text of each document that is not done yet."""
-        if self.task != "summarization":
-            for i, case in enumerate(self.cases):
-                if i not in done:
-                    yield i, self._of_one(case)
-            return
-        for i, written in write_each(
-            self.pipeline.model,
-            [case.read for case in self.cases],
-            self.settings,
-            batch_size=self.reading.batch_size,
-            batch_memory=self.reading.batch_memory,
-            cross_attention=self.reading.cross_attention,
-            progress=self.reading.progress,
-            tokenizer=self.pipeline.tokenizer,
-            skip=done,
-        ):
-            if isinstance(written, LEDError):
-                raise type(written)(f"{self.cases[i].place}: {written}") from written
-            yield i, self.pipeline.tokenizer.decode(written.ids[0], skip_special_tokens=True).strip()
-
-    def _of_one(self, case: Case) -> str:
-        try:
-            if self.task == "classification":
-                labels = self.pipeline.classify(
-                    case.text,
-                    global_attention=self.reading.global_attention,
-                    truncation=self.truncate,
-                    progress=self.reading.progress,
-                )
-                return str(labels[0].label)
-            found = self.pipeline.answer(
-                case.question,
-                case.text,
-                max_answer_len=self.reading.max_answer_len,
-                handle_impossible_answer=self.may_have_no_answer,
-                truncation=self.truncate,
-                progress=self.reading.progress,
-            )
-            return found[0].answer if found else ""
-        except LEDError as error:
-            raise type(error)(f"{case.place}: {error}") from error

@@ -1,0 +1,24 @@
+"""Two scenes of killed_runs.py with few documents: a client and a scheduler are killed, and nothing is lost."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def test_a_killed_client_and_scheduler_lose_nothing(tmp_path):
+    paths = os.pathsep.join(str(ROOT / folder) for folder in ("", "backends", "tests"))
+    scenes = ("--documents", "60", "--kills", "1", "--scenes", "client", "scheduler", "--json")
+    done = subprocess.run(
+        [sys.executable, ROOT / "tests" / "many" / "killed_runs.py", tmp_path / "runs", *scenes],
+        env=os.environ | {"PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(one["scene"], one["problem"]) for one in found] == [("client", ""), ("scheduler", "")], done.stderr
+    assert all(one["kills"] and one["runs"] > one["kills"] for one in found)
