@@ -4,14 +4,16 @@ Each class is also a subclass of a built-in exception, so that `except ValueErro
 """
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 MAX_MESSAGE = 4000  # characters; the longest useful messages list some fifty settings or tensors
+_LONG_WORD = re.compile(r"\S{500,}")
 
 
 class LEDError(Exception):
-    """The base class of all errors of led_ref. A message longer than `MAX_MESSAGE` characters is cut in the middle.
+    """The base class of all errors of led_ref. A message of more than `MAX_MESSAGE` characters is cut, as is an endless word.
 
     Where several documents were given and some failed, `texts` has the result of each of the others, and None for these.
     """
@@ -19,7 +21,7 @@ class LEDError(Exception):
     texts: Sequence[Any] | None = None
 
     def __init__(self, *arguments: object) -> None:
-        super().__init__(*(_cut(part, MAX_MESSAGE) if isinstance(part, str) else part for part in arguments))
+        super().__init__(*(_readable(part) if isinstance(part, str) else part for part in arguments))
 
 
 class ConfigError(LEDError, ValueError):
@@ -132,6 +134,11 @@ def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.7) -> str | No
 
 def _plain(name: str) -> str:
     return name.lower().replace("-", "_").strip("_")
+
+
+def _readable(message: str) -> str:
+    """A message that a value of many characters does not fill."""
+    return _LONG_WORD.sub(lambda word: _cut(word[0], 160), _cut(message, MAX_MESSAGE))
 
 
 def _cut(text: str, most: int) -> str:

@@ -84,6 +84,14 @@ def scene(tmp_path, sound, monkeypatch):
     return tmp_path
 
 
+def test_messages_are_short():
+    """A value of many characters does not fill the message, and the remedy stays."""
+    for name in ("dtype", "backend", "quantize", "revision"):
+        with pytest.raises(LEDError) as refused:
+            led_ref.load("allenai/x" if name == "revision" else None, **{name: "é" * 5000})
+        assert len(str(refused.value)) < 1000
+
+
 def test_the_scene_itself_is_sound(scene, command):
     code, _, err = command("summarize", "page.txt", "--model", "model", "--quiet")
     assert (code, err) == (0, "")

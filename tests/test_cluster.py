@@ -8,6 +8,7 @@ import signal
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 from short_documents import write_documents
 from training.small_models import small_model
@@ -236,8 +237,21 @@ def test_texts_without_a_cluster(tmp_path):
     more = dict(led_ref.generate_many(texts, out=tmp_path / "out", resume=True, **options))
     assert set(more) == {"1", "2"}
     assert (tmp_path / "out" / "results.jsonl").read_text(encoding="utf-8").count("\n") == 2
-    for wrong in ([], [texts[0], tmp_path / "a.txt"]):
-        with pytest.raises(InputError, match="Give one kind"):
+    for wrong, words in (
+        ([], "no documents"),
+        ([texts[0], tmp_path / "a.txt"], "Give one kind"),
+        ([[texts[0]]], "documents is .* it takes texts"),
+        ({*texts}, "which has an order"),
+    ):
+        with pytest.raises(InputError, match=words):
             led_ref.generate_many(wrong)
+    assert dict(led_ref.generate_many(np.array(texts[:1]), **options)) == {"0": found["0"]}
+    for n, positions in enumerate(([np.int64(0), "</s>"], range(2), np.eye(8)[0])):  # noted as JSON
+        where = {"out": tmp_path / str(n), "global_attention": positions, **options}
+        plain = led_ref.generate(texts[0], global_attention=positions, **options)
+        assert dict(led_ref.generate_many(texts[:1], **where)) == {"0": plain}
+        assert dict(led_ref.generate_many(texts[:1], resume=True, **where)) == {}
+    with pytest.raises(InputError, match="list for each document"):
+        led_ref.generate_many(texts, global_attention=[(0,), (1,), (2,)])
     with pytest.raises(InputError, match="no generation setting 'num_beam'"):
         led_ref.generate_many(texts, num_beam=4)

@@ -510,8 +510,11 @@ def test_a_column_is_read_and_a_frame_refused(bundled):
 def test_a_text_that_is_a_path_is_said(bundled, tmp_path):
     file = tmp_path / "paper.txt"
     file.write_text("Pack files.", encoding="utf-8")
-    with pytest.warns(UserWarning, match=r"paper.txt' is also the path of a file, and is read as a text. .*read_text"):
+    with pytest.warns(
+        UserWarning, match=r"paper.txt' is also the path of a file, and is read as a text. .*read_text"
+    ) as w:
         bundled.generate(str(file), max_new_tokens=2)
+    assert w[0].filename == __file__  # the caller's line
     bundled.encode(str(tmp_path / "none.txt"))  # no warning: it would be an error here
     bundled.encode(f"a text\n{file}")
 

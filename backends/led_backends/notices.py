@@ -7,6 +7,7 @@ A function that takes `notice` calls that instead.
 """
 
 import logging
+import sys
 import warnings
 
 LOGGER = logging.getLogger("led_ref")
@@ -23,12 +24,14 @@ def inform(sentence: str) -> None:
     LOGGER.info(sentence)
 
 
-def warn(sentence: str, *, stacklevel: int = 2) -> None:
-    """Log, and warn of, what the user most likely does not want.
+def warn(sentence: str) -> None:
+    """Log, and warn of, what the user most likely does not want, at the line that called led_ref.
 
     Args:
         sentence: what, and the remedy.
-        stacklevel: as for warnings.warn, from the caller of this.
     """
     LOGGER.warning(sentence)
-    warnings.warn(sentence, LEDWarning, stacklevel=stacklevel + 1)
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(("led_ref.", "led_backends.")):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(sentence, LEDWarning, stacklevel=level)

@@ -134,8 +134,7 @@ def _start_helpers(count: int) -> int:
                 except RuntimeError as error:
                     warn(
                         f"The system gives this process no more threads ({error}): it computes the same with "
-                        f"{len(_helpers) + 1}. See to `ulimit -u` and to the container's limit of processes.",
-                        stacklevel=3,
+                        f"{len(_helpers) + 1}. See to `ulimit -u` and to the container's limit of processes."
                     )
                     break
                 _helpers.append(helper)

@@ -121,6 +121,7 @@ class Task:
     recorder: Recorder | None
 
 
+@inputs.check_types
 def prepare(
     led: LEDModel,
     generation_config: Mapping[str, Any] | None,

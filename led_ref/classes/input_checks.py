@@ -368,8 +368,8 @@ def _first(name: str, array: HostArray, bad: HostArray) -> str:
 
 def as_array(name: str, values: Any) -> HostArray:
     """The values as an array, whole numbers among objects as int64, or an error that says which row is of another length."""
-    if isinstance(values, bytearray):  # NumPy would take its bytes for numbers
-        raise wrong_type(name, values, "nested lists of numbers or an array")
+    if isinstance(values, bytearray | Mapping):  # NumPy would take bytes for numbers
+        raise wrong_type(name, values, "nested lists of numbers or an array; an encoding goes in as **encoding")
     if isinstance(values, np.ma.MaskedArray):
         raise InputError(
             f"{name} is a masked array, whose mask would be lost. Give its data, {name}.data, and say with attention_mask "

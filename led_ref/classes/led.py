@@ -239,7 +239,8 @@ class LEDModel(LEDPreTrainedModel):
     ) -> tuple[LEDEncoderBaseModelOutput | None, HostArray | None]:
         """The encoder's output (None: the cache has all that is needed of it) and the checked attention mask."""
         choices = {"input_ids": input_ids, "inputs_embeds": inputs_embeds, "encoder_outputs": encoder_outputs}
-        if global_attention_mask is not None and input_ids is None and inputs_embeds is None:
+        is_read = encoder_outputs is not None or past_key_values is not None
+        if global_attention_mask is not None and is_read and input_ids is None and inputs_embeds is None:
             raise late_global_mask("encoder_outputs or past_key_values")
         if past_key_values is not None and all(value is None for value in choices.values()):
             encoded, shape = None, past_key_values.source_shape

@@ -45,6 +45,7 @@ def generate_by_prompt_length(
     if decoder_input_ids is None:
         raise InputError("There is a decoder_attention_mask, but no decoder_input_ids that it speaks of. Give both.")
     prompt_BP = inputs.checked_ids("decoder_input_ids", decoder_input_ids, led.config.vocab_size)
+    _check_count(len(prompt_BP), input_ids, encoder_outputs, led)
     first_B, lengths_B = _extents(decoder_attention_mask, prompt_BP)
     groups = [np.flatnonzero(lengths_B == length) for length in np.unique(lengths_B)]
     if len(groups) > 1 and (rest.get("return_dict_in_generate") or recorder is not None):
@@ -74,7 +75,7 @@ def generate_by_prompt_length(
                 prefix_allowed_tokens_fn=_numbered(prefix_allowed_tokens_fn, group_X),
                 progress=progress,
                 recorder=recorder,
-                **rest,
+                **_with_seeds_of(group_X, len(prompt_BP), rest),
             )
         )
         if not isinstance(found, np.ndarray):
@@ -99,6 +100,22 @@ def _extents(decoder_attention_mask: Any, prompt_BP: HostArray) -> tuple[HostArr
                 "its padding stands on one side of it."
             )
     return first_B, lengths_B
+
+
+def _check_count(prompts: int, input_ids: Any, encoder_outputs: Any, led: LEDModel) -> None:
+    given = input_ids
+    if encoder_outputs is not None:
+        given = inputs.checked_encoder_outputs(encoder_outputs, led.config).last_hidden_state
+    if given is not None and len(given) != prompts:
+        raise InputError(f"There are {prompts} prompts for {len(given)} documents. Give one for each.")
+
+
+def _with_seeds_of(group_X: HostArray, prompts: int, rest: dict[str, Any]) -> dict[str, Any]:
+    """The settings with the seeds of a group's documents, where each document has one."""
+    seeds = rest.get("seed")
+    if not isinstance(seeds, list | tuple | np.ndarray) or len(seeds) != prompts:
+        return rest
+    return {**rest, "seed": [seeds[b] for b in group_X]}
 
 
 def _numbered(allowed: Allowed | None, group_X: HostArray) -> Allowed | None:

@@ -393,7 +393,7 @@ def checked(processor: Callable[[Ids, Scores], Any]) -> Processor:
         if not (largest_N < np.inf).all():
             found = "NaN" if np.isnan(largest_N).any() else "+inf"
             raise InputError(
-                f"logits_processor {name} returned {found}, which is no score. Forbid ids with -inf; to force one, all others."
+                f"logits_processor {name} returned {found}, which is no score. Forbid an id with -inf, to force one the others."
             )
         return given_NV
 

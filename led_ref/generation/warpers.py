@@ -68,7 +68,16 @@ def temper(ids_NU: Ids, scores_NV: Scores, *, temperature: float) -> Scores:
         >>> probabilities(temper(np.array([[2]]), np.log([[0.2, 0.8]]), temperature=0.5)).round(3).tolist()
         [[0.059, 0.941]]
     """
-    return (scores_NV / temperature).astype(scores_NV.dtype, copy=False)
+    with np.errstate(all="ignore"):
+        divided_NV: Scores = (scores_NV / temperature).astype(scores_NV.dtype, copy=False)
+    if (np.abs(divided_NV.max(axis=-1)) < np.inf).all():
+        return divided_NV
+    # The best would be infinite: as softmax sees it, it is 0 and the others are below.
+    wide_NV = scores_NV.astype(np.float64)
+    with np.errstate(all="ignore"):
+        below_NV = (wide_NV - wide_NV.max(axis=-1, keepdims=True)) / temperature
+    finite_NV = np.maximum(below_NV, np.finfo(scores_NV.dtype).min).astype(scores_NV.dtype)
+    return np.where(scores_NV == -np.inf, scores_NV, finite_NV)
 
 
 def top_k(ids_NU: Ids, scores_NV: Scores, *, k: int, least_kept: int) -> Scores:

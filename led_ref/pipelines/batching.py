@@ -113,6 +113,8 @@ def check_document_list(texts: Any, name: str = "text") -> list[Any]:
     Raises:
         InputError: for an empty list, a data frame, or anything else that is no collection of texts. A column of one is taken.
     """
+    if isinstance(texts, set | frozenset):  # whose text would be whose?
+        raise wrong_type(name, texts, "a list of texts, which has an order")
     if isinstance(texts, bytes | bytearray | Mapping | Path) or not isinstance(texts, Iterable):
         remedy = (
             "of a file, pass its text: path.read_text()" if isinstance(texts, Path) else "decode or take out the text"

@@ -7,18 +7,19 @@ The rules of --out hold (result_folder.py), and the bits of one process (shards.
 """
 
 import contextlib
+import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from led_backends.notices import inform
 from led_ref.classes.input_checks import check_types
-from led_ref.errors import InputError, LEDError, SettingsError, printable
+from led_ref.errors import InputError, LEDError, SettingsError, printable, wrong_type
+from led_ref.pipelines.batching import check_document_list
 from led_ref.pipelines.corpus import Corpus, expand
+from led_ref.pipelines.loading import global_names, holds_globals_of_each
 from led_ref.pipelines.many import Block, Found, Job, blocks, digests, results, run_of_model
 from led_ref.pipelines.progress import DocumentCount
 from led_ref.pipelines.result_folder import ResultFolder
@@ -60,11 +61,10 @@ class _Generate:
     def run(self) -> dict[str, Any]:
         """What decides how the texts come out."""
         options = self.options
-        attention: Any = options.global_attention
         return {
             **run_of_model(self.led, **self.loading),
             "cross_attention": options.cross_attention,
-            "global_attention": attention.tolist() if isinstance(attention, np.ndarray) else attention,
+            "global_attention": global_names(options.global_attention),
             "truncate": options.truncation,
             **({} if options.split is None else {"split": options.split, "overlap": options.overlap}),
             **self.led.model.effective_settings(**self.settings).to_dict(),
@@ -81,7 +81,7 @@ def _load(
 
 @check_types
 def generate_many(
-    documents: Sequence[str | Path],
+    documents: Iterable[str | Path],
     model: str | Path | None = None,
     *,
     out: str | Path | None = None,
@@ -105,7 +105,8 @@ def generate_many(
     A program that uses `workers` needs `if __name__ == "__main__":`, since processes that are started import it.
 
     Args:
-        documents: texts (str); files, folders and files of many documents (pathlib.Path), as for `led-ref summarize`.
+        documents: texts (str), a column of a frame too; files, folders and files of many documents (pathlib.Path), as for
+            `led-ref summarize`.
         model: a folder, or a name on the Hub, which every worker must find; None: the bundled model.
         out: a folder for the results; those of texts and records are lines of JSON.
         resume: keep the results that `out` holds, and make the others.
@@ -134,13 +135,17 @@ def generate_many(
         LEDError: as `load`.
     """
     chosen, settings = TextOptions.separate(options)
-    if isinstance(chosen.global_attention, list) and any(isinstance(own, list) for own in chosen.global_attention):
+    if holds_globals_of_each(chosen.global_attention):
         raise InputError("global_attention holds a list for each document; of many documents all have the same.")
     if callable(chosen.progress) and (scheduler is not None or workers is not None):
         raise SettingsError("progress is a function, which workers cannot call. Pass progress=True, or None.")
-    texts = [text for text in documents if isinstance(text, str)]
-    given = [str(path) for path in documents if not isinstance(path, str)]
-    if not documents or (texts and given):
+    named = check_document_list(documents, "documents")
+    for one in named:
+        if not isinstance(one, str | os.PathLike):
+            raise wrong_type("documents", one, "texts (str), or files (pathlib.Path)")
+    texts = [str(text) for text in named if isinstance(text, str)]
+    given = [str(path) for path in named if not isinstance(path, str)]
+    if texts and given:
         raise InputError("documents must be texts (str), or files (pathlib.Path), and at least one. Give one kind.")
     files, _ = expand(given, out=None if out is None else Path(out))
     corpus = Corpus(sorted(files), text_field, id_field, texts)

@@ -3,7 +3,6 @@
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
@@ -126,7 +125,7 @@ class TextPipeline(Generic[Model]):
         loaded: Any = cls.model_class.from_pretrained(folder, notice=notice, **options)
         name = "the bundled model" if model is None else printable(str(model))
         for sentence in notices_of(loaded, tokenizer):
-            (notice or partial(warn, stacklevel=2))(f"{name}: {sentence}")
+            (notice or warn)(f"{name}: {sentence}")
         return cls(loaded, tokenizer, name)
 
     def decode(self, token_ids: int | Iterable[int], skip_special_tokens: bool = False) -> str:
@@ -229,8 +228,7 @@ def warn_of_path(text: str) -> None:
             if Path(text).is_file() or ("/" in text and Path(text).exists()):
                 warn(
                     f"The text {quoted(text)} is also the path of a file, and is read as a text. For the text of the file, "
-                    "pass pathlib.Path(...).read_text().",
-                    stacklevel=4,
+                    "pass pathlib.Path(...).read_text()."
                 )
 
 
@@ -285,7 +283,7 @@ def notice_task_settings(model: LEDPreTrainedModel, name: str, notice: Callable[
     extra = model.config.extra
     unused = {key: extra[key] for key in ("prefix", "task_specific_params") if extra.get(key)}
     if unused:
-        say = notice or partial(warn, stacklevel=3)
+        say = notice or warn
         found = ", ".join(f"{key} {quoted(value)}" for key, value in unused.items())
         say(
             f"{name} has {found} in config.json. They are not used here: pass them as settings, and begin the text "
@@ -296,7 +294,7 @@ def notice_task_settings(model: LEDPreTrainedModel, name: str, notice: Callable[
 def notice_missing_fine_tuning(model: str | Path | None, notice: Callable[[str], None] | None) -> None:
     """Say that a checkpoint does not summarize yet: to `notice`, or as a warning at the caller of led_ref.load."""
     if model in NOT_FINE_TUNED:
-        say = notice or partial(warn, stacklevel=3)
+        say = notice or warn
         say(
             f"{model} was pretrained but not fine-tuned: it fills in masked text and does not summarize. "
             "For summaries of papers take allenai/led-large-16384-arxiv."
@@ -316,8 +314,7 @@ def for_each_document(global_attention: GlobalAttention, count: int) -> list[Glo
         >>> for_each_document([[0, 7], ["</s>"]], 2), for_each_document([0, 7], 2)
         ([[0, 7], ['</s>']], [[0, 7], [0, 7]])
     """
-    is_list = isinstance(global_attention, list | tuple) and len(global_attention) > 0
-    if not is_list or not all(isinstance(own, list | tuple | range | np.ndarray) for own in global_attention):
+    if not holds_globals_of_each(global_attention):
         return [global_attention] * count
     if len(global_attention) != count:
         raise InputError(
@@ -325,6 +322,19 @@ def for_each_document(global_attention: GlobalAttention, count: int) -> list[Glo
             "own, or one list for all."
         )
     return [own for own in global_attention if not isinstance(own, int | str)]
+
+
+def holds_globals_of_each(global_attention: GlobalAttention) -> bool:
+    """Whether it is a list of what each of several documents has."""
+    is_list = isinstance(global_attention, list | tuple) and len(global_attention) > 0
+    return is_list and all(isinstance(own, list | tuple | range | np.ndarray) for own in global_attention)
+
+
+def global_names(global_attention: GlobalAttention) -> Any:
+    """The same, JSON-ready: a text, or a list of Python's numbers and texts."""
+    if isinstance(global_attention, str):
+        return str(global_attention)
+    return [str(one) if isinstance(one, str) else np.asarray(one).tolist() for one in global_attention]
 
 
 def _holds_tokens(global_attention: GlobalAttention) -> bool:

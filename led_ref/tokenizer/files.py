@@ -20,7 +20,7 @@ from typing import Any
 
 from led_ref.errors import CheckpointError, LEDError, MissingFileError, items_of, quoted, wrong_type
 from led_ref.files.staging import to_write
-from led_ref.json_file import is_whole, read_json_object, read_text, write_text
+from led_ref.json_file import is_whole, read_json_object, read_text, with_line_feeds, write_text
 from led_ref.tokenizer.bpe import BYTE_TO_CHARACTER, UTF8_BYTES, Pair
 from led_ref.tokenizer.specials import MAX_ID, NAMES, AddedToken
 
@@ -206,8 +206,8 @@ def read_vocab_and_merges(folder: Path) -> tuple[dict[str, int], dict[Pair, int]
             f"{VOCAB}, {MERGES} and {SPECIALS}, best with {CONFIG}, or {ALL_IN_ONE}; copy the checkpoint's there."
         )
     vocab = check_vocab(_read_object(folder / VOCAB), str(folder / VOCAB))
-    # Not `splitlines`, which splits at a dozen characters: here only the line feed ends a line.
-    lines = [line.removesuffix("\r") for line in read_text(folder / MERGES, error_class=CheckpointError).split("\n")]
+    # Not `splitlines`, which splits at a dozen characters.
+    lines = with_line_feeds(read_text(folder / MERGES, error_class=CheckpointError)).split("\n")
     first = 2 if lines[0].startswith("#version") else 1
     lines = lines[first - 1 :]
     while lines and not lines[-1]:

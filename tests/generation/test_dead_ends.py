@@ -81,7 +81,16 @@ def test_own_rules_may_write_into_what_they_are_given():
             assert (MODEL.generate(IDS, max_new_tokens=3, **search, **{name: rule}) == expected).all(), name
 
 
+def test_a_temperature_near_0_takes_the_best():
+    for beams in (1, 3):
+        drawn = {"do_sample": True, "seed": 1, "top_k": 0, "num_beams": beams, "max_new_tokens": 4}
+        cold = MODEL.generate(IDS, temperature=1e-300, **drawn)
+        assert (cold == MODEL.generate(IDS, temperature=1e-3, **drawn)).all()
+
+
 def test_masks_and_numbers_beyond_float32():
+    with pytest.raises(SettingsError, match="from -1e30 to 1e30, or -inf"):
+        MODEL.generate(IDS, sequence_bias={(74,): 1e300})
     masked = [lambda ids, scores: np.ma.masked_array(scores, scores < 0)]
     with pytest.raises(InputError, match="returned masked float32"):
         MODEL.generate(IDS, logits_processor=masked)

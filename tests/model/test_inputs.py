@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from small_led import CONFIG, draw_weights
 
+import led_ref
 from led_ref.classes.conditional_generation import LEDForConditionalGeneration
 from led_ref.errors import InputError
 
@@ -25,6 +26,13 @@ SAME = "pad()"  # the remedy that keeps ids and masks of one shape
 
 def changed(**changes: Any) -> dict[str, Any]:
     return {k: v for k, v in {**GOOD, **changes}.items() if v is not None}
+
+
+def test_an_encoding_goes_in_by_its_names():
+    with pytest.raises(TypeError, match=r"input_ids is BatchEncoding.*goes in as \*\*encoding"):
+        led_ref.load().model.generate(led_ref.load().tokenizer(["tar"], return_tensors="np"))
+    with pytest.raises(TypeError, match="tokenizer is 'x', a str; it takes a LEDTokenizer"):
+        led_ref.load().model.stream([[0, 5, 2]], num_beams=1, tokenizer="x")
 
 
 def test_the_good_call_passes() -> None:

@@ -57,3 +57,17 @@ def test_unmasked_and_torn_prompts_are_refused():
         MODEL.generate(IDS, decoder_input_ids=ids, decoder_attention_mask=[mask[0], [1, 0, 1, 1], mask[2]])
     with pytest.raises(InputError, match="2 different lengths"):
         MODEL.generate(IDS, decoder_input_ids=ids, decoder_attention_mask=mask, return_dict_in_generate=True)
+
+
+def test_a_prompt_and_a_seed_for_each_document():
+    """Fewer documents than prompts are refused; a seed of a document is its own, whichever group it is in."""
+    mask, prompts = [[1, 1, 0], [1, 1, 1]], [[2, 9, 1], [2, 9, 30]]
+    one = {"decoder_input_ids": prompts, "decoder_attention_mask": mask, "max_new_tokens": 2}
+    for given in ({"input_ids": [[0, 11, 2]]}, {"encoder_outputs": MODEL.encoder([[0, 11, 2]])}):
+        with pytest.raises(InputError, match="There are 2 prompts for 1 documents"):
+            MODEL.generate(**given, **one)
+    drawn = {"do_sample": True, "num_beams": 1, "max_new_tokens": 4}
+    both = MODEL.generate(IDS[:2], **one | drawn, seed=[5, 6])
+    for i, (prompt, seed) in enumerate(zip(([2, 9], [2, 9, 30]), (5, 6), strict=True)):
+        alone = MODEL.generate([IDS[i]], decoder_input_ids=[prompt], **drawn, seed=seed)[0].tolist()
+        assert both[i].tolist()[: len(alone)] == alone

@@ -62,6 +62,13 @@ def test_other_weights_in_the_folder(folder):
         pickle.loads(kept)
 
 
+def test_a_trace_can_be_sent():
+    traced = led_ref.trace(led_ref.load().model, [[0, 5, 2]], decoder_input_ids=[[2]], only="logits")
+    again = pickle.loads(pickle.dumps(traced))
+    assert (list(again), again.radii) == (list(traced), traced.radii)
+    assert (again["logits"] == traced["logits"]).all()
+
+
 def test_pickle_by_arrays():
     """What no folder holds: made in memory, and resized. Settings that were changed go along."""
     made = led_ref.LEDForConditionalGeneration.from_state_dict(CONFIG, draw_weights(CONFIG), backend="numpy")

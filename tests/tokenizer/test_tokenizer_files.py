@@ -171,3 +171,13 @@ def test_failed_save_leaves_no_partial_file(tmp_path: Path, monkeypatch: pytest.
         tokenizer.save_pretrained(tmp_path)
     assert (tmp_path / "vocab.json").read_bytes() == before
     assert not [path for folder in (tmp_path, tmp_path.parent) for path in folder.glob(".*unfinished")]
+
+
+def test_line_ends_of_merges(tmp_path):
+    """CR LF or CR at the end of each line: the same merges."""
+    sound = LEDTokenizer(tiny_vocab(), TINY_MERGES)
+    sound.save_pretrained(tmp_path)
+    lines = (tmp_path / "merges.txt").read_bytes()
+    for end in (b"\r\n", b"\r"):
+        (tmp_path / "merges.txt").write_bytes(lines.replace(b"\n", end))
+        assert LEDTokenizer.from_pretrained(tmp_path)(TEXT) == sound(TEXT)

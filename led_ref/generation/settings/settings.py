@@ -141,7 +141,7 @@ def _is_biases(value: Any) -> bool:
     pairs = _pairs(value)
     if not (_is_list(pairs) and all(_is_list(pair) and len(pair) == 2 for pair in pairs)):
         return False
-    return all(_is_run(run) and (is_number(bias) or bias == -math.inf) for run, bias in pairs)
+    return all(_is_run(run) and (bias == -math.inf or (is_number(bias) and abs(bias) <= 1e30)) for run, bias in pairs)
 
 
 def _is_decay(value: Any) -> bool:
@@ -168,7 +168,7 @@ RUNS_OF_IDS = Form(
     holds_ids=True,
 )
 BIASES = Form(
-    "a dict such as {(9, 12): -2.5}, or a list such as [[[9, 12], -2.5]]",
+    "a dict such as {(9, 12): -2.5}, or a list such as [[[9, 12], -2.5]], with biases from -1e30 to 1e30, or -inf",
     _is_biases,
     # Of two biases for one run the last counts, as in a dict.
     lambda value: tuple({_to_ids(run): float(bias) for run, bias in _pairs(value)}.items()),

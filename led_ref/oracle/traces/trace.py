@@ -88,6 +88,9 @@ class Trace(Mapping[str, HostArray]):
         self.steps: Mapping[str, Step] = MappingProxyType({step.name: step for step in steps})
         self.radii = tuple(radii)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Trace, (list(self.steps.values()), self.radii)
+
     def __getitem__(self, name: str) -> HostArray:
         return self.steps[name].value
 
