@@ -5,7 +5,9 @@ import hashlib
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import safetensors
 
 sys.path.append(str(Path(__file__).parent.parent / "docs"))
 
@@ -49,3 +51,28 @@ def test_another_content_is_refused(small, monkeypatch, capsys):
     assert fetch_pyodide.main() == 1
     assert "has the sha256" in capsys.readouterr().err
     assert list((folder / "made").iterdir()) == []
+
+
+def test_files_of_tensors_from_a_browser(tmp_path, monkeypatch):
+    """Where the library safetensors is missing, a page writes files that it reads: led_ref's own check, and the library's."""
+    sys.path.append(str(Path(fetch_pyodide.__file__).parent / "live"))
+    import reader
+
+    from led_ref.weights.safetensors_file import write_safetensors
+    from led_ref.weights.stored_tensor import StoredTensor
+
+    arrays = {
+        "b": np.arange(6.0, dtype=np.float32).reshape(2, 3),
+        "a": np.array([7], np.int64),
+        "c": np.zeros((0, 2), np.float16),
+    }
+    kinds = {"float32": "F32", "int64": "I64", "float16": "F16"}
+    with monkeypatch.context() as here:
+        here.setitem(sys.modules, "safetensors", reader.small_safetensors())
+        write_safetensors(
+            tmp_path / "f", {n: StoredTensor(kinds[x.dtype.name], x) for n, x in arrays.items()}, {"format": "pt"}
+        )
+    found = dict(safetensors.deserialize((tmp_path / "f").read_bytes()))
+    assert {name: (one["dtype"], list(one["shape"]), bytes(one["data"])) for name, one in found.items()} == {
+        name: (kinds[x.dtype.name], list(x.shape), x.tobytes()) for name, x in arrays.items()
+    }

@@ -92,7 +92,15 @@ for axes, word in zip(all_axes, asked, strict=True):
     axes.barh(range(6), cosines_V[best], color=BAND, alpha=0.5)
     for y, j in enumerate(best):
         axes.text(0.01, y, repr(led.tokenizer.decode([j])), va="center", fontsize=8)
-    axes.set(title=repr(word), xlim=(0, 1), ylim=(5.6, -0.6), yticks=[], xlabel="cosine")
+    axes.set(
+        title=repr(word),
+        xlim=(0, 1),
+        ylim=(5.6, -0.6),
+        xticks=(0, 0.5, 1),
+        xticklabels=("0", "0.5", "1"),
+        yticks=[],
+        xlabel="cosine",
+    )
 plt.show()
 
 # %% [markdown]

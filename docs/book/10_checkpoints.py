@@ -216,7 +216,7 @@ source("led_ref.weights.load:settle_tied_tables")
 # Three ways to break a checkpoint, and what is said. The worst is the fourth: a file in which all shapes are right
 # and two tensors are exchanged. No loader can see that.
 
-# %% tags=["native", "fold"]
+# %% tags=["fold"]
 from led_ref.weights.find_files import read_tensors
 from led_ref.weights.safetensors_file import write_safetensors
 from led_ref.weights.stored_tensor import StoredTensor

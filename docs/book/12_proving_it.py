@@ -150,7 +150,7 @@ print(f"equal before: {len(found.equal_before)} arrays\nfirst different: {found.
 # A value outside of that is not rounded, it is wrong. `tests/model/test_float32_bound.py` holds every step of the model to
 # such a bound. For a score of led-base, 64 numbers long:
 
-# %%
+# %% tags=["machine"]
 n, u = 64, 2.0**-24
 q_NK, k_NK = np.random.default_rng(12).normal(size=(2, 1000, n)).astype(np.float32)
 products_NK = q_NK.astype(np.float64) * k_NK  # exact: 24 bits times 24 fit into a float64

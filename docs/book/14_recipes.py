@@ -324,7 +324,7 @@ with tempfile.TemporaryDirectory() as scratch:
 # a tile at a time inside a product. `led-ref convert SRC DST --quantize int8` writes such a folder. Embeddings, positions and
 # norms stay as they are; in the bundled model positions alone are half of all numbers, so its file shrinks little:
 
-# %% tags=["native"]
+# %%
 from led_ref.weights import quantizable
 from led_ref.weights.find_files import read_tensors
 

@@ -5,10 +5,12 @@ It runs in Pyodide only, in a thread of the browser. `report` takes a JSON text 
 
 import ast
 import contextlib
+import ctypes
 import importlib.util
 import io
 import json
 import linecache
+import math
 import os
 import sys
 import tempfile
@@ -16,7 +18,7 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import led_ref
@@ -158,6 +160,7 @@ def run_cell(report: Report, code: str, name: str) -> str:
                     print(repr(value))
             show_pictures(report)
     except BaseException as error:
+        show_pictures(lambda _: None)  # one that was begun belongs to no other cell
         below = error.__traceback__
         while below and below.tb_frame.f_code.co_filename == __file__:
             below = below.tb_next
@@ -193,12 +196,43 @@ def prepare_page(report: Report) -> None:
     limits = ModuleType("threadpoolctl")  # there is one thread
     limits.threadpool_limits = lambda *_, **__: contextlib.nullcontext()  # type: ignore[attr-defined]
     sys.modules |= {"IPython": package, "IPython.display": display, "threadpoolctl": limits}
+    if importlib.util.find_spec("safetensors") is None:
+        sys.modules["safetensors"] = small_safetensors()
     os.environ["MATPLOTLIBRC"] = str(Path(__file__).parent / "docs" / "matplotlibrc")
     os.environ["MPLBACKEND"] = "svg"
     if "matplotlib.pyplot" in sys.modules or importlib.util.find_spec("matplotlib"):
         import matplotlib.pyplot as plt
 
         plt.show = lambda *_, **__: show_pictures(report)
+
+
+def small_safetensors() -> ModuleType:
+    """What led_ref uses of the library safetensors to write a file. The library is compiled, and not for a browser."""
+    from led_ref.weights.safetensors_file import DTYPE_NAMES
+
+    library = ModuleType("safetensors")
+    kinds = {name: kind for kind, name in DTYPE_NAMES.items()}
+
+    def serialize_file(specs: dict[str, Any], path: Path, metadata: dict[str, str] | None = None) -> None:
+        # Wide numbers first, so that each lies at a multiple of its width.
+        order = sorted(specs, key=lambda name: (-specs[name].data_len // max(1, math.prod(specs[name].shape)), name))
+        header: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
+        end = 0
+        for name in order:
+            spec, begin = specs[name], end
+            end += spec.data_len
+            header[name] = {"dtype": kinds[spec.dtype], "shape": spec.shape, "data_offsets": [begin, end]}
+        text = json.dumps(header, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 8)
+        with Path(path).open("wb") as file:
+            file.write(len(text).to_bytes(8, "little") + text)
+            for name in order:
+                file.write(ctypes.string_at(specs[name].data_ptr, specs[name].data_len))
+
+    library.TensorSpec = SimpleNamespace  # type: ignore[attr-defined]
+    library.SafetensorError = ValueError  # type: ignore[attr-defined]
+    library.serialize_file = serialize_file  # type: ignore[attr-defined]
+    return library
 
 
 def show_pictures(report: Report) -> None:

@@ -231,7 +231,7 @@ def _link(old: Path, new: Path) -> None:
         return
     try:
         os.link(old, new, follow_symlinks=False)
-    except OSError:
+    except (OSError, AttributeError):  # in a browser Python has no os.link
         shutil.copy2(old, new, follow_symlinks=False)
 
 
