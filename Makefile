@@ -77,6 +77,7 @@ browser: $(VENV)/browser.done
 	$(BIN)/python tests/browser/check_site.py $(BROWSER)
 	$(BIN)/python tests/browser/check_explorer.py --tokens 16000 $(BROWSER)
 	$(BIN)/python tests/browser/check_live.py $(BROWSER)
+	$(BIN)/python tests/browser/check_cells.py $(BROWSER)
 
 bench: $(VENV)/dev.done
 	$(BIN)/led-ref bench

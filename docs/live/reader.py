@@ -196,7 +196,7 @@ def prepare_page(report: Report) -> None:
     limits = ModuleType("threadpoolctl")  # there is one thread
     limits.threadpool_limits = lambda *_, **__: contextlib.nullcontext()  # type: ignore[attr-defined]
     sys.modules |= {"IPython": package, "IPython.display": display, "threadpoolctl": limits}
-    if importlib.util.find_spec("safetensors") is None:
+    if "safetensors" not in sys.modules and importlib.util.find_spec("safetensors") is None:
         sys.modules["safetensors"] = small_safetensors()
     os.environ["MATPLOTLIBRC"] = str(Path(__file__).parent / "docs" / "matplotlibrc")
     os.environ["MPLBACKEND"] = "svg"
