@@ -10,6 +10,7 @@ New matrices are normally distributed with config.json's `init_std`, new biases 
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,8 @@ def load_start(
         model = model_class(config, params, backend=base.backend, generation_config=base.generation_config)
         about = f" for the labels {', '.join(config.id2label.values()):.100}" if task == "classification" else ""
         (notice or inform)(f"{name} has no {heads[0]}: a new one is drawn{about}")
-    tokenizer = LEDTokenizer.from_pretrained(folder, engine="rust")
+    engine = "rust" if find_spec("tokenizers") else "python"  # the same ids; a browser has no compiled library
+    tokenizer = LEDTokenizer.from_pretrained(folder, engine=engine)
     differ = vocabularies_that_differ(tokenizer.get_vocab(), config.vocab_size, writes=task == "summarization")
     if differ is not None:
         (notice or inform)(f"{name}: {differ}")
