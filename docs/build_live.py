@@ -25,6 +25,7 @@ from fetch_pyodide import FOLDER as PYODIDE
 ROOT = Path(__file__).parent.parent
 MADE = PYODIDE.parent
 BUNDLED = "led_ref/bundled"
+IMPORTED_BY_CELLS = ("book_tools", "book_steps", "book_trees", "build_gpu_page", "build_performance")
 NEEDED_TO_START = (
     "pyodide.mjs",
     "pyodide.asm.mjs",
@@ -40,7 +41,7 @@ def main() -> int:
     parts = {
         "led_ref": [file for file in code if not file.startswith(BUNDLED) or file.endswith(".py")],
         "book": [
-            *(f"docs/{name}" for name in ("book_tools.py", "book_steps.py", "book_trees.py", "build_performance.py")),
+            *(f"docs/{module}.py" for module in IMPORTED_BY_CELLS),
             "docs/matplotlibrc",
             *(file for folder in ("docs/data", "tests/mutants", "tests/vectors/v1") for file in sources(folder)),
         ],

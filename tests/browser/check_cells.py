@@ -1,6 +1,6 @@
 """Every live cell of every chapter and notebook, run in a real browser: it runs to its end, and gives what was built.
 
-    make docs browser
+    make docs browser cells      (make browser runs the chapters, make cells the notebooks)
     python tests/browser/check_cells.py [--chromium /usr/bin/chromium] [PAGE ...]
 
 The cells are those of the built pages, run in the same Python that a page starts (docs/live/python.js), with the parts that
@@ -73,11 +73,14 @@ RUN = """async ({ address, pages, atATime }) => {
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pages", nargs="*", help="such as book/05_global_attention/; all without any")
+    parser.add_argument(
+        "pages", nargs="*", help="book/, notebooks/06 or the like: those that begin so; all without any"
+    )
     parser.add_argument("--chromium", help="a Chromium of yours, in place of the fetched one")
     options = parser.parse_args()
     made = sorted(page for folder in ("book", "notebooks") for page in (SITE / folder).glob("*/index.html"))
-    pages = options.pages or [f"{page.parent.relative_to(SITE).as_posix()}/" for page in made]
+    pages = [f"{page.parent.relative_to(SITE).as_posix()}/" for page in made]
+    pages = [page for page in pages if page.startswith(tuple(options.pages) or "")]
     if not pages:
         sys.exit("site/ has no chapters. Build it first: make docs")
     from playwright.sync_api import sync_playwright
