@@ -103,7 +103,7 @@ for name, seconds in watched.seconds.most_common(6):
 # computed, and those of a whole T × T table, by which attention without a window would grow.
 # (`led_ref/costs/operations.py` counts; `led-ref estimate` predicts what a long run will need.)
 
-# %% tags=["machine"] alt="Seconds against tokens: measured points, the window's line, and the whole table's, steeper"
+# %% alt="Seconds against tokens: measured points, the window's line, and the whole table's, steeper" tags=["machine"]
 from led_ref.costs import operations as planning
 
 config = model.config

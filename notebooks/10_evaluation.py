@@ -75,7 +75,7 @@ found = led_ref.evaluate(
 )
 print("\n".join(found.lines()[:9]))
 
-# %% tags=["native"] alt="Bars with error bars: ROUGE-1, ROUGE-2 and ROUGE-L of the model and of the two baselines"
+# %% alt="Bars with error bars: ROUGE-1, ROUGE-2 and ROUGE-L of the model and of the two baselines" tags=["native"]
 rows = {"bundled model": found.report["scores"], **found.report["baselines"]}
 names = ["rouge1", "rouge2", "rougeL"]
 figure, axes = plt.subplots(figsize=(8, 3.2))
@@ -98,7 +98,7 @@ plt.show()
 # are, with replacement, a thousand times. 95% of the means so found lie inside the interval. It shrinks with the
 # square root of the number of documents, so four times as many halve it.
 
-# %% tags=["native"] alt="The interval of the lead baseline's ROUGE-L narrows as more documents are scored"
+# %% alt="The interval of the lead baseline's ROUGE-L narrows as more documents are scored" tags=["native"]
 lead = next(name for name in rows if name.startswith("lead"))
 words = int(lead.split()[1])
 leads = [" ".join(each["text"].split()[:words]) for each in documents]
