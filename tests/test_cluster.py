@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import time
 from functools import partial
 from pathlib import Path
 
@@ -106,6 +107,20 @@ def test_a_block_that_fails_once_is_computed_again(client, tmp_path, how):
     found = dict(cluster.results_on(client, blocks, partial(_FailsOnce, tmp_path / "failed", how), {}))
     assert found == {"a": {"text": "x"}, "b": {"text": "y"}}
     assert (tmp_path / "failed").exists()
+
+
+def test_results_lost_with_their_workers_are_made_again(client):
+    """The scheduler has them computed once more; the client has not fetched them yet."""
+    found = cluster.results_on(client, (Block([(str(i), "z")]) for i in range(6)), partial(_Odd, "x"), {})
+    first, workers = next(found), client.run(os.getpid)
+    while any(client.processing().values()):
+        time.sleep(0.02)
+    for pid in workers.values():
+        os.kill(pid, signal.SIGKILL)
+    while set(workers) & set(client.nthreads()):
+        time.sleep(0.02)
+    time.sleep(0.2)
+    assert sorted(dict([first, *found])) == ["0", "1", "2", "3", "4", "5"]
 
 
 class _FailsOnce:

@@ -151,20 +151,26 @@ drawing.show()
 # led-ref summarize papers.jsonl --model /shared/led-large --out summaries --scheduler tcp://node1:8786
 # ```
 #
-# What a million papers cost, on paper: led-large, 8,192 tokens each, 200 tokens written with 4 beams, float32, one document
-# at a time.
+# What a million papers cost, on paper: 8,192 tokens each, 200 tokens written with 4 beams, float32. The rows of a CPU are what
+# `led-ref estimate` said on two cores of a Xeon (2026-11-29), that of a GPU was computed by hand:
+#
+# ```sh
+# led-ref estimate led-large --tokens 8192 --beams 4 --new-tokens 200 --threads 1 --documents 1000000
+# led-ref estimate led-base --tokens 8192 --beams 4 --new-tokens 200 --threads 2 --batch 8 --documents 1000000
+# ```
 #
 # | | reading | writing | a document | a million |
 # |---|---|---|---|---|
-# | two cores of a CPU | 29 s | 31 s | 60 s | 33,000 hours of a core |
-# | an H100 | 0.05 s | 1.7 s | 1.7 s | 480 hours of a GPU |
+# | led-large, one thread | 33 s | 48 s | 81 s | 22,500 hours of a processor |
+# | led-base, two threads | 15 s | 21 s | 36 s | 20,300 hours of a processor |
+# | led-base, two threads, batches of 8 | 11 s | 16 s | 28 s | 15,300 hours of a processor |
+# | led-large on an H100 | 0.05 s | 1.7 s | 1.7 s | 480 hours of a GPU |
 #
-# The assumptions: reading takes 3.25 TFLOP ([counted](../gpu.md)), and the cores reach the 113 GFLOP/s that led-base reached on
-# two of a Xeon ([17.6 s for 16,384 tokens](../performance.md)); a step of writing is bound by the 1.7 GB that it reads, at
-# led-base's 11 GB/s; on the GPU by its 279 launches of 30 microseconds, which were measured with led-base alone. No text ends
-# early, nothing else runs, and files take no time. On a GPU the launches are nearly all of it, and a batch shares them: with
-# `--batch-size 8` it may be a few times less. None of it has been run; `led-ref estimate led-large --tokens 8192 --beams 4
-# --new-tokens 200` measures a machine of yours, and `led-ref estimate` with `--weights int8` says what less memory costs.
+# What `estimate` assumes, it prints: all documents are as long, and are computed one batch after the other; no text ends
+# early; files and loading take no time; other programs use the processors as they did while it measured; a real step takes
+# half to twice as long as its own. On the GPU reading is 3.25 TFLOP ([counted](../gpu.md)), and a step of writing is its 279
+# launches of 30 microseconds, which were measured with led-base alone; a batch shares them, so `--batch-size 8` may take a
+# few times less. None of it has been run.
 #
 # ## A model for papers
 #

@@ -160,16 +160,14 @@ def _results(client: Client, given: Iterator[Block], name: str) -> Iterator[tupl
 
 def _outcome(future: Future, block: Block) -> list[tuple[int, Found | LEDError]]:
     """What became of a block."""
-    if future.status in ("cancelled", "lost"):
-        raise CancelledError("its blocks are lost")
-    error = future.exception()
-    if error is None:
-        found: list[tuple[int, Found | LEDError]] = future.result()
-        return found
-    if isinstance(error, LoadingError):
-        raise error
-    failed = BackendError(
-        f"its block of {len(block.documents)} failed on the workers ({error!r:.200}). --resume tries it again; if workers have "
-        "too little memory, take fewer or a smaller --batch-size."
-    )
-    return [(i, failed) for i in range(len(block.documents)) if i not in block.skip]
+    try:
+        found: list[tuple[int, Found | LEDError]] = future.result()  # one that its worker took along is computed again
+    except Exception as error:
+        if future.status != "error" or isinstance(error, LoadingError):
+            raise
+        failed = BackendError(
+            f"its block of {len(block.documents)} failed on the workers ({error!r:.200}). --resume tries it again; if workers "
+            "have too little memory, take fewer or a smaller --batch-size."
+        )
+        return [(i, failed) for i in range(len(block.documents)) if i not in block.skip]
+    return found

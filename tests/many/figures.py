@@ -61,7 +61,8 @@ def workers(folder: Path, options: argparse.Namespace) -> None:
 
 
 def _model(options: argparse.Namespace) -> tuple[object, ...]:
-    return () if options.model is None else ("--model", options.model)
+    """A model of one's own is there for its memory: a few words of each document do."""
+    return () if options.model is None else ("--model", options.model, "--batch-size", 1, "--max-new-tokens", 8)
 
 
 def _run(documents: Path, out: Path, *more: object) -> dict[str, object]:

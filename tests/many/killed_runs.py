@@ -35,6 +35,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 from short_documents import write_documents
@@ -58,6 +59,7 @@ BAD = {  # the name of a document that cannot be read, what it holds, and what i
     f"0033-{'name' * 61}.txt": (b"Pack files.", "a name of more than 255 bytes"),
 }
 MOST_RUNS = 5
+KILLS_OF_A_RUN = 5  # of workers
 
 
 class Different(Exception):
@@ -193,7 +195,7 @@ class Scenes:
 
     Args:
         run: on the good documents.
-        kills: how often each kind of process is killed; of workers as often as it says, of others a quarter as often.
+        kills: how often a worker is killed, five times in a run; processes of other kinds a quarter as often.
         seed: of the moments.
     """
 
@@ -201,14 +203,14 @@ class Scenes:
         self.run, self.kills, self.draw = run, kills, random.Random(seed)
         self.count = len(list(run.documents.iterdir()))
 
-    def workers(self) -> dict[str, int]:
+    def workers(self) -> dict[str, Any]:
         for run in self._forms(2):
             out = run.folder / f"workers-{run.lines}"
             run.start(out, "--workers", 4).finish()
             compare(out, run.whole())
         return {"runs": 2}
 
-    def shards(self) -> dict[str, int]:
+    def shards(self) -> dict[str, Any]:
         for run in self._forms(2):
             out = run.folder / f"shards-{run.lines}"
             shards = [run.start(out, "--shard", f"{i}/4") for i in range(1, 5)]
@@ -227,19 +229,23 @@ class Scenes:
         if gathered[0] != gathered[1]:
             raise Different(f"What is gathered from {out} differs from what is gathered from {whole}.")
 
-    def worker(self) -> dict[str, int]:
+    def worker(self) -> dict[str, Any]:
         with self._cluster() as cluster:
 
             def kill(process: Process) -> None:
                 if workers := cluster.workers():
                     self.draw.choice(workers).kill()
 
-            return self._killed("worker", self.kills, kill, "--scheduler", cluster.address)
+            runs = -(-self.kills // KILLS_OF_A_RUN)
+            found = self._killed("worker", runs, kill, "--scheduler", cluster.address, kills=self.kills // runs)
+            if found["runs"] > runs:
+                raise Different(f"{runs} runs took {found['runs']}: they end where a worker is killed.")
+            return found
 
-    def process(self) -> dict[str, int]:
+    def process(self) -> dict[str, Any]:
         return self._killed("process", self._fewer(), Process.kill)
 
-    def client(self) -> dict[str, int]:
+    def client(self) -> dict[str, Any]:
         with self._cluster() as cluster:
             found = self._killed("client", self._fewer(), Process.kill, "--scheduler", cluster.address)
 
@@ -250,10 +256,10 @@ class Scenes:
             if left:
                 raise Different(f"{len(left)} of {len(workers)} workers are left 30 s after their client was killed.")
 
-        own = self._killed("client-of-workers", self._fewer(), kill, "--workers", 2)
+        own = self._killed("client-of-workers", -(-self._fewer() // 3), kill, "--workers", 2)
         return {name: found[name] + own[name] for name in found}
 
-    def scheduler(self) -> dict[str, int]:
+    def scheduler(self) -> dict[str, Any]:
         with self._cluster() as cluster:
 
             def kill(process: Process) -> None:
@@ -272,7 +278,7 @@ class Scenes:
 
             return self._killed("scheduler", self._fewer(), kill, "--scheduler", cluster.address, again=again)
 
-    def disk(self) -> dict[str, int]:
+    def disk(self) -> dict[str, Any]:
         refused = 0
         for run in self._forms(2):
             place, whole = run.folder / f"disk-{run.lines}", contents(run.whole())
@@ -295,7 +301,7 @@ class Scenes:
                 subprocess.run(["umount", place], check=True)
         return {"runs": 4, "results that were refused": refused}
 
-    def bad(self) -> dict[str, int]:
+    def bad(self) -> dict[str, Any]:
         documents = self.run.folder / "bad"
         documents.mkdir()
         for path in self.run.documents.iterdir():
@@ -344,35 +350,42 @@ class Scenes:
             cluster.end()
 
     def _killed(
-        self, name: str, kills: int, kill: Callable[[Process], object], *more: object,
-        again: Callable[[], object] = lambda: None,
-    ) -> dict[str, int]:  # fmt: skip
-        """Runs into new folders, each with one kill, and with --resume until it is done."""
-        count = {"kills": kills, "runs": 0, "results at a kill": 0}
-        for i, run in enumerate(self._forms(kills)):
+        self, name: str, runs: int, kill: Callable[[Process], object], *more: object,
+        again: Callable[[], object] = lambda: None, kills: int = 1,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Runs into new folders, in each of which is killed at drawn moments, and with --resume until it is done."""
+        count = {"kills": 0, "runs": 0, "results at a kill": []}
+        for i, run in enumerate(self._forms(runs)):
             out = run.folder / f"{name}-{i}"
             process = run.start(out, *more)
-            count["results at a kill"] += self._moment(process)
-            kill(process)
-            for runs in itertools.count(1):
+            for results in self._moments(process, kills):
+                count["results at a kill"].append(results)
+                count["kills"] += 1
+                kill(process)
+            for number in itertools.count(1):
                 said = process.end()
                 if process.returncode == 0:
                     break
-                if runs == MOST_RUNS or (process.returncode != -9 and not any(words in said for words in LOST)):
-                    raise Different(f"{out}: exit code {process.returncode} in run {runs}, and it said: {said[-2000:]}")
+                if number == MOST_RUNS or (process.returncode != -9 and not any(words in said for words in LOST)):
+                    raise Different(
+                        f"{out}: exit code {process.returncode} in run {number}, and it said: {said[-2000:]}"
+                    )
                 again()
                 process = run.start(out, *more)
-            count["runs"] += runs
+            count["runs"] += number
             compare(out, run.whole())
         return count
 
-    def _moment(self, process: Process) -> int:
-        """Wait for a drawn moment of a run; how many results there were."""
-        results = 0 if self.draw.random() < 0.2 else self.draw.randrange(1, self.count)
-        for _ in range(results):
-            process.stdout.readline()
-        time.sleep(self.draw.uniform(0, 0.05 if results else 3.0))
-        return results
+    def _moments(self, process: Process, kills: int) -> Iterator[int]:
+        """Wait for drawn moments of a run, one after the other; how many results there were at each."""
+        moments = sorted(self.draw.randrange(1, self.count) for _ in range(kills))
+        if self.draw.random() < 0.2:
+            moments[0] = 0
+        for before, results in itertools.pairwise([0, *moments]):
+            for _ in range(results - before):
+                process.stdout.readline()
+            time.sleep(self.draw.uniform(0, 0.05 if results else 3.0))
+            yield results
 
 
 def write_model(folder: Path) -> None:
@@ -412,7 +425,7 @@ def main() -> int:
                 flush=True,
             )
         else:
-            counts = ", ".join(f"{number:,} {what}" for what, number in found.items())
+            counts = ", ".join(f"{number} {what}" for what, number in found.items())
             print(f"{name:<10} {problem or 'the same bytes'}; {counts}, {seconds:,.0f} s", flush=True)
         if problem:
             return 1
