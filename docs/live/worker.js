@@ -106,6 +106,7 @@ async function start() {
 const unpack = (pyodide, part) => {
   const name = [...kept.keys()].find((key) => key.startsWith(`${part}-`) && key.endsWith(".zip"));
   pyodide.unpackArchive(take(name), "zip", { extractDir: IN_PYTHON });
+  pyodide.runPython("import importlib; importlib.invalidate_caches()"); // a folder that was missing is looked into again
 };
 
 const packageOf = (file) => file.split("/").pop().split("-")[0].replaceAll("_", "-");
