@@ -91,6 +91,14 @@ def wrong_type(name: str, value: object, takes: str) -> ArgumentTypeError:
     )
 
 
+def wrong_call(name: str, known: Iterable[str], given: Iterable[str], error: Exception) -> ArgumentTypeError:
+    """The error for arguments that a function does not have: `known` are those that it has, `given` those given by name."""
+    known = [one for one in known if one != "self"]
+    near = next((near for one in given if one not in known and (near := nearest(one, known))), None)
+    remedy = f"Did you mean {near!r}?" if near else f"It takes {', '.join(known)}."
+    return ArgumentTypeError(f"{name}: {error}. {remedy}")
+
+
 def items_of(name: str, value: Any, takes: str) -> list[Any]:
     """The items of an argument that has an order: no text, bytes, set or mapping.
 

@@ -141,6 +141,7 @@ KINDS: dict[str, Callable[[object], bool | None]] = {
     "few": lambda value: whole(value, 1, 10),
     "globals": lambda value: type(value) in (list, tuple, range) and list(value) in ([], [1], [0, 1, 2, 3]),
     "settings": lambda value: isinstance(value, dict),
+    "nothing_set": lambda value: isinstance(value, dict) and not value,
     "rules": lambda value: isinstance(value, list | tuple) and len(value) == 0,
     "vocabulary": lambda value: whole(value, 3, 1 << 26),
     "few_names": lambda value: isinstance(value, str) and value in ("", "no"),  # parts of names of intermediates
@@ -235,7 +236,7 @@ CALLS = {
         lambda led: led.model.generate,
         OF_IDS,
         f"{SOURCE} encoder_outputs:nothing? decoder_input_ids:ids? decoder_attention_mask:nothing? progress:nothing? "
-        "generation_config:settings? logits_processor:rules? stopping_criteria:rules? tokenizer:nothing? "
+        "generation_config:nothing_set? logits_processor:rules? stopping_criteria:rules? tokenizer:nothing? "
         "prefix_allowed_tokens_fn:nothing? cross_attention:nothing",
     ),
     "model": (lambda led: led.model, BOTH, f"{SOURCE} {SHOWN} {DECODER} labels:ids?"),
@@ -357,6 +358,28 @@ CALLS = {
         "data:nothing model:nothing recipe:any validate:any resume:nothing backend:nothing dtype:nothing",
     ),
     **{f"setting {name} of training": (lambda led: RunArguments.of, {}, f"{name}:any") for name in SETTINGS},
+    "generate_many": (
+        lambda led: lambda **given: list(led_ref.generate_many(**given)),
+        {"documents": [TEXT], "num_beams": 1, "max_new_tokens": 1},
+        "documents:any shard:any text_field:any id_field:any out:nothing? resume:flag redo:flag",
+    ),
+    "GenerationSettings": (
+        lambda led: led_ref.GenerationSettings,
+        {},
+        "num_beams:any seed:any stop_strings:any sequence_bias:any eos_token_id:any bad_words_ids:any length_penalty:any "
+        "early_stopping:any suppress_tokens:any exponential_decay_length_penalty:any max_time:any",
+    ),
+    "generate_each": (
+        lambda led: lambda **given: list(led.generate_each(max_new_tokens=1, **given)),
+        {"texts": [TEXT]},
+        "texts:any global_attention:any split:any overlap:any",
+    ),
+    "global_mask": (lambda led: led.global_mask, {"ids": IDS[0]}, "global_attention:any"),
+    "diff": (
+        lambda led: led_ref.oracle.diff,
+        dict.fromkeys("ab", led_ref.oracle.Trace([])),
+        "a:any b:any rtol:any atol:any",
+    ),
     "trace": (
         lambda led: lambda **given: led_ref.trace(given.pop("model", led.model), **given),
         BOTH,

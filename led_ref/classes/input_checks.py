@@ -18,13 +18,12 @@ import numpy as np
 from led_backends.contract import Backend, HostArray
 from led_ref.classes.outputs import LEDEncoderBaseModelOutput
 from led_ref.config import MULTI_LABEL, REGRESSION, SINGLE_LABEL, LEDConfig
-from led_ref.errors import InputError, quoted, wrong_type
+from led_ref.errors import InputError, quoted, wrong_call, wrong_type
 from led_ref.generation.settings.settings import is_integer
 from led_ref.model.kv_cache import DecoderCache
 from led_ref.model.losses import IGNORED_LABEL
 
 _INT64 = 2**63 - 1
-
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 # What a type is called in messages; a class that is not here, by its own name.
@@ -58,7 +57,10 @@ def check_types(function: Function) -> Function:
 
     @wraps(function)
     def checked(*arguments: Any, **named: Any) -> Any:
-        given = signature.bind(*arguments, **named)
+        try:
+            given = signature.bind(*arguments, **named)
+        except TypeError as error:
+            raise wrong_call(function.__qualname__, signature.parameters, named, error) from None
         for name, kinds in _kinds_of(function).items():
             if name in given.arguments:
                 given.arguments[name] = _as_one_of(kinds, name, given.arguments[name])
@@ -87,10 +89,8 @@ def _as_one_of(kinds: tuple[Any, ...], name: str, value: Any) -> Any:
     for kind in kinds:
         if kind in (Sequence, Iterable) and isinstance(value, str | bytes | bytearray | memoryview):
             continue
-        if kind is bool and isinstance(value, np.bool_):
-            return bool(value)
-        if kind is int and isinstance(value, np.integer):
-            return int(value)
+        if (kind is bool and isinstance(value, np.bool_)) or (kind is int and isinstance(value, np.integer)):
+            return value.item()
         if kind is Path and isinstance(value, os.PathLike) and not isinstance(value, Path):
             return Path(value)
         if kind is Backend and hasattr(value, "to_host") and not isinstance(value, type):

@@ -30,6 +30,8 @@ def brief(value: Any) -> str:
     if hasattr(value, "dtype") and hasattr(value, "shape"):
         shape = tuple(value.shape)
         return repr(value) if shape == () else f"{value.dtype} {shape}"
+    if isinstance(value, dict) and len(value) > 9:
+        return f"{len(value)} names"
     if isinstance(value, tuple | list) and len(value) > 1 and not isinstance(value[0], int | float | str):
         return f"{len(value)} x [{brief(value[0])}, ...]"
     return repr(value)

@@ -26,6 +26,7 @@ Model = TypeVar("Model", bound=LEDPreTrainedModel)
 # Which tokens see all and are seen by all: a name, a 0/1 array (a mask), a list of positions and tokens, or for several
 # documents a list of such lists and arrays.
 GlobalAttention = str | HostArray | Sequence[int | str] | Sequence[Sequence[int | str] | HostArray]
+_BYTES = bytes | bytearray | memoryview
 _GLOBAL_FORMS = "give 'first', 'none', 'all', a list of positions and tokens, or a 0/1 array"
 
 _LONGEST_PATH = 1000  # characters; a text of one line that is longer is no path
@@ -338,7 +339,7 @@ def global_names(global_attention: GlobalAttention) -> Any:
 
 
 def _holds_tokens(global_attention: GlobalAttention) -> bool:
-    is_list = isinstance(global_attention, Iterable) and not isinstance(global_attention, str | np.ndarray)
+    is_list = isinstance(global_attention, Iterable) and not isinstance(global_attention, str | np.ndarray | _BYTES)
     return is_list and any(isinstance(entry, str) for entry in global_attention)
 
 
@@ -372,8 +373,8 @@ def global_mask(
                 "of 0 and 1, one for each token. (A list is taken as positions.)"
             )
         seen.update(np.flatnonzero(global_attention).tolist())
-    elif not isinstance(global_attention, Iterable) or isinstance(global_attention, Mapping | bytes | bytearray):
-        raise InputError(f"global_attention is {global_attention!r}; {_GLOBAL_FORMS}.")
+    elif not isinstance(global_attention, Iterable) or isinstance(global_attention, Mapping | _BYTES):
+        raise InputError(f"global_attention is {quoted(global_attention)}; {_GLOBAL_FORMS}.")
     else:
         for position in global_attention:
             if isinstance(position, str) and places_of is not None:

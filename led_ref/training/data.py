@@ -17,6 +17,7 @@ import numpy as np
 
 from led_ref.errors import InputError, SettingsError
 from led_ref.files.records import Problems, read_records
+from led_ref.model.brief_repr import BriefRepr
 from led_ref.tokenizer.tokenizer import LEDTokenizer
 from led_ref.training.batch import Trainable
 from led_ref.training.examples import AnswerReader, Example, LabelReader, Reader, SummaryReader
@@ -29,8 +30,8 @@ TASK_OF_CLASS = {
 }
 
 
-@dataclass(frozen=True)
-class Dataset:
+@dataclass(frozen=True, repr=False)
+class Dataset(BriefRepr):
     """All documents of a training, or of a validation.
 
     Args:

@@ -17,6 +17,7 @@ from typing import Any
 
 from led_ref.config import LEDConfig
 from led_ref.errors import CheckpointError
+from led_ref.model.brief_repr import BriefRepr
 from led_ref.weights.find_files import find_weights, read_tensors
 from led_ref.weights.keys import FINAL_LOGITS_BIAS, LM_HEAD, TIED, canonical_key, heads_in
 from led_ref.weights.load import fit_to_config
@@ -31,8 +32,8 @@ class TensorSummary:
     shape: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class CheckpointSummary:
+@dataclass(frozen=True, repr=False)
+class CheckpointSummary(BriefRepr):
     """The content of a folder's checkpoint.
 
     Args:

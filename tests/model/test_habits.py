@@ -31,11 +31,29 @@ def test_reprs_are_short():
         assert len(repr(value)) <= 1000
     config = led_ref.LEDConfig(extra={"id2label": {str(i): "label" for i in range(999)}})
     of_text = LED.prepare("text " * 999), LED.tokenizer("text " * 999), MODEL.effective_settings(num_beams=2)
-    for value in (LED, LED.tokenizer, MODEL.led, MODEL.encoder, MODEL.backend, config, *of_text):
+    traced = led_ref.trace(MODEL, IDS, decoder_input_ids=IDS)
+    of_files = led_ref.oracle.diff(traced, traced), led_ref.weights.summarize_checkpoint(led_ref.bundled_model())
+    for value in (LED, LED.tokenizer, MODEL.led, MODEL.encoder, MODEL.backend, config, *of_text, *of_files):
         assert len(repr(value)) <= 1000, type(value)
     assert "sequences=int64 (1, 4)" in repr(out)
     assert repr(MODEL.params.encoder.layers[0].fc1) == "Linear(weight=float32 (512, 128), bias=float32 (512,))"
     assert isinstance(MODEL.params, LEDParams)
+
+
+def test_unknown_arguments_are_told_the_nearest():
+    for call, named, words in (
+        (
+            led_ref.load,
+            {"revison": "x"},
+            r"load: got an unexpected keyword argument 'revison'. Did you mean 'revision'",
+        ),
+        (MODEL, {"attention_masks": 1}, "Did you mean 'attention_mask'"),
+        (led_ref.train, {}, "train: missing a required argument: 'data'. It takes data, model, out"),
+        (led_ref.answer, {"x": 1}, "It takes question, context"),
+    ):
+        with pytest.raises(SettingsError, match=words) as refused:
+            call(**named)
+        assert isinstance(refused.value, TypeError)
 
 
 def test_what_pytorch_has():

@@ -114,7 +114,7 @@ EARLY_STOPPING = Form(
 
 
 def _is_list(value: object) -> bool:
-    return isinstance(value, (list, tuple, np.ndarray))
+    return isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.ndim > 0)
 
 
 def _is_id(value: Any) -> bool:

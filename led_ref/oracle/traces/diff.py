@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from led_backends.contract import HostArray
-from led_ref.errors import InputError
+from led_ref.errors import InputError, quoted, wrong_type
 from led_ref.oracle.traces.blind_spots import blind_spots
 from led_ref.oracle.traces.diff_hints import hint_at_names, hint_at_shapes, hint_at_values
 from led_ref.oracle.traces.step_names import GRADIENT, describe, layer_or_step
@@ -75,7 +75,7 @@ class Comparison:
     nans: tuple[int, int, int] = (0, 0, 0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Difference:
     """The result of `diff`.
 
@@ -133,6 +133,10 @@ class Difference:
         )  # fmt: skip
         return {name: _as_json(getattr(self, name)) for name in names}
 
+    def __repr__(self) -> str:
+        first = "equal" if self.first is None else f"part at {self.first.name}"
+        return f"<Difference of {len(self.compared)} steps: {first}>"
+
     def __str__(self) -> str:
         return _as_text(self)
 
@@ -152,9 +156,16 @@ def diff(
     Raises:
         InputError: if the two have no name in common, or a tolerance is negative.
     """
+    for name, given in (("a", a), ("b", b)):
+        if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
+            raise wrong_type(name, given, "a Trace, or a mapping from names to arrays")
     for name, value in (("rtol", rtol), ("atol", atol)):
-        if value is not None and not value >= 0:
-            raise InputError(f"{name} is {value}; give a number that is not negative, such as 1e-4.")
+        if value is not None and (
+            isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating)
+        ):
+            raise wrong_type(name, value, "a number or None")
+        if value is not None and not 0 <= value < math.inf:
+            raise InputError(f"{name} is {quoted(value)}; give a finite number that is not negative, such as 1e-4.")
     both = [name for name in a if name in b]
     only_in_a, only_in_b = tuple(n for n in a if n not in b), tuple(n for n in b if n not in a)
     names_hint = hint_at_names(only_in_a, only_in_b)
