@@ -44,7 +44,8 @@ RUN = """async ({ address, pages, atATime }) => {
   };
 
   const found = await Promise.all(pages.map(read));
-  const queue = found.sort((one, two) => String(one.parts).localeCompare(String(two.parts)));
+  // From the end: the last chapters take longest, and should not be what all wait for.
+  const queue = found.reverse().sort((one, two) => String(one.parts).localeCompare(String(two.parts)));
   const empty = "[globals().pop(name) for name in [*globals()] if name != '__name__'] and None";
   const work = async () => {
     let python, parts;
