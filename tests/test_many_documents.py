@@ -582,3 +582,17 @@ def test_redo_makes_anew_what_changed_alone(tmp_path, command, form):
     assert (code, len(printed.splitlines()), "5 results were made otherwise" in said) == (0, 5, True)
     assert command(*run[:7], tmp_path / "anew", *run[8:], "--num-beams", "2")[0] == 0
     assert contents(out) == contents(tmp_path / "anew")
+
+
+def test_a_name_that_no_file_can_have_is_one_document(tmp_path, monkeypatch, command):
+    """A name too long, or not UTF-8: the others are written, and gathered."""
+    monkeypatch.chdir(tmp_path)
+    for name in (b"a.txt", b"p\xff.txt"):
+        Path(os.fsdecode(name)).write_text("Pack files.", encoding="utf-8")
+    quick = ("--quiet", "--num-beams", "1", "--max-new-tokens", "2")
+    code, printed, said = command("summarize", "a.txt", "x" * 5000, *quick)
+    assert (code, len(printed.splitlines())) == (1, 1)
+    assert "File name too long" in said
+    assert command("summarize", "a.txt", os.fsdecode(b"p\xff.txt"), "x" * 250 + ".txt", *quick, "--out", "out")[0] == 1
+    code, printed, _ = command("gather", "out", "--partial")
+    assert (code, len(printed.splitlines())) == (0, 2)

@@ -60,9 +60,9 @@ def expand(given: Sequence[str], *, out: Path | None = None) -> tuple[list[str],
     """
     files, others = list[str](), dict[str, list[str]]()
     for name in given:
-        if name == "-" or Path(name).is_file():
+        if name == "-" or os.path.isfile(name):  # no error for a name that no file can have
             files.append(name)
-        elif Path(name).is_dir():
+        elif os.path.isdir(name):
             if out is not None and out.resolve() == Path(name).resolve():
                 raise InputError(
                     f"{name} holds the documents, and --out names it for their results. Name another folder."

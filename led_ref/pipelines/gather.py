@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from led_ref.errors import InputError, MissingFileError
+from led_ref.errors import InputError, MissingFileError, printable
 from led_ref.files.lines import parse_line
 from led_ref.pipelines.result_folder import lines_of, manifests, names_digest, read_manifest, refuse_other_run
 
@@ -31,14 +31,14 @@ class Gathered:
         folder: of the results.
         run: what decided how they came out.
         documents: the digest of each document's text by the name of its result, in the order of the documents.
-        places: of results that are lines, the file and the byte where each begins.
+        places: of each result its file, and of those that are lines the byte where it begins.
         missing: the names of the results that are not there.
     """
 
     folder: Path
     run: dict[str, Any]
     documents: dict[str, str | None]
-    places: dict[str, tuple[Path, int]]
+    places: dict[str, tuple[Path, int | None]]
     missing: list[str]
 
     def results(self) -> Iterator[dict[str, Any]]:
@@ -50,7 +50,7 @@ class Gathered:
         left_out = set(self.missing)
         for name, digest in self.documents.items():
             if name not in left_out:
-                path, start = self.places.get(name, (self.folder / name, None))
+                path, start = self.places[name]
                 held = _line(path, start) if start is not None else {"result": name, **_file(path)}
                 yield {**held, "fingerprint": fingerprint(self.run, digest)}
 
@@ -103,12 +103,14 @@ def gather(folder: Path, *, partial: bool = False) -> Gathered:
         documents = found[0]["documents"]
     else:
         documents = _of_shards(folder, [(path, manifest) for path, manifest in zip(paths, found, strict=True)])
-    places = {
+    places: dict[str, tuple[Path, int | None]] = {
         name: (path, start)
         for path in (folder.glob("results*.jsonl") if found[0]["lines"] else ())
         for name, start in lines_of(path)
     }
-    missing = [name for name in documents if name not in places and (found[0]["lines"] or not (folder / name).exists())]
+    if not found[0]["lines"]:  # by the names that a manifest can hold
+        places = {printable(path.name): (path, None) for path in folder.iterdir()}
+    missing = [name for name in documents if name not in places]
     if missing and not partial:
         more = f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
         raise InputError(

@@ -333,8 +333,8 @@ def holds_globals_of_each(global_attention: GlobalAttention) -> bool:
 
 def global_names(global_attention: GlobalAttention) -> Any:
     """The same, JSON-ready: a text, or a list of Python's numbers and texts."""
-    if isinstance(global_attention, str):
-        return str(global_attention)
+    if isinstance(global_attention, str | np.ndarray):
+        return str(global_attention) if isinstance(global_attention, str) else global_attention.tolist()
     return [str(one) if isinstance(one, str) else np.asarray(one).tolist() for one in global_attention]
 
 

@@ -67,7 +67,7 @@ def read_document(name: str) -> str:
             raise InputError("There is no standard input: it is closed. Name a file, or send text through a pipe.")
         return decode_document(sys.stdin.buffer.read(MOST_BYTES + 1), "standard input")
     path = Path(name)
-    if path.is_dir():
+    if os.path.isdir(path):
         raise InputError(f"{path} is a folder. Name the files in it, for example {path}/*.txt.")
     try:
         with path.open("rb") as file:
