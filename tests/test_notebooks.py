@@ -29,7 +29,7 @@ def test_title_image_text_and_exercise(notebook):
     text = prose(notebook)
     assert text.lstrip().startswith("# ")
     assert "## To try" in text
-    assert re.search(r'^# %% alt=".{40,}"', notebook.read_text(encoding="utf-8"), re.MULTILINE)
+    assert re.search(r'^# %% alt=".{40,}"( tags=\[.*\])?$', notebook.read_text(encoding="utf-8"), re.MULTILINE)
 
 
 @EACH
