@@ -454,7 +454,7 @@ def test_explore_leaves_no_part_of_a_page(tmp_path, command, forty, monkeypatch)
     monkeypatch.setattr(os, "fsync", full)
     page = tmp_path / "page.html"
     code, _, said = command("explore", forty[0], "--out", page, "--max-new-tokens", "2", "--quiet")
-    assert (code, f"No space left on device: '{page}'" in said) == (1, True)
+    assert (code, f"{page} cannot be written (No space left on device)" in said) == (1, True)
     assert contents(tmp_path) == {}
 
 

@@ -63,6 +63,9 @@ def to_write(argument: str, given: object) -> Path:
         os.lstat(path)
     except FileNotFoundError:
         pass
+    except NotADirectoryError as error:
+        file = next((part for part in path.parents if os.path.isfile(part)), path.parent)
+        raise InputError(f"{file} is a file. Name a folder in its place for {argument}.") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL, half a surrogate pair
         found = f"{argument} is {quoted(str(path), 80)}"
         raise InputError(f"{found}, which cannot be written ({reason_of(error)}). Name another.") from error
