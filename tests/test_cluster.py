@@ -179,17 +179,19 @@ def test_progress_counts_what_all_workers_read(client, files, tmp_path, command,
 def test_workers_write_the_texts_of_an_evaluation(client, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     address, tokenizer = client.scheduler.address, led_ref.load(backend="numpy").tokenizer
-    small_model().save_pretrained(tmp_path / "model", others=tokenizer.save_pretrained)
+    model = Path(led_ref.__file__).parent / "bundled"  # a small one drawn at random writes the same about everything
     lines = [
         {"text": f"{name} lists files. " * (1 + i), "summary": name} for i, name in enumerate(("ls", "tar", "ar", "nm"))
     ]
     Path("pages.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     options = {"truncate": True, "max_new_tokens": 4, "samples": 5, "batch_size": 3}
-    found = led_ref.evaluate("pages.jsonl", tmp_path / "model", scheduler=address, out="scores", **options)
-    assert found.report == led_ref.evaluate("pages.jsonl", tmp_path / "model", **options).report
+    found = led_ref.evaluate("pages.jsonl", model, scheduler=address, out="scores", **options)
+    here = led_ref.evaluate("pages.jsonl", model, **options)
+    assert (found.written, found.report) == (here.written, here.report)
+    assert len(set(found.written)) > 1
     lines = Path("scores/written.jsonl").read_bytes().splitlines(keepends=True)
     Path("scores/written.jsonl").write_bytes(b"".join(lines[1:]))
-    again = led_ref.evaluate("pages.jsonl", tmp_path / "model", scheduler=address, out="scores", resume=True, **options)
+    again = led_ref.evaluate("pages.jsonl", model, scheduler=address, out="scores", resume=True, **options)
     assert (again.written, len(Path("scores/written.jsonl").read_bytes().splitlines())) == (found.written, 4)
     small_model("question-answering").save_pretrained(tmp_path / "qa", others=tokenizer.save_pretrained)
     asked = [{"question": "who?", "context": f"the {name} sat", "answer": name} for name in ("cat", "dog")]
@@ -201,18 +203,12 @@ def test_workers_write_the_texts_of_an_evaluation(client, tmp_path, monkeypatch)
     assert answers[0] == answers[1]
     with pytest.raises(SettingsError, match="seed has a number for each document"):
         led_ref.evaluate(
-            "pages.jsonl",
-            tmp_path / "model",
-            scheduler=address,
-            do_sample=True,
-            num_beams=1,
-            seed=[1, 2, 3, 4],
-            **options,
+            "pages.jsonl", model, scheduler=address, do_sample=True, num_beams=1, seed=[1, 2, 3, 4], **options
         )
     lost = contextlib.nullcontext([("1", InputError("It is lost."))])
     monkeypatch.setattr("led_ref.tools.evaluation.writer.on_workers", lambda *_, **__: lost)
     with pytest.raises(InputError, match=r"^pages\.jsonl:2: It is lost"):
-        led_ref.evaluate("pages.jsonl", tmp_path / "model", scheduler=address, **options)
+        led_ref.evaluate("pages.jsonl", model, scheduler=address, **options)
 
 
 class _Bar:
