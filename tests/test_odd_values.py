@@ -361,7 +361,7 @@ CALLS = {
     "generate_many": (
         lambda led: lambda **given: list(led_ref.generate_many(**given)),
         {"documents": [TEXT], "num_beams": 1, "max_new_tokens": 1},
-        "documents:any shard:any text_field:any id_field:any out:nothing? resume:flag redo:flag",
+        "documents:any shard:any text_field:any id_field:any out:any resume:flag redo:flag",
     ),
     "GenerationSettings": (
         lambda led: led_ref.GenerationSettings,
@@ -393,7 +393,8 @@ def shown(value):
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_odd_values(led, name):
+def test_odd_values(led, name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # an odd value may be a name that is written to
     get, plain, arguments = CALLS[name]
     call, wrong = get(led), []
     for argument, kind in (part.split(":") for part in arguments.split()):

@@ -6,6 +6,10 @@ from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+TOP = {
+    ".ci", ".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md", "backends", "docs", "led_ref",
+    "mkdocs.yml", "notebooks", "pyproject.toml", "tests",
+}  # fmt: skip
 FOLDERS_OF_ONE_MACHINE = ("tmp", "root", "work", "home", "farm")
 
 
@@ -18,6 +22,11 @@ def tracked_files() -> list[Path]:
         check=True,
     )
     return [ROOT / name for name in listed.stdout.decode().split("\0") if name and (ROOT / name).is_file()]
+
+
+def test_nothing_is_left_at_the_top():
+    """Such as what a test wrote into the folder in which it ran."""
+    assert {path.relative_to(ROOT).parts[0] for path in tracked_files()} <= TOP
 
 
 def test_no_file_over_10_megabytes():
