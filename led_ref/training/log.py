@@ -109,8 +109,8 @@ def save_curve(lines: Sequence[Mapping[str, Any]], path: str | Path) -> None:
         InputError: as `check_picture`.
         MissingFileError: as `check_picture`.
     """
-    check_picture(path)
     path = to_write("path", path)
+    check_picture(path)
     figure = _figure_class()(figsize=(8, 5), layout="constrained")
     _draw(lines, *figure.subplots(2, 1, sharex=True, height_ratios=(3, 1)))
     with new_file(path) as unfinished:

@@ -1,4 +1,4 @@
-"""Two scenes of killed_runs.py with few documents: a client and a scheduler are killed, and nothing is lost."""
+"""A scene of killed_runs.py with few documents: a client is killed, and nothing is lost."""
 
 import json
 import os
@@ -9,9 +9,11 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent.parent
 
 
-def test_a_killed_client_and_scheduler_lose_nothing(tmp_path):
+def test_a_killed_client_loses_nothing(tmp_path):
+    """LED_REF_HYPOTHESIS=long kills the scheduler, too."""
+    names = ["client", "scheduler"] if os.environ.get("LED_REF_HYPOTHESIS") == "long" else ["client"]
     paths = os.pathsep.join(str(ROOT / folder) for folder in ("", "backends", "tests"))
-    scenes = ("--documents", "200", "--kills", "1", "--seed", "31", "--scenes", "client", "scheduler", "--json")
+    scenes = ("--documents", "200", "--kills", "1", "--seed", "31", "--scenes", *names, "--json")
     done = subprocess.run(
         [sys.executable, ROOT / "tests" / "many" / "killed_runs.py", tmp_path / "runs", *scenes],
         env=os.environ | {"PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"},
@@ -20,5 +22,6 @@ def test_a_killed_client_and_scheduler_lose_nothing(tmp_path):
         timeout=300,
     )
     found = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [(one["scene"], one["problem"]) for one in found] == [("client", ""), ("scheduler", "")], done.stderr
-    assert sum(one["runs"] for one in found) > sum(one["kills"] for one in found) == 3  # a kill may come too late
+    assert [(one["scene"], one["problem"]) for one in found] == [(name, "") for name in names], done.stderr
+    kills = sum(one["kills"] for one in found)
+    assert sum(one["runs"] for one in found) > kills == 1 + len(names)  # a kill may come too late
