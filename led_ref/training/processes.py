@@ -235,7 +235,7 @@ class _Other:
             add(name, _array(self.memory, offset, shape, np.dtype(dtype)).copy())
         if more:
             self.connection.send("added")
-        return LossSum(tuple(np.float64(total) for total in sums), counts)
+        return LossSum(tuple(np.asarray(total) for total in sums), counts)
 
     def _ended(self) -> None:
         self.process.join(_SECONDS)
