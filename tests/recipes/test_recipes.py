@@ -24,13 +24,14 @@ def recipes():
     sys.path.insert(0, str(RECIPES))
     import descriptions
     import man_pages
+    import pages
     import questions
     import rfcs
     import splits
     import stages
 
     sys.path.remove(str(RECIPES))
-    return {m.__name__: m for m in (descriptions, man_pages, questions, rfcs, splits, stages)}
+    return {m.__name__: m for m in (descriptions, man_pages, pages, questions, rfcs, splits, stages)}
 
 
 def rfc(number, abstract, body="The echo service sends back each datagram. " * 40):
@@ -271,3 +272,35 @@ def test_trainings_run_and_resume(recipes, tmp_path):
     assert [ids[token] for token in ("<s>", "<pad>", "</s>", "<unk>", "<mask>")] == [0, 1, 2, 3, len(ids) - 1]
     with gzip.open(stages / "first.jsonl.gz", "rt") as lines:
         assert len(list(lines)) == 8
+
+
+def test_names_and_descriptions_are_counted_apart(recipes, tmp_path):
+    pytest.importorskip("rouge_score")
+    module = recipes["pages"]
+    held = [
+        {"path": f"{name}.1", "name": name, "desc": desc, "body": f"About {desc}."}
+        for name, desc in (
+            ("ls", "list files"),
+            ("tar", "keep files"),
+            ("cp", "copy - or clone - files"),
+            ("rm", "remove"),
+        )
+    ]
+    with gzip.open(tmp_path / "held.gz", "wt") as file:
+        file.write("\n".join(map(json.dumps, held)))
+    module.lines(tmp_path / "held.gz", tmp_path / "pages.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "pages.jsonl").read_text().splitlines()]
+    assert lines[2] == {
+        "id": "cp.1",
+        "text": "About copy - or clone - files.",
+        "summary": "cp - copy - or clone - files",
+    }
+    texts = {
+        0: "LS - list files",
+        2: "ln - copy - or clone - files",
+        1: "tar keep files",
+    }  # of the last one nothing was written
+    (tmp_path / "written.jsonl").write_text("\n".join(json.dumps({"document": i, "text": t}) for i, t in texts.items()))
+    found = module.score(tmp_path / "pages.jsonl", tmp_path)
+    assert (found["pages"], found["names right, percent"]) == (4, 25.0)
+    assert found["rougeL of descriptions"].startswith("70.00 (")  # (1 + 0.8 + 1 + 0) / 4
