@@ -44,6 +44,8 @@ class BatchPlan:
         seed: of the run.
         batch_tokens: most tokens of a batch, each document counted as long as the longest; None: any number.
         grouped: put documents of like length together.
+        targets: tokens of each document's target; those of a batch come in this order, so that documents which are computed
+            together have targets of like length, too.
     """
 
     lengths: tuple[int, ...]
@@ -52,6 +54,7 @@ class BatchPlan:
     seed: int
     batch_tokens: int | None = None
     grouped: bool = True
+    targets: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, dataset: Dataset, args: TrainingArguments) -> "BatchPlan":
@@ -74,6 +77,7 @@ class BatchPlan:
             args.seed,
             tokens,
             args.group_by_length,
+            tuple(dataset.target_lengths),
         )
 
     def steps(self, epoch: int) -> list[Step]:
@@ -113,6 +117,8 @@ class BatchPlan:
             else:
                 batches.append([i])
                 longest = self.lengths[i]
+        if self.grouped and self.targets:
+            return [tuple(sorted(batch, key=self.targets.__getitem__)) for batch in batches]
         return [tuple(batch) for batch in batches]
 
     def _fits(self, longest: int, count: int) -> bool:

@@ -56,6 +56,11 @@ class Dataset(BriefRepr):
         """Tokens of each document."""
         return [len(example.ids_T) for example in self.examples]
 
+    @property
+    def target_lengths(self) -> list[int]:
+        """Tokens of each summary; of labels and answers 0, since they are no tokens that are written."""
+        return [len(example.target) if self.task == "summarization" else 0 for example in self.examples]
+
 
 def read_dataset(
     paths: Sequence[str | Path], data: DataArguments, tokenizer: LEDTokenizer, model: Trainable

@@ -156,6 +156,10 @@ class TrainingArguments(CheckedSettings):
         False, YES_OR_NO, "batches", "--keep-activations", "",
         "hold what each layer computed in place of computing it again: faster, in more memory, for small models",
     )  # fmt: skip
+    processes: int = _setting(
+        1, whole(1), "batches", "--processes", "N",
+        "processes that compute parts of a step side by side; faster than threads if documents are short",
+    )  # fmt: skip
 
     learning_rate: float = _setting(5e-5, ABOVE_0, "optimizer", "--learning-rate", "X", "the highest learning rate")
     lr_scheduler_type: str = _setting(

@@ -18,30 +18,30 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from led_backends.contract import Array
 from led_ref.errors import InputError, SettingsError
-from led_ref.model.dropout import Dropout, DropoutRates
+from led_ref.model.dropout import DropoutRates
 from led_ref.tokenizer.tokenizer import LEDTokenizer
-from led_ref.training.accumulator import GradientAccumulator, loss_divisors
-from led_ref.training.batch import Trainable, checked_batch
-from led_ref.training.batches import BatchPlan, GlobalMask, Step, check_global_masks, collate, global_mask
+from led_ref.training.accumulator import GradientAccumulator
+from led_ref.training.batch import Trainable
+from led_ref.training.batches import BatchPlan, GlobalMask, Step, check_global_masks, global_mask
 from led_ref.training.clipping import clip_factor, squared_norm
 from led_ref.training.data import Dataset
-from led_ref.training.gradients import GradientOptions, accumulate_gradients
 from led_ref.training.log import TrainingLog
 from led_ref.training.lora import check_lora, lora_weights
 from led_ref.training.loss_scale import LOWEST, LossScale
 from led_ref.training.optimizers import Adafactor, AdamW, Optimizer, initial_state, restored_state
+from led_ref.training.processes import Processes
 from led_ref.training.run_folder import RunFolder
 from led_ref.training.run_state import Progress
 from led_ref.training.schedules import Schedule
 from led_ref.training.settings import RunArguments, TrainingArguments
+from led_ref.training.step import StepGradients
 from led_ref.training.targets import LossSum, fetched
 from led_ref.training.trained import as_trained, in_float16, whole_weights
 from led_ref.training.validation import check_metric, validate
 
 _DOCUMENTS_NAMED = 20
-_SAME_BITS = ("training.keep_activations",)  # takes other memory and time only
+_SAME_BITS = ("training.keep_activations", "training.processes")  # they take other memory and time only
 _LENGTH = ("training.num_train_epochs", "training.max_steps")
 
 Line = Mapping[str, Any]
@@ -129,7 +129,10 @@ def run_training(
         log.write(line)
         on_log({**line, "total_steps": training.total_steps})
 
-    progress = training.go_on(progress, folder, report)
+    try:
+        progress = training.go_on(progress, folder, report)
+    finally:
+        training.processes.close()
     training.finish(folder, progress)
     best = progress.best
     return Trained(
@@ -203,6 +206,8 @@ class _Training:
         self.mask_of: GlobalMask = global_mask(args.global_attention or default, tokenizer, args.separator)
         check_global_masks(self.mask_of, dataset, held_out)
         self.pad_token_id = 1 if config.pad_token_id is None else config.pad_token_id
+        gradients = StepGradients(self.trained, dataset, args, self.rates, self.mask_of, self.pad_token_id)
+        self.processes = Processes(gradients, args.processes)
         self.last_loss: float | None = None
 
     def facts(self) -> dict[str, Any]:
@@ -283,35 +288,10 @@ class _Training:
     def _gradients(self, step: Step, number: int, loss_scale: float) -> tuple[list[LossSum], float]:
         """Let the accumulator have the gradients of a step, times the scale. The loss of each batch; the gradients' norm."""
         self.accumulator.clear()
-        on_device = self._accumulate(step, number, loss_scale)
+        on_device = self.processes.add_step(step, number, loss_scale, self.accumulator.add)
         squared_on_device = squared_norm(self.accumulator.gradients, self.backend)
         losses, squared = fetched(on_device, squared_on_device, self.backend)  # waits for the device
         return losses, math.sqrt(squared) / loss_scale
-
-    def _accumulate(self, step: Step, number: int, loss_scale: float) -> list[LossSum]:
-        """Add up the gradients of the batches of a step; the losses of each batch."""
-        batches = [collate(self.dataset, batch, self.pad_token_id, self.mask_of) for batch in step]
-        counts = [checked_batch(self.model, batch).target.counts for batch in batches]
-
-        def add(key: str, gradient: Array) -> None:
-            for name, part in self.trained.gradients(key, gradient).items():
-                self.accumulator.add(name, part)
-
-        losses = []
-        for documents, batch, divide_by in zip(
-            step, batches, loss_divisors(counts, self.args.accumulate_as), strict=True
-        ):
-            options = GradientOptions(
-                dropout=Dropout(self.rates, self.args.seed, number, documents),
-                label_smoothing=self.args.label_smoothing_factor,
-                divide_by=divide_by,
-                loss_scale=loss_scale,
-                documents_at_once=self.args.documents_at_once,
-                keep_activations=self.args.keep_activations,
-                needs=self.trained.needs.__contains__,
-            )
-            losses.append(accumulate_gradients(self.model, batch, add, options))
-        return losses
 
     def _mean(self, losses: list[LossSum]) -> float:
         """The loss of a step: over all its labels, or the mean of its batches' losses."""

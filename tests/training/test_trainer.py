@@ -135,13 +135,13 @@ def test_mean_of_labels_or_of_batches(train, tmp_path, model, read, tokenizer):
 
 def test_gradients_are_asked_for_as_the_settings_say(train, monkeypatch, model, read):
     asked = []
-    accumulate = trainer.accumulate_gradients
+    accumulate = step.accumulate_gradients
 
     def spy(model, batch, collect, options):
         asked.append((options, (batch["labels"] >= 0).sum()))
         return accumulate(model, batch, collect, options)
 
-    monkeypatch.setattr(trainer, "accumulate_gradients", spy)
+    monkeypatch.setattr(step, "accumulate_gradients", spy)
     settings = {"gradient_accumulation_steps": 3, "seed": 5, "attention_dropout": 0.25, "label_smoothing_factor": 0.1}
     train("out", documents_at_once=2, keep_activations=True, num_train_epochs=1, freeze=["encoder"], **settings)
     plan = BatchPlan(tuple(read(model, range(11)).lengths), 2, 3, 5).steps(0)
@@ -220,7 +220,7 @@ def test_frozen_parts_keep_every_bit(train, tmp_path, model):
 @pytest.fixture
 def spoiled(monkeypatch):
     """Gradients are NaN in batches with these documents."""
-    accumulate = trainer.accumulate_gradients
+    accumulate = step.accumulate_gradients
 
     def spoil(documents, loss=False):
         def accumulated(model, batch, collect, options):
@@ -230,7 +230,7 @@ def spoiled(monkeypatch):
                 return replace(found, sums=(found.sums[0] * float(factor),))
             return accumulate(model, batch, lambda key, array: collect(key, array * factor), options)
 
-        monkeypatch.setattr(trainer, "accumulate_gradients", accumulated)
+        monkeypatch.setattr(step, "accumulate_gradients", accumulated)
 
     return spoil
 
