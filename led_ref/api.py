@@ -17,7 +17,6 @@ from typing import Any, Unpack, overload
 
 from led_backends.contract import Backend
 from led_backends.notices import inform
-from led_ref.classes.pretrained import get_backend
 from led_ref.errors import InputError
 from led_ref.pipelines.classification import Classifier, Label
 from led_ref.pipelines.loading import (
@@ -31,7 +30,6 @@ from led_ref.pipelines.loading import (
 from led_ref.pipelines.question_answering import Answer, QuestionAnswerer
 from led_ref.pipelines.summarization import LED, OptionsByName, TextOptions, check_settings
 from led_ref.training.data import read_dataset
-from led_ref.training.processes import shared_among
 from led_ref.training.room import check_room, load_of
 from led_ref.training.run_folder import RunFolder
 from led_ref.training.settings import RunArguments
@@ -311,9 +309,16 @@ def train(
     run = RunArguments.of(recipe, **settings)
     RunFolder(out, resume=resume)  # a folder that cannot be should not cost the reading of all documents
     files = [data] if isinstance(data, str | Path) else list(data)
-    device = shared_among(run.training.processes, get_backend(backend, notice=notice))
     loaded, tokenizer = load_start(
-        model, files, run.data, revision=revision, backend=device, dtype=dtype, seed=run.training.seed, notice=notice
+        model,
+        files,
+        run.data,
+        revision=revision,
+        backend=backend,
+        processes=run.training.processes,
+        dtype=dtype,
+        seed=run.training.seed,
+        notice=notice,
     )
     dataset = read_dataset(files, run.data, tokenizer, loaded)
     held_out = None

@@ -163,7 +163,9 @@ class NumpyBackend:
                 most = max(1, (DENSE if few else SMALL) // (WEIGHT_ROWS * rows.shape[-1])) * WEIGHT_ROWS
                 pieces += [[(n, part)] for part in slices(outputs, min(share(outputs, threads), most))]
             elif not few:
-                pieces += [[(n, part)] for part in slices(len(rows), min(share(len(rows), threads), BLOCK_ROWS))]
+                pieces += [
+                    [(n, part)] for part in slices(len(rows), min(share(len(rows), threads), BLOCK_ROWS), WEIGHT_ROWS)
+                ]
         if few:
             pieces = [*shares(tuple(lengths), threads), *pieces]
         self._parallel_for(multiply, pieces)

@@ -278,10 +278,20 @@ def shares(lengths: tuple[int, ...], threads: int) -> tuple[Parts, ...]:
     return tuple([tuple(parts) for parts in dealt if parts])
 
 
-def slices(total: int, step: int) -> Iterator[slice]:
-    """Slices of at most `step` that cover range(total)."""
-    for start in range(0, total, step):
-        yield slice(start, min(start + step, total))
+def slices(total: int, step: int, least: int = 1) -> Iterator[slice]:
+    """Slices of `step` that cover range(total). The last is shorter, or joined to the one before if it had fewer than `least`.
+
+    BLAS multiplies a row alone by another kernel, which gives other last bits: many rows must not be cut into pieces of few.
+
+    Example:
+        >>> list(slices(129, 64)), list(slices(129, 64, least=64))
+        ([slice(0, 64, None), slice(64, 128, None), slice(128, 129, None)], [slice(0, 64, None), slice(64, 129, None)])
+    """
+    start = 0
+    while start < total:
+        stop = start + step if total - (start + step) >= least else total
+        yield slice(start, stop)
+        start = stop
 
 
 # ---- the sliding window's mask ------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ def room(config: LEDConfig, args: TrainingArguments, load: Workload) -> Training
 
     Args:
         config: sizes of the model.
-        args: optim, lora_rank, lora_targets, freeze, documents_at_once and keep_activations count.
+        args: optim, lora_rank, lora_targets, freeze, documents_at_once, keep_activations and processes count.
         load: its longest document and target, as in training_plan.
 
     Raises:
@@ -48,7 +48,14 @@ def room(config: LEDConfig, args: TrainingArguments, load: Workload) -> Training
     shapes = {entry.key: entry.shape for entry in entries(config) if entry.key not in left_out}
     changed, merged = _trained(shapes, args)
     together = min(args.documents_at_once, args.per_device_train_batch_size)
-    return training_plan(config, load, args.optim, Trained(changed, merged, together, args.keep_activations))
+    plan = training_plan(config, load, args.optim, Trained(changed, merged, together, args.keep_activations))
+    if args.processes == 1:
+        return plan
+    # Another process has all but the moments, and two slots of gradients; the first one may hold two of its own (processes.py).
+    gradients = plan.parts["gradients"]
+    one = plan.peak - plan.parts[f"moments of {args.optim}"] + 2 * gradients
+    others = (args.processes - 1) * one + 2 * gradients
+    return TrainingPlan({**plan.parts, "other processes": others}, plan.peak + others)
 
 
 def _trained(shapes: Mapping[str, Shape], args: TrainingArguments) -> tuple[dict[str, Shape], dict[str, Shape]]:
@@ -114,6 +121,8 @@ def what_to_lower(config: LEDConfig, args: TrainingArguments, load: Workload, li
     options: list[tuple[str, TrainingArguments, Workload]] = []
     if args.keep_activations:
         options.append(("no --keep-activations", replace(args, keep_activations=False), load))
+    if args.processes > 1:
+        options.append(("--processes 1", replace(args, processes=1), load))
     if args.documents_at_once > 1:
         options.append(("--documents-at-once 1", replace(args, documents_at_once=1), load))
     if args.lora_rank is None:

@@ -29,6 +29,7 @@ from led_ref.tokenizer.files import vocabularies_that_differ
 from led_ref.tokenizer.tokenizer import LEDTokenizer
 from led_ref.training.batch import Trainable
 from led_ref.training.data import TASK_OF_CLASS
+from led_ref.training.processes import shared_among
 from led_ref.training.settings import DataArguments
 from led_ref.weights.find_files import read_tensors, resolve
 from led_ref.weights.keys import arrays_by_key, assemble, entries, heads_in, heads_of
@@ -49,6 +50,7 @@ def load_start(
     *,
     revision: str | None = None,
     backend: str | Backend = "auto",
+    processes: int = 1,
     dtype: str = "float32",
     seed: int = 0,
     notice: Callable[[str], None] | None = None,
@@ -61,6 +63,7 @@ def load_start(
         data: the task (None: what config.json's architectures says, else summarization), and the field of labels.
         revision: branch, tag or commit on the Hub.
         backend: what to compute on.
+        processes: how many compute a step; they share the backend's threads.
         dtype: what to compute in: "float32" or "float64", on a GPU also "float16"; then the weights are those of the master
             copy, in float32.
         seed: of a new head's numbers.
@@ -75,7 +78,7 @@ def load_start(
     task = data.task or next((found for found in architectures if found), "summarization")
     model_class = CLASSES[task]
     heads = heads_of(model_class.architecture)
-    device = get_backend(backend, notice=notice)
+    device = shared_among(processes, get_backend(backend, notice=notice))
     if dtype == "float16" and dtype not in device.compute_dtypes:
         raise InputError(f"{device.describe()} does not compute in float16. Train in float32 there (--dtype float32).")
     kept_in = "float32" if dtype == "float16" else dtype

@@ -29,6 +29,15 @@ def test_few_rows_times_weights_of_any_height(rng):
                 assert all(np.array_equal(result, results[0]) for result in results)
 
 
+@pytest.mark.parametrize("rows", [129, 193, 1025])
+def test_many_rows_are_not_cut_into_few(rng, rows):
+    """A share of 128 of 129 rows would leave one, which BLAS multiplies by its kernel for vectors: other last bits."""
+    x, weight, bias = (rng.standard_normal(shape).astype("float32") for shape in ((rows, 192), (640, 192), 640))
+    alone = NumpyBackend(1).linear(x, weight, bias)
+    for threads in (2, 3, 5, 16):
+        assert np.array_equal(NumpyBackend(threads).linear(x, weight, bias), alone)
+
+
 def plain_attention(q, k, v, may_look):
     scores = q @ k.swapaxes(-1, -2)
     scores = np.where(may_look[:, None], scores, -np.inf)

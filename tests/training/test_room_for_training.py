@@ -111,6 +111,17 @@ def test_what_does_not_fit_says_what_to_lower():
     ]
 
 
+def test_other_processes_are_counted():
+    """Each has weights, gradients and activations of its own, and two slots of gradients; the moments are the first one's alone."""
+    one, two, three = (room(CONFIG, TrainingArguments(processes=count), LONG) for count in (1, 2, 3))
+    assert three.peak - two.peak == one.peak - one.parts["moments of adamw"] + 2 * one.parts["gradients"]
+    assert two.peak - one.peak == two.parts["other processes"] == three.peak - two.peak + 2 * one.parts["gradients"]
+    assert any(
+        advice.startswith("--processes 1")
+        for advice in what_to_lower(CONFIG, TrainingArguments(processes=3), LONG, one.peak)
+    )
+
+
 def test_memory_of_this_machine():
     memory = machine_memory()
     assert memory is None or 10**7 < memory.free <= memory.total < 10**14

@@ -9,7 +9,7 @@ from training.small_models import small_model
 import led_ref
 from led_ref.errors import InputError
 from led_ref.tools.bench.machine import MemoryWatch
-from led_ref.training import trainer
+from led_ref.training import step
 from led_ref.training.parameters import trainable_copy
 from led_ref.training.settings import DataArguments
 from led_ref.training.start import labels_in, load_start
@@ -125,9 +125,9 @@ def test_labels_that_cannot_be(labelled, labels, words):
 
 def test_question_has_global_attention_by_default(checkpoint, tmp_path, monkeypatch):
     masks = []
-    accumulate = trainer.accumulate_gradients
+    accumulate = step.accumulate_gradients
     monkeypatch.setattr(
-        trainer,
+        step,
         "accumulate_gradients",
         lambda *given: masks.append(given[1]["global_attention_mask"]) or accumulate(*given),
     )

@@ -11,6 +11,7 @@ from training.small_models import small_model
 import led_backends
 import led_ref
 from led_ref.errors import CheckpointError, InputError, MissingFileError
+from led_ref.training import step as step_gradients
 from led_ref.training import trainer
 from led_ref.training.batches import BatchPlan, collate, global_mask
 from led_ref.training.data import read_dataset
@@ -123,7 +124,7 @@ def test_mean_of_labels_or_of_batches(train, tmp_path, model, read, tokenizer):
         (line,) = steps_of(tmp_path / name)
         norms[name] = line["grad_norm"]
         dataset = read(model, range(11))
-        (step, *_) = BatchPlan(tuple(dataset.lengths), 2, 3, 42).steps(0)
+        (step, *_) = BatchPlan(tuple(dataset.lengths), 2, 3, 42, targets=tuple(dataset.target_lengths)).steps(0)
         batches = [collate(dataset, batch, 1, global_mask("first", tokenizer)) for batch in step]
         losses = [float(model(**batch).loss) for batch in batches]
         counts = [int((batch["labels"] >= 0).sum()) for batch in batches]
@@ -135,16 +136,17 @@ def test_mean_of_labels_or_of_batches(train, tmp_path, model, read, tokenizer):
 
 def test_gradients_are_asked_for_as_the_settings_say(train, monkeypatch, model, read):
     asked = []
-    accumulate = step.accumulate_gradients
+    accumulate = step_gradients.accumulate_gradients
 
     def spy(model, batch, collect, options):
         asked.append((options, (batch["labels"] >= 0).sum()))
         return accumulate(model, batch, collect, options)
 
-    monkeypatch.setattr(step, "accumulate_gradients", spy)
+    monkeypatch.setattr(step_gradients, "accumulate_gradients", spy)
     settings = {"gradient_accumulation_steps": 3, "seed": 5, "attention_dropout": 0.25, "label_smoothing_factor": 0.1}
     train("out", documents_at_once=2, keep_activations=True, num_train_epochs=1, freeze=["encoder"], **settings)
-    plan = BatchPlan(tuple(read(model, range(11)).lengths), 2, 3, 5).steps(0)
+    dataset = read(model, range(11))
+    plan = BatchPlan(tuple(dataset.lengths), 2, 3, 5, targets=tuple(dataset.target_lengths)).steps(0)
     assert [(options.dropout.step, options.dropout.documents) for options, _ in asked] == [
         (number, batch) for number, step in enumerate(plan) for batch in step
     ]
@@ -157,7 +159,7 @@ def test_gradients_are_asked_for_as_the_settings_say(train, monkeypatch, model, 
     counts = [int(count) for _, count in asked]
     assert [options.divide_by for options, _ in asked] == [(sum(counts[:3]),)] * 3 + [(sum(counts[3:]),)] * 3
     asked.clear()
-    train("theirs", accumulate_as="transformers", max_steps=1, **settings)
+    train("theirs", accumulate_as="transformers", max_steps=1, documents_at_once=2, **settings)
     assert [options.divide_by for options, _ in asked] == [(3 * count,) for count in counts[:3]]
 
 
@@ -220,7 +222,7 @@ def test_frozen_parts_keep_every_bit(train, tmp_path, model):
 @pytest.fixture
 def spoiled(monkeypatch):
     """Gradients are NaN in batches with these documents."""
-    accumulate = step.accumulate_gradients
+    accumulate = step_gradients.accumulate_gradients
 
     def spoil(documents, loss=False):
         def accumulated(model, batch, collect, options):
@@ -230,7 +232,7 @@ def spoiled(monkeypatch):
                 return replace(found, sums=(found.sums[0] * float(factor),))
             return accumulate(model, batch, lambda key, array: collect(key, array * factor), options)
 
-        monkeypatch.setattr(step, "accumulate_gradients", accumulated)
+        monkeypatch.setattr(step_gradients, "accumulate_gradients", accumulated)
 
     return spoil
 

@@ -93,6 +93,19 @@ def test_batches_group_documents_of_like_length():
     assert padded(grouped=False) > 1.4
 
 
+def test_batch_is_in_order_of_target_length():
+    rng = np.random.default_rng(2)
+    lengths, targets = (tuple(rng.integers(2, 60, 97).tolist()) for _ in "ab")
+    plain = BatchPlan(lengths, 8, 2, 3).steps(1)
+    ordered = BatchPlan(lengths, 8, 2, 3, targets=targets).steps(1)
+    assert [[set(batch) for batch in step] for step in plain] == [[set(batch) for batch in step] for step in ordered]
+    for batch in (batch for step in ordered for batch in step):
+        assert list(batch) == sorted(batch, key=targets.__getitem__)
+    assert BatchPlan(lengths, 8, 2, 3, targets=targets, grouped=False).steps(1) == BatchPlan(
+        lengths, 8, 2, 3, grouped=False
+    ).steps(1)
+
+
 def test_longest_batch_is_not_always_first():
     lengths = tuple(range(2, 402))
     first = {max(lengths[i] for i in BatchPlan(lengths, 4, 1, 0).steps(epoch)[0][0]) for epoch in range(8)}
@@ -106,7 +119,7 @@ def test_plan_of_arguments():
             per_device_train_batch_size=3, gradient_accumulation_steps=5, seed=7, batch_tokens=4, group_by_length=False
         ),
     )
-    assert plan == BatchPlan((4, 2, 3), 3, 5, 7, 4, grouped=False)
+    assert plan == BatchPlan((4, 2, 3), 3, 5, 7, 4, grouped=False, targets=(1, 1, 1))
     with pytest.raises(SettingsError, match="batch_tokens is 3, but file:0 alone has 4 tokens"):
         BatchPlan.of(dataset(*[np.zeros(1, np.int32)] * 3), TrainingArguments(batch_tokens=3))
 
