@@ -58,15 +58,15 @@ made() {
   if [ ! -e "$folder/config.json" ]; then "$PYTHON" "$HERE/start.py" "$@"; fi
 }
 
-SUMMARIES=(--truncate-targets --documents-at-once 12)
+SUMMARIES=(--truncate-targets --documents-at-once 12 --processes "${PROCESSES:-2}")
 
 summarizer_short() {
   local start=$WORK/models/summarizer-start warmup=${STEPS:+0}
   made "$start" new "$start" --vocabulary "$WORK/data/vocabulary"
   # Most of it is text infilling, with which no document is read often enough to be learned by heart: no dropout.
-  train summarizer-first "$start" first 1.3 "${SUMMARIES[@]}" --max-source-length 512 --dropout 0 --learning-rate 1e-3 \
+  train summarizer-first "$start" first 0.65 "${SUMMARIES[@]}" --max-source-length 512 --dropout 0 --learning-rate 1e-3 \
     --schedule inverse_sqrt --warmup "${warmup:-400}" --batch-size 48 --batch-tokens 4096
-  train summarizer-short "$WORK/models/summarizer-first" short 2 "${SUMMARIES[@]}" --max-source-length 1024 \
+  train summarizer-short "$WORK/models/summarizer-first" short 1 "${SUMMARIES[@]}" --max-source-length 1024 \
     --label-smoothing 0.1 --learning-rate 5e-4 --warmup "${warmup:-200}" --batch-size 48 --batch-tokens 8192
 }
 
@@ -109,10 +109,10 @@ main() {
   data
   case $2 in
     data) ;;
-    summarizer) summarizer_short && summarizer_long ;;
+    summarizer) summarizer_short; summarizer_long ;; # no &&: bash would not stop at what fails in them
     classifier) classifier ;;
     answerer) answerer ;;
-    all) summarizer_short && classifier && answerer && summarizer_long ;;
+    all) classifier; answerer; summarizer_long ;;
     *) echo "data, summarizer, classifier, answerer or all, not $2" >&2; exit 2 ;;
   esac
 }
