@@ -2,31 +2,35 @@
 
     python docs/recipes/stages.py WORK          after rfcs.py, man_pages.py, descriptions.py
 
-    first     beginnings of documents, up to some 400 tokens; and pieces of RFCs with the paragraph that says most of them
+    first     pieces of documents with a third of their words masked, to be written whole; and the beginnings of documents
     short     up to 1,024 tokens
     medium    up to 4,096
     long      up to 8,192
 
 The document itself shows its kind: an RFC begins with its header, half of the manual pages with their title, the others with
-their first section; a description has neither. A piece of an RFC has no header; its target is the paragraph that was taken
-out of it (the gap sentences of PEGASUS): so the decoder reads far more text than there are abstracts.
+their first section; a description has neither; a piece has `<mask>` in it.
+
+Pieces are BART's own pre-training (text infilling, section 2 of arXiv 1910.13461). All targets together are 1.5 million tokens,
+too few to learn from that the decoder may copy what the encoder reads, and pieces are as many as one likes.
 """
 
+import random
 import re
 import sys
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from splits import Record, read_lines, share, write_lines
 
 WORDS_OF_TARGET = 150  # an abstract goes on to the end of the sentence before
-PIECE = range(900, 1_500)  # characters of a piece of an RFC
-PIECES = 3  # of each RFC
-WORDS_OF_GAP = range(20, 90)
+PIECE = range(250, 600)  # characters of a piece
+PIECES = {"rfcs": 8, "man_pages": 2, "descriptions": 1}  # of each document
+SHARE_OF_MASKED_DESCRIPTIONS = 0.5
+MASKED = 0.3  # of the words of a piece
+LONGEST_SPAN = 6  # words that one <mask> stands for: 1 to 6
 # Characters of RFCs and manual pages; the share of descriptions; whether there are pieces. A token has 3.3 to 4.2 characters.
 STAGES = {
-    "first": ({"rfcs": 1_500, "man_pages": 1_300}, 1.0, True),
+    "first": ({"rfcs": 1_000, "man_pages": 1_000}, 1.0, True),
     "short": ({"rfcs": 4_200, "man_pages": 3_300}, 0.5, False),
     "medium": ({"rfcs": 16_000, "man_pages": 13_000}, 0.05, False),
     "long": ({"rfcs": 33_000, "man_pages": 26_000}, 0.02, False),
@@ -54,32 +58,38 @@ def whole_sentences(text: str, words: int) -> str:
     return " ".join(" ".join(kept).split()[: 2 * words])
 
 
-def pieces(record: Record) -> Iterator[Record]:
-    """Pieces of a document, each with the paragraph that shares most words with the rest as its summary."""
-    lines = record["text"].split("\n")
-    blocks: list[list[str]] = [[]]
-    for line in lines:
-        if sum(map(len, blocks[-1])) > PIECE.start:
-            blocks.append([])
-        blocks[-1].append(line)
-    usable = [block for block in blocks[1:] if sum(map(len, block)) in range(PIECE.start, 2 * PIECE.stop)]
-    usable.sort(key=lambda block: share(block[0] + record["id"]))
-    for number, block in enumerate(usable[:PIECES]):
-        prose = [i for i, line in enumerate(block) if len(line.split()) in WORDS_OF_GAP]
-        if len(block) < 3 or not prose:
-            continue
-        best = max(prose, key=lambda i: _overlap(block[i], " ".join(block[:i] + block[i + 1 :])))
-        yield {
-            "id": f"{record['id']}#{number}",
-            "text": cut("\n".join(block[:best] + block[best + 1 :]), PIECE.stop),
-            "summary": block[best],
-        }
+def pieces(record: Record, number: int) -> Iterator[Record]:
+    """Some pieces of a document, chosen by their hash: `text` has masked words, and `summary` is the piece itself."""
+    blocks: list[str] = [""]
+    for line in record["text"].split("\n"):
+        if len(blocks[-1]) > PIECE.start:
+            blocks.append("")
+        blocks[-1] += line + "\n"
+    whole = [cut(block.strip(), PIECE.stop) for block in blocks if len(block) > PIECE.start]
+    whole.sort(key=lambda piece: share(piece + record["id"]))
+    for place, piece in enumerate(whole[:number]):
+        key = f"{record['id']}#{place}"
+        yield {"id": key, "text": masked(piece, random.Random(key)), "summary": piece}
 
 
-def _overlap(one: str, other: str) -> float:
-    """F1 of the words that two texts share."""
-    first, second = (Counter(re.findall(r"\w+", text.lower())) for text in (one, other))
-    return 2 * (first & second).total() / max(1, first.total() + second.total())
+def masked(piece: str, draw: random.Random) -> str:
+    """A text in which spans of 1 to LONGEST_SPAN words, MASKED of all words, are one `<mask>` each.
+
+    Example:
+        >>> masked("It sends back whatever it is sent, as fast as it can.", random.Random(2))
+        'It sends<mask> whatever it is sent, as fast as<mask>'
+    """
+    words = re.findall(r"\s*\S+", piece)
+    kept, at = [], 0
+    while at < len(words):
+        # A span begins with this probability: then MASKED of the words are in one.
+        if draw.random() < MASKED / (1 - MASKED) / ((1 + LONGEST_SPAN) / 2):
+            at += draw.randint(1, LONGEST_SPAN)
+            kept.append("<mask>")
+        if at < len(words):
+            kept.append(words[at])
+            at += 1
+    return "".join(kept)
 
 
 def examples(record: Record, kind: str, stage: str) -> Iterator[Record]:
@@ -88,6 +98,8 @@ def examples(record: Record, kind: str, stage: str) -> Iterator[Record]:
     if kind == "descriptions":
         if share(f"{stage} {record['id']}") < share_of_descriptions:
             yield {"id": record["id"], "text": record["text"], "summary": record["summary"]}
+        if has_pieces and share(f"pieces {record['id']}") < SHARE_OF_MASKED_DESCRIPTIONS:
+            yield from pieces(record, PIECES[kind])
         return
     text = record["text"]
     if kind == "man_pages" and re.search(r"\w", record["title"]) and share(f"title {record['id']}") < 0.5:
@@ -95,8 +107,8 @@ def examples(record: Record, kind: str, stage: str) -> Iterator[Record]:
     if record["summary"]:
         summary = whole_sentences(record["summary"], WORDS_OF_TARGET)
         yield {"id": record["id"], "text": cut(text, limits[kind]), "summary": summary}
-    if kind == "rfcs" and has_pieces:
-        yield from pieces(record)
+    if has_pieces:
+        yield from pieces(record, PIECES[kind])
 
 
 def of_split(records: Iterable[Record], kind: str, stage: str, split: str) -> Iterator[Record]:

@@ -1,6 +1,6 @@
 """Random starts, and a start with more positions.
 
-    python docs/recipes/start.py new WORK/start --vocabulary WORK/vocabulary --width 256 --layers 4 --positions 1024
+    python docs/recipes/start.py new WORK/start --vocabulary WORK/vocabulary --width 192 --encoder-layers 3 --decoder-layers 2
     python docs/recipes/start.py tile WORK/short WORK/start_long --positions 8192
 
 `new` draws the weights: matrices normally distributed with deviation 0.02, biases 0, norms 1, the row of <pad> 0.
@@ -24,24 +24,33 @@ from led_ref.weights.stored_tensor import StoredTensor
 POSITIONS = "led.encoder.embed_positions.weight"
 TARGETS = "led.decoder.embed_positions.weight"
 TABLE = "led.shared.weight"
-HEAD_WIDTH = 64
+HEAD_WIDTH = 32
 
 
 def new(
-    out: Path, vocabulary: Path, *, width: int, layers: int, positions: int, targets: int, window: int, seed: int
+    out: Path,
+    vocabulary: Path,
+    *,
+    width: int,
+    encoder_layers: int,
+    decoder_layers: int,
+    positions: int,
+    targets: int,
+    window: int,
+    seed: int,
 ) -> None:
     """Write a model of random weights with the vocabulary's files."""
     size = len(json.loads((vocabulary / "vocab.json").read_text(encoding="utf-8")))
     config = LEDConfig(
         vocab_size=size,
         d_model=width,
-        encoder_layers=layers,
-        decoder_layers=layers,
+        encoder_layers=encoder_layers,
+        decoder_layers=decoder_layers,
         encoder_attention_heads=width // HEAD_WIDTH,
         decoder_attention_heads=width // HEAD_WIDTH,
         encoder_ffn_dim=4 * width,
         decoder_ffn_dim=4 * width,
-        attention_window=[window] * layers,
+        attention_window=[window] * encoder_layers,
         max_encoder_position_embeddings=positions,
         max_decoder_position_embeddings=targets,
     )
@@ -86,8 +95,9 @@ def main() -> None:
     made.add_argument("out", type=Path)
     made.add_argument("--vocabulary", type=Path, required=True)
     for name, default in (
-        ("width", 256),
-        ("layers", 4),
+        ("width", 192),
+        ("encoder-layers", 3),
+        ("decoder-layers", 2),
         ("positions", 1024),
         ("targets", 256),
         ("window", 128),

@@ -35,7 +35,7 @@ def texts(work: Path) -> Iterator[str]:
                 yield f"{record['summary']}\n{record['text'][:characters]}"
 
 
-def main(work: Path, size: int = 10_240) -> None:
+def main(work: Path, size: int = 6_144) -> None:
     """Train the vocabulary, and write its files."""
     tokenizer = ByteLevelBPETokenizer()
     tokenizer.train_from_iterator(
