@@ -5,8 +5,8 @@
     python docs/recipes/pages.py score PAGES.jsonl SCORES
 
 A line of HELDOUT has name, desc and body; a page's one line is `name - desc`. `score` prints the share of pages whose name is
-right, and ROUGE of the descriptions alone, as the scores of the model that led_ref was first shipped with were computed (ROUGE-L
-0.326, name right in 35%): a name that stands in both texts would raise it.
+right, and ROUGE of the descriptions alone: a name that stands in both texts would raise it. So the scores of the
+model that led_ref was first shipped with were computed (ROUGE-L 0.326, name right in 35%).
 """
 
 import gzip

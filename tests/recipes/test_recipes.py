@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -201,22 +202,28 @@ def test_stages_cut_documents_and_targets(recipes):
         "text": ("Word " * 40 + "end.\n") * 200,
     }
     found = list(stages.of_split([record], "rfcs", "first", "train"))
-    assert [one["id"] for one in found] == ["rfc1", "rfc1#0", "rfc1#1", "rfc1#2"]
-    assert len(found[0]["text"]) <= 1_500
+    pieces = [one for one in found if "#" in one["id"]]
+    assert [one["id"] for one in found] == ["rfc1", *(f"rfc1#{i}" for i in range(stages.PIECES["rfcs"]))]
+    assert len(found[0]["text"]) <= 1_000
     assert len(found[0]["summary"].split()) == stages.WORDS_OF_TARGET
+    assert all(one["summary"] in record["text"] and len(one["summary"]) <= stages.PIECE.stop for one in pieces)
     assert list(stages.of_split([record], "rfcs", "first", "validation")) == []
-    gap = (
-        "The paragraph that says the most of this piece of a text about words and about other words, "
-        "which is taken out of it whole."
-    )
-    lines = (
-        ["Head."] * 200
-        + [f"Some words of a text about words, number {i}, and others." for i in range(8)]
-        + [gap]
-        + ["Head."] * 200
-    )
-    for one in stages.pieces({**record, "text": "\n".join(lines)}):
-        assert one["summary"] not in one["text"]
+    (whole,) = stages.of_split([record], "rfcs", "short", "train")  # later stages have no pieces
+    assert whole["id"] == "rfc1"
+
+
+def test_a_third_of_the_words_is_masked(recipes):
+    stages = recipes["stages"]
+    text = "\n".join(" ".join(f"w{i}-{k}" for k in range(9)) for i in range(400))
+    found = stages.masked(text, random.Random(1))
+    assert found == stages.masked(text, random.Random(1)) != stages.masked(text, random.Random(2))
+    kept = found.replace("<mask>", " <mask> ").split()
+    words = [word for word in kept if word != "<mask>"]
+    assert 0.27 < 1 - len(words) / 3600 < 0.33
+    assert "<mask> <mask>" not in " ".join(kept)
+    of_text = iter(text.split())
+    assert all(word in of_text for word in words)  # in their order
+    assert "\n" in found
 
 
 def test_trainings_run_and_resume(recipes, tmp_path):
@@ -274,13 +281,35 @@ def test_trainings_run_and_resume(recipes, tmp_path):
         assert len(list(lines)) == 8
 
 
+def test_stage_that_fails_stops_the_recipe(tmp_path):
+    """It is not marked as done, and none comes after it."""
+    (tmp_path / "data" / "test").mkdir(parents=True)
+    (tmp_path / "data" / "test" / "labels.jsonl.gz").touch()
+    failing = tmp_path / "python"
+    failing.write_text('#!/bin/sh\necho "$@" >>"$0.calls"\ncase "$*" in *led_ref*) exit 3;; esac\n')
+    failing.chmod(0o755)
+    for what in ("summarizer", "classifier", "answerer", "all"):
+        done = subprocess.run(
+            [RECIPES / "train.sh", tmp_path, what],
+            env=os.environ | {"PYTHON": str(failing)},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode != 0
+        assert "is done" not in done.stdout
+        assert (
+            sum("led_ref.cli.main train" in line for line in (tmp_path / "python.calls").read_text().splitlines()) == 1
+        )
+        assert not list((tmp_path / "models").glob("*.done"))
+        (tmp_path / "python.calls").unlink()
+
+
 def test_names_and_descriptions_are_counted_apart(recipes, tmp_path):
-    pytest.importorskip("rouge_score")
     module = recipes["pages"]
     held = [
         {"path": f"{name}.1", "name": name, "desc": desc, "body": f"About {desc}."}
         for name, desc in (
-            ("ls", "list files"),
+            ("Ls", "list files"),
             ("tar", "keep files"),
             ("cp", "copy - or clone - files"),
             ("rm", "remove"),
