@@ -44,7 +44,7 @@ train() {
   echo "$(date -u +%FT%TZ) $1 begins or goes on"
   shift 4
   "$PYTHON" -m led_ref.cli.main train "$stages.jsonl.gz" --validate "$stages-heldout.jsonl.gz" --model "$start" --out "$out" \
-    "${length[@]}" --resume --quiet --json --threads "$THREADS" --truncate --save-every 100 --validate-every 500 \
+    "${length[@]}" --resume --quiet --json --threads "$THREADS" --processes "$THREADS" --truncate --save-every 100 --validate-every 500 \
     --keep-activations \
     --adam-beta2 0.98 --weight-decay 0.01 "$@" >"$out.json"
   touch "$out.done"
@@ -58,7 +58,7 @@ made() {
   if [ ! -e "$folder/config.json" ]; then "$PYTHON" "$HERE/start.py" "$@"; fi
 }
 
-SUMMARIES=(--truncate-targets --documents-at-once 12 --processes "${PROCESSES:-2}")
+SUMMARIES=(--truncate-targets --documents-at-once 12)
 
 summarizer_short() {
   local start=$WORK/models/summarizer-start warmup=${STEPS:+0}
