@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from led_ref.classes.pretrained import device_errors
 from led_ref.errors import InputError, SettingsError
 from led_ref.model.dropout import DropoutRates
 from led_ref.tokenizer.tokenizer import LEDTokenizer
@@ -130,7 +131,8 @@ def run_training(
         on_log({**line, "total_steps": training.total_steps})
 
     try:
-        progress = training.go_on(progress, folder, report)
+        with device_errors(training.backend):
+            progress = training.go_on(progress, folder, report)
     finally:
         training.processes.close()
     training.finish(folder, progress)

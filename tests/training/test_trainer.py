@@ -449,3 +449,16 @@ def test_settings_that_do_not_fit(train, tmp_path, settings, words, monkeypatch)
     with pytest.raises(InputError, match=words):
         train("out", **settings)
     assert not (tmp_path / "out").exists()
+
+
+def test_underflow_is_no_error_whatever_the_caller_says(tmp_path):
+    """The square of a gradient of 1e-25 is 0 in float32, and that is right."""
+    (tmp_path / "train.jsonl").write_text(
+        json.dumps({"text": "gzip makes files smaller", "summary": "gzip - compress"})
+    )
+    losses = []
+    for name, level in (("plain", "warn"), ("strict", "raise")):
+        with np.errstate(all=level):
+            found = led_ref.train(tmp_path / "train.jsonl", led_ref.bundled_model(), tmp_path / name, max_steps=2)
+        losses.append(found.loss)
+    assert losses[0] == losses[1]
