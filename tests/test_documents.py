@@ -139,6 +139,14 @@ def test_backspaces_take_linear_time():
     assert time.process_time() - started < 5  # taken away pair by pair it is a matter of minutes
 
 
+def test_page_whose_lines_are_one_paragraph_takes_its_length():
+    """A title narrower than the text makes each line go on with the one before: 100,000 of them, in one pass."""
+    started = time.process_time()
+    body = manual_page_body("X(1)\n" + "half\u2010\nhalf-\nword\n" * 33_333 + "end")
+    assert body == " ".join(["halfhalf-word"] * 33_333)
+    assert time.process_time() - started < 5  # joined to a text that grows, it took minutes
+
+
 # ---- manual pages -------------------------------------------------------------------------------------------------------
 
 # As man renders it for a terminal of 48 columns: adjusted lines, a hyphen of its own, a tag with a hanging text.

@@ -39,18 +39,20 @@ def manual_page_body(text: str) -> str:
         end = next((i for i in range(start, len(inner)) if not inner[i]), len(inner))
         inner = inner[:name] + inner[end:]
     width = len(lines[0])  # the title goes from edge to edge
-    joined: list[str] = []
-    before = ""
+    paragraphs: list[list[str]] = []  # each as the pieces that are to be joined: in time that grows with the page alone
+    before = end = ""
     for line in inner:
         if line and before and _continues(before, line, width):
             # A hyphen that man inserted (U+2010) is removed; the author's own hyphen stays, and no blank follows it.
-            start_of_line = joined.pop()
-            between = "" if re.search("\u2010$|\\S-$", start_of_line) else " "
-            joined.append(start_of_line.removesuffix("\u2010") + between + line.strip())
+            between = "" if re.fullmatch("\u2010|.\u2010|\\S-", end) else " "
+            paragraphs[-1][-1] = paragraphs[-1][-1].removesuffix("\u2010")
+            paragraphs[-1].append(between + line.strip())
+            end = (end.removesuffix("\u2010") + paragraphs[-1][-1])[-2:]
         elif line:
-            joined.append(line)
+            paragraphs.append([line])
+            end = line[-2:]
         before = line
-    return "\n".join(re.sub(r"[ \t]+", " ", line).strip() for line in joined)
+    return "\n".join(re.sub(r"[ \t]+", " ", "".join(pieces)).strip() for pieces in paragraphs)
 
 
 def _continues(line: str, following: str, width: int) -> bool:
