@@ -40,17 +40,17 @@ def manual_page_body(text: str) -> str:
         inner = inner[:name] + inner[end:]
     width = len(lines[0])  # the title goes from edge to edge
     paragraphs: list[list[str]] = []  # each as the pieces that are to be joined: in time that grows with the page alone
-    before = end = ""
+    before = tail = ""
     for line in inner:
         if line and before and _continues(before, line, width):
             # A hyphen that man inserted (U+2010) is removed; the author's own hyphen stays, and no blank follows it.
-            between = "" if re.fullmatch("\u2010|.\u2010|\\S-", end) else " "
+            between = "" if re.fullmatch("\u2010|.\u2010|\\S-", tail) else " "
             paragraphs[-1][-1] = paragraphs[-1][-1].removesuffix("\u2010")
             paragraphs[-1].append(between + line.strip())
-            end = (end.removesuffix("\u2010") + paragraphs[-1][-1])[-2:]
+            tail = (tail.removesuffix("\u2010") + paragraphs[-1][-1])[-2:]
         elif line:
             paragraphs.append([line])
-            end = line[-2:]
+            tail = line[-2:]
         before = line
     return "\n".join(re.sub(r"[ \t]+", " ", "".join(pieces)).strip() for pieces in paragraphs)
 
