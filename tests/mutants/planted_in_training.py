@@ -18,6 +18,7 @@ OPTIMIZERS = "led_ref/training/optimizers.py"
 SCHEDULES = "led_ref/training/schedules.py"
 LORA = "led_ref/training/lora.py"
 TRAINER = "led_ref/training/trainer.py"
+STEP = "led_ref/training/step.py"
 BACKWARD = "backends/led_backends/numpy_backward.py"
 
 PLANTED = [
@@ -379,8 +380,8 @@ PLANTED = [
         "The model computes with W + B A.",
     ),
     (
-        "documents-numbered-by-the-batch", TRAINER, "Dropout(self.rates, self.args.seed, number, documents)",
-        "Dropout(self.rates, self.args.seed, number, range(len(documents)))",
+        "documents-numbered-by-the-batch", STEP, "Dropout(self.rates, self.args.seed, number, part.documents)",
+        "Dropout(self.rates, self.args.seed, number, range(len(part.documents)))",
         "The documents of every batch of a step have the same dropout.",
     ),
 ]  # fmt: skip

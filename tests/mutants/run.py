@@ -60,7 +60,7 @@ OF_TRAINING = [
 ASKED_FIRST = {
     "numpy_backward": "test_backward_operations", "dropout": "test_dropout", "heads": "test_head_gradients",
     "optimizers": "test_optimizers", "schedules": "test_optimizers", "clipping": "test_optimizers",
-    "accumulator": "test_accumulator", "lora": "test_lora", "trainer": "test_trainer",
+    "accumulator": "test_accumulator", "lora": "test_lora", "trainer": "test_trainer", "step": "test_trainer",
 }  # fmt: skip
 
 
