@@ -5,6 +5,7 @@
 #
 # PYTHON names an interpreter with led_ref, THREADS how many to use (2), HELDOUT pages that must not be trained on
 # (man_pages.py). STEPS=5 takes so many steps in each stage, to see that all of it runs.
+# A stage whose weights are in docs/recipes/trained is taken from there; ANEW=1 trains it again.
 # If it is killed, at whatever moment, it goes on when it is started again with the same words.
 set -euo pipefail
 
@@ -40,7 +41,15 @@ data() {
 train() {
   local out=$WORK/models/$1 start=$2 stages=$WORK/data/stages/$3 length=(--epochs "$4")
   if [ -e "$out.done" ]; then return; fi
-  if [ -n "${STEPS:-}" ]; then length=(--steps "$STEPS"); fi
+  if [ -n "${STEPS:-}" ]; then
+    length=(--steps "$STEPS")
+  elif [ -z "${ANEW:-}" ] && [ ! -e "$out" ] && [ -e "$HERE/trained/$1" ]; then
+    echo "$1 is taken as it was trained before, from docs/recipes/trained; ANEW=1 trains it here"
+    cp -r "$HERE/trained/$1" "$out.copied"
+    mv "$out.copied" "$out"
+    touch "$out.done"
+    return
+  fi
   echo "$(date -u +%FT%TZ) $1 begins or goes on"
   shift 4
   "$PYTHON" -m led_ref.cli.main train "$stages.jsonl.gz" --validate "$stages-heldout.jsonl.gz" --model "$start" --out "$out" \

@@ -304,6 +304,33 @@ def test_stage_that_fails_stops_the_recipe(tmp_path):
         (tmp_path / "python.calls").unlink()
 
 
+def test_stage_that_was_trained_before_is_taken(tmp_path):
+    recipe = tmp_path / "recipes"
+    recipe.mkdir()
+    for name in ("train.sh", "start.py"):
+        (recipe / name).write_bytes((RECIPES / name).read_bytes())
+    (tmp_path / "data" / "test").mkdir(parents=True)
+    (tmp_path / "data" / "test" / "labels.jsonl.gz").touch()
+    (recipe / "trained" / "summarizer-first").mkdir(parents=True)
+    (recipe / "trained" / "summarizer-first" / "config.json").write_text("{}")
+    noting = tmp_path / "python"
+    noting.write_text('#!/bin/sh\ncase "$*" in *led_ref*) echo "$@" >>"$0.calls"; exit 3;; esac\n')
+    noting.chmod(0o755)
+
+    def trained_first(**more):
+        (tmp_path / "python.calls").unlink(missing_ok=True)
+        subprocess.run(
+            ["bash", recipe / "train.sh", tmp_path, "summarizer"],
+            env=os.environ | {"PYTHON": str(noting)} | more, capture_output=True,
+        )  # fmt: skip
+        return (tmp_path / "python.calls").read_text().split("--out ")[1].split()[0].rpartition("/")[2]
+
+    assert trained_first(ANEW="1") == trained_first(STEPS="2") == "summarizer-first"
+    assert trained_first() == "summarizer-short"
+    assert (tmp_path / "models" / "summarizer-first" / "config.json").read_text() == "{}"
+    assert (tmp_path / "models" / "summarizer-first.done").exists()
+
+
 def test_names_and_descriptions_are_counted_apart(recipes, tmp_path):
     module = recipes["pages"]
     held = [
