@@ -25,8 +25,8 @@ def stanzas(text: str) -> Iterator[dict[str, str]]:
     r"""The paragraphs of a control file as dictionaries.
 
     Example:
-        >>> list(stanzas("Package: a\\nDescription-en: one\\n two\\n .\\n three\\n\\nPackage: b\\n"))
-        [{'Package': 'a', 'Description-en': 'one\\n two\\n .\\n three'}, {'Package': 'b'}]
+        >>> list(stanzas("Package: a\nDescription-en: one\n two\n .\n three\n\nPackage: b\n"))
+        [{'Package': 'a', 'Description-en': 'one\n two\n .\n three'}, {'Package': 'b'}]
     """
     for stanza in text.split("\n\n"):
         if found := dict(_FIELD.findall(stanza)):
@@ -37,8 +37,8 @@ def paragraphs(long: str) -> str:
     r"""A long description as one line a paragraph; indented lines, which are lists, stay lines.
 
     Example:
-        >>> paragraphs(" It does\\n this.\\n .\\n And:\\n  * that\\n  * more")
-        'It does this.\\nAnd:\\n* that\\n* more'
+        >>> paragraphs(" It does\n this.\n .\n And:\n  * that\n  * more")
+        'It does this.\nAnd:\n* that\n* more'
     """
     lines: list[str] = []
     is_open = False

@@ -45,7 +45,7 @@ def abstract_of(facts: Mapping[str, Any]) -> str:
     r"""The abstract as one paragraph, without remarks on the document's status.
 
     Example:
-        >>> abstract_of({"abstract": " This memo  describes a non- stop\\nclock.  [STANDARDS-TRACK] "})
+        >>> abstract_of({"abstract": " This memo  describes a non- stop\nclock.  [STANDARDS-TRACK] "})
         'This memo describes a non-stop clock.'
     """
     text = " ".join((facts.get("abstract") or "").split())

@@ -1,5 +1,6 @@
 """The recipes for training data, on tiny inputs: nothing is on both sides of a split, and no target is in its document."""
 
+import doctest
 import gzip
 import json
 import os
@@ -30,9 +31,16 @@ def recipes():
     import rfcs
     import splits
     import stages
+    import summary
 
     sys.path.remove(str(RECIPES))
-    return {m.__name__: m for m in (descriptions, man_pages, pages, questions, rfcs, splits, stages)}
+    return {m.__name__: m for m in (descriptions, man_pages, pages, questions, rfcs, splits, stages, summary)}
+
+
+def test_examples_of_the_recipes_hold(recipes):
+    tried = [doctest.testmod(module) for module in recipes.values()]
+    assert sum(found.failed for found in tried) == 0
+    assert sum(found.attempted for found in tried) > 10
 
 
 def rfc(number, abstract, body="The echo service sends back each datagram. " * 40):
@@ -329,6 +337,19 @@ def test_stage_that_was_trained_before_is_taken(tmp_path):
     assert trained_first() == "summarizer-short"
     assert (tmp_path / "models" / "summarizer-first" / "config.json").read_text() == "{}"
     assert (tmp_path / "models" / "summarizer-first.done").exists()
+
+
+def test_summary_of_a_log(recipes, tmp_path, capsys):
+    lines = [{"step": i, "loss": 4 - i / 100, "tokens": 9000, "seconds": 2.0} for i in range(1, 121)]
+    lines.insert(60, {"step": 60, "eval_loss": 3.5})
+    lines.insert(61, {"step": 61, "skipped": "the loss is nan", "documents": []})
+    lines.append({"step": 120, "eval_loss": 3.25})
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    recipes["summary"].main(tmp_path, tmp_path / "thin.jsonl")
+    assert capsys.readouterr().out == f"| {tmp_path.name} | 120 | 1.1 | 0.07 | 4,500 | 2.85 | 3.25 |\n"
+    thinned = [json.loads(line) for line in (tmp_path / "thin.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in thinned] == [50, 60, 60, 110, 120, 120]
+    assert sum(line.get("tokens", 0) for line in thinned) == 120 * 9000
 
 
 def test_names_and_descriptions_are_counted_apart(recipes, tmp_path):
