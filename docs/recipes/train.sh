@@ -67,16 +67,16 @@ made() {
   if [ ! -e "$folder/config.json" ]; then "$PYTHON" "$HERE/start.py" "$@"; fi
 }
 
-SUMMARIES=(--truncate-targets --documents-at-once 12)
+SUMMARIES=(--truncate-targets)
 
 summarizer_short() {
   local start=$WORK/models/summarizer-start warmup=${STEPS:+0}
   made "$start" new "$start" --vocabulary "$WORK/data/vocabulary"
   # Most of it is text infilling, with which no document is read often enough to be learned by heart: no dropout.
   train summarizer-first "$start" first 0.65 "${SUMMARIES[@]}" --max-source-length 512 --dropout 0 --learning-rate 1e-3 \
-    --schedule inverse_sqrt --warmup "${warmup:-400}" --batch-size 48 --batch-tokens 4096
+    --schedule inverse_sqrt --warmup "${warmup:-400}" --batch-size 48 --batch-tokens 4096 --documents-at-once 12
   train summarizer-short "$WORK/models/summarizer-first" short 0.75 "${SUMMARIES[@]}" --max-source-length 1024 \
-    --label-smoothing 0.1 --learning-rate 5e-4 --warmup "${warmup:-200}" --batch-size 48 --batch-tokens 8192
+    --label-smoothing 0.1 --learning-rate 5e-4 --warmup "${warmup:-200}" --batch-size 48 --batch-tokens 8192 --documents-at-once 4
 }
 
 # Positions are tiled, as the paper does with BART's: 1,024 become 8,192.
