@@ -1,7 +1,7 @@
 """The 573 held-out manual pages as led-ref evaluate reads them, and what it does not count: is the name right?
 
     python docs/recipes/pages.py lines HELDOUT.jsonl.gz PAGES.jsonl
-    led-ref evaluate PAGES.jsonl --model WORK/models/summarizer --truncate --num-beams 4 --no-repeat-ngram-size 3 --out SCORES
+    led-ref evaluate PAGES.jsonl --model WORK/models/summarizer --truncate --max-new-tokens 64 --out SCORES
     python docs/recipes/pages.py score PAGES.jsonl SCORES
 
 A line of HELDOUT has name, desc and body; a page's one line is `name - desc`. `score` prints the share of pages whose name is

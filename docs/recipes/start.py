@@ -25,6 +25,18 @@ POSITIONS = "led.encoder.embed_positions.weight"
 TARGETS = "led.decoder.embed_positions.weight"
 TABLE = "led.shared.weight"
 HEAD_WIDTH = 32
+# How the trained models write, unless they are told otherwise: generation_config.json.
+SEARCH = {
+    "bos_token_id": 0,
+    "pad_token_id": 1,
+    "eos_token_id": 2,
+    "decoder_start_token_id": 2,
+    "max_length": 256,
+    "num_beams": 4,
+    "early_stopping": True,
+    "no_repeat_ngram_size": 3,
+    "length_penalty": 1.0,
+}
 
 
 def new(
@@ -40,6 +52,7 @@ def new(
     seed: int,
 ) -> None:
     """Write a model of random weights with the vocabulary's files."""
+    out.mkdir(exist_ok=True)
     size = len(json.loads((vocabulary / "vocab.json").read_text(encoding="utf-8")))
     config = LEDConfig(
         vocab_size=size,
@@ -61,27 +74,29 @@ def new(
         elif "norm" in key:
             values[...] = 1
     weights[TABLE][config.pad_token_id] = 0
-    _write(out, config, weights)
     LEDTokenizer.from_pretrained(vocabulary).save_pretrained(out)
+    (out / "generation_config.json").write_text(json.dumps(SEARCH, indent=2) + "\n", encoding="utf-8")
+    _write(out, config, weights)
 
 
 def tile(source: Path, out: Path, *, positions: int, targets: int | None) -> None:
     """Write a model with other numbers of positions: those that are there repeated, or the first of them."""
+    out.mkdir(exist_ok=True)
     config = LEDConfig.from_pretrained(source)
-    weights = {key: tensor.data for key, tensor in read_safetensors(source / "model.safetensors").items()}
+    stored = read_safetensors(source / "model.safetensors")  # in float16, if it is one of docs/recipes/trained
+    weights = {key: tensor.to_numpy() for key, tensor in stored.items()}
     targets = targets or config.max_decoder_position_embeddings
     for key, rows in ((POSITIONS, positions), (TARGETS, targets)):
         weights[key] = np.resize(weights[key], (rows, config.d_model))  # np.resize repeats
     sizes = {"max_encoder_position_embeddings": positions, "max_decoder_position_embeddings": targets}
-    _write(out, replace(config, **sizes), weights)
     LEDTokenizer.from_pretrained(source).save_pretrained(out)
     if (source / "generation_config.json").exists():
         shutil.copy(source / "generation_config.json", out)
+    _write(out, replace(config, **sizes), weights)
 
 
 def _write(out: Path, config: LEDConfig, weights: dict[str, np.ndarray]) -> None:
     """Write config.json and model.safetensors; config.json comes last, and says that the folder is whole."""
-    out.mkdir(exist_ok=True)
     tensors = {key: StoredTensor("F32", np.ascontiguousarray(values)) for key, values in weights.items()}
     write_safetensors(out / "model.safetensors", tensors, {"format": "pt"})
     config.save(out)

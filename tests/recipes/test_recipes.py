@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import led_ref
 from led_ref.bundled.specifications import is_specification, specification_body
 from led_ref.config import LEDConfig
 from led_ref.weights.safetensors_file import read_safetensors
@@ -282,6 +283,7 @@ def test_trainings_run_and_resume(recipes, tmp_path):
     ].data
     assert np.array_equal(tiled[:1024], tiled[-1024:])
     assert json.loads((models / "answerer.json").read_text())["steps"] == 2
+    assert json.loads((models / "summarizer" / "generation_config.json").read_text())["no_repeat_ngram_size"] == 3
     assert sorted(LEDConfig.from_pretrained(models / "classifier").id2label.values()) == ["doc", "net"]
     ids = json.loads((tmp_path / "data" / "vocabulary" / "vocab.json").read_text())
     assert [ids[token] for token in ("<s>", "<pad>", "</s>", "<unk>", "<mask>")] == [0, 1, 2, 3, len(ids) - 1]
@@ -350,6 +352,22 @@ def test_summary_of_a_log(recipes, tmp_path, capsys):
     thinned = [json.loads(line) for line in (tmp_path / "thin.jsonl").read_text().splitlines()]
     assert [line["step"] for line in thinned] == [50, 60, 60, 110, 120, 120]
     assert sum(line.get("tokens", 0) for line in thinned) == 120 * 9000
+
+
+def test_positions_of_a_float16_model_are_tiled(tmp_path):
+    paths = os.pathsep.join(map(str, (ROOT, ROOT / "backends")))
+    subprocess.run(
+        [sys.executable, RECIPES / "start.py", "tile", led_ref.bundled_model(), tmp_path / "tiled", "--positions", "20000"],
+        env=os.environ | {"PYTHONPATH": paths}, check=True,
+    )  # fmt: skip
+    before, after = (
+        {key: tensor.to_numpy() for key, tensor in read_safetensors(Path(folder) / "model.safetensors").items()}
+        for folder in (led_ref.bundled_model(), tmp_path / "tiled")
+    )
+    positions = "led.encoder.embed_positions.weight"
+    assert np.array_equal(after[positions], np.resize(before[positions], (20000, 128)))
+    assert all(np.array_equal(after[key], before[key]) for key in before if key != positions)
+    assert led_ref.load(tmp_path / "tiled").generate("gzip", max_new_tokens=3)
 
 
 def test_names_and_descriptions_are_counted_apart(recipes, tmp_path):
