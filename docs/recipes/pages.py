@@ -40,8 +40,8 @@ def score(pages: Path, scores: Path) -> dict[str, object]:
     """Names and descriptions of what `led-ref evaluate --out SCORES` wrote."""
     right = [halves(json.loads(line)["summary"]) for line in pages.read_text(encoding="utf-8").splitlines()]
     written = dict.fromkeys(range(len(right)), ("", ""))
-    for line in (scores / "written.jsonl").read_text(encoding="utf-8").splitlines():
-        record = json.loads(line)
+    texts_of_shards = [path.read_text(encoding="utf-8") for path in sorted(scores.glob("written*.jsonl"))]
+    for record in map(json.loads, "".join(texts_of_shards).splitlines()):
         written[record["document"]] = halves(record["text"])
     names = [written[i][0].lower() == name.lower() for i, (name, _) in enumerate(right)]
     texts = [written[i][1] for i in range(len(right))]

@@ -30,14 +30,19 @@ LEAST_WORDS = 150  # of a body
 MOST_CHARACTERS = 60_000  # of a body: more than 8,192 tokens
 _LINKS = ("obsoletes", "obsoleted_by", "updates", "updated_by")
 # What the RFC Editor's index and old abstracts say of the document's status: it is no part of the subject.
+_DOCUMENT = r"(?:This (?:document|memo|specification|RFC)|It|This)"
 _STATUS = re.compile(
-    r"\s*\[[A-Z][A-Z -]+\]\s*\Z"
-    r"|\s*This (document|memo|specification) is not an Internet Standards Track specification; it is published for "
+    r"\s*(?-i:\[[A-Z][A-Z -]+\])\s*\Z"
+    rf"|\s*{_DOCUMENT} is not an Internet Standards Track specification; it is published for "
     r"(informational purposes|examination, experimental implementation, and evaluation|the historical record)\."
-    r"|\s*This (RFC|memo|document) (provides information for the Internet community"
-    r"|defines an Experimental Protocol for the Internet community)\.( It does not specify an Internet standard of any "
-    r"kind\.)?( Discussion and suggestions for improvement are requested\.)?"
-    r"|\s*Distribution of this (memo|document) is unlimited\."
+    rf"|\s*{_DOCUMENT} (provides information|(defines|specifies) an Experimental Protocol|defines a Historic Document) for the "
+    r"Internet community\."
+    rf"|\s*{_DOCUMENT} (specifies|documents) an Internet Best Current Practices?( for the Internet Community, and requests "
+    r"discussion and suggestions for improvements?)?\."
+    rf"|\s*{_DOCUMENT} does not specify an(y)? Internet standard( of any kind)?\."
+    r"|\s*Discussion and suggestions for improvement are requested\."
+    r"|\s*Distribution of this (memo|document) is unlimited\.",
+    re.IGNORECASE,
 )
 
 

@@ -37,19 +37,21 @@ data() {
 
 # ---- training ------------------------------------------------------------------------------------------------------------
 
+# taken NAME: whether a stage is done, or is taken as it was trained before
+taken() {
+  local out=$WORK/models/$1 before=$HERE/trained/$1
+  if [ -e "$out.done" ]; then return 0; fi
+  if [ -n "${STEPS:-}${ANEW:-}" ] || [ -e "$out" ] || [ ! -e "$before" ]; then return 1; fi
+  echo "$1 is taken as it was trained before, from docs/recipes/trained; ANEW=1 trains it here"
+  rm -rf "$out.copied"
+  { cp -r "$before" "$out.copied" && mv "$out.copied" "$out" && touch "$out.done"; } || exit 1
+}
+
 # train NAME START DATA EPOCHS OPTION ...: one stage, into WORK/models/NAME
 train() {
   local out=$WORK/models/$1 start=$2 stages=$WORK/data/stages/$3 length=(--epochs "$4")
-  if [ -e "$out.done" ]; then return; fi
-  if [ -n "${STEPS:-}" ]; then
-    length=(--steps "$STEPS")
-  elif [ -z "${ANEW:-}" ] && [ ! -e "$out" ] && [ -e "$HERE/trained/$1" ]; then
-    echo "$1 is taken as it was trained before, from docs/recipes/trained; ANEW=1 trains it here"
-    cp -r "$HERE/trained/$1" "$out.copied"
-    mv "$out.copied" "$out"
-    touch "$out.done"
-    return
-  fi
+  if taken "$1"; then return; fi
+  if [ -n "${STEPS:-}" ]; then length=(--steps "$STEPS"); fi
   echo "$(date -u +%FT%TZ) $1 begins or goes on"
   shift 4
   "$PYTHON" -m led_ref.cli.main train "$stages.jsonl.gz" --validate "$stages-heldout.jsonl.gz" --model "$start" --out "$out" \
@@ -71,6 +73,7 @@ SUMMARIES=(--truncate-targets)
 
 summarizer_short() {
   local start=$WORK/models/summarizer-start warmup=${STEPS:+0}
+  if taken summarizer-short; then return; fi
   made "$start" new "$start" --vocabulary "$WORK/data/vocabulary"
   # Most of it is text infilling, with which no document is read often enough to be learned by heart: no dropout.
   train summarizer-first "$start" first 0.65 "${SUMMARIES[@]}" --max-source-length 512 --dropout 0 --learning-rate 1e-3 \

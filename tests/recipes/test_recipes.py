@@ -96,6 +96,26 @@ def test_abstract_is_cut_out_of_a_specification():
     assert "on a port that is well known; as this line is the last of the page and goes on.\n" in body
 
 
+@pytest.mark.parametrize(
+    "status",
+    [
+        "This memo does not specify an Internet standard of any kind.",
+        "This memo provides information for the Internet community. It does not specify an Internet standard of any kind.",
+        "This document specifies an Internet Best Current Practices for the Internet Community, and requests discussion and "
+        "suggestions for improvements.",
+        "This memo documents an Internet Best Current Practice.",
+        "This document defines a Historic Document for the Internet community.",
+        "This document is not an Internet Standards Track specification; it is published for informational purposes.",
+        "[STANDARDS-TRACK]",
+    ],
+)
+def test_status_is_no_part_of_an_abstract(recipes, status):
+    abstract_of = recipes["rfcs"].abstract_of
+    assert abstract_of({"abstract": f"This memo describes a clock. {status}"}) == "This memo describes a clock."
+    kept = "This memo specifies a standard clock for the Internet community [clock]"
+    assert abstract_of({"abstract": f"{kept} {status}"}) == kept
+
+
 def test_family_is_on_one_side(recipes):
     numbers = range(1, 301)
     facts = {
@@ -301,7 +321,7 @@ def test_stage_that_fails_stops_the_recipe(tmp_path):
     for what in ("summarizer", "classifier", "answerer", "all"):
         done = subprocess.run(
             [RECIPES / "train.sh", tmp_path, what],
-            env=os.environ | {"PYTHON": str(failing)},
+            env=os.environ | {"PYTHON": str(failing), "ANEW": "1"},
             capture_output=True,
             text=True,
         )
@@ -339,6 +359,9 @@ def test_stage_that_was_trained_before_is_taken(tmp_path):
     assert trained_first() == "summarizer-short"
     assert (tmp_path / "models" / "summarizer-first" / "config.json").read_text() == "{}"
     assert (tmp_path / "models" / "summarizer-first.done").exists()
+    (recipe / "trained" / "summarizer-short").mkdir()
+    assert trained_first() == "summarizer-medium"  # and the stage before it is not asked for
+    assert trained_first(ANEW="1") == "summarizer-medium"  # what is done is done
 
 
 def test_summary_of_a_log(recipes, tmp_path, capsys):
@@ -395,7 +418,9 @@ def test_names_and_descriptions_are_counted_apart(recipes, tmp_path):
         2: "ln - copy - or clone - files",
         1: "tar keep files",
     }  # of the last one nothing was written
-    (tmp_path / "written.jsonl").write_text("\n".join(json.dumps({"document": i, "text": t}) for i, t in texts.items()))
+    written = [json.dumps({"document": i, "text": t}) + "\n" for i, t in texts.items()]
+    (tmp_path / "written.jsonl").write_text(written[0])
+    (tmp_path / "written.2-of-2.jsonl").write_text("".join(written[1:]))  # as of a shard
     found = module.score(tmp_path / "pages.jsonl", tmp_path)
     assert (found["pages"], found["names right, percent"]) == (4, 25.0)
     assert found["rougeL of descriptions"].startswith("70.00 (")  # (1 + 0.8 + 1 + 0) / 4
