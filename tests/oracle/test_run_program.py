@@ -5,6 +5,7 @@ import shutil
 import time
 
 import pytest
+from other_processes import ends
 
 from led_ref.oracle.vectors import run_program as running
 from led_ref.oracle.vectors.run_program import run_program, useful_end
@@ -57,18 +58,7 @@ def test_a_full_disk_is_prevented(run, tmp_path, monkeypatch, program):
 def test_no_process_is_left(run, tmp_path, start):
     assert run(f"{start} & echo $! > $0/child; sleep 0.3") == ""
     child = int((tmp_path / "child").read_text())
-    until = time.monotonic() + 5
-    while is_running(child) and time.monotonic() < until:
-        time.sleep(0.02)
-    assert not is_running(child)
-
-
-def is_running(pid):
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+    assert ends(child, 5)
 
 
 SAID = {

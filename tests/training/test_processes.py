@@ -5,10 +5,10 @@ import multiprocessing
 import os
 import signal
 import sys
-import time
 
 import numpy as np
 import pytest
+from other_processes import ends
 from training.small_models import small_model
 
 from led_backends.numpy_backend import NumpyBackend
@@ -147,18 +147,7 @@ def test_others_end_when_the_first_is_killed(train, tmp_path, monkeypatch):
         os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
     other = int((tmp_path / "pid").read_text())
-    until = time.monotonic() + 20
-    while _is_running(other) and time.monotonic() < until:
-        time.sleep(0.05)
-    assert not _is_running(other)
-
-
-def _is_running(pid):
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+    assert ends(other, 20)
 
 
 def test_parts_are_dealt_there_and_back():
