@@ -94,9 +94,11 @@ def wrong_type(name: str, value: object, takes: str) -> ArgumentTypeError:
 def wrong_call(name: str, known: Iterable[str], given: Iterable[str], error: Exception) -> ArgumentTypeError:
     """The error for arguments that a function does not have: `known` are those that it has, `given` those given by name."""
     known = [one for one in known if one != "self"]
-    near = next((near for one in given if one not in known and (near := nearest(one, known))), None)
-    remedy = f"Did you mean {near!r}?" if near else f"It takes {', '.join(known)}."
-    return ArgumentTypeError(f"{name}: {error}. {remedy}")
+    for wrong in given:
+        if wrong not in known and (near := nearest(wrong, known)):
+            # Python's own words may be on the argument that is missing because it was misspelt.
+            return ArgumentTypeError(f"{name} has no argument {wrong!r}. Did you mean {near!r}?")
+    return ArgumentTypeError(f"{name}: {error}. It takes {', '.join(known)}.")
 
 
 def items_of(name: str, value: Any, takes: str) -> list[Any]:
