@@ -33,6 +33,7 @@ CASES = {
     "a dropout of 400 digits": (*raw("config.json", dropout=HUGE), "401 digits"),
     "a size beyond any memory": (*raw("config.json", vocab_size="9" * 30), "vocab_size is 9{30}.*at most"),
     "an unknown key, nested": (*raw("config.json", later=NESTED), "nested more than 64 deep"),
+    "one list too deep": (*raw("tokenizer_config.json", later="[" * 65 + "]" * 65), "nested more than 64 deep"),
     "nested without end": (*raw("config.json", later="[" * 100_000), "nested more than 64 deep|not JSON"),
     "a surrogate": (*raw("config.json", later=SURROGATE), "half of a surrogate pair"),
     "labels that are a number": (*raw("a classifier's config.json", id2label="5"), "id2label is 5; it must be an object"),

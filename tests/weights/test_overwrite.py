@@ -89,6 +89,15 @@ def test_nothing_of_the_old_folder_is_read(made, led, foreign, tmp_path, way):
     assert tree(foreign) == {**tree(tmp_path / "new"), "notes.txt": b"mine", "runs/log": b"mine, too"}
 
 
+def test_links_beside_the_files_stay_links(led, foreign, tmp_path):
+    """Even where they lead nowhere, or to a file that could be linked itself."""
+    (tmp_path / "elsewhere").write_bytes(b"of somebody")
+    for name, leads_to in (("draft", "../elsewhere"), ("gone", "nothing"), ("runs/latest", "log")):
+        (foreign / name).symlink_to(leads_to)
+    led_ref.load(led, backend="numpy").save_pretrained(foreign, overwrite=True)
+    assert [os.readlink(foreign / name) for name in ("draft", "gone", "runs/latest")] == ["../elsewhere", "nothing", "log"]
+
+
 def test_a_model_alone_leaves_the_tokenizer(led, foreign):
     """LEDForConditionalGeneration knows no tokenizer: the files stay, and generation_config.json goes."""
     before = tree(foreign)
