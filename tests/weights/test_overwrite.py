@@ -95,7 +95,11 @@ def test_links_beside_the_files_stay_links(led, foreign, tmp_path):
     for name, leads_to in (("draft", "../elsewhere"), ("gone", "nothing"), ("runs/latest", "log")):
         (foreign / name).symlink_to(leads_to)
     led_ref.load(led, backend="numpy").save_pretrained(foreign, overwrite=True)
-    assert [os.readlink(foreign / name) for name in ("draft", "gone", "runs/latest")] == ["../elsewhere", "nothing", "log"]
+    assert [os.readlink(foreign / name) for name in ("draft", "gone", "runs/latest")] == [
+        "../elsewhere",
+        "nothing",
+        "log",
+    ]
 
 
 def test_a_model_alone_leaves_the_tokenizer(led, foreign):
