@@ -37,6 +37,10 @@ def test_settings_and_prefix_of_the_task_are_used(bundled, tmp_path):
     text = "summarize: Pack files."
     assert write("Pack files.") == [{"summary_text": bundled.generate(text, num_beams=1, max_new_tokens=7)}]
     assert write(["Pack files."], max_length=4) == [{"summary_text": bundled.generate(text, num_beams=1, max_length=4)}]
+    config |= {"prefix": "summarize: ", "task_specific_params": None}  # of every task
+    (folder / "config.json").write_text(json.dumps(config))
+    of_all = led_ref.pipeline("summarization", folder)("Pack files.", num_beams=1, max_length=4)
+    assert of_all == [{"summary_text": bundled.generate(text, num_beams=1, max_length=4)}]
 
 
 def test_answers_have_the_shapes_of_transformers(bundled):

@@ -5,6 +5,7 @@ import pytest
 
 import led_ref
 from led_ref.errors import InputError, SettingsError
+from led_ref.model.brief_repr import brief
 from led_ref.model.params import LEDParams
 
 LED = led_ref.load(backend="numpy")
@@ -36,6 +37,7 @@ def test_reprs_are_short():
     for value in (LED, LED.tokenizer, MODEL.led, MODEL.encoder, MODEL.backend, config, *of_text, *of_files):
         assert len(repr(value)) <= 1000, type(value)
     assert "sequences=int64 (1, 4)" in repr(out)
+    assert brief({str(i): i for i in range(10)}) == "10 names"
     assert repr(MODEL.params.encoder.layers[0].fc1) == "Linear(weight=float32 (512, 128), bias=float32 (512,))"
     assert isinstance(MODEL.params, LEDParams)
 

@@ -108,6 +108,17 @@ def test_missing_files_are_named(tmp_path: Path, names: list[str], said: str) ->
         LEDTokenizer.from_pretrained(tmp_path)
 
 
+def test_folders_of_other_models_are_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "spiece.model").touch()
+    with pytest.raises(
+        MissingFileError, match=r"tokenizer of another type: SentencePiece \(T5.*LED's is byte-level BPE"
+    ):
+        LEDTokenizer.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "longformer"}')
+    with pytest.raises(MissingFileError, match=r"config.json is of a 'longformer', and led_ref runs 'led' only"):
+        LEDTokenizer.from_pretrained(tmp_path)
+
+
 def test_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match=r"no folder .*nowhere. Name one that holds vocab.json"):
         LEDTokenizer.from_pretrained(tmp_path / "nowhere")
