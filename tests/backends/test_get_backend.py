@@ -105,8 +105,9 @@ def test_unusable_gpu_is_a_warning_and_is_logged(monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     with pytest.warns(
         RuntimeWarning, match=r"on the CPU, because the GPU cannot be used\. CuPy 14.*libcublasLt.*numpy"
-    ):
+    ) as warned:
         assert use() == "numpy"
+    assert warned[0].filename == __file__  # the line that called led_ref
     ((name, level, sentence),) = caplog.record_tuples
     assert (name, level) == ("led_ref", logging.WARNING)
     assert "libcublasLt" in sentence

@@ -152,5 +152,7 @@ def test_bad_words_come_in_no_form():
     forms = [LED.tokenizer(form, add_special_tokens=False)["input_ids"] for form in (word, f" {word}")]
     expected = LED.generate(text, max_new_tokens=8, bad_words_ids=forms)
     assert LED.generate(text, max_new_tokens=8, bad_words=word) == expected
+    first = plain.split()[0]  # at the beginning of a text it has no blank
+    assert not LED.generate(text, max_new_tokens=8, bad_words=f" {first}").startswith(first)
     with pytest.raises(SettingsError, match=r"bad_words is .* no tokenizer"):
         MODEL.generate(IDS, bad_words="files")
