@@ -32,6 +32,10 @@ def warn(sentence: str) -> None:
     """
     LOGGER.warning(sentence)
     level, frame = 1, sys._getframe()
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(("led_ref.", "led_backends.")):
+    while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__", "")):
         level, frame = level + 1, frame.f_back
     warnings.warn(sentence, LEDWarning, stacklevel=level)
+
+
+def _is_ours(module: str) -> bool:
+    return module.partition(".")[0] in ("led_ref", "led_backends")

@@ -153,6 +153,11 @@ def test_bad_words_come_in_no_form():
     expected = LED.generate(text, max_new_tokens=8, bad_words_ids=forms)
     assert LED.generate(text, max_new_tokens=8, bad_words=word) == expected
     first = plain.split()[0]  # at the beginning of a text it has no blank
-    assert not LED.generate(text, max_new_tokens=8, bad_words=f" {first}").startswith(first)
+    without, after_a_blank = (
+        [LED.tokenizer(form, add_special_tokens=False).input_ids] for form in (first, f" {first}")
+    )
+    assert LED.generate(text, max_new_tokens=8, bad_words_ids=after_a_blank) == plain
+    expected = LED.generate(text, max_new_tokens=8, bad_words_ids=without + after_a_blank)
+    assert LED.generate(text, max_new_tokens=8, bad_words=f" {first}") == expected != plain
     with pytest.raises(SettingsError, match=r"bad_words is .* no tokenizer"):
         MODEL.generate(IDS, bad_words="files")
