@@ -8,7 +8,8 @@
     long      up to 8,192
 
 The document itself shows its kind: an RFC begins with its header, half of the manual pages with their title, the others with
-their first section; a description has neither; a piece has `<mask>` in it.
+their first section (in `short` each of them with and without, being so few); a description has neither; a piece has `<mask>`
+in it.
 
 Pieces are BART's own pre-training (text infilling, section 2 of arXiv 1910.13461). All targets together are 1.5 million tokens,
 too few to learn from that the decoder may copy what the encoder reads, and pieces are as many as one likes.
@@ -31,7 +32,7 @@ LONGEST_SPAN = 6  # words that one <mask> stands for: 1 to 6
 # Characters of RFCs and manual pages; the share of descriptions; whether there are pieces. A token has 3.3 to 4.2 characters.
 STAGES = {
     "first": ({"rfcs": 1_000, "man_pages": 1_000}, 1.0, True),
-    "short": ({"rfcs": 4_200, "man_pages": 3_300}, 0.5, False),
+    "short": ({"rfcs": 4_200, "man_pages": 2_400}, 0.25, False),
     "medium": ({"rfcs": 16_000, "man_pages": 13_000}, 0.05, False),
     "long": ({"rfcs": 33_000, "man_pages": 26_000}, 0.02, False),
 }
@@ -101,12 +102,16 @@ def examples(record: Record, kind: str, stage: str) -> Iterator[Record]:
         if has_pieces and share(f"pieces {record['id']}") < SHARE_OF_MASKED_DESCRIPTIONS:
             yield from pieces(record, PIECES[kind])
         return
-    text = record["text"]
-    if kind == "man_pages" and re.search(r"\w", record["title"]) and share(f"title {record['id']}") < 0.5:
-        text = f"{record['title']}\n{text}"
-    if record["summary"]:
-        summary = whole_sentences(record["summary"], WORDS_OF_TARGET)
-        yield {"id": record["id"], "text": cut(text, limits[kind]), "summary": summary}
+    beginnings = [""]
+    if kind == "man_pages" and re.search(r"\w", record["title"]):
+        titled = f"{record['title']}\n"
+        beginnings = [titled, ""] if stage == "short" else [titled] if share(f"title {record['id']}") < 0.5 else [""]
+    for beginning in beginnings if record["summary"] else ():
+        yield {
+            "id": record["id"] + " titled" * (beginning != "" and stage == "short"),
+            "text": cut(beginning + record["text"], limits[kind]),
+            "summary": whole_sentences(record["summary"], WORDS_OF_TARGET),
+        }
     if has_pieces:
         yield from pieces(record, PIECES[kind])
 

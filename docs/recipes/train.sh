@@ -78,7 +78,7 @@ summarizer_short() {
   # Most of it is text infilling, with which no document is read often enough to be learned by heart: no dropout.
   train summarizer-first "$start" first 0.4 "${SUMMARIES[@]}" --max-source-length 512 --dropout 0 --learning-rate 2e-3 \
     --schedule inverse_sqrt --warmup "${warmup:-300}" --batch-size 48 --batch-tokens 4096 --documents-at-once 12
-  train summarizer-short "$WORK/models/summarizer-first" short 0.75 "${SUMMARIES[@]}" --max-source-length 1024 \
+  train summarizer-short "$WORK/models/summarizer-first" short 0.45 "${SUMMARIES[@]}" --max-source-length 1024 \
     --label-smoothing 0.1 --learning-rate 5e-4 --warmup "${warmup:-200}" --batch-size 48 --batch-tokens 8192 --documents-at-once 4
 }
 

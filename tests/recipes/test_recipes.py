@@ -242,6 +242,24 @@ def test_stages_cut_documents_and_targets(recipes):
     assert whole["id"] == "rfc1"
 
 
+def test_pages_come_with_and_without_title(recipes):
+    stages = recipes["stages"]
+    pages = [
+        {"id": f"{i}.1.gz", "split": "train", "title": "LS(1)", "summary": "ls - list files", "text": "SYNOPSIS\nls"}
+        for i in range(40)
+    ]
+    titled, untitled = "LS(1)\nSYNOPSIS\nls", "SYNOPSIS\nls"
+    found = list(stages.of_split(pages, "man_pages", "short", "train"))
+    assert [one["text"] for one in found] == [titled, untitled] * 40
+    assert [one["id"] for one in found[:2]] == ["0.1.gz titled", "0.1.gz"]
+    found = [one["text"] for one in stages.of_split(pages, "man_pages", "medium", "train")]
+    assert 8 < found.count(titled) < 32
+    assert found.count(titled) + found.count(untitled) == 40
+    without = [{**pages[0], "title": ""}]
+    assert [one["text"] for one in stages.of_split(without, "man_pages", "short", "train")] == [untitled]
+    assert list(stages.of_split([{**pages[0], "summary": ""}], "man_pages", "short", "train")) == []
+
+
 def test_a_third_of_the_words_is_masked(recipes):
     stages = recipes["stages"]
     text = "\n".join(" ".join(f"w{i}-{k}" for k in range(9)) for i in range(400))
