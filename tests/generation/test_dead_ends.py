@@ -24,6 +24,20 @@ def test_rules_that_forbid_all_ids(search):
         MODEL.generate(IDS, logits_processor=[nothing], min_new_tokens=5, max_new_tokens=5, **search)
 
 
+def test_fewer_texts_than_asked_for_repeat_one():
+    """As in transformers; their scores tell."""
+
+    def two(document, ids):
+        return [7, 8] if len(ids) == 1 else [2]
+
+    found = MODEL.generate(
+        IDS, num_beams=4, num_return_sequences=4, prefix_allowed_tokens_fn=two, max_length=8, return_dict_in_generate=True,
+        output_scores=True,
+    )  # fmt: skip
+    assert {tuple(row) for row in found.sequences.tolist()} == {(2, 7, 2), (2, 8, 2)}
+    assert (found.sequences_scores < -1e7).tolist() == [False, False, True, True]
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
