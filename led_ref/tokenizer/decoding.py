@@ -27,7 +27,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from led_ref.errors import InputError, items_of, quoted, wrong_type
+from led_ref.errors import InputError, items_of, known_arguments, quoted, wrong_type
 from led_ref.tokenizer.batch import check_booleans
 from led_ref.tokenizer.bpe import from_printable
 
@@ -179,6 +179,7 @@ class FromIds:
         """Whether the vocabulary has an id: a model's may have more of them."""
         return token_id in self._piece_of
 
+    @known_arguments
     def decode(
         self,
         token_ids: int | Iterable[int],
@@ -200,6 +201,7 @@ class FromIds:
         skipped = self._special_ids if skip_special_tokens else ()
         return self._bytes.decode([i for i in self._checked_ids(token_ids) if i not in skipped])
 
+    @known_arguments
     def batch_decode(
         self,
         sequences: Iterable[Iterable[int]],

@@ -35,7 +35,7 @@ from os.path import exists
 from pathlib import Path
 from typing import Any
 
-from led_ref.errors import InputError, quoted, wrong_type
+from led_ref.errors import InputError, known_arguments, quoted, wrong_type
 from led_ref.files.hub import named
 from led_ref.files.staging import naming, to_write, write_into
 from led_ref.tokenizer import files
@@ -137,6 +137,7 @@ class LEDTokenizer(SpecialTokens, FromIds):
         self.split_special_tokens = split_special_tokens
 
     @classmethod
+    @known_arguments
     def from_pretrained(
         cls, folder: str | Path, *, engine: str = "python", revision: str | None = None
     ) -> "LEDTokenizer":
@@ -177,6 +178,7 @@ class LEDTokenizer(SpecialTokens, FromIds):
 
     # ---- text -> ids ------------------------------------------------------------------------------------------------
 
+    @known_arguments
     def __call__(
         self,
         text: str | Sequence[str],
@@ -312,6 +314,7 @@ class LEDTokenizer(SpecialTokens, FromIds):
 
     # ---- padding ------------------------------------------------------------------------------------------------------
 
+    @known_arguments
     def pad(
         self,
         encoded_inputs: Mapping[str, Any] | Sequence[Mapping[str, Any]],

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from vocabularies import TINY_MERGES, tiny_vocab
 
-from led_ref.errors import InputError
+from led_ref.errors import ArgumentTypeError, InputError
 from led_ref.tokenizer import LEDTokenizer
 
 TOKENIZERS = {
@@ -113,6 +113,23 @@ def test_decoding(engine: str, ids: object, said: str) -> None:
 def test_padding(inputs: object, said: str) -> None:
     with pytest.raises(InputError, match=said):
         TOKENIZERS["python"].pad(inputs)
+
+
+def test_unknown_arguments_are_told_the_nearest(tmp_path) -> None:
+    tokenizer = LEDTokenizer(tiny_vocab(), TINY_MERGES)
+    tokenizer.save_pretrained(tmp_path)
+    for call, named, said in (
+        (tokenizer, {"text": "a", "max_lenght": 3}, "LEDTokenizer.__call__ has no argument 'max_lenght'.*'max_length'"),
+        (tokenizer.encode, {"text": "a", "truncate": True}, r"no argument 'truncate'. Did you mean 'truncation'"),
+        (tokenizer, {"texts": ["a"]}, r"has no argument 'texts'. Did you mean 'text'"),
+        (tokenizer, {}, r"missing a required argument: 'text'. It takes text, text_pair"),
+        (tokenizer.pad, {"encoded_inputs": {"input_ids": [0]}, "pading": True}, "Did you mean 'padding'"),
+        (tokenizer.decode, {"token_ids": [0], "skip_special": True}, "Did you mean 'skip_special_tokens'"),
+        (tokenizer.batch_decode, {"sequence": [[0]]}, "Did you mean 'sequences'"),
+        (LEDTokenizer.from_pretrained, {"folder": tmp_path, "use_fast": True}, "'use_fast'.*It takes .*engine"),
+    ):
+        with pytest.raises(ArgumentTypeError, match=said):
+            call(**named)
 
 
 def test_the_rest() -> None:
