@@ -289,6 +289,9 @@ def test_trace_of_text_generation(bundled):
 
 
 def test_untraceable_inputs(bundled):
+    for other in (print, dict, 5, MODEL.state_dict):
+        with pytest.raises(InputError, match=r"model is .*; it takes a model, one of its methods"):
+            trace(other)
     with pytest.raises(InputError, match=r"one document.*list was given.*model.generate"):
         trace(bundled, ["a", "b"])
     with pytest.raises(

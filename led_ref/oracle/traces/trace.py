@@ -22,6 +22,7 @@ what you want: `only="*.output"`, `layer=3`.
 import copy
 import fnmatch
 import functools
+import inspect
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -190,7 +191,7 @@ def trace(
         led.encoder.layers.0.fc1.output (1, 4, 512) B T F
         led.decoder.layers.0.fc1.output (1, 2, 512) N U F
     """
-    if not callable(model) and not hasattr(model, "tokenizer"):
+    if not hasattr(model, "tokenizer") and not _takes_recorder(model):
         raise wrong_type("model", model, "a model, one of its methods, or what led_ref.load returned")
     if layer is not None and (isinstance(layer, bool) or not isinstance(layer, int)):
         raise wrong_type("layer", layer, "a whole number or None")
@@ -230,6 +231,14 @@ def trace(
             "`led-ref steps` lists all names."
         )
     return Trace(steps, _radii_of(model))
+
+
+def _takes_recorder(call: Any) -> bool:
+    """Whether it can be called with a recorder. Of some built-in types Python does not know what they take."""
+    try:
+        return callable(call) and "recorder" in inspect.signature(call).parameters
+    except (TypeError, ValueError):
+        return False
 
 
 def check_target(path: str | Path, *, overwrite: bool) -> None:
