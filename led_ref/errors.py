@@ -4,14 +4,11 @@ Each class is also a subclass of a built-in exception, so that `except ValueErro
 """
 
 import difflib
-import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from functools import wraps
-from typing import Any, TypeVar
+from collections.abc import Iterable, Mapping, Sequence, Set
+from typing import Any
 
 MAX_MESSAGE = 4000  # characters; the longest useful messages list some fifty settings or tensors
-Function = TypeVar("Function", bound=Callable[..., Any])
 _LONG_WORD = re.compile(r"\S{500,}")
 
 
@@ -102,28 +99,6 @@ def wrong_call(name: str, known: Iterable[str], given: Iterable[str], error: Exc
             # Python's own words may be on the argument that is missing because it was misspelt.
             return ArgumentTypeError(f"{name} has no argument {wrong!r}. Did you mean {near!r}?")
     return ArgumentTypeError(f"{name}: {error}. It takes {', '.join(known)}.")
-
-
-def known_arguments(function: Function) -> Function:
-    """A decorator: the error for an argument that the function does not have names the one that is meant.
-
-    Raises:
-        ArgumentTypeError: as `wrong_call`; other errors of the function as they are.
-    """
-    signature = inspect.signature(function)
-
-    @wraps(function)
-    def called(*arguments: Any, **named: Any) -> Any:
-        try:
-            return function(*arguments, **named)
-        except TypeError:
-            try:
-                signature.bind(*arguments, **named)
-            except TypeError as error:
-                raise wrong_call(function.__qualname__, signature.parameters, named, error) from None
-            raise
-
-    return called  # type: ignore[return-value]
 
 
 def items_of(name: str, value: Any, takes: str) -> list[Any]:

@@ -20,18 +20,44 @@ A character can consist of several ids, so a stream of text waits for all of the
     (5, ['n', 'é', ' !'])
 """
 
+import inspect
 import operator
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from functools import wraps
 from itertools import groupby
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 
-from led_ref.errors import InputError, items_of, known_arguments, quoted, wrong_type
+from led_ref.errors import InputError, items_of, quoted, wrong_call, wrong_type
 from led_ref.tokenizer.batch import check_booleans
 from led_ref.tokenizer.bpe import from_printable
 
+Function = TypeVar("Function", bound=Callable[..., Any])
+
 _LONGEST = 4  # bytes of a character in UTF-8
+
+
+def known_arguments(function: Function) -> Function:
+    """A decorator: the error for an argument that the function does not have names the one that is meant.
+
+    Raises:
+        ArgumentTypeError: as `wrong_call`; other errors of the function as they are.
+    """
+    signature = inspect.signature(function)
+
+    @wraps(function)
+    def called(*arguments: Any, **named: Any) -> Any:
+        try:
+            return function(*arguments, **named)
+        except TypeError:
+            try:
+                signature.bind(*arguments, **named)
+            except TypeError as error:
+                raise wrong_call(function.__qualname__, signature.parameters, named, error) from None
+            raise
+
+    return called  # type: ignore[return-value]
 
 
 class ByteTable:

@@ -35,7 +35,7 @@ from os.path import exists
 from pathlib import Path
 from typing import Any
 
-from led_ref.errors import InputError, known_arguments, quoted, wrong_type
+from led_ref.errors import InputError, quoted, wrong_type
 from led_ref.files.hub import named
 from led_ref.files.staging import naming, to_write, write_into
 from led_ref.tokenizer import files
@@ -52,7 +52,7 @@ from led_ref.tokenizer.batch import (
     rows_of,
 )
 from led_ref.tokenizer.bpe import Pair
-from led_ref.tokenizer.decoding import ByteTable, FromIds
+from led_ref.tokenizer.decoding import ByteTable, FromIds, known_arguments
 from led_ref.tokenizer.engine import ENGINES, Engine, Offsets
 from led_ref.tokenizer.overflow import check_overflow, rows_with_overflow, with_mapping
 from led_ref.tokenizer.specials import (
