@@ -8,8 +8,7 @@
     long      up to 8,192
 
 The document itself shows its kind: an RFC begins with its header, half of the manual pages with their title, the others with
-their first section (in `short` each of them with and without, being so few); a description has neither; a piece has `<mask>`
-in it.
+their first section (in `short` each of them both ways); a description has neither; a piece has `<mask>` in it.
 
 Pieces are BART's own pre-training (text infilling, section 2 of arXiv 1910.13461). All targets together are 1.5 million tokens,
 too few to learn from that the decoder may copy what the encoder reads, and pieces are as many as one likes.
@@ -104,11 +103,12 @@ def examples(record: Record, kind: str, stage: str) -> Iterator[Record]:
         return
     beginnings = [""]
     if kind == "man_pages" and re.search(r"\w", record["title"]):
-        titled = f"{record['title']}\n"
-        beginnings = [titled, ""] if stage == "short" else [titled] if share(f"title {record['id']}") < 0.5 else [""]
+        beginnings = [f"{record['title']}\n", ""]
+        if stage != "short":
+            beginnings = beginnings[:1] if share(f"title {record['id']}") < 0.5 else beginnings[1:]
     for beginning in beginnings if record["summary"] else ():
         yield {
-            "id": record["id"] + " titled" * (beginning != "" and stage == "short"),
+            "id": record["id"] + " titled" * bool(beginning),
             "text": cut(beginning + record["text"], limits[kind]),
             "summary": whole_sentences(record["summary"], WORDS_OF_TARGET),
         }

@@ -4,7 +4,7 @@
     python docs/recipes/start.py tile WORK/short WORK/start_long --positions 8192
 
 `new` draws the weights so that copying is learned early (`first_weights` says how): a summary repeats names of its document,
-and with weights as transformers draws them, 37 million tokens did not teach it.
+and with weights as transformers draws them, 37 million tokens taught it for short names alone.
 `tile` repeats the positions, as the paper does with BART's (section 7): neighbours keep their distance. A model for answers or
 labels reads the document with its decoder, too, which then needs as many positions (--targets).
 """
@@ -92,7 +92,7 @@ def first_weights(config: LEDConfig, seed: int) -> dict[str, np.ndarray]:
       last token but one and the one before it (`looking_by`). One orthogonal matrix and its transpose are value and output,
       so a token gets half of each neighbour added: the earlier one by the first heads, the other by the others.
     - Cross-attention has query = key: it looks where the document has the same token after the same token. Of what it finds it
-      takes along the half that came from the token after, which is the next word.
+      takes along the half to which the token after was added: the next word, and less of the others.
     - What the other layers add is small at first, and does not blur this.
 
     All of it is trained on like any other weight.

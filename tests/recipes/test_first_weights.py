@@ -80,7 +80,7 @@ def test_heads_look_at_neighbours(begun):
     ids = led.tokenizer("The echo service sends back to the originating source any data that it receives.").input_ids
     traced = led_ref.trace(led.model, [ids], decoder_input_ids=[ids], only="self_attn*probs", layer=0)
     encoder, decoder = traced.values()
-    reach = encoder.shape[-1] // 2  # in a window's row, position 0 is the global token and `reach + 1` the token itself
+    reach = encoder.shape[-1] // 2  # a row is a window, in whose middle the token itself stands
     window = encoder[0, :, 3:-3].argmax(-1) - reach
     assert [set(row) for row in window] == [{-1}] * 3 + [{1}] * 3
     above = decoder[0, :, 3:].argmax(-1) - np.arange(3, len(ids))

@@ -223,7 +223,7 @@ class GenerationConfig:
         num_beam_groups: above 1 is diverse beam search: the beams search in so many groups, and each group is penalised
             for what earlier groups chose (group_beam_search.py); num_beams is a multiple of it.
         diversity_penalty: groups only. What an id costs for each beam of an earlier group that chose it in the same step.
-        num_return_sequences: texts of each document, at most num_beams. If rules leave fewer, texts repeat, scored below -1e7.
+        num_return_sequences: texts returned for each document; with beams at most num_beams, and 1 for greedy search.
         length_penalty: beams only. A finished hypothesis' score is divided by its new tokens ** length_penalty: above 0
             favours long texts (scores are negative).
         early_stopping: beams only. True: stop at num_beams finished hypotheses; False: stop when a better one is unlikely;
