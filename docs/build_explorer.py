@@ -2,7 +2,7 @@
 
     python docs/build_explorer.py
 
-The document is a long manual page of led-ref, put together on the spot from the help of all its commands and written as
+The document is a long manual page of led-ref, put together on the spot from the help of its commands and written as
 `man` would print it, so that the bundled model reads a page that it has never seen. Nothing of what is made is committed.
 """
 
@@ -24,7 +24,7 @@ def main() -> int:
     """Build the page, and say how large it is."""
     started = time.perf_counter()
     led = led_ref.load()
-    ids = led.encode(manual())
+    ids = led.encode(manual(), truncation=True)  # as many tokens as the model reads
     made = page(record(led, ids, global_mask("first", len(ids)), title="led-ref's manual, all commands"))
     PAGE.parent.mkdir(exist_ok=True)
     PAGE.write_text(made, encoding="utf-8")

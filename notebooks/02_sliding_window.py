@@ -117,7 +117,7 @@ plt.show()
 # One row of that picture, with words. This is the token "window" in the page's sentence "Each word of the document
 # looks at the words in a window around it".
 
-# %% alt="Bars over the 129 tokens around 'window'; the highest are 'look', 'word', 'printed' and 'looks'"
+# %% alt="Bars over the 129 tokens around 'window'; the highest are 'and', 'a' and 'whole'"
 i = next(n for n, piece in enumerate(pieces) if piece == " window")
 offsets = np.arange(-R, R + 1)
 weights = strip_HTZ[HEAD, i, 1:]

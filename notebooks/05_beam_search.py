@@ -14,7 +14,7 @@
 # # Beam search
 #
 # The decoder gives a probability for the next token. A text's probability is the product of those of its tokens, so its
-# logarithm is a sum. The best text is the one with the largest sum, but there are 8,192 × 8,192 × ... texts. Nobody looks at
+# logarithm is a sum. The best text is the one with the largest sum, but there are 6,144 × 6,144 × ... texts. Nobody looks at
 # all of them.
 #
 # **Greedy search** takes the best token each time. **Beam search** keeps the W best beginnings, and goes on from all of them.

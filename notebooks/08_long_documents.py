@@ -202,7 +202,7 @@ for choice in ("first", "none"):
     print(f"global_attention={choice!r:8} {led.generate(document, global_attention=choice)}")
 
 # %% [markdown]
-# With the bundled model on its own page: the numbers move a little, and the line not at all. A test that looks at the text
+# With the bundled model on its own page: the numbers move a little, and the line by two words. A test that looks at the text
 # would never find out. That is why `led_ref.generate` sets the mask by itself, why a test watches that it does, and why
 # implementations are compared by their numbers ([the notebook on that](06_checking_your_own.md)).
 #

@@ -16,7 +16,7 @@
 # How good is a model? Let it write about documents that it has never seen, and compare with what people wrote:
 # **evaluation**. The documents here come with Python: many modules of its library begin with a description whose
 # first line says what the module is for. The first line is the reference, the rest is the document. The bundled model
-# was trained on manual pages, which is another kind of text, so expect little; the point is how to see that. At the
+# was trained on manual pages and RFCs, which are other kinds of text, so expect little; the point is how to see that. At the
 # end are the lines for arXiv's papers and Ai2's model.
 #
 # Cells marked "not in a browser" need the library `rouge_score`, or the files of Python's own library.

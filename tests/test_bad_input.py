@@ -38,7 +38,7 @@ from led_ref.weights.summary import summarize_checkpoint
 FC1 = "led.encoder.layers.1.fc1.weight"
 # As small as can be, but for the vocabulary, which is that of the bundled tokenizer.
 CONFIG = LEDConfig(
-    vocab_size=8192,
+    vocab_size=6144,
     d_model=6,
     max_encoder_position_embeddings=23,
     max_decoder_position_embeddings=11,
@@ -344,8 +344,8 @@ def test_settings(scene, model, command, name):
 
 IDS = [[0, 5, 7, 2]]
 ARGUMENTS = {
-    "an id out of range": ({"input_ids": [[0, 5, 8192, 2]]}, "input_ids[0, 2] is 8192", "0 ... 8191"),
-    "a negative id": ({"input_ids": [[0, -1, 7, 2]]}, "input_ids[0, 1] is -1", "0 ... 8191"),
+    "an id out of range": ({"input_ids": [[0, 5, 6144, 2]]}, "input_ids[0, 2] is 6144", "0 ... 6143"),
+    "a negative id": ({"input_ids": [[0, -1, 7, 2]]}, "input_ids[0, 1] is -1", "0 ... 6143"),
     "floats as ids": ({"input_ids": [[0.0, 5.0]]}, "float64", "integers"),
     "an empty batch": ({"input_ids": np.zeros((0, 4), int)}, "(0, 4)", "at least one row"),
     "empty documents": ({"input_ids": [[]]}, "(1, 0)", "at least one"),
@@ -358,7 +358,7 @@ ARGUMENTS = {
     "an attention mask with a -1": ({"attention_mask": [[1, 1, 1, -1]]}, "attention_mask[0, 3] is -1", "0, 1"),
     "a global mask with a 2": ({"global_attention_mask": [[2, 0, 0, 0]]}, "is 2", "-1, 0, 1"),
     "a global mask with a half": ({"global_attention_mask": [[0.5, 0, 0, 0]]}, "is 0.5", "-1, 0, 1"),
-    "decoder ids out of range": ({"decoder_input_ids": [[2, 9999]]}, "decoder_input_ids[0, 1] is 9999", "0 ... 8191"),
+    "decoder ids out of range": ({"decoder_input_ids": [[2, 9999]]}, "decoder_input_ids[0, 1] is 9999", "0 ... 6143"),
     "a prompt longer than the table": ({"decoder_input_ids": [[2] * 12]}, "12", "11"),
 }
 

@@ -14,17 +14,17 @@ LABELS = {"0": "packs", "1": "lists", "2": "neither"}
 
 
 def judge(tokenizer, problem_type=None, labels=LABELS):
-    """It looks at the text's last word alone: no layers, and an embedding that tells `tar` and `ls` from all other words.
+    """It looks at the text's last token alone: no layers, and an embedding that tells the end of `tar` from all other tokens.
 
     At the place of `</s>` the decoder has read the token before it.
     """
     config = LEDConfig(
-        vocab_size=8192, d_model=2, encoder_layers=0, decoder_layers=0, encoder_attention_heads=1,
+        vocab_size=6144, d_model=2, encoder_layers=0, decoder_layers=0, encoder_attention_heads=1,
         decoder_attention_heads=1, encoder_ffn_dim=1, decoder_ffn_dim=1, max_encoder_position_embeddings=64,
         max_decoder_position_embeddings=32, extra={"id2label": labels, "problem_type": problem_type},
     )  # fmt: skip
-    shared = np.tile([-1.0, 1.0], (8192, 1))
-    shared[tokenizer(" tar", add_special_tokens=False).input_ids[0]] = [1, -1]
+    shared = np.tile([-1.0, 1.0], (6144, 1))
+    shared[tokenizer(" tar", add_special_tokens=False).input_ids[-1]] = [1, -1]
     sides = ("encoder", "decoder")
     weights = {"led.shared.weight": shared}
     weights |= {f"led.{side}.layernorm_embedding.weight": np.ones(2) for side in sides}

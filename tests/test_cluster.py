@@ -257,7 +257,7 @@ def test_texts_without_a_cluster(tmp_path):
         with pytest.raises(InputError, match=words):
             led_ref.generate_many(wrong)
     assert dict(led_ref.generate_many(np.array(texts[:1]), **options)) == {"0": found["0"]}
-    for n, positions in enumerate(([np.int64(0), "</s>"], range(2), np.eye(8)[0])):  # noted as JSON
+    for n, positions in enumerate(([np.int64(0), "</s>"], range(2), np.eye(9)[0])):  # noted as JSON
         where = {"out": tmp_path / str(n), "global_attention": positions, **options}
         plain = led_ref.generate(texts[0], global_attention=positions, **options)
         assert dict(led_ref.generate_many(texts[:1], **where)) == {"0": plain}

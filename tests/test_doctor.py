@@ -111,7 +111,7 @@ def test_the_tolerance_decides(stand_in, monkeypatch):
 @pytest.mark.parametrize("as_json", [False, True])
 def test_invalid_checkpoint_keeps_the_report(command, tmp_path, as_json):
     for folder, found in (
-        (led_ref.bundled_model(), "a vocabulary of 8192 and 16384 and 128 positions"),
+        (led_ref.bundled_model(), "a vocabulary of 6144 and 8192 and 256 positions"),
         (tmp_path / "nowhere", "no folder"),
         (tmp_path, "no file"),
     ):

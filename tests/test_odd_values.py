@@ -28,7 +28,7 @@ from led_ref.training.settings import SETTINGS, RunArguments
 TEXT = "NAME tar"
 CONFIG_IDS = LEDConfig().vocab_size
 IDS = [[0, 5, 7, 2]]
-SIZES = {"vocab_size": 8192, "d_model": 6, "max_encoder_position_embeddings": 23, "max_decoder_position_embeddings": 23}
+SIZES = {"vocab_size": 6144, "d_model": 6, "max_encoder_position_embeddings": 23, "max_decoder_position_embeddings": 23}
 LAYERS = {"encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_attention_heads": 3}
 CONFIG = LEDConfig(**SIZES, **LAYERS, encoder_ffn_dim=5, decoder_ffn_dim=7, attention_window=4)
 

@@ -102,4 +102,4 @@ def test_modules_at_the_top():
 def test_lines_of_the_library():
     lines = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in LIBRARY)
     # 23,100 when the house was put in order; training and more checks of what people give came after.
-    assert lines <= 41_380
+    assert lines <= 41_410

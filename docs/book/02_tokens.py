@@ -101,7 +101,7 @@ print(split("It's 3 o'clock,  isn't it?"))
 # %% [markdown]
 # ## A picture: what a vocabulary saves
 #
-# The bundled model has 8,192 tokens; the LEDs that Ai2 published have 50,265. Here is how long its manual page becomes
+# The bundled model has 6,144 tokens; the LEDs that Ai2 published have 50,265. Here is how long its manual page becomes
 # if only the first merges of the list are used. Without any merge there is one token for each byte.
 
 # %% alt="A falling curve: the more merges are known, the fewer tokens the manual page has; it falls quickly at first"

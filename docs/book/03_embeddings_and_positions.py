@@ -104,8 +104,9 @@ for axes, word in zip(all_axes, asked, strict=True):
 plt.show()
 
 # %% [markdown]
-# And the table of places. Its rows were learned as well, one by one; nothing made neighbours similar. Here is how much
-# the row of place 200 has in common with those around it, and with all places of a page:
+# And the table of places. Its rows were learned as well. They began as sines and cosines of the place, slow and fast ones, as
+# in the paper that Transformers come from. Here is how much the row of place 200 has in common with those around it, and
+# with all places of a page:
 
 # %% alt="The cosine of the position row 200 with the rows 0 to 1023: 1 at 200 itself, and how it is elsewhere"
 places_PD = params.encoder.embed_positions[:1024]
@@ -121,8 +122,8 @@ beside = cosines_P[[199, 201]].mean()
 print(f"beside it: {beside:.2f}; on average over all other places: {np.delete(cosines_P, 200).mean():.2f}")
 
 # %% [markdown]
-# The row of a place is nearly a direction of its own: a label, not a ruler. That one place lies near another has to be
-# found out by the layers that come.
+# The nearer two places are, the more their rows have in common: a ruler. BART's and LED's tables began as random numbers, with
+# no likeness between neighbours: labels. That one place lies near another then has to be found out by the layers that come.
 
 # %% [markdown]
 # ## Without positions, order is nothing

@@ -38,10 +38,10 @@ from book_tools import BAND, QUIET, bundled
 import led_ref
 
 led, R = bundled(), 2
-config = replace(led.model.config, attention_window=(2 * R,) * 2)
+config = replace(led.model.config, attention_window=(2 * R,) * led.model.config.encoder_layers)
 narrow = led_ref.LEDForConditionalGeneration(config, led.model.params)
 ids = led.encode("Pack the files of a folder with tar.")
-shares_TZ = narrow.encoder([ids], output_attentions=True).attentions[0][0].mean(axis=0)  # of four heads; Z = 2R + 1
+shares_TZ = narrow.encoder([ids], output_attentions=True).attentions[0][0].mean(axis=0)  # of six heads; Z = 2R + 1
 words = [led.tokenizer.decode([token]).strip() for token in ids]
 
 left, top, cell = 64, 56, 26

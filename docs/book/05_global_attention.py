@@ -121,17 +121,17 @@ source("led_ref.model.folding:folded_scores")
 # %% [markdown]
 # ## A picture: what `<s>` reads
 #
-# The manual page, through the bundled model. In its first layer, each of the four heads of the global token `<s>`
+# The manual page, through the bundled model. In its first layer, each of the six heads of the global token `<s>`
 # spreads one unit of attention over all tokens of the page:
 
-# %% alt="Four strips, one for each head: how much attention the global token gives to each token of the page"
+# %% alt="Six strips, one for each head: how much attention the global token gives to each token of the page"
 ids_BT = np.array([led.encode(manual_page())])
 T = ids_BT.shape[1]
 first = np.zeros_like(ids_BT)
 first[0, 0] = 1
 read = led.model.encoder(ids_BT, global_attention_mask=first, output_attentions=True)
 shares_HT = read.global_attentions[0][0, :, :, 0]
-figure, all_axes = plt.subplots(4, 1, figsize=(8, 4), sharex=True)
+figure, all_axes = plt.subplots(len(shares_HT), 1, figsize=(8, 6), sharex=True)
 for head, (axes, shares_T) in enumerate(zip(all_axes, shares_HT, strict=True), 1):
     axes.fill_between(range(T), shares_T, color=GLOBAL, linewidth=0.6)
     best = int(shares_T.argmax())
@@ -147,9 +147,9 @@ plt.show()
 # And the other direction: how much of its attention does each local token give to `<s>`? The model's R is 64. So a token
 # sees 129 tokens through its window, and `<s>`: an even share would be 1/130.
 
-# %% alt="For both layers, the share that each local token gives the global one, averaged over heads, with the even share"
+# %% alt="For each layer, the share that each local token gives the global one, averaged over heads, with the even share"
 figure, axes = plt.subplots(figsize=(8, 2.6))
-for layer, strength in ((0, 0.4), (1, 1)):
+for layer, strength in ((0, 0.3), (1, 0.6), (2, 1)):
     to_global_T = read.attentions[layer][0, :, 1:, 0].mean(axis=0)
     axes.plot(range(1, T), to_global_T, color=GLOBAL, alpha=strength, linewidth=1, label=f"layer {layer + 1}")
     print(f"layer {layer + 1}: {to_global_T.mean():.3f} on average, even would be {1 / 130:.3f}")

@@ -151,7 +151,7 @@ assert np.allclose(update_BTD, feed_forward(x_BTD, layer, backend), atol=1e-12)
 # For every token of the manual page: the length of what each half adds, in proportion to the length of what it is added
 # to.
 
-# %% alt="Histograms for both layers: how large the change by attention and by the feed-forward is, in proportion"
+# %% alt="Histograms for each layer: how large the change by attention and by the feed-forward is, in proportion"
 page_ids = led.encode(manual_page())
 steps = led_ref.trace(led.model.encoder, [page_ids])
 
@@ -162,13 +162,13 @@ def change(layer_number, update, before):
     start = steps[
         "led.encoder.layernorm_embedding.output"
         if layer_number == 0
-        else "led.encoder.layers.0.final_layer_norm.output"
+        else f"led.encoder.layers.{layer_number - 1}.final_layer_norm.output"
     ]
     base = start if before == "start" else steps[f"{at}.self_attn_layer_norm.output"]
     return (np.linalg.norm(steps[f"{at}.{update}"], axis=-1) / np.linalg.norm(base, axis=-1)).ravel()
 
 
-figure, all_axes = plt.subplots(1, 2, figsize=(8, 2.6), sharey=True)
+figure, all_axes = plt.subplots(1, 3, figsize=(9, 2.6), sharey=True)
 for number, axes in enumerate(all_axes):
     parts = {
         "attention": (change(number, "self_attn.output.output", "start"), BAND),
@@ -183,8 +183,8 @@ all_axes[0].set(ylabel="tokens")
 plt.show()
 
 # %% [markdown]
-# Attention changes a token by less than its own length. The feed-forward changes it more, in the second layer by several
-# times its length; then the norm brings it back to size.
+# In the first layer attention changes a token by about twice its length: there each token fetches what stands beside it, and
+# the norm brings the sum back to size. After that each half changes a token by a fraction of its length.
 #
 # ## What goes wrong: the norm in another place
 #

@@ -19,7 +19,7 @@
 # The answer of led_ref is one table. Each line says: this field of ours is filled by that key of the file, and must
 # have this shape. What is missing, left over or of another shape is listed, and nothing is filled in.
 #
-# The bundled model's file, and one tensor on its way:
+# The first of the bundled model's two files, and one tensor on its way:
 
 # %% alt="A file as a bar, to scale. Its header says where a tensor lies, and a table says which field it fills"
 import json
@@ -31,7 +31,7 @@ import led_ref
 from led_ref.weights.keys import entries
 
 folder = led_ref.bundled_model()
-content = (folder / "model.safetensors").read_bytes()
+content = (folder / "model-00001-of-00002.safetensors").read_bytes()
 length = int.from_bytes(content[:8], "little")
 header = json.loads(content[8 : 8 + length])
 entry = next(entry for entry in entries(bundled().model.config) if entry.field == "encoder.layers.0.query.weight")
@@ -49,7 +49,6 @@ for part, first in (
     ("decoder", "led.decoder."),
     ("positions", "led.encoder.embed_positions"),
     ("encoder", "led.encoder.lay"),
-    ("words", "led.shared"),
 ):
     offsets = [tensor["data_offsets"] for key, tensor in header.items() if key.startswith(first)]
     low, high = place(min(offsets)[0]), place(max(offsets)[1])

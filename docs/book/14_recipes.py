@@ -328,7 +328,7 @@ with tempfile.TemporaryDirectory() as scratch:
 #
 # `quantize="int8"` rounds the matrices of all linear maps to 8 bits, `"nf4"` to 4. They stay so in memory, and become numbers
 # a tile at a time inside a product. `led-ref convert SRC DST --quantize int8` writes such a folder. Embeddings, positions and
-# norms stay as they are; in the bundled model positions alone are half of all numbers, so its file shrinks little:
+# norms stay as they are; in the bundled model they are nearly half of all numbers, so its file shrinks little:
 
 # %%
 from led_ref.weights import quantizable

@@ -199,9 +199,10 @@ source("led_ref.model.encoder:encoder_layer_backward")
 # ## How far a gradient reaches
 #
 # The loss is about the summary. Which words of the page would change it most? The length of the gradient of each token's
-# embedding shows it, and the global token `<s>` stands out: through it the whole page is read.
+# embedding shows it, and a few of them stand out. The global token `<s>` (yellow)
+# counts little: this model copies more than it sums up.
 
-# %% alt="The length of the gradient at each of 80 tokens of a page, highest at the first, global token"
+# %% alt="The length of the gradient at each of 80 tokens of a page, highest at a few of them, low at the first, global token"
 from led_ref.model.ops import embed_tokens
 
 ids = np.array(batch["input_ids"])

@@ -8,7 +8,8 @@
     long      up to 8,192
 
 The document itself shows its kind: an RFC begins with its header, half of the manual pages with their title, the others with
-their first section (in `short` each of them both ways); a description has neither; a piece has `<mask>` in it.
+their first section (in `short` each of them both ways); a description has neither; a piece has `<mask>` in it. In `medium`
+and `long` half of the RFCs begin with their title in place of the header, as documents of other authors do.
 
 Pieces are BART's own pre-training (text infilling, section 2 of arXiv 1910.13461). All targets together are 1.5 million tokens,
 too few to learn from that the decoder may copy what the encoder reads, and pieces are as many as one likes.
@@ -35,12 +36,33 @@ STAGES = {
     "medium": ({"rfcs": 16_000, "man_pages": 13_000}, 0.05, False),
     "long": ({"rfcs": 33_000, "man_pages": 26_000}, 0.02, False),
 }
+HEADER_LINES = 20  # a title stands among them
 HELD_OUT = {"rfcs": 60, "man_pages": 60, "descriptions": 60}
 
 
 def cut(text: str, characters: int) -> str:
     """The beginning of a text, up to the last word that is whole."""
     return text if len(text) <= characters else text[:characters].rsplit(maxsplit=1)[0]
+
+
+def from_title(record: Record) -> str:
+    r"""The text of an RFC from the line on where its title begins; all of it if no such line is among the first.
+
+    Example:
+        >>> from_title({"title": "Echo Protocol", "text": "Network Working Group\nRFC: 862\nEcho Protocol\nIt echoes."})
+        'Echo Protocol\nIt echoes.'
+    """
+    lines, title = record["text"].split("\n"), _letters(record["title"])
+    for place, line in enumerate(lines[:HEADER_LINES]):
+        letters = _letters(line)
+        if len(letters) >= min(12, len(title)) > 0 and (title.startswith(letters) or letters.startswith(title)):
+            return "\n".join(lines[place:])
+    return record["text"]
+
+
+def _letters(line: str) -> str:
+    """Letters and digits alone, in lower case."""
+    return re.sub(r"[\W_]", "", line).lower()
 
 
 def whole_sentences(text: str, words: int) -> str:
@@ -106,10 +128,13 @@ def examples(record: Record, kind: str, stage: str) -> Iterator[Record]:
         beginnings = [f"{record['title']}\n", ""]
         if stage != "short":
             beginnings = beginnings[:1] if share(f"title {record['id']}") < 0.5 else beginnings[1:]
+    text = record["text"]
+    if kind == "rfcs" and stage in ("medium", "long") and share(f"header {record['id']}") < 0.5:
+        text = from_title(record)
     for beginning in beginnings if record["summary"] else ():
         yield {
             "id": record["id"] + " titled" * bool(beginning),
-            "text": cut(beginning + record["text"], limits[kind]),
+            "text": cut(beginning + text, limits[kind]),
             "summary": whole_sentences(record["summary"], WORDS_OF_TARGET),
         }
     if has_pieces:

@@ -19,7 +19,8 @@ import numpy as np
 
 from led_ref import LEDConfig, LEDTokenizer
 from led_ref.tools.random_weights import random_weights
-from led_ref.weights.safetensors_file import read_safetensors, write_safetensors
+from led_ref.weights.find_files import read_tensors
+from led_ref.weights.safetensors_file import write_safetensors
 from led_ref.weights.stored_tensor import StoredTensor
 
 POSITIONS = "led.encoder.embed_positions.weight"
@@ -169,7 +170,7 @@ def tile(source: Path, out: Path, *, positions: int, targets: int | None) -> Non
     """Write a model with other numbers of positions: those that are there repeated, or the first of them."""
     out.mkdir(exist_ok=True)
     config = LEDConfig.from_pretrained(source)
-    stored = read_safetensors(source / "model.safetensors")  # in float16, if it is one of docs/recipes/trained
+    stored = read_tensors(source)  # in float16 and of two files, if it is the model that is shipped
     weights = {key: tensor.to_numpy() for key, tensor in stored.items()}
     targets = targets or config.max_decoder_position_embeddings
     for key, rows in ((POSITIONS, positions), (TARGETS, targets)):

@@ -5,7 +5,7 @@
 #
 # PYTHON names an interpreter with led_ref, THREADS how many to use (2), HELDOUT pages that must not be trained on
 # (man_pages.py). STEPS=5 takes so many steps in each stage, to see that all of it runs.
-# A stage whose weights are in docs/recipes/trained is taken from there; ANEW=1 trains it again.
+# Classifier and answerer begin as the summarizer that was trained here or, if there is none, as the one that led_ref ships.
 # If it is killed, at whatever moment, it goes on when it is started again with the same words.
 set -euo pipefail
 
@@ -37,20 +37,10 @@ data() {
 
 # ---- training ------------------------------------------------------------------------------------------------------------
 
-# taken NAME: whether a stage is done, or is taken as it was trained before
-taken() {
-  local out=$WORK/models/$1 before=$HERE/trained/$1
-  if [ -e "$out.done" ]; then return 0; fi
-  if [ -n "${STEPS:-}${ANEW:-}" ] || [ -e "$out" ] || [ ! -e "$before" ]; then return 1; fi
-  echo "$1 is taken as it was trained before, from docs/recipes/trained; ANEW=1 trains it here"
-  rm -rf "$out.copied"
-  { cp -r "$before" "$out.copied" && mv "$out.copied" "$out" && touch "$out.done"; } || exit 1
-}
-
 # train NAME START DATA EPOCHS OPTION ...: one stage, into WORK/models/NAME
 train() {
   local out=$WORK/models/$1 start=$2 stages=$WORK/data/stages/$3 length=(--epochs "$4")
-  if taken "$1"; then return; fi
+  if [ -e "$out.done" ]; then return; fi
   if [ -n "${STEPS:-}" ]; then length=(--steps "$STEPS"); fi
   echo "$(date -u +%FT%TZ) $1 begins or goes on"
   shift 4
@@ -71,41 +61,41 @@ made() {
 
 SUMMARIES=(--truncate-targets)
 
-summarizer_short() {
-  local start=$WORK/models/summarizer-start warmup=${STEPS:+0}
-  if taken summarizer-short; then return; fi
+summarizer() {
+  local start=$WORK/models/summarizer-start tiled=$WORK/models/summarizer-tiled warmup=${STEPS:+0}
   made "$start" new "$start" --vocabulary "$WORK/data/vocabulary"
   # Most of it is text infilling, with which no document is read often enough to be learned by heart: no dropout.
   train summarizer-first "$start" first 0.4 "${SUMMARIES[@]}" --max-source-length 512 --dropout 0 --learning-rate 2e-3 \
     --schedule inverse_sqrt --warmup "${warmup:-300}" --batch-size 48 --batch-tokens 4096 --documents-at-once 12
   train summarizer-short "$WORK/models/summarizer-first" short 0.45 "${SUMMARIES[@]}" --max-source-length 1024 \
     --label-smoothing 0.1 --learning-rate 5e-4 --warmup "${warmup:-200}" --batch-size 48 --batch-tokens 8192 --documents-at-once 4
+  # The same documents again, all of them: held-out loss still fell.
+  train summarizer-again "$WORK/models/summarizer-short" short 1 "${SUMMARIES[@]}" --max-source-length 1024 \
+    --label-smoothing 0.1 --learning-rate 1e-3 --warmup "${warmup:-200}" --batch-size 48 --batch-tokens 8192 --documents-at-once 4
+  # Positions are tiled, as the paper does with BART's: 1,024 become 8,192.
+  made "$tiled" tile "$WORK/models/summarizer-again" "$tiled" --positions 8192
+  train summarizer-medium "$tiled" medium 0.25 "${SUMMARIES[@]}" --max-source-length 4096 --label-smoothing 0.1 \
+    --learning-rate 3e-4 --warmup "${warmup:-50}" --batch-size 32 --batch-tokens 16384 --documents-at-once 2
+  train summarizer "$WORK/models/summarizer-medium" long 0.1 "${SUMMARIES[@]}" --max-source-length 8192 --label-smoothing 0.1 \
+    --learning-rate 1e-4 --warmup "${warmup:-20}" --batch-size 16 --batch-tokens 16384 --documents-at-once 1
 }
 
-# Positions are tiled, as the paper does with BART's: 1,024 become 8,192.
-summarizer_long() {
-  local tiled=$WORK/models/summarizer-tiled warmup=${STEPS:+0}
-  made "$tiled" tile "$WORK/models/summarizer-short" "$tiled" --positions 8192
-  train summarizer-medium "$tiled" medium 0.5 "${SUMMARIES[@]}" --max-source-length 4096 --learning-rate 3e-4 \
-    --warmup "${warmup:-100}" --batch-size 32 --batch-tokens 16384
-  train summarizer "$WORK/models/summarizer-medium" long 0.25 "${SUMMARIES[@]}" --max-source-length 8192 \
-    --learning-rate 1e-4 --warmup "${warmup:-20}" --batch-size 16 --batch-tokens 16384
+# What classifier and answerer begin as: it has read the same kinds of documents.
+start_of_others() {
+  if [ -e "$WORK/models/summarizer.done" ]; then echo "$WORK/models/summarizer"; else echo "$HERE/../../led_ref/bundled"; fi
 }
 
-# The encoder and decoder begin as the summarizer's, which have read the same kinds of documents. For labels and answers the
-# decoder reads the document, too, and gets positions for it.
+# For labels and answers the decoder reads the document, too, and gets positions for it.
 classifier() {
-  summarizer_short
   local start=$WORK/models/classifier-start warmup=${STEPS:+0}
-  made "$start" tile "$WORK/models/summarizer-short" "$start" --positions 512 --targets 512
+  made "$start" tile "$(start_of_others)" "$start" --positions 512 --targets 512
   train classifier "$start" labels 3 --task classification --max-source-length 512 \
     --learning-rate 3e-4 --warmup "${warmup:-100}" --batch-size 64 --batch-tokens 4096 --documents-at-once 16
 }
 
 answerer() {
-  summarizer_short
   local start=$WORK/models/answerer-start tiled=$WORK/models/answerer-tiled warmup=${STEPS:+0}
-  made "$start" tile "$WORK/models/summarizer-short" "$start" --positions 1024 --targets 1024
+  made "$start" tile "$(start_of_others)" "$start" --positions 1024 --targets 1024
   train answerer-short "$start" questions-short 2 --task question-answering --max-source-length 1024 \
     --learning-rate 5e-4 --warmup "${warmup:-200}" --batch-size 32 --batch-tokens 8192 --documents-at-once 8
   made "$tiled" tile "$WORK/models/answerer-short" "$tiled" --positions 4096 --targets 4096
@@ -121,10 +111,10 @@ main() {
   data
   case $2 in
     data) ;;
-    summarizer) summarizer_short; summarizer_long ;; # no &&: bash would not stop at what fails in them
+    summarizer) summarizer ;;
     classifier) classifier ;;
     answerer) answerer ;;
-    all) classifier; answerer; summarizer_long ;;
+    all) summarizer; classifier; answerer ;; # no &&: bash would not stop at what fails in them
     *) echo "data, summarizer, classifier, answerer or all, not $2" >&2; exit 2 ;;
   esac
 }

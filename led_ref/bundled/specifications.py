@@ -6,7 +6,10 @@ import re
 _FOOTER = re.compile(r"\S.*\[Page \w+\]\s*\Z|\[Page \w+\].*", re.IGNORECASE)
 # The line over a page: "RFC 3550                          RTP                          July 2003"
 _PAGE_HEADER = re.compile(r"(RFC|Internet-Draft)\b.* \d{4}\s*\Z", re.IGNORECASE)
-_RFC_LINE = re.compile(r"(Network Working Group|.*\bRequest for Comments: *\d)", re.IGNORECASE)
+_RFC_LINE = re.compile(
+    r"Network Working Group|.*\bRequest for Comments: *\d|Category: *(Informational|Experimental|Standards Track)\b",
+    re.IGNORECASE,
+)
 # "3.1.  Header fields ....... 12": an entry of a table of contents
 _ENTRY = re.compile(r"(\.\s?){4,}\s*\d*\s*\Z|\S\s{3,}\d{1,3}\s*\Z")
 _LONGEST_HEADING = 70

@@ -35,7 +35,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Write the page, and print where it is and how large."""
     from led_ref.api import check_settings
-    from led_ref.bundled.manual_pages import is_manual_page, manual_page_body
+    from led_ref.bundled.forms import as_trained
     from led_ref.oracle.traces.trace import check_target
     from led_ref.pipelines.text_files import read_document
     from led_ref.tools.explorer.page import page
@@ -47,8 +47,8 @@ def run(options: argparse.Namespace) -> int:
     settings = given(options, "num_beams", "max_new_tokens")
     check_settings(settings)
     led = load_model(options)
-    if options.model is None and is_manual_page(text):  # as led-ref summarize reads one
-        text = manual_page_body(text) or text
+    if options.model is None:
+        text, _ = as_trained(text)  # as led-ref summarize reads it
     ids = led.encode(text, truncation=options.truncate)
     if not options.quiet:
         say(f"reading {len(ids):,} tokens ...")

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from led_ref.api import LED, check_settings
-from led_ref.bundled.manual_pages import is_manual_page, manual_page_body
+from led_ref.bundled.forms import as_trained
 from led_ref.cli.documents import bars, complain, expand_files, failures, read_all, report_on_each, title
 from led_ref.cli.many import BATCH_SIZE, check_options, write_results
 from led_ref.cli.shared_options import (
@@ -82,7 +82,7 @@ def write_documents(options: argparse.Namespace, *, settings: dict[str, Any], sh
         failed = _print_documents(_load(options, settings, show_all), documents)
     if options.model is None and not options.quiet and failed < count:
         say(
-            "that was written by a 4-million-parameter model that has seen only manual pages; "
+            "that was written by a 6-million-parameter model that has read manual pages, RFCs and package descriptions alone; "
             "for summaries: led-ref summarize FILE --model allenai/led-large-16384-arxiv"
         )
     return 1 if failed else 0
@@ -174,12 +174,10 @@ class _Writer:
     def prepare(self, file: str, text: str) -> Prepared:
         """A document as the model reads it, or the pieces of one that is too long."""
         options = self.options
-        # Only the bundled model wants a page in the form of its training: others were not trained on manual pages.
-        is_page = options.model is None and is_manual_page(text)
-        if is_page and not options.quiet:
-            what = "a manual page: read without title, footer and NAME, its lines joined, as in training"
+        # Only the bundled model wants a document in the form of its training: others were trained on other documents.
+        read, what = as_trained(text) if options.model is None else (text, None)
+        if what is not None and not options.quiet:
             say(f"{title(file)} is {what}")
-        read = (is_page and manual_page_body(text)) or text
         own = global_attention_of(options, file)
         if options.split is not None:
             pieces = prepare_pieces(self.led, read, global_attention=own, overlap=self._overlap())

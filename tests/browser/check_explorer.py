@@ -48,6 +48,7 @@ def main() -> int:
         check_keys_and_pointer(tab)
         check_search(tab, led, ids)
         if options.tokens:
+            led = longer(led, options.tokens)
             many = led.encode(text * (options.tokens // len(ids) + 1))[: options.tokens]
             file = Path(folder) / "long.html"
             long, more = open_page(browser, led, many, file, 1280)
@@ -66,6 +67,15 @@ def main() -> int:
         browser.close()
     print("the explorer shows what was computed")
     return 0
+
+
+def longer(led, positions):
+    """The model with so many positions in its encoder, repeated."""
+    config = dataclasses.replace(led.model.config, max_encoder_position_embeddings=positions)
+    encoder = led.model.params.encoder
+    repeated = np.resize(encoder.embed_positions, (positions, config.d_model))
+    params = dataclasses.replace(led.model.params, encoder=dataclasses.replace(encoder, embed_positions=repeated))
+    return led_ref.LED(led_ref.LEDForConditionalGeneration(config, params), led.tokenizer, led.name)
 
 
 def open_page(browser, led, ids, file, width):
@@ -115,7 +125,7 @@ def check_cells(tab, led, ids):
         scores, probs, row_scores, rows = (
             told[ATTENTION.format(layer, role)][0] for role in ("scores", "probs", "global_scores", "global_probs")
         )
-        for head in range(4):
+        for head in range(6):
             for i, j in ((300, 300), (300, 331), (700, 640), (64, 1), (500, 0), (0, 0), (0, 600)):
                 pick(tab, layer, head, i, j)
                 shown = terms(tab)
@@ -249,7 +259,7 @@ def check_far_away(tab, led, ids):
     """Outside the region the weights are the rounded ones, and it is said."""
     i = len(ids) - 400
     told = traced(led, ids, "first", ["*self_attn.probs"], layer=1, max_new_tokens=2)[ATTENTION.format(1, "probs")][0]
-    for head in range(4):
+    for head in range(6):
         column = int(told[head, i, 1:].argmax())
         pick(tab, 1, head, i, i - 64 + column)
         found = re.search(r"a weight of (\S+) in head", tab.inner_text("#told"))

@@ -45,7 +45,7 @@ from led_ref.config import LEDConfig
 from led_ref.tools.random_weights import random_weights
 
 CONFIG = LEDConfig(
-    vocab_size=8192, d_model=8, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2,
+    vocab_size=6144, d_model=8, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2,
     encoder_ffn_dim=8, decoder_ffn_dim=8, attention_window=(8,), max_encoder_position_embeddings=64,
     max_decoder_position_embeddings=32,
 )  # fmt: skip

@@ -39,7 +39,7 @@ def test_reprs_are_short():
         assert len(repr(value)) <= 1000, type(value)
     assert "sequences=int64 (1, 4)" in repr(out)
     assert brief({str(i): i for i in range(10)}) == "10 names"
-    assert repr(MODEL.params.encoder.layers[0].fc1) == "Linear(weight=float32 (512, 128), bias=float32 (512,))"
+    assert repr(MODEL.params.encoder.layers[0].fc1) == "Linear(weight=float32 (768, 192), bias=float32 (768,))"
     assert isinstance(MODEL.params, LEDParams)
 
 
@@ -61,7 +61,7 @@ def test_what_pytorch_has():
     assert MODEL.device == "cpu"
     state = MODEL.state_dict()
     again = type(MODEL).from_state_dict(MODEL.config, state, backend="numpy")
-    assert (again.generate(IDS, max_new_tokens=3) == MODEL.generate(IDS, max_new_tokens=3)).all()
+    assert (again.generate(IDS, max_new_tokens=3) == MODEL.generate(IDS, max_new_tokens=3, num_beams=1)).all()
     assert MODEL.num_parameters() == sum({id(array): array.size for array in state.values()}.values())
     for where, words in ((("cuda",), "backend='cupy'"), ((None, "float64"), "dtype='float64'")):
         with pytest.raises(InputError, match=words):

@@ -375,8 +375,8 @@ def test_led_ref_trace(command, tmp_path, manual_page):
         "trace", page, "--out", out, "--only", "*.probs", "--only", "logits", "--dtype", "float64"
     )
     t = Trace.load(out)
-    assert (code, len(t), t["logits"].dtype, t["logits"].shape[1]) == (0, 7, np.float64, 1)
-    assert printed.startswith(f"{out}: 7 steps of ")
+    assert (code, len(t), t["logits"].dtype, t["logits"].shape[1]) == (0, 8, np.float64, 1)
+    assert printed.startswith(f"{out}: 8 steps of ")
     code, _, err = command("trace", page, "--out", out)
     assert (code, "is there already" in err) == (1, True)
     code, printed, _ = command(

@@ -15,6 +15,7 @@ import pytest
 import led_ref
 from led_ref.bundled.specifications import is_specification, specification_body
 from led_ref.config import LEDConfig
+from led_ref.weights.find_files import read_tensors
 from led_ref.weights.safetensors_file import read_safetensors
 
 ROOT = Path(__file__).parent.parent.parent
@@ -313,7 +314,7 @@ def test_trainings_run_and_resume(recipes, tmp_path):
             [RECIPES / "train.sh", tmp_path, what], env=environment, capture_output=True, text=True, check=True
         )
 
-    assert run("all").stdout.count("is done") == 7
+    assert run("all").stdout.count("is done") == 8
     assert run("all").stdout == ""
     models = tmp_path / "models"
     assert LEDConfig.from_pretrained(models / "summarizer").max_encoder_position_embeddings == 8192
@@ -335,12 +336,12 @@ def test_stage_that_fails_stops_the_recipe(tmp_path):
     (tmp_path / "data" / "test").mkdir(parents=True)
     (tmp_path / "data" / "test" / "labels.jsonl.gz").touch()
     failing = tmp_path / "python"
-    failing.write_text('#!/bin/sh\necho "$@" >>"$0.calls"\ncase "$*" in *led_ref*) exit 3;; esac\n')
+    failing.write_text('#!/bin/sh\necho "$@" >>"$0.calls"\ncase "$*" in *led_ref.cli*) exit 3;; esac\n')
     failing.chmod(0o755)
     for what in ("summarizer", "classifier", "answerer", "all"):
         done = subprocess.run(
             [RECIPES / "train.sh", tmp_path, what],
-            env=os.environ | {"PYTHON": str(failing), "ANEW": "1"},
+            env=os.environ | {"PYTHON": str(failing)},
             capture_output=True,
             text=True,
         )
@@ -353,34 +354,29 @@ def test_stage_that_fails_stops_the_recipe(tmp_path):
         (tmp_path / "python.calls").unlink()
 
 
-def test_stage_that_was_trained_before_is_taken(tmp_path):
-    recipe = tmp_path / "recipes"
-    recipe.mkdir()
-    for name in ("train.sh", "start.py"):
-        (recipe / name).write_bytes((RECIPES / name).read_bytes())
+def test_other_models_begin_as_the_summarizer(tmp_path):
+    """As the one that was trained there, else as the one that is shipped."""
     (tmp_path / "data" / "test").mkdir(parents=True)
     (tmp_path / "data" / "test" / "labels.jsonl.gz").touch()
-    (recipe / "trained" / "summarizer-first").mkdir(parents=True)
-    (recipe / "trained" / "summarizer-first" / "config.json").write_text("{}")
     noting = tmp_path / "python"
-    noting.write_text('#!/bin/sh\ncase "$*" in *led_ref*) echo "$@" >>"$0.calls"; exit 3;; esac\n')
+    noting.write_text('#!/bin/sh\necho "$@" >>"$0.calls"\n')
     noting.chmod(0o755)
 
-    def trained_first(**more):
+    def begins_as(what):
         (tmp_path / "python.calls").unlink(missing_ok=True)
         subprocess.run(
-            ["bash", recipe / "train.sh", tmp_path, "summarizer"],
-            env=os.environ | {"PYTHON": str(noting)} | more, capture_output=True,
+            ["bash", RECIPES / "train.sh", tmp_path, what],
+            env=os.environ | {"PYTHON": str(noting)}, capture_output=True,
         )  # fmt: skip
-        return (tmp_path / "python.calls").read_text().split("--out ")[1].split()[0].rpartition("/")[2]
+        return Path((tmp_path / "python.calls").read_text().split(" tile ")[1].split()[0]).resolve()
 
-    assert trained_first(ANEW="1") == trained_first(STEPS="2") == "summarizer-first"
-    assert trained_first() == "summarizer-short"
-    assert (tmp_path / "models" / "summarizer-first" / "config.json").read_text() == "{}"
-    assert (tmp_path / "models" / "summarizer-first.done").exists()
-    (recipe / "trained" / "summarizer-short").mkdir()
-    assert trained_first() == "summarizer-medium"  # and the stage before it is not asked for
-    assert trained_first(ANEW="1") == "summarizer-medium"  # what is done is done
+    for what in ("classifier", "answerer"):
+        assert begins_as(what) == led_ref.bundled_model()
+    (tmp_path / "models" / "summarizer.done").touch()
+    (tmp_path / "models" / "answerer-short.done").unlink()
+    (tmp_path / "models" / "classifier.done").unlink()
+    for what in ("classifier", "answerer"):
+        assert begins_as(what) == tmp_path / "models" / "summarizer"
 
 
 def test_summary_of_a_log(recipes, tmp_path, capsys):
@@ -403,11 +399,11 @@ def test_positions_of_a_float16_model_are_tiled(tmp_path):
         env=os.environ | {"PYTHONPATH": paths}, check=True,
     )  # fmt: skip
     before, after = (
-        {key: tensor.to_numpy() for key, tensor in read_safetensors(Path(folder) / "model.safetensors").items()}
+        {key: tensor.to_numpy() for key, tensor in read_tensors(folder).items()}
         for folder in (led_ref.bundled_model(), tmp_path / "tiled")
     )
     positions = "led.encoder.embed_positions.weight"
-    assert np.array_equal(after[positions], np.resize(before[positions], (20000, 128)))
+    assert np.array_equal(after[positions], np.resize(before[positions], (20000, 192)))
     assert all(np.array_equal(after[key], before[key]) for key in before if key != positions)
     assert led_ref.load(tmp_path / "tiled").generate("gzip", max_new_tokens=3)
 

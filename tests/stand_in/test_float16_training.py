@@ -24,11 +24,11 @@ from led_ref.training.trained import in_float16, whole_weights
 from led_ref.training.trainer import run_training
 from led_ref.weights.safetensors_file import read_safetensors
 
-TEXT = "the cat sat on the mat and wrote in green ink"
+TEXT = "the file was on the list and read in the user name"  # a word is a token
 TARGETS = {
-    "summarization": {"summary": "a cat wrote"},
+    "summarization": {"summary": "a file read"},
     "classification": {"label": "cat"},
-    "question-answering": {"answer": "cat", "answer_start": 4, "question": "who", "context": TEXT},
+    "question-answering": {"answer": "file", "answer_start": 4, "question": "what", "context": TEXT},
 }
 LABELS = {"id2label": {"0": "cat", "1": "dog"}, "label2id": {"cat": 0, "dog": 1}}
 DIGITS = 2.0**-11  # half of the distance between 1 and the next float16

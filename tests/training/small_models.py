@@ -8,7 +8,7 @@ from led_ref.tools.random_weights import random_weights
 from led_ref.weights.keys import LM_HEAD, entries, heads_of
 
 SIZES = {
-    "vocab_size": 8192,
+    "vocab_size": 6144,
     "d_model": 6,
     "max_encoder_position_embeddings": 61,
     "max_decoder_position_embeddings": 23,

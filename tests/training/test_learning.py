@@ -36,7 +36,7 @@ def test_eight_pages_by_heart(bundled, read, tmp_path):
     """The summaries have nothing to do with the pages. Afterwards greedy search writes each page's own."""
     pages = [{"text": page(i)["text"], "summary": page(3 * i + 50)["summary"]} for i in range(8)]
     run = RunArguments.of(
-        max_steps=20, learning_rate=3e-3, lr_scheduler_type="constant", dropout=0.1, attention_dropout=0.1,
+        max_steps=40, learning_rate=2e-3, lr_scheduler_type="constant", dropout=0.1, attention_dropout=0.1,
         documents_at_once=8, keep_activations=True,
     )  # fmt: skip
     run_training(bundled.model, bundled.tokenizer, read("train", pages, bundled.model), tmp_path / "out", run)

@@ -204,7 +204,7 @@ def test_answer_at_the_cut_is_whole_or_left_out(read, tokenizer):
     answers = {"text": ["cat sat on"], "answer_start": [4]}
     content = line("question-answering") + line("question-answering", answers=answers)
     found = []
-    for length in range(10, 20):
+    for length in range(11, 21):
         *_, example = read(content, "question-answering", truncate=True, max_source_length=length).examples
         first, last = example.target
         found.append(tokenizer.decode(example.ids_T[first : last + 1].tolist()))

@@ -41,16 +41,16 @@ def check_a_file_by_hand(yours: Yours) -> None:
 
 
 def check_the_bundled_model(yours: Yours) -> None:
-    """All shapes of its file, and one tensor's numbers, against led_ref's reader."""
+    """All shapes of its first file, and one tensor's numbers, against led_ref's reader."""
     import numpy as np
 
     from led_ref.api import bundled_model
-    from led_ref.weights.find_files import read_tensors
+    from led_ref.weights.safetensors_file import read_safetensors
 
-    folder = bundled_model()
-    file, wanted = (folder / "model.safetensors").read_bytes(), read_tensors(folder)
+    path = bundled_model() / "model-00001-of-00002.safetensors"
+    file, wanted = path.read_bytes(), read_safetensors(path)
     found = yours.shapes(file)
-    expect(sorted(found), sorted(wanted), "the names of the bundled model's tensors")
+    expect(sorted(found), sorted(wanted), f"the names of the tensors of {path.name}")
     for name, tensor in wanted.items():
         expect(list(found[name]), list(tensor.shape), f"the shape of {name}")
     name = "led.encoder.layernorm_embedding.weight"

@@ -261,7 +261,9 @@ def index_head(files: Mapping[str, str], bundled: Path) -> dict[str, Any]:
     models["bundled"] = {
         "folder": "led_ref/bundled of the led_ref package",
         "sha256": {
-            name: hashlib.sha256((bundled / name).read_bytes()).hexdigest() for name in vectors_whole.BUNDLED_FILES
+            file.name: hashlib.sha256(file.read_bytes()).hexdigest()
+            for pattern in vectors_whole.BUNDLED_FILES
+            for file in sorted(bundled.glob(pattern))
         },
     }
     models["led-base-16384"] = {
