@@ -3,7 +3,7 @@
     >>> import led_ref
     >>> page = (led_ref.bundled_model() / "led-ref.1.txt").read_text()
     >>> led_ref.generate(page)  # the small bundled model on led-ref's own manual page
-    'led-ref- - print files in a standard output'
+    'led-ref - convert long documents and writes a short summary'
 
 `train` fine-tunes a checkpoint on files of documents.
 

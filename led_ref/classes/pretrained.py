@@ -283,7 +283,7 @@ class LEDPreTrainedModel(PyTorchHabits):
             >>> import led_ref
             >>> model = led_ref.load().model
             >>> model.config.vocab_size, model.resize_token_embeddings(8200).params.shared.shape
-            (8192, (8200, 128))
+            (6144, (8200, 192))
         """
         if not 1 <= new_num_tokens <= MAX_IDS:
             raise InputError(

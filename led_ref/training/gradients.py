@@ -97,7 +97,7 @@ def loss_and_gradients(
         >>> model = led_ref.load().model
         >>> loss, gradients = loss_and_gradients(model, {"input_ids": [[0, 9, 2]], "labels": [[0, 7, 8, 2]]})
         >>> loss.counts, gradients.decoder.layers[0].fc2.bias.shape
-        ((4,), (128,))
+        ((4,), (192,))
     """
     summed: dict[str, Array] = {}
 

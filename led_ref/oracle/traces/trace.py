@@ -188,8 +188,8 @@ def trace(
         >>> t = led_ref.trace(led_ref.load().model, [[0, 5, 6, 2]], decoder_input_ids=[[2, 7]], only="fc1.output", layer=0)
         >>> for name, value in t.items():
         ...     print(name, value.shape, t.steps[name].letters)
-        led.encoder.layers.0.fc1.output (1, 4, 512) B T F
-        led.decoder.layers.0.fc1.output (1, 2, 512) N U F
+        led.encoder.layers.0.fc1.output (1, 4, 768) B T F
+        led.decoder.layers.0.fc1.output (1, 2, 768) N U F
     """
     if not hasattr(model, "tokenizer") and not _takes_recorder(model):
         raise wrong_type("model", model, "a model, one of its methods, or what led_ref.load returned")
