@@ -49,7 +49,7 @@ def main() -> int:
         check_search(tab, led, ids)
         if options.tokens:
             led = longer(led, options.tokens)
-            many = led.encode(text * (options.tokens // len(ids) + 1))[: options.tokens]
+            many = led.encode(text * (options.tokens // len(ids) + 1), truncation=True)
             file = Path(folder) / "long.html"
             long, more = open_page(browser, led, many, file, 1280)
             assert file.stat().st_size < 8e6, file.stat().st_size
@@ -121,12 +121,12 @@ def check_cells(tab, led, ids):
         ["*self_attn.scores", "*self_attn.probs", "*.global_scores", "*.global_probs"],
         max_new_tokens=2,
     )
-    for layer in range(2):
+    for layer in range(3):
         scores, probs, row_scores, rows = (
             told[ATTENTION.format(layer, role)][0] for role in ("scores", "probs", "global_scores", "global_probs")
         )
         for head in range(6):
-            for i, j in ((300, 300), (300, 331), (700, 640), (64, 1), (500, 0), (0, 0), (0, 600)):
+            for i, j in ((300, 300), (300, 331), (600, 560), (64, 1), (500, 0), (0, 0), (0, 600)):
                 pick(tab, layer, head, i, j)
                 shown = terms(tab)
                 way = (head, j, 0) if i == 0 else (head, i, 0 if j == 0 else 1 + 64 + j - i)
@@ -256,9 +256,9 @@ def check_search(tab, led, ids):
 
 
 def check_far_away(tab, led, ids):
-    """Outside the region the weights are the rounded ones, and it is said."""
+    """Outside the region the weights are the rounded ones, and it is said. Of so long a page the layers 1 and 3 are kept."""
     i = len(ids) - 400
-    told = traced(led, ids, "first", ["*self_attn.probs"], layer=1, max_new_tokens=2)[ATTENTION.format(1, "probs")][0]
+    told = traced(led, ids, "first", ["*self_attn.probs"], layer=2, max_new_tokens=2)[ATTENTION.format(2, "probs")][0]
     for head in range(6):
         column = int(told[head, i, 1:].argmax())
         pick(tab, 1, head, i, i - 64 + column)
