@@ -217,6 +217,23 @@ def test_manual_page_summary_of_bundled_model(command, tmp_path, monkeypatch, bu
     assert command("summarize", "ls.txt", *QUICK)[0] == 0
 
 
+def test_specification_as_the_bundled_model_reads_it(command, tmp_path, monkeypatch, bundled):
+    """Without its abstract, with --model as it is; a category alone is enough to know it, and a letter is none."""
+    monkeypatch.chdir(tmp_path)
+    head = "led_ref                 A. Author\nCategory: Informational     May 2026\n\n         Echo\n\n"
+    text = head + "Abstract\n\n   A secret.\n\n1.  Use\n\n   Send a word.\n"
+    (tmp_path / "spec.txt").write_text(text)
+    code, out, err = command("summarize", "spec.txt", *QUICK)
+    read = "led_ref A. Author\nCategory: Informational May 2026\nEcho\n1. Use\nSend a word."
+    assert (code, out) == (0, bundled.generate(read, num_beams=1, max_new_tokens=4) + "\n")
+    assert "spec.txt is a specification: read without abstract" in err
+    assert f"({len(bundled.encode(read))} tokens)" in err
+    err = command("summarize", "spec.txt", *QUICK, "--model", led_ref.bundled_model())[2]
+    assert f"({len(bundled.encode(text))} tokens)" in err
+    (tmp_path / "spec.txt").write_text(text.replace("Category: Informational", "Category: letters"))
+    assert "is a specification" not in command("summarize", "spec.txt", *QUICK)[2]
+
+
 def test_memory_that_does_not_suffice(command, page, monkeypatch):
     def load(*_, **__):
         raise MemoryError("Unable to allocate 2.98 GiB")

@@ -132,9 +132,9 @@ print(f"written: {text}, value {recorded['beam.sequences_scores'][0, 0]:.3f}")
 # %% [markdown]
 # Every text begins with `</s>` (the start), and the first word is nearly always `<s>`: LED was trained so.
 #
-# Where `</s>` is grey below the start, that text has ended. It does not go on, and waits among the finished ones. Where two of
-# a row's texts go on from one beam, another beam has no child: it **dies**. In the last row the length is reached, and all
-# texts end. What the chosen one is worth, its value, is explained below.
+# A text that ends with `</s>` does not go on, and waits among the finished ones. In the sixth row all three texts go on from
+# the first beam: the other two **die**. In the last row the length is reached, and all texts end. What the chosen one is
+# worth, its value, is explained below.
 #
 # Every number can be followed with a finger: a node's score is its parent's plus what stands on the edge. In the code
 # that is one addition, for all W × V candidates at once. The check, for all steps:
@@ -351,8 +351,8 @@ for name, found in (("right", right), ("mutant", wrong)):
 #
 # <details class="answers" markdown><summary>Answers</summary>
 #
-# **2.** Follow the thick line from its end to the start. Where it is not the leftmost text of a row, the one at the left was
-# ahead. Compare what the edges below both add: on one of them the text that was ahead pays more than its lead.
+# **2.** In the sixth row ' A' is ahead with -3.94, and ' convert' second with -4.06. The best word after the first costs
+# 2.34, the one after the other 0.62: with -6.28 against -4.68 they change places.
 #
 # **3.** After 3 come 0 and 1 with 0.9 · 0.5 = 0.45 each; 4 and 5 have 0.1 · 1 = 0.1. Both searches write 2, 3, 0:
 # this time the likeliest first word was right.

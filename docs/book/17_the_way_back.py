@@ -199,8 +199,8 @@ source("led_ref.model.encoder:encoder_layer_backward")
 # ## How far a gradient reaches
 #
 # The loss is about the summary. Which words of the page would change it most? The length of the gradient of each token's
-# embedding shows it, and a few of them stand out. The global token `<s>` (yellow)
-# counts little: this model copies more than it sums up.
+# embedding shows it, and a few of them stand out. The global token `<s>` (yellow) counts little here: this model copies
+# words more than it sums up.
 
 # %% alt="The length of the gradient at each of 80 tokens of a page, highest at a few of them, low at the first, global token"
 from led_ref.model.ops import embed_tokens

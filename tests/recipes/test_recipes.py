@@ -243,7 +243,7 @@ def test_stages_cut_documents_and_targets(recipes):
     assert whole["id"] == "rfc1"
 
 
-def test_pages_come_with_and_without_title(recipes):
+def test_documents_come_with_and_without_their_head(recipes):
     stages = recipes["stages"]
     pages = [
         {"id": f"{i}.1.gz", "split": "train", "title": "LS(1)", "summary": "ls - list files", "text": "SYNOPSIS\nls"}
@@ -256,6 +256,15 @@ def test_pages_come_with_and_without_title(recipes):
     found = [one["text"] for one in stages.of_split(pages, "man_pages", "medium", "train")]
     assert 8 < found.count(titled) < 32
     assert found.count(titled) + found.count(untitled) == 40
+    head, own = "Network Working Group\nRFC: 1\n", "Echo\nIt echoes."
+    rfcs = [
+        {"id": f"rfc{i}", "split": "train", "title": "Echo", "summary": "An echo.", "text": head + own}
+        for i in range(40)
+    ]
+    found = [one["text"] for one in stages.of_split(rfcs, "rfcs", "medium", "train")]
+    assert 8 < found.count(own) < 32
+    assert found.count(own) + found.count(head + own) == 40
+    assert {one["text"] for one in stages.of_split(rfcs, "rfcs", "short", "train")} == {head + own}
     without = [{**pages[0], "title": ""}]
     assert [one["text"] for one in stages.of_split(without, "man_pages", "short", "train")] == [untitled]
     assert list(stages.of_split([{**pages[0], "summary": ""}], "man_pages", "short", "train")) == []
@@ -390,6 +399,22 @@ def test_summary_of_a_log(recipes, tmp_path, capsys):
     thinned = [json.loads(line) for line in (tmp_path / "thin.jsonl").read_text().splitlines()]
     assert [line["step"] for line in thinned] == [50, 60, 60, 110, 120, 120]
     assert sum(line.get("tokens", 0) for line in thinned) == 120 * 9000
+
+
+def test_the_shipped_files_are_made_by_the_recipe(tmp_path):
+    """What led_ref ships, converted to one file and bundled again, is the same files."""
+    from led_ref.weights.convert import convert
+
+    shipped, out = led_ref.bundled_model(), tmp_path / "bundled"
+    convert(shipped, tmp_path / "half", dtype="float16")
+    paths = os.pathsep.join(map(str, (ROOT, ROOT / "backends")))
+    subprocess.run(
+        [sys.executable, RECIPES / "bundle.py", tmp_path / "half", out],
+        env=os.environ | {"PYTHONPATH": paths},
+        check=True,
+    )
+    assert (out / "SHA256SUMS").read_text() == (shipped / "SHA256SUMS").read_text()
+    assert max(path.stat().st_size for path in out.iterdir()) < 10**7
 
 
 def test_positions_of_a_float16_model_are_tiled(tmp_path):
