@@ -11,7 +11,7 @@ WORK   ?= ../train
 
 .PHONY: help demo test oldest fuzz check kernels peer docs browser cells bench clean data summarizer classifier answerer
 help:
-	@echo "make demo    set up, and let the bundled model write an abstract of a specification of 2,000 words"
+	@echo "make demo    set up, and let the bundled models summarize a specification, answer a question about it, and classify a text"
 	@echo "make test    set up, and run the tests (no torch needed; under 6 minutes on two cores)"
 	@echo "make oldest  tests of the arithmetic, the tokenizer and the files with the oldest libraries that pyproject.toml allows"
 	@echo "make fuzz    damage the files of models at random, 10,000 times, and see that each is read or refused by name"
@@ -27,7 +27,7 @@ help:
 	@echo "make clean   remove .venv and everything generated"
 
 demo: $(VENV)/base.done
-	@$(BIN)/led-ref summarize led_ref/bundled/led-vectors.txt
+	@$(BIN)/led-ref demo
 
 test: $(VENV)/dev.done
 	$(BIN)/pytest -n 2 --dist loadfile --ignore=tests/peer -m "not real_vocabulary and not nvrtc"

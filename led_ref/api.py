@@ -156,8 +156,8 @@ def answer(  # type: ignore[overload-overlap]  # a str is a sequence of str, and
     backend: str | Backend = "auto",
     dtype: str = "float32",
     top_k: int = 1,
-    max_answer_len: int = 15,
-    handle_impossible_answer: bool = False,
+    max_answer_len: int | None = None,
+    handle_impossible_answer: bool | None = None,
     truncation: bool = False,
     progress: Progress | bool | None = None,
 ) -> list[Answer]: ...
@@ -170,8 +170,8 @@ def answer(
     backend: str | Backend = "auto",
     dtype: str = "float32",
     top_k: int = 1,
-    max_answer_len: int = 15,
-    handle_impossible_answer: bool = False,
+    max_answer_len: int | None = None,
+    handle_impossible_answer: bool | None = None,
     truncation: bool = False,
     progress: Progress | bool | None = None,
 ) -> list[list[Answer]]: ...
@@ -184,8 +184,8 @@ def answer(
     backend: str | Backend = "auto",
     dtype: str = "float32",
     top_k: int = 1,
-    max_answer_len: int = 15,
-    handle_impossible_answer: bool = False,
+    max_answer_len: int | None = None,
+    handle_impossible_answer: bool | None = None,
     truncation: bool = False,
     progress: Progress | bool | None = None,
 ) -> list[Answer] | list[list[Answer]]:
@@ -196,8 +196,8 @@ def answer(
     Args:
         question: a text.
         context: the text that holds the answer, or several: then there is a list of answers for each.
-        model: a folder or a name on the Hub of a fine-tuned LEDForQuestionAnswering (none is bundled), or a
-            QuestionAnswerer, which has its own backend and dtype.
+        model: a folder or a name on the Hub of a fine-tuned LEDForQuestionAnswering, or a QuestionAnswerer, which has its
+            own backend and dtype; None: the bundled answerer.
 
     Raises:
         CheckpointError: if the checkpoint is not one of LEDForQuestionAnswering; the message names its class.
@@ -254,8 +254,8 @@ def classify(
 
     Args:
         text: one document or several: then there is a list of labels for each.
-        model: a folder or a name on the Hub of a fine-tuned LEDForSequenceClassification (none is bundled), or a Classifier,
-            which has its own backend and dtype.
+        model: a folder or a name on the Hub of a fine-tuned LEDForSequenceClassification, or a Classifier, which has its own
+            backend and dtype; None: the bundled classifier.
 
     Raises:
         CheckpointError: if the checkpoint is not one of LEDForSequenceClassification; the message names its class.

@@ -213,6 +213,12 @@ class LEDConfig:
 
     # ---- in and out -------------------------------------------------------------------------------------------------
 
+    def settings_of_task(self, task: str) -> dict[str, Any]:
+        """What config.json has for a task of transformers' pipeline, in task_specific_params; {} for nothing."""
+        tasks = self.extra.get("task_specific_params")
+        found = tasks.get(task) if isinstance(tasks, dict) else None
+        return dict(found) if isinstance(found, dict) else {}
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "LEDConfig":
         """The configuration that a config.json's content describes.

@@ -1,10 +1,11 @@
 """led_ref.answer: spans on hand-made logits, a model whose answer follows from its weights, and the command.
 
-The bundled tokenizer; the models are made here, because none that was trained to answer comes with led_ref.
+The bundled tokenizer; the models are made here. The one that comes with led_ref: test_bundled_models.py.
 """
 
 import json
 import math
+import shutil
 import tracemalloc
 from types import SimpleNamespace
 
@@ -67,6 +68,7 @@ def with_logits(tokenizer, scored):
 
     class Drawn:
         longest_document = POSITIONS
+        config = SimpleNamespace(settings_of_task=lambda task: {})
 
         def encoder(self, ids, mask, global_mask, progress=None):
             inputs.update(ids=ids[0], mask=mask[0], global_mask=global_mask[0])
@@ -108,6 +110,25 @@ CASES = {
     "the end of 10,000 tokens": (FILLER + "It is tar", [("tar", 0, 5)], {"truncation": False}, "tar"),
     "the last word that is kept": (FILLER + FILLER, [("LAST", 0, 5)], {"truncation": True}, "LAST"),
 }  # fmt: skip
+
+
+def test_checkpoint_has_its_own_settings(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "own")
+    path = tmp_path / "own" / "config.json"
+    config = json.loads(path.read_text())
+
+    def with_settings(settings):
+        path.write_text(json.dumps({**config, "task_specific_params": {"question-answering": settings}}))
+        return QuestionAnswerer.load(tmp_path / "own")
+
+    assert with_settings({}).answer_settings(None, None) == (15, False)
+    own = with_settings({"max_answer_len": 80, "handle_impossible_answer": True})
+    assert own.answer_settings(None, None) == (80, True)
+    assert own.answer_settings(1, False) == (1, False)
+    for bad in ({"max_answer_len": 0}, {"max_answer_len": True}, {"handle_impossible_answer": "no"}):
+        ((_, value),) = bad.items()
+        with pytest.raises(CheckpointError, match=f"task_specific_params of .*own's config.json.*{value}"):
+            with_settings(bad).answer(QUESTION, "It packs files.")
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -213,17 +234,17 @@ def test_one_call_and_the_command(bundled, folder, command, tmp_path, monkeypatc
     (tmp_path / "a.txt").write_text(text)
     (tmp_path / "b.txt").write_text("It packs files.")
     monkeypatch.chdir(tmp_path)
-    assert command("answer", QUESTION, "a.txt", "--model", folder) == (0, "file\n", "")
+    assert command("answer", QUESTION, "a.txt", "--model", folder) == (0, "file\n", "led-ref: a.txt, line 1:\n")
     code, out, err = command(
         "answer", QUESTION, "a.txt", "b.txt", "no.txt", "--model", folder, "--json", "--top-k", 2, *ONE
     )
     first, second = map(json.loads, out.splitlines())
     assert (code, first["file"], second["file"]) == (1, "a.txt", "b.txt")
     assert first["question"] == QUESTION
-    assert first["answers"] == [vars(answer) for answer in found]
+    assert first["answers"] == [{**vars(answer), "line": 1} for answer in found]
     assert "There is no file no.txt" in err
     (tmp_path / "long.txt").write_text("It packs files. " * 40 + text)
-    assert command("answer", QUESTION, "long.txt", "--model", folder, "--split", *ONE) == (0, "file\n", "")
+    assert command("answer", QUESTION, "long.txt", "--model", folder, "--split", "--quiet", *ONE) == (0, "file\n", "")
     code, _, err = command("answer", QUESTION, "long.txt", "--model", folder, *ONE)
     assert (code, "reads at most 64" in err) == (1, True)
     assert command("answer", QUESTION, "long.txt", "--model", folder, "--split", "--truncate")[0] == 2
@@ -251,7 +272,7 @@ def test_invalid_arguments_are_refused(bundled, folder, command, tmp_path):
     with pytest.raises(
         CheckpointError, match=r"no qa_outputs.*config\.json names LEDForConditionalGeneration.*fine-tuned as LEDForQ"
     ):
-        led_ref.answer("a", "b")
+        led_ref.answer("a", "b", led_ref.bundled_model())
     (tmp_path / "a.txt").write_text("It packs files.")
     code, out, err = command("answer", QUESTION, tmp_path / "a.txt", "--model", led_ref.bundled_model())
     assert (code, out) == (1, "")

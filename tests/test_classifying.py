@@ -115,4 +115,4 @@ def test_invalid_arguments_are_refused(bundled):
     with pytest.raises(
         CheckpointError, match=r"no classification_head.*names LEDForConditionalGeneration.*LEDForSequenceCl"
     ):
-        led_ref.classify("a")
+        led_ref.classify("a", led_ref.bundled_model())

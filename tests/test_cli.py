@@ -109,7 +109,7 @@ print(json.dumps({"texts": texts, "numpy": "numpy" in sys.modules}))
         (["summarize", "page.txt", "--temp", "4"], "Did you mean --temperature?"),
         (["summarize", "page.txt", "--verbose"], "unrecognized arguments: --verbose\n"),
         (["vectors", "check", "v1", "--levels", "L1"], "unrecognized arguments: --levels L1. Did you mean --level?"),
-        (["classify", "page.txt", "--modle", "DIR"], "are required: --model. Did you mean --model?"),
+        (["train", "a.jsonl", "--out", "DIR", "--modle", "DIR"], "are required: --model. Did you mean --model?"),
         (["summrize", "page.txt"], "Did you mean 'summarize'?"),
         (["vectors", "chek", "v1"], "Did you mean 'check'?"),
         (["tokenize", "page.txt", "--engine", "Rust"], "Did you mean 'rust'?"),

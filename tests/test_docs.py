@@ -199,7 +199,13 @@ def test_the_reading_order_is_one():
 
 
 @pytest.mark.parametrize(
-    ("page", "of"), [("vectors.md", "tests/vectors/README.md"), ("bundled_model.md", "led_ref/bundled/MODEL_CARD.md")]
+    ("page", "of"),
+    [
+        ("vectors.md", "tests/vectors/README.md"),
+        ("bundled_model.md", "led_ref/bundled/MODEL_CARD.md"),
+        ("bundled_answerer.md", "led_ref/bundled/answerer/MODEL_CARD.md"),
+        ("bundled_classifier.md", "led_ref/bundled/classifier/MODEL_CARD.md"),
+    ],
 )
 def test_pages_that_are_copies(page, of):
     """A code host shows an include as it is written, so a page that lies elsewhere, too, is there twice."""

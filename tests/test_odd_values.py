@@ -272,7 +272,7 @@ CALLS = {
     "answer": (
         lambda led: partial(led_ref.answer, model=answerer(led)),
         {"question": "no", "context": TEXT},
-        "question:document context:documents top_k:count max_answer_len:count handle_impossible_answer:flag "
+        "question:document context:documents top_k:count max_answer_len:count? handle_impossible_answer:flag? "
         "truncation:flag progress:flag?",
     ),
     "classify": (
@@ -307,7 +307,7 @@ CALLS = {
         lambda led: led_ref.pipeline("question-answering", answerer(led)),
         {"question": "no", "context": TEXT},
         "question:documents top_k:count max_seq_len:any doc_stride:count0? max_question_len:count? "
-        "align_to_words:flag padding:any truncation:flag handle_impossible_answer:flag",
+        "align_to_words:flag padding:any truncation:flag handle_impossible_answer:flag?",
     ),
     "examples": (lambda led: led_ref.pipeline("question-answering", answerer(led)), {}, "examples:nothing"),
     "text-classification": (

@@ -3,13 +3,14 @@
 import json
 import math
 import shutil
+from dataclasses import replace
 
 import pytest
 from test_answering import MARKER, QUESTION, pointer
 from test_classifying import judge
 
 import led_ref
-from led_ref.errors import BackendError, InputError, LEDError, SettingsError
+from led_ref.errors import BackendError, CheckpointError, InputError, LEDError, SettingsError
 from led_ref.pipelines.context_pieces import prepare_pieces
 
 SHORT = {"max_new_tokens": 4, "num_beams": 2}
@@ -66,6 +67,21 @@ def test_answers_have_the_shapes_of_transformers(bundled):
     for wrong in ({}, {"question": QUESTION}, {"examples": pair, "question": QUESTION}, {"examples": [{"q": 1}]}):
         with pytest.raises(InputError, match=r"question"):
             find(**wrong)
+
+
+def test_a_checkpoint_has_its_own_length_of_pieces(bundled):
+    answerer = led_ref.QuestionAnswerer(pointer(bundled.tokenizer), bundled.tokenizer, "pointer")
+    text = "It packs files. " * 10
+
+    def with_length(length):
+        extra = {"task_specific_params": {"question-answering": {"max_seq_len": length}}}
+        object.__setattr__(answerer.model, "config", replace(answerer.model.config, extra=extra))
+        return {len(piece.ids) for piece in prepare_pieces(answerer, QUESTION, text, None, 0)}
+
+    assert max(with_length(20)) == 20
+    for wrong in (0, 10**6, "20", True):
+        with pytest.raises(CheckpointError, match=f"pointer's config.json has max_seq_len .*{wrong}"):
+            with_length(wrong)
 
 
 @pytest.mark.parametrize(("most", "overlap"), [(20, 3), (23, 0), (None, None)])

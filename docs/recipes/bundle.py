@@ -1,16 +1,20 @@
-"""Put a trained model into the package, in float16.
+"""Put the trained models into the package: float16, and the matrices of answerer and classifier in fewer bits.
 
     led-ref convert WORK/models/summarizer half --dtype float16
     python docs/recipes/bundle.py half led_ref/bundled
+    led-ref convert WORK/models/answerer small --dtype float16 --quantize int8
+    python docs/recipes/bundle.py small led_ref/bundled/answerer
 
 Tensors of more than 8 MB together become several files, since led_ref's repository has no file over 10 MB. SHA256SUMS is
-what `led-ref doctor` compares with. The card, MODEL_CARD.md, is written by hand.
+what `led-ref doctor` compares with. An answerer gets the settings that its training asks for: an answer may be a sentence, and
+may be missing; long documents are searched in pieces as short as its contexts were. MODEL_CARD.md is written by hand.
 """
 
 import hashlib
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from led_ref.config import LEDConfig
@@ -19,6 +23,7 @@ from led_ref.weights.save import write_folder
 
 LARGEST = "8MB"
 TOKENIZER = "tokenizer_config.json"
+ANSWERS = {"question-answering": {"max_answer_len": 80, "handle_impossible_answer": True, "max_seq_len": 384}}
 
 
 def bundle(source: Path, out: Path) -> None:
@@ -33,6 +38,9 @@ def bundle(source: Path, out: Path) -> None:
         (new / TOKENIZER).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
     tensors, config = read_tensors(source), LEDConfig.from_pretrained(source)
+    if "LEDForQuestionAnswering" in config.extra.get("architectures", ()):
+        config = replace(config, extra={**config.extra, "task_specific_params": ANSWERS})
+    out.mkdir(exist_ok=True)
     weights = write_folder(out.resolve(), tensors, config, others=copy, overwrite=True, max_shard_size=LARGEST)
     files = sorted({*(path.name for path in (*weights, *others, *out.glob("*.index.json"))), "config.json"})
     sums = [f"{hashlib.sha256((out / file).read_bytes()).hexdigest()}  {file}\n" for file in files]

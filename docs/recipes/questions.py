@@ -4,14 +4,17 @@
 
 Written into WORK/stages (for training, and `-heldout` for validation) and WORK/test:
 
-    questions-short    id, question, context, answer, answer_start: up to some 500 tokens around the answer
-    questions-long     up to 4,096 tokens, from the beginning of the document
-    labels             text, label: the sections of the archive that have at least 100 descriptions
+    questions-tiny     id, question, context, answers: some 40 to 150 tokens around the answer; for training
+    questions-middle   some 40 to 500 tokens around it; for training
+    questions-short    some 500 tokens around it; for testing
+    questions-long     up to 4,096 tokens, from the beginning of the document; for testing
+    labels             text, label: the sections of the archive that have at least 100 descriptions; for both
 
 Questions are made of what documents state in a fixed form: an option of a manual page and its explanation, a term or field of
-an RFC and its definition. The answer is the explanation's first sentence, or the option that has this explanation. One in five
-asks for what another document states, and has no answer: `answer` is empty. The questions for testing are asked in wordings
-that no training question has, about documents that no training question is about.
+an RFC and its definition. The answer is the explanation's first sentence, or the option that has this explanation. Of these
+there are too few to learn from them alone that an answer stands beside the question's own words; so some give the first words
+of a sentence, and ask for the rest. One in five asks for what another document states, and has no answer. The questions
+for testing are asked in wordings that no training question has, about documents that no training question is about.
 """
 
 import re
@@ -23,21 +26,37 @@ from pathlib import Path
 
 from splits import Record, read_lines, share, write_lines
 
-SHORT, LONG = 1_700, 13_000  # characters of a context
-OF_A_DOCUMENT = {"short": 8, "long": 3}
+CHARACTERS = {"tiny": (150, 500), "middle": (150, 1_700), "short": (1_700, 1_700)}  # of a context, at least and at most
+LONG = 13_000
+OF_A_DOCUMENT = {"tiny": 60, "middle": 60, "short": 8, "long": 3}
+BEGUN = {"tiny": 4, "middle": 4}  # questions of a document that begin a sentence
 SHARE_OF_LONG = 0.8  # of the documents
 WITHOUT_ANSWER = 0.2
+SMALL = 0.4  # of the terms in training questions get a small first letter, as within a sentence
 LEAST_OF_A_LABEL = 100
 HELD_OUT = 150  # questions for validation
 WORDINGS = {
-    "option": ("What does {} do?", "What is the option {} for?", "What does {} mean?", "Explain the option {}.", "{}?"),
-    "which": ("Which option does this: {}?", "How do I get this: {}?", "What do I type for this: {}?"),
-    "term": ("What is {}?", "What does {} mean?", "How is {} defined?", "Define {}.", "Explain {}."),
-}
+    "option": (
+        "What does {} do?", "What is the option {} for?", "What does {} mean?", "Explain the option {}.", "{}?",
+        "When do I need {}?", "What changes if I give {}?", "Describe {}.", "How does {} work?", "What is the effect of {}?",
+    ),
+    "which": (
+        "Which option does this: {}?", "How do I get this: {}?", "What do I type for this: {}?",
+        "Is there a flag for this: {}?", "Name the option for this: {}.", "With what switch is this done: {}?",
+        "{}: which option is that?", "Find the option: {}.",
+    ),
+    "term": (
+        "What is {}?", "What does {} mean?", "How is {} defined?", "Define {}.", "Explain {}.",
+        "What does the document say about {}?", "What does the term {} stand for?", "What is a {}?", "What is the {}?",
+        "Describe {}.",
+    ),
+    "begun": ("What comes after {}?", "How does this go on: {}?", "{} ...?"),
+}  # fmt: skip
 TEST_WORDINGS = {
     "option": ("What happens with {}?", "Why would one use {}?"),
     "which": ("By which flag can one do this: {}?",),
     "term": ("What is meant by {}?", "What is the meaning of {}?"),
+    "begun": ("What follows {}?",),
 }
 _FLAG = r"-{1,2}[A-Za-z0-9?][\w-]*"
 _TAG = re.compile(
@@ -51,6 +70,7 @@ _NO_TERMS = re.compile(
     re.IGNORECASE,
 )
 _SENTENCE = re.compile(r"[A-Z\"'(].{14,220}?(?=[.;:](\s|\Z))")
+_WHOLE_SENTENCE = re.compile(r"(?:(?<=^)|(?<=[.] ))[A-Z][a-z].{40,220}?(?=[.]\s)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -85,6 +105,18 @@ def statements(text: str, source: str) -> list[Statement]:
     return [one for one in found if counts[one.subject] == 1]
 
 
+def begun(text: str) -> list[Statement]:
+    """Sentences whose first two to four words stand nowhere else in the text: what they are begun with, and their rest."""
+    found = []
+    for sentence in _WHOLE_SENTENCE.finditer(text):
+        words = 2 + int(3 * share(f"words {sentence[0]}"))
+        if first := re.match(rf"(?:\S+ ){{{words}}}", sentence[0]):
+            subject, rest, at = first[0].rstrip(" ,"), sentence[0][first.end() :], sentence.start()
+            if len(rest) >= 14 and text.count(subject) == 1:
+                found.append(Statement("begun", subject, at, rest, at + first.end()))
+    return found
+
+
 def window(text: str, start: int, end: int, characters: int, draw: float) -> tuple[str, int]:
     """A part of a text, whole lines around start to end, and where it begins; `draw` (0 to 1) decides how much is before."""
     if len(text) <= characters:
@@ -100,11 +132,15 @@ def question(one: Statement, text: str, length: str, split: str, key: str) -> Re
     kind = "which" if one.kind == "option" and share(f"kind {key}") < 0.25 else one.kind
     answer, start = (one.subject, one.start) if kind == "which" else (one.text, one.text_start)
     about = one.text[0].lower() + one.text[1:] if kind == "which" else one.subject
+    if kind == "term" and split == "train" and about[1:2].islower() and share(f"small {key}") < SMALL:
+        about = about[0].lower() + about[1:]
     wording = wordings[kind][int(share(f"wording {key}") * len(wordings[kind]))]
     context, begin = text[:LONG], 0
-    if length == "short":
+    if length != "long":
         first, last = sorted((one.start, one.text_start))[0], one.text_start + len(one.text)
-        context, begin = window(text, first, last, SHORT, share(f"window {key}"))
+        least, most = CHARACTERS[length]
+        characters = max(last - first, int(least + (most - least) * share(f"characters {key}")))
+        context, begin = window(text, first, last, characters, share(f"window {key}"))
     if context[start - begin : start - begin + len(answer)] != answer:
         return None
     return {"question": wording.format(about), "context": context, "answer": answer, "answer_start": start - begin}
@@ -114,9 +150,10 @@ def questions(record: Record, source: str, length: str, foreign: list[str]) -> I
     """Some questions about a document; `foreign` are subjects of other documents."""
     if length == "long" and share(f"long {record['id']}") > SHARE_OF_LONG:
         return
-    text = record["text"][: 4 * LONG] if length == "short" else record["text"][:LONG]
+    text = record["text"][:LONG] if length == "long" else record["text"][: 4 * LONG]
     found = sorted(statements(text, source), key=lambda one: share(f"{length} {record['id']} {one.subject}"))
-    for one in found[: OF_A_DOCUMENT[length]]:
+    others = sorted(begun(text), key=lambda one: share(f"{record['id']} {one.subject}")) if length in BEGUN else []
+    for one in found[: OF_A_DOCUMENT[length]] + others[: BEGUN.get(length)]:
         key = f"{length} {record['id']} {one.subject}"
         asked = question(one, text, length, record["split"], key)
         if asked is None:
@@ -149,9 +186,11 @@ def main(work: Path) -> None:
             for record in records:
                 asked[record["split"]] += map(squad, questions(record, name, length, foreign))
         held_out = sorted(asked["validation"], key=lambda one: share(one["id"]))[:HELD_OUT]
-        _write(work / "stages" / f"questions-{length}.jsonl.gz", asked["train"])
-        _write(work / "stages" / f"questions-{length}-heldout.jsonl.gz", held_out)
-        _write(work / "test" / f"questions-{length}.jsonl.gz", asked["test"])
+        if length in BEGUN:
+            _write(work / "stages" / f"questions-{length}.jsonl.gz", asked["train"])
+            _write(work / "stages" / f"questions-{length}-heldout.jsonl.gz", held_out)
+        else:
+            _write(work / "test" / f"questions-{length}.jsonl.gz", asked["test"])
     labelled = [{k: r[k] for k in ("id", "text", "label", "split")} for r in read_lines(work / "descriptions.jsonl.gz")]
     counts = Counter(record["label"] for record in labelled)
     for split, path in (("train", "stages/labels"), ("validation", "stages/labels-heldout"), ("test", "test/labels")):

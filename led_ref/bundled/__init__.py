@@ -1,1 +1,1 @@
-"""The small trained model that comes with led_ref (MODEL_CARD.md), and its form of manual pages (manual_pages.py)."""
+"""The small trained models that come with led_ref (each with a MODEL_CARD.md), and the forms of text that they learned."""

@@ -33,7 +33,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="default: the checkpoint's own",
     )
     add("--max-documents", type=int, metavar="N", help="evaluate the first N documents alone")
-    add("--max-answer-len", type=int, default=15, metavar="N", help="most tokens of an answer (default: 15)")
+    add("--max-answer-len", type=int, metavar="N", help="most tokens of an answer (default: the model's own, or 15)")
     add_run_options(parser)
     scores = parser.add_argument_group("scores").add_argument
     scores("--stemmer", action="store_true", help="ROUGE of words without their endings (Porter's stemmer)")

@@ -21,6 +21,7 @@ try:
         bench,
         classify,
         convert,
+        demo,
         diff,
         doctor,
         estimate,
@@ -51,7 +52,7 @@ COMMANDS: dict[str, Any] = {
         train, evaluate,  # checkpoint and documents in, checkpoint or scores out
         inspect, convert,  # checkpoints
         trace, steps, diff, explore, vectors,  # the numbers inside a run
-        doctor, bench, estimate, exercise,  # this machine, and the book
+        demo, doctor, bench, estimate, exercise,  # this machine, and the book
     )
 }  # fmt: skip
 EXAMPLES = """

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, overload
 
+from led_ref.config import LEDConfig
 from led_ref.errors import BackendError, InputError, SettingsError, nearest, quoted, wrong_type
 from led_ref.pipelines.batching import check_document_list
 from led_ref.pipelines.classification import Classifier
@@ -193,7 +194,7 @@ def pipeline(
 
     Args:
         task: "summarization", "question-answering" or "text-classification" (also as "sentiment-analysis").
-        model: a folder, a name on the Hub, or what a `load` returned; None: the small bundled model, which summarizes.
+        model: a folder, a name on the Hub, or what a `load` returned; None: the small bundled model for the task.
         tokenizer: none, or the model's own name: its tokenizer is read from its folder.
         revision: as in `load`.
         device: "cpu" or -1; "cuda" or 0; None: a GPU if CuPy finds one, else the CPU. torch's devices are taken, too.
@@ -242,7 +243,7 @@ def pipeline(
                     "or give its name."
                 )
     if isinstance(loaded, LED):
-        of_task, prefix = _settings_of_task(loaded.model.config.extra, name)
+        of_task, prefix = _settings_and_prefix(loaded.model.config, name)
         TextOptions.separate(of_task)
         return SummarizationPipeline(loaded, {**of_task, **options}, prefix)
     return (
@@ -252,12 +253,10 @@ def pipeline(
     )
 
 
-def _settings_of_task(extra: Mapping[str, Any], task: str) -> tuple[dict[str, Any], str]:
+def _settings_and_prefix(config: LEDConfig, task: str) -> tuple[dict[str, Any], str]:
     """The generation settings and the prefix that config.json has for a task."""
-    tasks = extra.get("task_specific_params")
-    found = tasks.get(task) if isinstance(tasks, dict) else None
-    settings = dict(found) if isinstance(found, dict) else {}
-    prefix = settings.pop("prefix", None) or extra.get("prefix") or ""
+    settings = config.settings_of_task(task)
+    prefix = settings.pop("prefix", None) or config.extra.get("prefix") or ""
     if not isinstance(prefix, str):
         raise InputError(f"prefix is {quoted(prefix)} in config.json; it must be a text. Correct or remove it.")
     return settings, prefix

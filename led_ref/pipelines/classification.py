@@ -41,6 +41,7 @@ class Classifier(TextPipeline[LEDForSequenceClassification]):
     """A model that classifies (it gives each label a logit) and its tokenizer; arguments as in TextPipeline."""
 
     model_class = LEDForSequenceClassification
+    task = "classification"
 
     @overload
     def classify(  # type: ignore[overload-overlap]  # a str is a sequence of str, and comes first

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from led_ref.classes.input_checks import check_types
 from led_ref.classes.led import Progress
-from led_ref.errors import SettingsError, quoted
+from led_ref.errors import CheckpointError, SettingsError, quoted
 from led_ref.pipelines.loading import shown_progress
 from led_ref.pipelines.question_answering import Answer, PreparedQuestion, QuestionAnswerer, Scored, with_no_answer
 from led_ref.tokenizer.bpe import split
@@ -33,8 +33,8 @@ def answer_in_pieces(
     max_question_len: int | None = None,
     align_to_words: bool = True,
     top_k: int = 1,
-    max_answer_len: int = 15,
-    handle_impossible_answer: bool = False,
+    max_answer_len: int | None = None,
+    handle_impossible_answer: bool | None = None,
     truncation: bool = False,
     padding: bool | str = False,
     progress: Progress | bool | None = None,
@@ -45,13 +45,14 @@ def answer_in_pieces(
         answerer: the model and its tokenizer.
         question: a text.
         context: the text that holds the answer.
-        max_seq_len: tokens of question and piece together; None: what the model reads.
+        max_seq_len: tokens of question and piece together; None: the model's own (max_seq_len among its
+            task_specific_params in config.json, for a model that was trained on short contexts), or what it reads.
         doc_stride: tokens of a piece that the next one has, too; None: 128, or half of a short piece.
         max_question_len: the most tokens of the question, whose end is cut off; None: all.
         align_to_words: whether an answer begins and ends where a word does.
         top_k: the number of answers; fewer, if there are fewer spans.
-        max_answer_len: the most tokens of an answer, before it is aligned.
-        handle_impossible_answer: whether "there is no answer" is one of them.
+        max_answer_len: the most tokens of an answer, before it is aligned; None: the model's own, as for QuestionAnswerer.
+        handle_impossible_answer: whether "there is no answer" is one of them; None: the model's own.
         truncation: search the first piece alone.
         padding: True, False or a kind of transformers'; pieces are read one by one, so that it changes nothing.
         progress: called after each encoder layer of each piece; True: bars on standard error.
@@ -59,6 +60,7 @@ def answer_in_pieces(
     Raises:
         SettingsError: for a number that is too small, a piece longer than the model reads, or one that its question and the
             overlap fill.
+        CheckpointError: if the model's own max_seq_len is no number of tokens that it reads.
         InputError: as QuestionAnswerer.prepare.
     """
     numbers = {"top_k": top_k, "max_answer_len": max_answer_len, "max_seq_len": max_seq_len}
@@ -69,6 +71,7 @@ def answer_in_pieces(
         raise SettingsError(f"doc_stride is {doc_stride}; it must be a whole number of at least 0.")
     if padding not in (True, False, "longest", "max_length", "do_not_pad"):
         raise SettingsError(f"padding is {quoted(padding)}; it changes nothing here. Leave it out.")
+    longest, may_be_none = answerer.answer_settings(max_answer_len, handle_impossible_answer)
     if max_question_len is not None:
         question = _beginning(answerer, question, max_question_len)
     pieces = prepare_pieces(answerer, question, context, max_seq_len, doc_stride)
@@ -79,7 +82,7 @@ def answer_in_pieces(
     nothing = 0.0
     with shown_progress(progress, 1 if truncation else len(pieces)) as (shown, one_more):
         for piece in pieces[:1] if truncation else pieces:
-            found, of_none = answerer.scored_spans(context, piece, shown, count, max_answer_len)
+            found, of_none = answerer.scored_spans(context, piece, shown, count, longest)
             scored += found
             nothing = min(nothing, of_none)
             one_more()
@@ -90,7 +93,7 @@ def answer_in_pieces(
             start, end = words[start][0], words[end - 1][1]
         best.setdefault((start, end), (worth, Answer(context[start:end], answer.score, start, end)))
     ordered = list(best.values())
-    if handle_impossible_answer:
+    if may_be_none:
         ordered = with_no_answer(ordered, nothing)
     return [answer for _, answer in ordered[:top_k]]
 
@@ -100,7 +103,7 @@ def prepare_pieces(
 ) -> list[PreparedQuestion]:
     """The pieces as the model reads them; one, if it reads all at once. Arguments and errors as in `answer_in_pieces`."""
     limit = answerer.model.longest_document
-    most = limit if max_seq_len is None else max_seq_len
+    most = _own_length(answerer) if max_seq_len is None else max_seq_len
     if most > limit:
         raise SettingsError(f"max_seq_len is {most}, but {answerer.name} reads at most {limit} tokens. Give fewer.")
     whole = answerer.prepare_whole(question, context)
@@ -121,6 +124,17 @@ def windows(length: int, *, room: int, overlap: int) -> Iterator[tuple[int, int]
         yield start, start + room
         start += room - overlap
     yield start, length
+
+
+def _own_length(answerer: QuestionAnswerer) -> int:
+    limit = answerer.model.longest_document
+    own = answerer.model.config.settings_of_task("question-answering").get("max_seq_len", limit)
+    if type(own) is not int or not 1 <= own <= limit:
+        raise CheckpointError(
+            f"task_specific_params of {answerer.name}'s config.json has max_seq_len {quoted(own)}; it is a whole number from 1 "
+            f"to {limit}, the tokens that the model reads."
+        )
+    return own
 
 
 def _beginning(answerer: QuestionAnswerer, question: str, most: int) -> str:

@@ -14,12 +14,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from led_backends.notices import inform
 from led_ref.classes.input_checks import check_types
 from led_ref.errors import InputError, LEDError, SettingsError, printable, wrong_type
 from led_ref.pipelines.batching import check_document_list
 from led_ref.pipelines.corpus import Corpus, expand
-from led_ref.pipelines.loading import global_names, holds_globals_of_each
+from led_ref.pipelines.loading import GlobalAttention, holds_globals_of_each
 from led_ref.pipelines.many import Block, Found, Job, blocks, digests, results, run_of_model
 from led_ref.pipelines.progress import DocumentCount
 from led_ref.pipelines.result_folder import ResultFolder
@@ -64,7 +66,7 @@ class _Generate:
         return {
             **run_of_model(self.led, **self.loading),
             "cross_attention": options.cross_attention,
-            "global_attention": global_names(options.global_attention),
+            "global_attention": _global_names(options.global_attention),
             "truncate": options.truncation,
             **({} if options.split is None else {"split": options.split, "overlap": options.overlap}),
             **self.led.model.effective_settings(**self.settings).to_dict(),
@@ -234,3 +236,10 @@ def on_workers(
         raise InputError("A cluster needs Dask: pip install 'led-ref[cluster]'.") from error
     with cluster_client(scheduler, workers) as client:
         yield results_on(client, given, load, run)
+
+
+def _global_names(global_attention: GlobalAttention) -> Any:
+    """The same, JSON-ready: a text, or a list of Python's numbers and texts."""
+    if isinstance(global_attention, str | np.ndarray):
+        return str(global_attention) if isinstance(global_attention, str) else global_attention.tolist()
+    return [str(one) if isinstance(one, str) else np.asarray(one).tolist() for one in global_attention]

@@ -33,11 +33,18 @@ _LONGEST_PATH = 1000  # characters; a text of one line that is longer is no path
 
 # Ai2's own checkpoints that were pretrained but not fine-tuned to summarize.
 NOT_FINE_TUNED = ("allenai/led-base-16384", "allenai/led-large-16384")
+_BUNDLED = {"summarization": "", "question-answering": "answerer", "classification": "classifier"}  # folders
 
 
-def bundled_model() -> Path:
-    """The folder of the small trained model that comes with led_ref (its card: MODEL_CARD.md in it)."""
-    return Path(__file__).parent.parent / "bundled"
+def bundled_model(task: str = "summarization") -> Path:
+    """The folder of the small trained model for a task that comes with led_ref (its card: MODEL_CARD.md in it).
+
+    Raises:
+        InputError: if the task is not "summarization", "question-answering" or "classification".
+    """
+    if task not in _BUNDLED:
+        raise InputError(f"There is no bundled model for {quoted(task)}, but for {', '.join(_BUNDLED)}.")
+    return Path(__file__).parent.parent / "bundled" / _BUNDLED[task]
 
 
 @dataclass(frozen=True, repr=False)
@@ -97,8 +104,9 @@ class TextPipeline(Generic[Model]):
     tokenizer: LEDTokenizer
     name: str
 
-    # The class of the model, set by each subclass.
+    # The class of the model and its task as `bundled_model` names it, set by each subclass.
     model_class: ClassVar[type[LEDPreTrainedModel]]
+    task: ClassVar[str]
 
     @classmethod
     @check_types
@@ -113,18 +121,18 @@ class TextPipeline(Generic[Model]):
         """Load a checkpoint of this pipeline's model class; arguments (backend, dtype, ...) and errors as in led_ref.load.
 
         Raises:
-            CheckpointError: if the checkpoint lacks the head of that class, as the bundled model lacks `qa_outputs` and
-                `classification_head`; the message names the class that it was saved from.
+            CheckpointError: if the checkpoint lacks the head of that class (`qa_outputs`, `classification_head`); the
+                message names the class that it was saved from.
         """
         if model is None and revision is not None:
             raise InputError(
-                f"revision is {revision!r}, but no model is named, and the bundled one has none. Name a model."
+                f"revision is {revision!r}, but no model is named, and a bundled one has none. Name a model."
             )
-        folder = bundled_model() if model is None else resolve(model, revision=revision, notice=notice)
+        folder = bundled_model(cls.task) if model is None else resolve(model, revision=revision, notice=notice)
         LEDConfig.from_pretrained(folder)  # another model's folder is named as such, before its tokenizer is missed
         tokenizer = LEDTokenizer.from_pretrained(folder)
         loaded: Any = cls.model_class.from_pretrained(folder, notice=notice, **options)
-        name = "the bundled model" if model is None else printable(str(model))
+        name = f"the bundled {_BUNDLED[cls.task] or 'model'}" if model is None else printable(str(model))
         for sentence in notices_of(loaded, tokenizer):
             (notice or warn)(f"{name}: {sentence}")
         return cls(loaded, tokenizer, name)
@@ -329,13 +337,6 @@ def holds_globals_of_each(global_attention: GlobalAttention) -> bool:
     """Whether it is a list of what each of several documents has."""
     is_list = isinstance(global_attention, list | tuple) and len(global_attention) > 0
     return is_list and all(isinstance(own, list | tuple | range | np.ndarray) for own in global_attention)
-
-
-def global_names(global_attention: GlobalAttention) -> Any:
-    """The same, JSON-ready: a text, or a list of Python's numbers and texts."""
-    if isinstance(global_attention, str | np.ndarray):
-        return str(global_attention) if isinstance(global_attention, str) else global_attention.tolist()
-    return [str(one) if isinstance(one, str) else np.asarray(one).tolist() for one in global_attention]
 
 
 def _holds_tokens(global_attention: GlobalAttention) -> bool:

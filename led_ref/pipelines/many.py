@@ -62,7 +62,7 @@ def run_of_model(
     from led_ref.pipelines.loading import bundled_model
     from led_ref.weights.find_files import model_digest, resolve
 
-    folder = bundled_model() if model is None else resolve(model, revision=revision)
+    folder = bundled_model(pipeline.task) if model is None else resolve(model, revision=revision)
     return {
         "led_ref": __version__,
         "model": pipeline.name,

@@ -15,13 +15,13 @@ arrays. So the search takes T x L additions and the memory of one diagonal, for 
     start        0   5   1   0                   the best with L = 2:  (1, 2)  5 + 3
     end          2   0   3   4                   with L = 3:           (1, 3)  5 + 4
 
-No model that was trained to answer comes with led_ref: name one of your own, fine-tuned as LEDForQuestionAnswering.
+Without a name the bundled answerer is loaded (bundled/answerer/MODEL_CARD.md); others are those of LEDForQuestionAnswering.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from led_backends.contract import HostArray
 from led_ref.classes.heads import LEDForQuestionAnswering
 from led_ref.classes.input_checks import check_types
 from led_ref.classes.led import Progress
-from led_ref.errors import InputError, quoted
+from led_ref.errors import CheckpointError, InputError, quoted
 from led_ref.generation.step import log_softmax
 from led_ref.pipelines.batching import of_each
 from led_ref.pipelines.loading import Document, TextPipeline, warn_of_path
@@ -38,6 +38,9 @@ Span = tuple[int, int]
 
 # The special tokens around a pair of texts: <s> question </s></s> context </s>.
 _BEFORE_QUESTION, _BEFORE_CONTEXT, _SPECIALS = 1, 3, 4
+
+# transformers' own, for a model that has none.
+_DEFAULTS: dict[str, Any] = {"max_answer_len": 15, "handle_impossible_answer": False}
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ class QuestionAnswerer(TextPipeline[LEDForQuestionAnswering]):
     """A model that scores each token as the start and end of an answer, and its tokenizer; arguments as in TextPipeline."""
 
     model_class = LEDForQuestionAnswering
+    task = "question-answering"
 
     @overload
     def answer(  # type: ignore[overload-overlap]  # a str is a sequence of str, and comes first
@@ -88,8 +92,8 @@ class QuestionAnswerer(TextPipeline[LEDForQuestionAnswering]):
         context: str,
         *,
         top_k: int = 1,
-        max_answer_len: int = 15,
-        handle_impossible_answer: bool = False,
+        max_answer_len: int | None = None,
+        handle_impossible_answer: bool | None = None,
         truncation: bool = False,
         progress: Progress | bool | None = None,
     ) -> list[Answer]: ...
@@ -100,8 +104,8 @@ class QuestionAnswerer(TextPipeline[LEDForQuestionAnswering]):
         context: Sequence[str],
         *,
         top_k: int = 1,
-        max_answer_len: int = 15,
-        handle_impossible_answer: bool = False,
+        max_answer_len: int | None = None,
+        handle_impossible_answer: bool | None = None,
         truncation: bool = False,
         progress: Progress | bool | None = None,
     ) -> list[list[Answer]]: ...
@@ -112,8 +116,8 @@ class QuestionAnswerer(TextPipeline[LEDForQuestionAnswering]):
         context: str | Sequence[str],
         *,
         top_k: int = 1,
-        max_answer_len: int = 15,
-        handle_impossible_answer: bool = False,
+        max_answer_len: int | None = None,
+        handle_impossible_answer: bool | None = None,
         truncation: bool = False,
         progress: Progress | bool | None = None,
     ) -> list[Answer] | list[list[Answer]]:
@@ -123,26 +127,47 @@ class QuestionAnswerer(TextPipeline[LEDForQuestionAnswering]):
             question: a text.
             context: the text that holds the answer, or several.
             top_k: the number of answers; fewer, if the context has fewer spans.
-            max_answer_len: the most tokens of an answer.
-            handle_impossible_answer: whether "there is no answer" is one of the answers, with `<s>` as its start and end.
+            max_answer_len: the most tokens of an answer; None: the model's own (`task_specific_params` in config.json), or 15.
+            handle_impossible_answer: whether "there is no answer" is one of the answers, with `<s>` as its start and end;
+                None: the model's own, or False.
             truncation: cut a context that is too long, keeping its beginning; False: refuse it.
             progress: called after each encoder layer; True: bars on standard error.
 
         Raises:
             InputError: if a text is empty, too long, or a number is no whole number of at least 1.
+            CheckpointError: for a setting in config.json that cannot be.
         """
         for name, number in (("top_k", top_k), ("max_answer_len", max_answer_len)):
-            if number < 1:
+            if number is not None and number < 1:
                 raise InputError(f"{name} is {number!r}; it must be a whole number of at least 1.")
+        longest, may_be_none = self.answer_settings(max_answer_len, handle_impossible_answer)
 
         def prepare(text: str) -> tuple[str, PreparedQuestion]:
             return text, self.prepare(question, text, truncation=truncation)
 
         def find(prepared: tuple[str, PreparedQuestion], progress: Progress | None) -> list[Answer]:
-            return self._answers(*prepared, progress, top_k, max_answer_len, handle_impossible_answer)
+            return self._answers(*prepared, progress, top_k, longest, may_be_none)
 
         found = of_each(context, prepare, find, progress, name="context")
         return found
+
+    def answer_settings(self, max_answer_len: int | None, handle_impossible_answer: bool | None) -> tuple[int, bool]:
+        """Both settings of `answer`, where None is the model's own.
+
+        Raises:
+            CheckpointError: if config.json has something else for them than a number of at least 1 and true or false.
+        """
+        own = {**_DEFAULTS, **self.model.config.settings_of_task("question-answering")}
+        longest, may_be_none = own["max_answer_len"], own["handle_impossible_answer"]
+        if not (type(longest) is int and longest >= 1 and isinstance(may_be_none, bool)):
+            raise CheckpointError(
+                f"task_specific_params of {self.name}'s config.json has max_answer_len {quoted(longest)} and "
+                f"handle_impossible_answer {quoted(may_be_none)}; they are a whole number of at least 1, and true or false."
+            )
+        return (
+            longest if max_answer_len is None else max_answer_len,
+            may_be_none if handle_impossible_answer is None else handle_impossible_answer,
+        )
 
     def _answers(
         self,
@@ -194,8 +219,8 @@ class QuestionAnswerer(TextPipeline[LEDForQuestionAnswering]):
             if not truncation:
                 raise InputError(
                     f"Question and context have {len(prepared.ids)} tokens, but {self.name} reads at most {limit} "
-                    "(encoder and decoder both read them: the smaller of their position tables). Shorten the context, or "
-                    "pass truncation=True (--truncate) to search its beginning only."
+                    "(encoder and decoder both read them: the smaller of their position tables). Search it in pieces by "
+                    'led_ref.pipeline("question-answering") (--split), or only its beginning by truncation=True (--truncate).'
                 )
             if question_tokens + _SPECIALS >= limit:
                 raise InputError(

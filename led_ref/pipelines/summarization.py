@@ -100,6 +100,7 @@ class LED(TextPipeline[LEDForConditionalGeneration]):
     """A model that generates and its tokenizer, loaded once: text in, text out. Arguments as in TextPipeline."""
 
     model_class = LEDForConditionalGeneration
+    task = "summarization"
 
     @overload
     def generate(  # type: ignore[overload-overlap]  # a str is a sequence of str, and comes first

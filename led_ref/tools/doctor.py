@@ -113,18 +113,20 @@ def backends(threads: int | None = None) -> dict[str, str]:
 
 
 def check_bundled(threads: int | None = None) -> dict[str, Any]:
-    """Whether the bundled model is whole (its files' sha256) and writes."""
+    """Whether the bundled models are whole (their files' sha256), and the one that summarizes writes."""
     from led_ref.api import bundled_model, load
 
     folder = bundled_model()
     started = time.perf_counter()
     try:
-        for line in (folder / "SHA256SUMS").read_text(encoding="ascii").splitlines():
-            expected, name = line.split()
-            found = hashlib.sha256((folder / name).read_bytes()).hexdigest()
-            if found != expected:
-                error = f"{name} has sha256 {found[:12]}..., not {expected[:12]}...: install led-ref again"
-                return {"ok": False, "files": "changed", "error": error}
+        for one in map(bundled_model, ("summarization", "question-answering", "classification")):
+            for line in (one / "SHA256SUMS").read_text(encoding="ascii").splitlines():
+                expected, name = line.split()
+                found = hashlib.sha256((one / name).read_bytes()).hexdigest()
+                if found != expected:
+                    path = (one / name).relative_to(folder)
+                    error = f"{path} has sha256 {found[:12]}..., not {expected[:12]}...: install led-ref again"
+                    return {"ok": False, "files": "changed", "error": error}
         line = str(
             load(notice=inform, backend=_cpu(threads)).generate((folder / "led-ref.1.txt").read_text(encoding="utf-8"))
         )

@@ -5,6 +5,7 @@ import gzip
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -218,9 +219,32 @@ def test_answers_stand_where_they_say(recipes):
     for record, one in asked:
         start = one["answer_start"]
         assert not one["answer"] or one["context"][start : start + len(one["answer"])] == one["answer"]
-        trained = [wording.split("{}")[0] for kind in module.WORDINGS.values() for wording in kind if wording != "{}?"]
-        is_wording_of_training = one["question"].startswith(tuple(trained)) or one["question"].startswith("-")
-        assert is_wording_of_training == (record["split"] == "train"), one["question"]
+        tested = [
+            re.escape(wording).replace(r"\{\}", ".+") for kind in module.TEST_WORDINGS.values() for wording in kind
+        ]
+        is_wording_of_tests = any(re.fullmatch(wording, one["question"]) for wording in tested)
+        assert is_wording_of_tests == (record["split"] == "test"), one["question"]
+    trained = {wording for kind in module.WORDINGS.values() for wording in kind}
+    assert trained.isdisjoint(wording for kind in module.TEST_WORDINGS.values() for wording in kind)
+
+
+def test_tiny_questions_give_the_beginning_of_a_sentence(recipes):
+    module = recipes["questions"]
+    sentences = [f"Sentence {word} says something that nobody else would ever say of it." for word in ("one", "two")]
+    twice = "The same words stand here twice and are therefore asked for by nobody."
+    text = "\n".join([" ".join(sentences), twice, twice, *(f"Line {i} is short." for i in range(400)), MAN])
+    found = module.begun(text)
+    assert [text[one.start : one.text_start].rstrip(" ,") for one in found] == [one.subject for one in found]
+    assert [text[one.start : one.text_start + len(one.text) + 1] for one in found[:2]] == sentences
+    assert not any(one.subject.startswith("The same") for one in found)
+    assert all(2 <= len(one.subject.split()) <= 4 for one in found)
+    record = {"id": "r", "split": "train", "text": text}
+    asked = list(module.questions(record, "man_pages", "tiny", ["--elsewhere"]))
+    assert len(asked) >= 4
+    assert all(len(one["context"]) <= module.CHARACTERS["tiny"][1] + 200 for one in asked)  # whole lines
+    for one in asked:
+        start = one["answer_start"]
+        assert not one["answer"] or one["context"][start : start + len(one["answer"])] == one["answer"]
 
 
 def test_stages_cut_documents_and_targets(recipes):
@@ -300,8 +324,8 @@ def test_trainings_run_and_resume(recipes, tmp_path):
         "medium": texts,
         "long": texts,
         "labels": labels,
-        "questions-short": asked,
-        "questions-long": asked,
+        "questions-tiny": asked,
+        "questions-middle": asked,
     }
     for name, some in records.items():
         write(stages / f"{name}.jsonl.gz", some)
@@ -323,7 +347,7 @@ def test_trainings_run_and_resume(recipes, tmp_path):
             [RECIPES / "train.sh", tmp_path, what], env=environment, capture_output=True, text=True, check=True
         )
 
-    assert run("all").stdout.count("is done") == 8
+    assert run("all").stdout.count("is done") == 9
     assert run("all").stdout == ""
     models = tmp_path / "models"
     assert LEDConfig.from_pretrained(models / "summarizer").max_encoder_position_embeddings == 8192
@@ -382,7 +406,7 @@ def test_other_models_begin_as_the_summarizer(tmp_path):
     for what in ("classifier", "answerer"):
         assert begins_as(what) == led_ref.bundled_model()
     (tmp_path / "models" / "summarizer.done").touch()
-    (tmp_path / "models" / "answerer-short.done").unlink()
+    (tmp_path / "models" / "answerer-tiny.done").unlink()
     (tmp_path / "models" / "classifier.done").unlink()
     for what in ("classifier", "answerer"):
         assert begins_as(what) == tmp_path / "models" / "summarizer"

@@ -64,7 +64,7 @@ def evaluate(
     cross_attention: str = "cached",
     batch_size: int = 4,
     batch_memory: int = BATCH_MEMORY,
-    max_answer_len: int = 15,
+    max_answer_len: int | None = None,
     revision: str | None = None,
     backend: str | Backend = "auto",
     dtype: str = "float32",
@@ -81,7 +81,7 @@ def evaluate(
 
     Args:
         data: files, .jsonl, .csv or .tsv, .gz too: one document a line, as for `train`.
-        model: a folder, or a name on the Hub; None: the bundled model.
+        model: a folder, or a name on the Hub; None: the bundled model for the task.
         task: summarization, question-answering or classification; None: what the checkpoint's class is for.
         text_field: of the document.
         target_field: of the reference (a text, or a list of them) or the label; None: summary, label.
@@ -107,7 +107,8 @@ def evaluate(
         cross_attention: as in LED.generate.
         batch_size: the most documents that are decoded together.
         batch_memory: bytes that these may take beside the weights.
-        max_answer_len: the most tokens of an answer. A question may be left without one, if one of the data has none.
+        max_answer_len: the most tokens of an answer; None: the model's own, or 15. A question may be left without one, if
+            one of the data has none.
         revision: as in `load`.
         backend: as in `load`.
         dtype: as in `load`.
@@ -165,10 +166,11 @@ def _evaluate(
 ) -> Evaluation:
     from led_ref import __version__
 
-    folder = bundled_model() if model is None else resolve(model, revision=loading["revision"], notice=notice)
-    task = task or _task_of(folder)
-    if task not in PIPELINES:
+    if task not in (None, *PIPELINES):
         raise SettingsError(f"task is {task!r:.60}; it is one of {', '.join(PIPELINES)}.")
+    chosen = bundled_model(task or "summarization") if model is None else model
+    folder = resolve(chosen, revision=loading["revision"], notice=notice)
+    task = task or _task_of(folder)
     measure.check(task, settings)
     pipeline = load_pipeline(task, model, {**loading, "notice": notice})
     cases = read_cases(

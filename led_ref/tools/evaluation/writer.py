@@ -43,7 +43,7 @@ class Reading:
     cross_attention: str
     batch_size: int
     batch_memory: int
-    max_answer_len: int
+    max_answer_len: int | None
     progress: Progress | None
 
 
@@ -74,7 +74,8 @@ class Writer:
             SettingsError: for settings that give no text, several, or another one at each run.
         """
         if self.task == "question-answering":
-            return {"max_answer_len": self.reading.max_answer_len, "may_have_no_answer": self.may_have_no_answer}
+            longest, _ = self.pipeline.answer_settings(self.reading.max_answer_len, self.may_have_no_answer)
+            return {"max_answer_len": longest, "may_have_no_answer": self.may_have_no_answer}
         given = self.reading.global_attention
         named = (
             given if isinstance(given, str) else [i if isinstance(i, str) else np.asarray(i).tolist() for i in given]
