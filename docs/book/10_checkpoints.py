@@ -85,7 +85,7 @@ from book_tools import GLOBAL, source
 from led_ref.costs import LED_BASE, LED_LARGE
 from led_ref.weights.keys import parameter_count
 
-print(sorted(path.name for path in folder.iterdir()))
+print(sorted(path.name for path in folder.iterdir() if path.is_file()))
 
 # %% [markdown]
 # ## A file by hand

@@ -228,9 +228,10 @@ print(led.generate(question + page, global_attention=list(range(1 + tokens)), ma
 #
 # ## Answer a question, label a text
 #
-# `led_ref.answer` and `led_ref.classify` want a model that was trained for it, and none comes with led_ref. So here are
-# two whose heads are **random numbers**, drawn on the spot on top of the bundled model: what they say means nothing, how
-# they are asked is the point. Fine-tuned ones of your own are named by folder, as ever.
+# `led_ref.answer` and `led_ref.classify` want a model that was trained for it. [One for each](../bundled_answerer.md) comes
+# with led_ref, and is taken where no model is named; fine-tuned ones of your own are named by folder, as ever. Both are
+# LEDs with another head. To see what a head adds, here are two whose heads are **random numbers**, drawn on the spot on
+# top of the bundled summarizer: what they say means nothing, how they are asked is the point.
 
 # %% tags=["fold"]
 from dataclasses import replace
@@ -266,12 +267,12 @@ print(classifier.classify(context))
 # %% [markdown]
 # Encoder and decoder both read the text, so it may be as long as the shorter of their two position tables: 1,024 tokens
 # for the sizes that Ai2 published. All tokens of the question are global, and `<s>`. From the shell:
-# `led-ref answer "What does tar do?" page.txt --model DIR --top-k 3`, `led-ref classify page.txt --model DIR`.
+# `led-ref answer "What does tar do?" page.txt --top-k 3`, `led-ref classify page.txt`, with `--model DIR` for your own.
 # A model without such a head is refused, and the error says what it is:
 
 # %%
 try:
-    led_ref.answer("What does tar do?", context)
+    led_ref.answer("What does tar do?", context, led_ref.bundled_model())
 except led_ref.LEDError as error:
     print(f"{type(error).__name__}: {error}")
 
