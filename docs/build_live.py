@@ -46,7 +46,9 @@ def main() -> int:
             *(file for folder in ("docs/data", "tests/mutants", "tests/vectors/v1") for file in sources(folder)),
         ],
         # The model that summarizes alone: no page of the site answers or classifies, so no browser fetches the two others.
-        "bundled": [file for file in sources(BUNDLED) if not file.endswith(".py") and file.count("/") == 2],
+        "bundled": [
+            file for file in sources(BUNDLED) if not file.endswith(".py") and file.rpartition("/")[0] == BUNDLED
+        ],
     }
     archives = {name: write_archive(name, files) for name, files in parts.items()}
     wheels = sorted(PYODIDE.glob("*.whl"))

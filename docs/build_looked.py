@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from book_tools import BAND, bundled
-from build_picture import INKS
+from build_picture import INKS, letters
 
 import led_ref
 from led_ref.bundled.forms import as_trained
@@ -85,14 +85,7 @@ def draw(looked: dict[str, Any], ink: str, path: Path) -> None:
     picture = np.zeros((*weights.shape, 4))
     picture[..., :3] = to_rgb(BAND)
     picture[..., 3] = weights**0.7
-    plain = {
-        "text.color": ink,
-        "axes.labelcolor": ink,
-        "xtick.color": ink,
-        "ytick.color": ink,
-        "axes.edgecolor": "#808080",
-    }
-    with plt.rc_context({**plain, "font.size": 8.5}):
+    with plt.rc_context({**letters(ink), "font.size": 8.5}):
         figure, axes = plt.subplots(figsize=(10, 5), layout="constrained")
         axes.imshow(picture, aspect="auto", interpolation="nearest")
         axes.set_xticks(range(len(looked["words"])), looked["words"], rotation=90)

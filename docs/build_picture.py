@@ -50,6 +50,12 @@ def weights() -> dict[str, Any]:
     return {"window": window_TT, "column": probs_TZ[:, 0], "row": row_T, "radius": R}
 
 
+def letters(ink: str) -> dict[str, str]:
+    """The settings of matplotlib for letters of this colour."""
+    names = ("text.color", "axes.labelcolor", "xtick.color", "ytick.color")
+    return {**dict.fromkeys(names, ink), "axes.edgecolor": "#808080"}
+
+
 def draw(looks: dict[str, Any], lines: dict[str, Any], ink: str, path: Path) -> None:
     """One picture, without a background, its letters in this colour."""
     import matplotlib.pyplot as plt
@@ -65,14 +71,7 @@ def draw(looks: dict[str, Any], lines: dict[str, Any], ink: str, path: Path) -> 
     ):
         picture[cells][..., :3] = to_rgb(color)
         picture[cells][..., 3] = np.where(strength > 0, 0.12 + 0.88 * np.minimum(1, strength / 0.1) ** 0.6, 0)
-    plain = {
-        "text.color": ink,
-        "axes.labelcolor": ink,
-        "xtick.color": ink,
-        "ytick.color": ink,
-        "axes.edgecolor": "#808080",
-    }
-    with plt.rc_context({**plain, "font.size": 11, "axes.spines.top": False, "axes.spines.right": False}):
+    with plt.rc_context({**letters(ink), "font.size": 11, "axes.spines.top": False, "axes.spines.right": False}):
         figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.1), layout="constrained", width_ratios=(1, 1.25))
         left.imshow(picture, interpolation="nearest")
         left.set(xticks=[], yticks=[], xlabel="is looked at", ylabel="looks", title=f"{T} tokens: who looks at whom")

@@ -224,7 +224,7 @@ print("global:", list(range(1 + tokens)))
 print(led.generate(question + page, global_attention=list(range(1 + tokens)), max_new_tokens=12))
 
 # %% [markdown]
-# The bundled model was not taught to answer, so the text is no answer. What the marks do is the point.
+# The bundled summarizer was not taught to answer, so the text is no answer. What the marks do is the point.
 #
 # ## Answer a question, label a text
 #

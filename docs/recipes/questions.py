@@ -32,7 +32,7 @@ OF_A_DOCUMENT = {"tiny": 60, "middle": 60, "short": 8, "long": 3}
 BEGUN = {"tiny": 4, "middle": 4}  # questions of a document that begin a sentence
 SHARE_OF_LONG = 0.8  # of the documents
 WITHOUT_ANSWER = 0.2
-SMALL = 0.4  # of the terms in training questions get a small first letter, as within a sentence
+LOWERCASE = 0.4  # of the terms in training questions begin so, as people ask for them
 LEAST_OF_A_LABEL = 100
 HELD_OUT = 150  # questions for validation
 WORDINGS = {
@@ -132,7 +132,7 @@ def question(one: Statement, text: str, length: str, split: str, key: str) -> Re
     kind = "which" if one.kind == "option" and share(f"kind {key}") < 0.25 else one.kind
     answer, start = (one.subject, one.start) if kind == "which" else (one.text, one.text_start)
     about = one.text[0].lower() + one.text[1:] if kind == "which" else one.subject
-    if kind == "term" and split == "train" and about[1:2].islower() and share(f"small {key}") < SMALL:
+    if kind == "term" and split == "train" and about[1:2].islower() and share(f"small {key}") < LOWERCASE:
         about = about[0].lower() + about[1:]
     wording = wordings[kind][int(share(f"wording {key}") * len(wordings[kind]))]
     context, begin = text[:LONG], 0
@@ -185,8 +185,8 @@ def main(work: Path) -> None:
             foreign = [one.subject for record in records[::9] for one in statements(record["text"][:LONG], name)[:2]]
             for record in records:
                 asked[record["split"]] += map(squad, questions(record, name, length, foreign))
-        held_out = sorted(asked["validation"], key=lambda one: share(one["id"]))[:HELD_OUT]
         if length in BEGUN:
+            held_out = sorted(asked["validation"], key=lambda one: share(one["id"]))[:HELD_OUT]
             _write(work / "stages" / f"questions-{length}.jsonl.gz", asked["train"])
             _write(work / "stages" / f"questions-{length}-heldout.jsonl.gz", held_out)
         else:

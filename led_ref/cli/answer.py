@@ -97,7 +97,7 @@ def run(options: argparse.Namespace) -> int:
                 say(f"{title(found['file'])}, line {found['answers'][0]['line']}:")
             return texts
         return [
-            f"{answer['score']:.4f}  {answer['start']!s:>7}-{answer['end']!s:<7}  {text}"
+            f"{answer['score']:.4f}  {_shown(answer['start']):>7}-{_shown(answer['end']):<7}  {text}"
             for answer, text in zip(found["answers"], texts, strict=True)
         ]
 
@@ -105,3 +105,7 @@ def run(options: argparse.Namespace) -> int:
         options, QuestionAnswerer.load, find, lines, kind="answers",
         settings=("question", "top_k", "max_answer_len", "handle_impossible_answer", "split"),
     )  # fmt: skip
+
+
+def _shown(character: int | None) -> str:
+    return "?" if character is None else str(character)

@@ -8,7 +8,7 @@ from led_ref.cli.shared_options import FILES, add_shared, global_attention_of
 
 SUMMARY = "give documents labels, with scores"
 EXAMPLES = """
-  apt show gzip | led-ref classify --truncate                            the bundled classifier: sections of Debian's archive
+  led-ref classify description.txt                   the bundled classifier: sections of Debian's archive
   led-ref classify review.txt --model ./my-classifier
   man gzip | led-ref classify --model ./my-classifier --json
   led-ref classify book.txt --model ./my-classifier --truncate --global-attention 0,1,2

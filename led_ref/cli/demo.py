@@ -56,8 +56,8 @@ def run(options: argparse.Namespace) -> int:
         heading("answerer", answerer.model, "is asked about the same document")
         (found,) = answer_in_pieces(answerer, QUESTION, read, align_to_words=False, progress=progress)
         place = place_in_original(read, found.start, found.end, document) if found.answer else None
-        where = f"({DOCUMENT}, line {document.count(chr(10), 0, place[0]) + 1})" if place else "(no answer found)"
-        show(f"{QUESTION}\n{textwrap.fill(' '.join(found.answer.split()), 96)}\n{where}")
+        line = document.count("\n", 0, place[0]) + 1 if place else "not found"
+        show(f"{QUESTION}\n{textwrap.fill(' '.join(found.answer.split()), 96)}\n({DOCUMENT}, line {line})")
     with ProgressBars("text", enabled=shows_bars(options)) as progress:
         classifier = Classifier.load(**given)
         heading("classifier", classifier.model, "is given the description of a program")

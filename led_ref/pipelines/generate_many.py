@@ -66,7 +66,7 @@ class _Generate:
         return {
             **run_of_model(self.led, **self.loading),
             "cross_attention": options.cross_attention,
-            "global_attention": _global_names(options.global_attention),
+            "global_attention": global_names(options.global_attention),
             "truncate": options.truncation,
             **({} if options.split is None else {"split": options.split, "overlap": options.overlap}),
             **self.led.model.effective_settings(**self.settings).to_dict(),
@@ -238,8 +238,8 @@ def on_workers(
         yield results_on(client, given, load, run)
 
 
-def _global_names(global_attention: GlobalAttention) -> Any:
-    """The same, JSON-ready: a text, or a list of Python's numbers and texts."""
+def global_names(global_attention: GlobalAttention) -> Any:
+    """A global_attention, JSON-ready: a text, or a list of Python's numbers and texts."""
     if isinstance(global_attention, str | np.ndarray):
         return str(global_attention) if isinstance(global_attention, str) else global_attention.tolist()
     return [str(one) if isinstance(one, str) else np.asarray(one).tolist() for one in global_attention]

@@ -33,7 +33,7 @@ _LONGEST_PATH = 1000  # characters; a text of one line that is longer is no path
 
 # Ai2's own checkpoints that were pretrained but not fine-tuned to summarize.
 NOT_FINE_TUNED = ("allenai/led-base-16384", "allenai/led-large-16384")
-_BUNDLED = {"summarization": "", "question-answering": "answerer", "classification": "classifier"}  # folders
+BUNDLED = {"summarization": "", "question-answering": "answerer", "classification": "classifier"}  # task: folder
 
 
 def bundled_model(task: str = "summarization") -> Path:
@@ -42,9 +42,9 @@ def bundled_model(task: str = "summarization") -> Path:
     Raises:
         InputError: if the task is not "summarization", "question-answering" or "classification".
     """
-    if task not in _BUNDLED:
-        raise InputError(f"There is no bundled model for {quoted(task)}, but for {', '.join(_BUNDLED)}.")
-    return Path(__file__).parent.parent / "bundled" / _BUNDLED[task]
+    if task not in BUNDLED:
+        raise InputError(f"There is no bundled model for {quoted(task)}, but for {', '.join(BUNDLED)}.")
+    return Path(__file__).parent.parent / "bundled" / BUNDLED[task]
 
 
 @dataclass(frozen=True, repr=False)
@@ -132,7 +132,7 @@ class TextPipeline(Generic[Model]):
         LEDConfig.from_pretrained(folder)  # another model's folder is named as such, before its tokenizer is missed
         tokenizer = LEDTokenizer.from_pretrained(folder)
         loaded: Any = cls.model_class.from_pretrained(folder, notice=notice, **options)
-        name = f"the bundled {_BUNDLED[cls.task] or 'model'}" if model is None else printable(str(model))
+        name = f"the bundled {BUNDLED[cls.task] or 'model'}" if model is None else printable(str(model))
         for sentence in notices_of(loaded, tokenizer):
             (notice or warn)(f"{name}: {sentence}")
         return cls(loaded, tokenizer, name)

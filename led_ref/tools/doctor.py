@@ -115,11 +115,12 @@ def backends(threads: int | None = None) -> dict[str, str]:
 def check_bundled(threads: int | None = None) -> dict[str, Any]:
     """Whether the bundled models are whole (their files' sha256), and the one that summarizes writes."""
     from led_ref.api import bundled_model, load
+    from led_ref.pipelines.loading import BUNDLED
 
     folder = bundled_model()
     started = time.perf_counter()
     try:
-        for one in map(bundled_model, ("summarization", "question-answering", "classification")):
+        for one in map(bundled_model, BUNDLED):
             for line in (one / "SHA256SUMS").read_text(encoding="ascii").splitlines():
                 expected, name = line.split()
                 found = hashlib.sha256((one / name).read_bytes()).hexdigest()

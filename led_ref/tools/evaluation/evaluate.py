@@ -168,8 +168,8 @@ def _evaluate(
 
     if task not in (None, *PIPELINES):
         raise SettingsError(f"task is {task!r:.60}; it is one of {', '.join(PIPELINES)}.")
-    chosen = bundled_model(task or "summarization") if model is None else model
-    folder = resolve(chosen, revision=loading["revision"], notice=notice)
+    bundled = bundled_model(task or "summarization")
+    folder = bundled if model is None else resolve(model, revision=loading["revision"], notice=notice)
     task = task or _task_of(folder)
     measure.check(task, settings)
     pipeline = load_pipeline(task, model, {**loading, "notice": notice})

@@ -13,14 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from led_ref.api import load
 from led_ref.classes.led import Progress
 from led_ref.errors import LEDError, SettingsError
 from led_ref.pipelines.batching import batches_of
 from led_ref.pipelines.classification import Classifier
-from led_ref.pipelines.generate_many import on_workers
+from led_ref.pipelines.generate_many import global_names, on_workers
 from led_ref.pipelines.loading import GlobalAttention
 from led_ref.pipelines.many import Block, Found, run_of_model
 from led_ref.pipelines.question_answering import QuestionAnswerer
@@ -76,10 +74,7 @@ class Writer:
         if self.task == "question-answering":
             longest, _ = self.pipeline.answer_settings(self.reading.max_answer_len, self.may_have_no_answer)
             return {"max_answer_len": longest, "may_have_no_answer": self.may_have_no_answer}
-        given = self.reading.global_attention
-        named = (
-            given if isinstance(given, str) else [i if isinstance(i, str) else np.asarray(i).tolist() for i in given]
-        )
+        named = global_names(self.reading.global_attention)
         if self.task == "classification":
             return {"global_attention": named}
         effective: dict[str, Any] = self.pipeline.model.effective_settings(**self.settings).to_dict()
