@@ -72,6 +72,7 @@ def test_full_report_is_json(report):
     assert len(report["operations"]["rows"]) == 3 * len(gpu_checks.operations())
     assert (report["waits"]["while reading"], report["waits"]["while writing"]) == (0, SMALL.new_tokens)
     assert [row["tokens"] for row in report["times"]] == 2 * list(SMALL.lengths)  # float32, then float16
+    assert all(isinstance(row["encode fused ms"], float) for row in report["times"])  # SMALL's heads are 16 wide
     assert all(row["step as a graph ms"] > 0 for row in report["times"])  # a number: it was not given up
     assert 1e-4 < report["model in float16"]["encoder"] < gpu_checks.ALLOWED_MODEL["float16"] / 4
     assert all(report["speeds"][name] > 0 for name in ("memory", "to the host", "launch"))

@@ -102,4 +102,4 @@ def test_modules_at_the_top():
 def test_lines_of_the_library():
     lines = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in LIBRARY)
     # 23,100 when the house was put in order; training, more checks of what people give and the demo of three models came after.
-    assert lines <= 41_600
+    assert lines <= 41_800

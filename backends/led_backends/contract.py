@@ -218,6 +218,17 @@ class Backend(Protocol):
         """
         ...
 
+    def window_attend(
+        self, q_HTK: Array, k_HTK: Array, v_HTK: Array, globals_G: Array, local_T: HostArray, radius: int
+    ) -> Array | None:
+        """The sliding window of a whole document in one operation: (T, H, K); None: the backend has none, and takes tiles.
+
+        Query i sees every global token, and each local one that is at most `radius` away; queries come divided by sqrt(K).
+        Rows of tokens that are not local are zero; one that is sees at least itself. `globals_G` (int64) lies on the device,
+        `local_T` (bool) on the host; no global token is local.
+        """
+        ...
+
     def attend(self, q_BHQK: Array, k_BHSK: Array, v_BHSK: Array, may_look_BQS: Array | None) -> Array:
         """`softmax(q @ k.T) @ v` for every document and head: (B, H, Q, K). Queries come divided by sqrt(K).
 

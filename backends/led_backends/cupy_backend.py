@@ -34,6 +34,7 @@ from led_backends.contract import (
 from led_backends.cupy_graph import capture
 from led_backends.cupy_plain import PlainOperations
 from led_backends.cupy_products import float16_products
+from led_backends.cupy_window import FusedWindow
 
 # How the kernels call the dtypes that they store, by `dtype.char` (E: bfloat16), since NumPy is slow to say a dtype's name.
 STORED_AS = {"f": "float", "e": "__half", "E": "__nv_bfloat16"}
@@ -87,6 +88,7 @@ class CupyBackend(PlainOperations):
         tf32: let float32 products round their factors to 10 bits, which tensor cores multiply several times faster. Off,
             unless CuPy's own environment variable CUPY_TF32 says otherwise.
         graphs: capture a decoding step as a CUDA graph and replay it (cupy_graph.py). Off: it has never run on a GPU.
+        fused: compute a document's sliding window in one kernel (cupy_window.py). Off: it has never run on a GPU.
 
     Raises:
         BackendUnavailableError: without CuPy, without CUDA's libraries, or where no GPU answers.
@@ -104,7 +106,7 @@ class CupyBackend(PlainOperations):
     # ones: with an odd number of columns cuBLAS takes its slowest product.
     columns_multiple = 8
 
-    def __init__(self, *, tf32: bool = False, graphs: bool = False) -> None:
+    def __init__(self, *, tf32: bool = False, graphs: bool = False, fused: bool = False) -> None:
         super().__init__(_cupy_that_works())
         self._cublas = importlib.import_module("cupy_backends.cuda.libs.cublas")
         self._source = Path(__file__).with_name("kernels.cu").read_text(encoding="utf-8")
@@ -113,13 +115,15 @@ class CupyBackend(PlainOperations):
         self.graphs = graphs
         self._stream: Any = None  # on which graphs are captured
         self._captures = False  # whether that is being done
+        self.fused = fused
+        self._window = FusedWindow(self)
         self._tf32 = tf32
         if tf32:
             _allow_tf32(self.xp)
 
     def __reduce__(self) -> tuple[Callable[..., Self], tuple[()]]:
         """How pickle makes it again: in a process of its own, with kernels of its own."""
-        return partial(type(self), tf32=self._tf32, graphs=self.graphs), ()
+        return partial(type(self), tf32=self._tf32, graphs=self.graphs, fused=self.fused), ()
 
     def describe(self) -> str:
         """Which CuPy on which GPU, for people: "CuPy 14.2.0 on NVIDIA H100 80GB HBM3 (79 GiB)"."""
@@ -160,7 +164,7 @@ class CupyBackend(PlainOperations):
         out: Array = self.xp.empty((*x.shape[:-1], outputs), x.dtype)
         arguments = (self._dense(x), self._dense(rows_of(weight)), self._dense(bias), out, *_ints(rows, width, outputs))
         most = 1 << (rows - 1).bit_length()  # compiled for 1, 2, 4, 8 and 16 rows
-        self._launch("linear_few", x, outputs * WARP, 256, *arguments, of=most)
+        self.launch("linear_few", x, outputs * WARP, 256, *arguments, of=most)
         return out
 
     def _linear_in_parts(self, x_XD: Array, weight: Weight, bias: Array) -> Array:
@@ -187,7 +191,7 @@ class CupyBackend(PlainOperations):
         out: Array = self.xp.empty(x.shape, x.dtype)
         rows = x.size // width
         arguments = (x, updates, self._dense(weight), self._dense(bias), out)
-        self._launch("layer_norm", x, rows * WARP, 128, *arguments, *_ints(rows, width, update_rows))
+        self.launch("layer_norm", x, rows * WARP, 128, *arguments, *_ints(rows, width, update_rows))
         return out
 
     @explained
@@ -197,7 +201,7 @@ class CupyBackend(PlainOperations):
             return super().gelu(x)
         if not x.flags.c_contiguous:
             raise ValueError("gelu works in place and needs a contiguous array.")
-        self._launch("gelu", x, x.size, 256, x, np.int64(x.size))
+        self.launch("gelu", x, x.size, 256, x, np.int64(x.size))
         return x
 
     relu = explained(PlainOperations.relu)
@@ -234,7 +238,7 @@ class CupyBackend(PlainOperations):
         threads = 1024 if columns > 4096 else 256  # a row of a whole document is one of few, and a block has it alone
         mask = self._no_mask if band.local_S is None else self._dense(band.local_S)
         sizes = _ints(band.local_S is not None, queries, globals_, columns - globals_, band.first, band.radius)
-        self._launch("band_softmax", scores, scores.size // columns * threads, threads, scores, mask, *sizes)
+        self.launch("band_softmax", scores, scores.size // columns * threads, threads, scores, mask, *sizes)
         return scores
 
     @explained
@@ -246,8 +250,8 @@ class CupyBackend(PlainOperations):
         if not (few and q_BHQK.size and positions):
             return super().attend(q_BHQK, k_BHSK, v_BHSK, may_look_BQS)
         xp, chunks = self.xp, math.ceil(positions / CHUNK)
-        keys, key_stride = self._store(k_BHSK)
-        values, value_stride = self._store(v_BHSK)
+        keys, key_stride = self.store(k_BHSK)
+        values, value_stride = self.store(v_BHSK)
         mask, look_document, look_query = self._no_mask, 0, 0
         if may_look_BQS is not None:
             mask = self._dense(may_look_BQS)
@@ -260,14 +264,21 @@ class CupyBackend(PlainOperations):
         q_BHQK = self._dense(q_BHQK)
         strides = (key_stride, value_stride, look_document, look_query)  # 8 bytes each, as Python's go to a kernel
         arguments = (q_BHQK, keys, values, mask, highest, total, sums, *sizes, *strides)
-        self._launch("attend_chunk", q_BHQK, documents * heads * chunks * CHUNK, CHUNK, *arguments, of=queries)
+        self.launch("attend_chunk", q_BHQK, documents * heads * chunks * CHUNK, CHUNK, *arguments, of=queries)
         out_BQHK: Array = xp.empty(
             (documents, queries, heads, width), q_BHQK.dtype
         )  # as it is read: heads side by side
         sizes = _ints(documents * heads * queries, chunks, queries, heads, width)
-        self._launch("attend_combine", out_BQHK, out_BQHK.size, 256, highest, total, sums, out_BQHK, *sizes)
+        self.launch("attend_combine", out_BQHK, out_BQHK.size, 256, highest, total, sums, out_BQHK, *sizes)
         out_BHQK: Array = out_BQHK.swapaxes(1, 2)
         return out_BHQK
+
+    @explained
+    def window_attend(
+        self, q_HTK: Array, k_HTK: Array, v_HTK: Array, globals_G: Array, local_T: HostArray, radius: int
+    ) -> Array | None:
+        """By one kernel, if that was asked for and has shown that it computes the same (cupy_window.py)."""
+        return self._window(q_HTK, k_HTK, v_HTK, globals_G, local_T, radius) if self.fused else None
 
     @explained
     def for_each_tile(self, tile: Callable[[slice], None], heads: int) -> None:
@@ -317,7 +328,7 @@ class CupyBackend(PlainOperations):
             "dtype='float16', or cross_attention='folded', which keeps no keys and values of the document."
         )
 
-    def _launch(self, kernel: str, stored: Array, threads: int, of_block: int, *arguments: Any, of: int = 0) -> None:
+    def launch(self, kernel: str, stored: Array, threads: int, of_block: int, *arguments: Any, of: int = 0) -> None:
         """Queue a kernel for the dtype of `stored` (and `of` rows or queries), on as many blocks as hold `threads` threads."""
         key = kernel, stored.dtype.char, of
         launch = self._kernels.get(key)
@@ -332,7 +343,7 @@ class CupyBackend(PlainOperations):
         dense: Array = x if x.flags.c_contiguous else self.xp.ascontiguousarray(x)
         return dense
 
-    def _store(self, x_BHSK: Array) -> tuple[Array, int]:
+    def store(self, x_BHSK: Array) -> tuple[Array, int]:
         """Keys or values, and how many numbers apart heads begin in them: a buffer may have capacity for more positions.
 
         Each head has to be dense and heads equally far apart. Else it is a dense copy.

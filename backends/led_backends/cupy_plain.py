@@ -169,6 +169,12 @@ class PlainOperations:
         """`band_softmax(scores) @ v`."""
         return self._products(self.band_softmax(scores_hQZ, globals_, band), v_hZK)
 
+    def window_attend(
+        self, q_HTK: Array, k_HTK: Array, v_HTK: Array, globals_G: Array, local_T: HostArray, radius: int
+    ) -> Array | None:
+        """Tile by tile."""
+        return None
+
     def attend(self, q_BHQK: Array, k_BHSK: Array, v_BHSK: Array, may_look_BQS: Array | None) -> Array:
         """Scores, softmax, weighted sum, for blocks of queries (see SCORES_AT_A_TIME)."""
         xp = self.xp

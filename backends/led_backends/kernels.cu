@@ -290,3 +290,251 @@ linear_few(const T* x, const T* weight, const T* bias, T* out, int rows, int wid
         if (lane == 0) out[(size_t)row * outputs + output] = static_cast<T>(dot + static_cast<float>(bias[output]));
     }
 }
+
+// ---- the sliding window in one kernel -----------------------------------------------------------------------------------
+
+// Never run on a GPU so far, and off unless asked for: CupyBackend(fused=True).
+//
+// As separate operations, scores go to memory, come back for the softmax, go out as weights, and come back once more for
+// the values; and each tile of a document takes some nine launches. Here they never leave the chip, and a document takes one
+// launch. A block takes ROWS queries of one head and goes through the keys that these can see, KEYS at a time. Each row keeps
+// a Softmax of the keys so far and the weighted sum of their values; when a key with a higher score comes, the sum is
+// shrunk, as `together` shrinks a total.
+//
+// A warp takes 16 of the rows. A lane holds, of each 16 x 8 piece of a product, the four numbers that a tensor core gives
+// it: rows g and g + 8, columns 2t and 2t + 1, where g = lane / 4 and t = lane % 4. So a row lies in four lanes side by side.
+#define ROWS 64
+#define WINDOW_THREADS 128
+#define PIECE 8  // columns of a piece
+
+// Two numbers of a row side by side, as tensor cores take them.
+template <typename T>
+struct alignas(2 * sizeof(T)) Pair {
+    T low, high;
+};
+
+// 16 bytes, which a thread copies at a time.
+struct alignas(16) Sixteen {
+    unsigned words[4];
+};
+
+// sums += a @ b on a tensor core: a is 16 x 16, b 16 x 8. A lane gives, of a, rows g and g + 8 at columns 2t and 2t + 1,
+// and then both at columns 2t + 8 and 2t + 9; of b, column g at these four rows (PTX ISA, mma.m16n8k16).
+__device__ __forceinline__ void tensor_core(float (&sums)[4], const Pair<__half> (&a)[4], const Pair<__half> (&b)[2]) {
+#ifndef __CUDA_ARCH__
+    mma_16x8x16(sums, a, b);  // tests/kernels/cuda_on_cpu.h
+#else
+    const unsigned* x = reinterpret_cast<const unsigned*>(a);
+    const unsigned* y = reinterpret_cast<const unsigned*>(b);
+#if __CUDA_ARCH__ >= 800
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+        : "r"(x[0]), "r"(x[1]), "r"(x[2]), "r"(x[3]), "r"(y[0]), "r"(y[1]));
+#else  // Turing takes half of the columns of a at a time
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+        : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3]) : "r"(x[0]), "r"(x[1]), "r"(y[0]));
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+        : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3]) : "r"(x[2]), "r"(x[3]), "r"(y[1]));
+#endif
+#endif
+}
+
+__device__ __forceinline__ void tensor_core(float (&sums)[4], const Pair<__nv_bfloat16> (&a)[4],
+                                            const Pair<__nv_bfloat16> (&b)[2]) {
+#ifndef __CUDA_ARCH__
+    mma_16x8x16(sums, a, b);
+#elif __CUDA_ARCH__ < 800
+    __trap();  // Turing's tensor cores know no bfloat16
+#else
+    const unsigned* x = reinterpret_cast<const unsigned*>(a);
+    const unsigned* y = reinterpret_cast<const unsigned*>(b);
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+        : "r"(x[0]), "r"(x[1]), "r"(x[2]), "r"(x[3]), "r"(y[0]), "r"(y[1]));
+#endif
+}
+
+// A lane's numbers of 16 queries times KEYS keys, from shared memory. LINE numbers from one row there to the next.
+template <int K, int LINE, int PIECES, typename T>
+__device__ __forceinline__ void scores_of(float (&scores)[PIECES][4], const T* q, const T* keys, int g, int t) {
+    for (int k = 0; k < K; k += 16) {
+        Pair<T> a[4], b[2];
+#pragma unroll
+        for (int i = 0; i < 4; ++i)
+            a[i] = *reinterpret_cast<const Pair<T>*>(&q[(g + i % 2 * 8) * LINE + k + i / 2 * 8 + 2 * t]);
+#pragma unroll
+        for (int piece = 0; piece < PIECES; ++piece) {
+#pragma unroll
+            for (int i = 0; i < 2; ++i)
+                b[i] = *reinterpret_cast<const Pair<T>*>(&keys[(piece * PIECE + g) * LINE + k + i * 8 + 2 * t]);
+            tensor_core(scores[piece], a, b);
+        }
+    }
+}
+
+// The same for float, without tensor cores: they would round its factors to 10 bits.
+template <int K, int LINE, int PIECES>
+__device__ __forceinline__ void scores_of(float (&scores)[PIECES][4], const float* q, const float* keys, int g, int t) {
+    for (int k = 0; k < K; k += 2) {
+        const Pair<float> above = *reinterpret_cast<const Pair<float>*>(&q[g * LINE + k]);
+        const Pair<float> below = *reinterpret_cast<const Pair<float>*>(&q[(g + 8) * LINE + k]);
+#pragma unroll
+        for (int piece = 0; piece < PIECES; ++piece)
+#pragma unroll
+            for (int i = 0; i < 2; ++i) {
+                const int key = piece * PIECE + 2 * t + i;
+                const Pair<float> number = *reinterpret_cast<const Pair<float>*>(&keys[key * LINE + k]);
+                scores[piece][i] += above.low * number.low + above.high * number.high;
+                scores[piece][2 + i] += below.low * number.low + below.high * number.high;
+            }
+    }
+}
+
+// sums (16 x K) += weights (16 x KEYS) @ values. A lane's weights of two pieces side by side are its part of a tensor
+// core's left factor as they lie: the same rows, columns 2t and 2t + 1 of either piece.
+template <int LINE, int SUMS, int PIECES, typename T>
+__device__ __forceinline__ void add_values(float (&sums)[SUMS][4], const float (&weights)[PIECES][4], const T* values,
+                                           int g, int t) {
+#pragma unroll
+    for (int pair = 0; pair < PIECES / 2; ++pair) {
+        Pair<T> a[4], b[2];
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+            const float* two = &weights[2 * pair + i / 2][i % 2 * 2];
+            a[i] = {static_cast<T>(two[0]), static_cast<T>(two[1])};
+        }
+#pragma unroll
+        for (int piece = 0; piece < SUMS; ++piece) {
+#pragma unroll
+            for (int i = 0; i < 2; ++i) {
+                const T* value = &values[(pair * 16 + i * 8 + 2 * t) * LINE + piece * PIECE + g];
+                b[i] = {value[0], value[LINE]};
+            }
+            tensor_core(sums[piece], a, b);
+        }
+    }
+}
+
+// The same for float: each weight comes from the lane that holds it, one of the row's four.
+template <int LINE, int SUMS, int PIECES>
+__device__ __forceinline__ void add_values(float (&sums)[SUMS][4], const float (&weights)[PIECES][4],
+                                           const float* values, int g, int t) {
+#pragma unroll
+    for (int column = 0; column < PIECES * PIECE; ++column) {
+        const int lane = g * 4 + column % PIECE / 2;
+        const float above = __shfl_sync(ALL_LANES, weights[column / PIECE][column % 2], lane);
+        const float below = __shfl_sync(ALL_LANES, weights[column / PIECE][2 + column % 2], lane);
+#pragma unroll
+        for (int piece = 0; piece < SUMS; ++piece) {
+            const Pair<float> number =
+                *reinterpret_cast<const Pair<float>*>(&values[column * LINE + piece * PIECE + 2 * t]);
+            sums[piece][0] += above * number.low;
+            sums[piece][1] += above * number.high;
+            sums[piece][2] += below * number.low;
+            sums[piece][3] += below * number.high;
+        }
+    }
+}
+
+// `count` rows of K numbers to shared memory, LINE apart there, and zeros up to `rows`: a value that is not there must not be
+// NaN, since its weight 0 would not take that away. Every row begins at a multiple of 16 bytes.
+template <int K, int LINE, typename T>
+__device__ __forceinline__ void copy_rows(T* to, const T* from, int count, int rows) {
+    const int each = 16 / sizeof(T);
+    for (int i = threadIdx.x; i < rows * (K / each); i += WINDOW_THREADS) {
+        const int row = i / (K / each), column = i % (K / each) * each;
+        Sixteen numbers = {};
+        if (row < count) numbers = *reinterpret_cast<const Sixteen*>(&from[(size_t)row * K + column]);
+        *reinterpret_cast<Sixteen*>(&to[row * LINE + column]) = numbers;
+    }
+}
+
+// A block for each ROWS tokens of each head. q, k and v (heads, tokens, K): dense within a head, one head's beginning q_stride,
+// k_stride and v_stride numbers after the other's. global_k and global_v (heads, globals, K), dense: those that every query
+// sees. Of the others it sees those that are local and at most `radius` away.
+// out (tokens, heads, K) is dense: a token's heads side by side, which is how the next linear map reads them. A token that is
+// not local gets zeros.
+template <typename T, int K>
+__global__ void __launch_bounds__(WINDOW_THREADS)
+window_attend(const T* q, const T* k, const T* v, const T* global_k, const T* global_v, const bool* is_local, T* out,
+              int heads, int tokens, int globals, int radius, long long q_stride, long long k_stride, long long v_stride) {
+    constexpr int KEYS = sizeof(T) == 4 ? 16 : 64;  // what fits, beside the queries, into shared memory twice
+    constexpr int LINE = K + 16 / sizeof(T);        // so that lanes next to each other read different banks
+    constexpr int PIECES = KEYS / PIECE;
+    alignas(16) __shared__ T q_shared[ROWS * LINE];
+    alignas(16) __shared__ T k_shared[KEYS * LINE];
+    alignas(16) __shared__ T v_shared[KEYS * LINE];
+    const int blocks = (tokens + ROWS - 1) / ROWS;
+    const int head = blockIdx.x / blocks;
+    const int start = blockIdx.x % blocks * ROWS;
+    const int g = threadIdx.x % WARP / 4, t = threadIdx.x % 4;
+    const int of_warp = threadIdx.x / WARP * 16;  // its first row in the block
+    copy_rows<K, LINE>(q_shared, q + head * q_stride + (size_t)start * K, tokens - start, ROWS);
+
+    Softmax rows[2] = {{LOWEST, 0.0f}, {LOWEST, 0.0f}};  // of rows g and g + 8
+    float sums[K / PIECE][4] = {};
+    // First the global keys, then those in reach of the block's first or last query.
+    for (int part = 0; part < 2; ++part) {
+        const T* keys = part == 0 ? global_k + (size_t)head * globals * K : k + head * k_stride;
+        const T* values = part == 0 ? global_v + (size_t)head * globals * K : v + head * v_stride;
+        const int end = part == 0 ? globals : min(start + ROWS + radius, tokens);
+        for (int from = part == 0 ? 0 : max(start - radius, 0); from < end; from += KEYS) {
+            __syncthreads();  // all are done with the keys before
+            copy_rows<K, LINE>(k_shared, keys + (size_t)from * K, end - from, KEYS);
+            copy_rows<K, LINE>(v_shared, values + (size_t)from * K, end - from, KEYS);
+            __syncthreads();
+            float scores[PIECES][4] = {};
+            scores_of<K, LINE>(scores, &q_shared[of_warp * LINE], k_shared, g, t);
+
+            // Hide what a row does not see, and find its highest score: in this lane, then in the row's four.
+            float highest[2] = {rows[0].highest, rows[1].highest};
+#pragma unroll
+            for (int i = 0; i < PIECES * 4; ++i) {
+                const int key = from + i / 4 * PIECE + 2 * t + i % 2;
+                const int own_key = start + of_warp + g + i % 4 / 2 * 8;
+                float& score = scores[i / 4][i % 4];
+                if (key >= end || (part == 1 && (abs(own_key - key) > radius || !is_local[key]))) score = LOWEST;
+                highest[i % 4 / 2] = fmaxf(highest[i % 4 / 2], score);
+            }
+#pragma unroll
+            for (int row = 0; row < 2; ++row) {
+                for (int distance = 1; distance <= 2; distance *= 2)
+                    highest[row] = fmaxf(highest[row], __shfl_xor_sync(ALL_LANES, highest[row], distance));
+                const float shrink = expf(rows[row].highest - highest[row]);
+                rows[row] = {highest[row], rows[row].total * shrink};
+#pragma unroll
+                for (int piece = 0; piece < K / PIECE; ++piece) {
+                    sums[piece][2 * row] *= shrink;
+                    sums[piece][2 * row + 1] *= shrink;
+                }
+            }
+            // Scores become weights. A lane adds up those that it holds; the row's four are brought together at the end. In
+            // a row that has seen nothing so far, what is hidden weighs exp(LOWEST - LOWEST) = 1; but a local token sees
+            // itself in the end, and then all of that shrinks to 0.
+#pragma unroll
+            for (int i = 0; i < PIECES * 4; ++i) {
+                float& score = scores[i / 4][i % 4];
+                score = expf(score - rows[i % 4 / 2].highest);
+                rows[i % 4 / 2].total += score;
+            }
+            add_values<LINE>(sums, scores, v_shared, g, t);
+        }
+    }
+
+#pragma unroll
+    for (int row = 0; row < 2; ++row) {
+        float total = rows[row].total;
+        for (int distance = 1; distance <= 2; distance *= 2) total += __shfl_xor_sync(ALL_LANES, total, distance);
+        const int token = start + of_warp + g + 8 * row;
+        if (token >= tokens) continue;
+        const bool counts = is_local[token];
+        const float share = 1.0f / total;
+        T* to = out + ((size_t)token * heads + head) * K;
+#pragma unroll
+        for (int piece = 0; piece < K / PIECE; ++piece) {
+            const float* two = &sums[piece][2 * row];
+            *reinterpret_cast<Pair<T>*>(&to[piece * PIECE + 2 * t]) = {static_cast<T>(counts ? two[0] * share : 0.0f),
+                                                                        static_cast<T>(counts ? two[1] * share : 0.0f)};
+        }
+    }
+}

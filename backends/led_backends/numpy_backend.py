@@ -295,6 +295,12 @@ class NumpyBackend:
         if band.local_S is not None:
             self.hide(scores_hQS, band.local_S)
 
+    def window_attend(
+        self, q_HTK: Array, k_HTK: Array, v_HTK: Array, globals_G: Array, local_T: HostArray, radius: int
+    ) -> Array | None:
+        """Tile by tile."""
+        return None
+
     def attend(self, q_BHQK: Array, k_BHSK: Array, v_BHSK: Array, may_look_BQS: Array | None) -> Array:
         """Some heads of one document at a time, over threads; few queries by tiles of keys (see KEYS), many in blocks."""
         batch, heads, queries, _ = q_BHQK.shape

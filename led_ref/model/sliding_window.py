@@ -62,8 +62,12 @@ def sliding_window_attention(
     """
     xp = backend.xp
     heads, length, width = q_HTK.shape
-    out_THK = xp.zeros((length, heads, width), dtype=q_HTK.dtype)
     globals_G = backend.to_device(mask.global_positions_G)
+    if blocks:  # a backend may have all of it in one operation
+        at_once_THK = backend.window_attend(q_HTK, k_HTK, v_HTK, globals_G, mask.local_T, blocks[0].band.radius)
+        if at_once_THK is not None:
+            return at_once_THK.reshape(length, heads * width)
+    out_THK = xp.zeros((length, heads, width), dtype=q_HTK.dtype)
     k_HGK, v_HGK = k_HTK[:, globals_G], v_HTK[:, globals_G]
 
     def one_tile(h: slice, block: Block) -> Array:

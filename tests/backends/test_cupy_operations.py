@@ -17,10 +17,13 @@ from led_backends.contract import Band
 from led_backends.cupy_backend import BLOCK_ROWS, CupyBackend
 from led_backends.cupy_plain import PlainOperations
 from led_backends.numpy_backend import NumpyBackend
+from led_ref.model.masks import DocumentMask, window_blocks
+from led_ref.model.sliding_window import sliding_window_attention
 
 # A few roundings of numbers of about 1, and one more to what is stored.
 CLOSE = {"float64": 1e-13, "float32": 4e-6, "float16": 4e-3}
-STRIDED = {"keys", "values"}  # of these the kernel gets the strides
+# Of these the kernel gets the strides.
+STRIDED = {"attend_chunk": {"keys", "values"}, "window_attend": {"q", "k", "v"}}
 QUERIES = 3
 
 
@@ -30,7 +33,7 @@ class KernelOnTheCpu(raw_kernels.RawKernel):
     def __call__(self, grid, block, args):
         self._check_size(grid, block, 0)
         arrays = [
-            raw_kernels._argument(self.name, *declared, given, dense=declared[0] not in STRIDED)
+            raw_kernels._argument(self.name, *declared, given, dense=declared[0] not in STRIDED.get(self.plain, ()))
             for declared, given in zip(self.parameters, args, strict=True)
         ]
         self.compiled.get_function(self.name)(grid, block, arrays)
@@ -41,6 +44,7 @@ class KernelOnTheCpu(raw_kernels.RawKernel):
 def backend():
     names = [f"{k}<{t}>" for t in ("float", "__half") for k in ("band_softmax", "gelu", "layer_norm", "attend_combine")]
     names += [f"{k}<{t}, {n}>" for t in ("float", "__half") for k, n in (("attend_chunk", QUERIES), ("linear_few", 16))]
+    names += [f"window_attend<{t}, 16>" for t in ("float", "__half")]
     KernelOnTheCpu.compiled = Kernels(KERNELS_CU.read_text("utf-8"), names)
 
     class Module(raw_kernels.RawModule):
@@ -158,6 +162,33 @@ def test_band_softmax(check, rng, globals_, all_local):
     scores, values = rng.normal(size=(2, 5, globals_ + 23)), rng.normal(size=(2, globals_ + 23, 13)) / 2
     check("band_softmax", scores, globals_, Band(4, 6, local_S), launches=["band_softmax"])
     check("band_attend", scores, values, globals_, Band(4, 6, local_S), launches=["band_softmax"])
+
+
+@pytest.mark.parametrize("globals_", [[], [0], [3, 77]])
+@pytest.mark.parametrize("room", [0, 8, 5])  # 5: heads that do not begin at 16 bytes
+def test_window_of_a_document_in_one_launch(backend, dtype, rng, monkeypatch, globals_, room):
+    q, k, v = (rng.normal(size=(3, 150 + room, 16)).reshape(3, -1)[:, : 150 * 16 + room] for _ in range(3))
+    q, k, v = (x.astype(dtype) for x in (q / 4, k, v))
+    local_T = rng.random(150) < 0.9
+    local_T[globals_] = False
+    views = [backend.to_device(x)[:, : 150 * 16].reshape(3, 150, 16) for x in (q, k, v)]
+    globals_G = backend.to_device(np.array(globals_, int))
+    assert backend.window_attend(*views, globals_G, local_T, 21) is None
+    monkeypatch.setattr(backend, "fused", True)
+    with counting() as counts:
+        found = backend.window_attend(*views, globals_G, local_T, 21)
+    if dtype == "float64":
+        assert found is None
+        return
+    assert [name.split("<")[0] for name in counts.launches] == ["window_attend"]
+    assert backend._window.trusted[np.dtype(dtype).char]
+    exact = [x[:, : 150 * 16].reshape(3, 150, 16).astype("float64") for x in (q, k, v)]
+    mask = DocumentMask(local_T, local_T, np.array(globals_, int))
+    judge = NumpyBackend(1)
+    expected = sliding_window_attention(*exact, mask, window_blocks(mask, 21, judge), judge)
+    np.testing.assert_allclose(backend.to_host(found).reshape(150, -1), expected, rtol=CLOSE[dtype], atol=CLOSE[dtype])
+    with no_sync():  # it is compared once
+        backend.window_attend(*views, globals_G, local_T, 21)
 
 
 @pytest.mark.parametrize("room", [0, 11])

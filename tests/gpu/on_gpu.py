@@ -4,6 +4,7 @@ Where no GPU answers, every test here fails with the reason. The checks are thos
 measure.py also measures, and writes the report.
 """
 
+import numpy as np
 import pytest
 
 import led_backends
@@ -75,6 +76,16 @@ def test_graph_writes_the_ordinary_ids(backend, dtype):
     )
     found = gpu_checks.check_graph(captured, plain, FULL.tokens, 100)
     assert found["ok"], found
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_fused_window_is_trusted_and_matches_cpu(models, dtype):
+    """The kernel window_attend has never been on a GPU."""
+    weights, on = random_weights(FULL.config), CupyBackend(fused=True)
+    fused = LEDForConditionalGeneration.from_state_dict(FULL.config, weights, dtype=dtype, backend=on)
+    found = gpu_checks.check_model(fused, models[1], FULL.tokens, FULL.new_tokens)
+    assert found["ok"], found
+    assert on._window.trusted == {np.dtype(dtype).char: True}
 
 
 @pytest.mark.parametrize("tokens", FULL.lengths)

@@ -108,6 +108,7 @@ struct Warp {
     int arrived, meetings;  // how many lanes wait now; how often they have met
     unsigned mask;
     unsigned char lane_values[2][32][8];  // two, since one lane may be at the next shuffle before another has read this one
+    unsigned char factors[2][32][6][4];   // of tensor_core: four registers of its left factor, two of its right
 };
 
 inline Fiber fibers[MOST_THREADS];
@@ -241,6 +242,32 @@ T exchange(unsigned mask, T value, int source, int line) {
     return value;
 }
 
+// What mma.sync.m16n8k16 does, by the PTX ISA's account of who holds what (9.7.14, fragments of m16n8k16): lane 4g + t holds
+// rows g and g + 8 of the left factor (its registers 0 and 1 at columns 2t and 2t + 1, 2 and 3 at columns 2t + 8 and 2t + 9),
+// column g of the right one (at rows 2t, 2t + 1, and then 2t + 8, 2t + 9), and of the sums rows g and g + 8 at columns 2t and
+// 2t + 1. The order in which a GPU adds is its own.
+template <class Pair>
+void tensor_core(float (&sums)[4], const Pair (&a)[4], const Pair (&b)[2], int line) {
+    static_assert(sizeof(Pair) == 4);
+    Warp &warp = warps[current / 32];
+    auto &factors = warp.factors[warp.meetings % 2];
+    memcpy(factors[current % 32][0], a, sizeof a);
+    memcpy(factors[current % 32][4], b, sizeof b);
+    warp_barrier(0xffffffffu, line);
+    const auto number = [&](int lane, int which, int half) {
+        Pair pair;
+        memcpy(&pair, factors[lane][which], sizeof pair);
+        return float(half ? pair.high : pair.low);
+    };
+    for (int i = 0; i < 4; ++i) {
+        const int row = current % 32 / 4 + i / 2 * 8, column = current % 4 * 2 + i % 2;
+        for (int k = 0; k < 16; ++k) {
+            sums[i] += number(row % 8 * 4 + k % 8 / 2, row / 8 + k / 8 * 2, k % 2) *
+                       number(column * 4 + k % 8 / 2, 4 + k / 8, k % 2);
+        }
+    }
+}
+
 // ---- launching -------------------------------------------------------------------------------------------------------
 
 inline void on_signal(int number, siginfo_t *info, void *) {
@@ -360,6 +387,7 @@ struct Entry<kernel> {
 #define __syncwarp(...) shim::warp_barrier(shim::mask_of(__VA_ARGS__), __LINE__)
 #define __shfl_sync(mask, value, lane) shim::exchange(mask, value, (lane) & 31, __LINE__)
 #define __shfl_xor_sync(mask, value, bits) shim::exchange(mask, value, (shim::current % 32) ^ (bits), __LINE__)
+#define mma_16x8x16(sums, a, b) shim::tensor_core(sums, a, b, __LINE__)
 #define __shfl_down_sync(mask, value, by) shim::exchange(mask, value, shim::at_most_31(shim::current % 32, by), __LINE__)
 
 namespace shim {

@@ -28,8 +28,8 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 KERNELS_CU = HERE.parents[1] / "backends" / "led_backends" / "kernels.cu"
 TYPES = ("float", "__half", "__nv_bfloat16")
-# For each of them attend_chunk (queries) and linear_few (rows) are compiled anew.
-QUERIES, ROWS = (1, 3, 8), (1, 4, 16)
+# For each of them attend_chunk (queries), linear_few (rows) and window_attend (a head's width) are compiled anew.
+QUERIES, ROWS, WIDTHS = (1, 3, 8), (1, 4, 16), (16, 64)
 SCHEDULES = ("natural", "reversed", "shuffled")
 FORBIDDEN = 1 << 20  # NO_MANS_LAND of cuda_on_cpu.h
 
@@ -250,13 +250,15 @@ def _where(said: str, arrays: dict[int, np.ndarray], addresses: dict[int, int]) 
 
 
 def kernel_names(source: str) -> list[str]:
-    """Every kernel of a source: a template for each type in which numbers are stored, and for each Q or N if it has one."""
+    """Every kernel of a source: a template for each type in which numbers are stored, and for each Q, N or K if it has one."""
     names = []
     for template, _, name in _KERNEL.findall(source):
-        sizes = [f", {size}" for size in QUERIES if "int Q" in template] + [
-            f", {n}" for n in ROWS if "int N" in template
-        ]
-        sizes = sizes or [""]
+        sizes = [
+            f", {size}"
+            for letter, drawn in (("Q", QUERIES), ("N", ROWS), ("K", WIDTHS))
+            for size in drawn
+            if f"int {letter}" in template
+        ] or [""]
         names += [f"{name}<{kind}{size}>" for kind in TYPES for size in sizes] if template else [name]
     return names
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from cuda_on_cpu import QUERIES, ROWS, SCHEDULES, TYPES, Kernels
+from cuda_on_cpu import QUERIES, ROWS, SCHEDULES, TYPES, WIDTHS, Kernels
 
 EPS = 2.0**-24
 EXPF, ERFCF = 4 * EPS, 8 * EPS
@@ -299,12 +299,59 @@ def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, sees: np.ndarray) -> 
     return probs @ v, bound
 
 
+BLOCK, THREADS = 64, 128  # queries to a block of window_attend, and its threads
+
+
+def window_attend(rng: np.random.Generator, stored: Stored) -> Case:
+    """As `attend`, but each tile of keys is merged with those before; weights are stored in T before they meet the values.
+
+    A weight rounded to T is off by `unit`, or by `least` if it is among the smallest; the highest one is 1.
+    """
+    heads, tokens, width = int(rng.integers(1, 3)), int(rng.integers(1, 150)), int(rng.choice(WIDTHS, p=[0.8, 0.2]))
+    radius, globals_ = int(rng.integers(0, 40)), int(rng.choice([0, 1, rng.integers(1, 70)]))
+    is_local = rng.random(tokens) < rng.choice([0.02, 0.7, 1.0])
+    distance = np.abs(np.arange(tokens)[:, None] - np.arange(tokens))
+    sees = np.concatenate([np.ones((tokens, globals_), bool), (distance <= radius) & is_local], 1) & is_local[:, None]
+    sees = np.broadcast_to(sees, (heads, *sees.shape))
+
+    scale, shift = rng.choice([0.3, 3.0]) / math.sqrt(width), rng.choice([0.0, 3.0])
+    room = [tokens * width + 16 * int(n) for n in rng.integers(0, 3, 3)]  # to the next head; rows begin at 16 bytes
+    stores, wide = [stored.empty((heads - 1) * n + tokens * width) for n in room], []
+    for store, n, (middle, spread) in zip(stores, room, ((0, scale), (0, 1), (shift, 1)), strict=True):
+        numbers = stored.narrow(rng.normal(middle, spread, (heads, tokens, width)))
+        for h in range(heads):
+            store[h * n :][: tokens * width] = numbers[h].ravel()
+        wide.append(stored.widen(numbers))
+    of_globals = [stored.narrow(rng.normal(middle, 1, (heads, globals_ or 1, width))) for middle in (0, shift)]
+    q = wide[0]
+    k, v = (np.concatenate([stored.widen(g)[:, :globals_], x], 1) for g, x in zip(of_globals, wide[1:], strict=True))
+
+    scores, size = q @ k.swapaxes(-1, -2), np.abs(q) @ np.abs(k).swapaxes(-1, -2)
+    probs, gap, _ = softmax_terms(scores, sees)
+    at_a_time = 16 if stored.name == "float" else 64
+    tiles = blocks_for(globals_, at_a_time) + blocks_for(min(tokens, BLOCK + 2 * radius), at_a_time)
+    weight_off = (width + 1) * EPS * size + EPS * gap + EXPF + tiles * (EXPF + 2 * EPS)
+    adds = (tiles * at_a_time + 2) * EPS
+    below = (probs * weight_off).sum(-1, keepdims=True) + adds
+    bound = (probs * (weight_off + adds + stored.unit)) @ np.abs(v) + (below + 3 * EPS) * (probs @ np.abs(v))
+    bound += stored.least * (sees @ np.abs(v))
+    out = stored.empty(tokens, heads, width)
+    args = [*stores, *of_globals, is_local, out, *i32(heads, tokens, globals_, radius), *(np.int64(n) for n in room)]
+    launch = (f"window_attend<{stored.name}, {width}>", (heads * blocks_for(tokens, BLOCK),), (THREADS,), args)
+    what = f"{heads} heads, {tokens} tokens, {globals_} globals, width {width}, radius {radius}"
+    found = probs @ v
+    exact = np.broadcast_to(~sees.any(-1, keepdims=True), found.shape)
+    by_token = [np.swapaxes(x, 0, 1) for x in (found, stored.rounded(found, bound), exact)]
+    return Case(what, [launch], out, stored, *by_token)
+
+
 DRAW: dict[str, Callable[[np.random.Generator, Stored], Case]] = {
     "band_softmax": band_softmax,
     "gelu": gelu,
     "layer_norm": layer_norm,
     "linear_few": linear_few,
     "attend": attend,
+    "window_attend": window_attend,
 }
 
 

@@ -29,10 +29,12 @@ from kernel_cases import DRAW, cases, judge
 ROOT = Path(__file__).resolve().parents[2]
 TABLE, DATA = ROOT / "docs" / "kernel_mutants.md", ROOT / "docs" / "data" / "kernel_mutants.json"
 SHAPES = 50
+OF_16_BITS = {"window_attend"}
 PATIENCE = 60  # seconds of a processor
 
 # (kernel, how the line begins, what is put there): why nobody can see it.
 SAME = "all lanes hold the same value and would write it to the same place; the check saves writes"
+AT_A_TIME = "how many keys are taken at a time changes no result"
 TURNED_AWAY = "the next line turns away what the loop would do too much"
 EQUIVALENT = {
     ("", "if (b.highest > a.highest)", ">="): "with equal maxima both ways give the same",
@@ -44,6 +46,10 @@ EQUIVALENT = {
     ("linear_few", "for (int i = 0; i < N; ++i)", "<="): TURNED_AWAY,
     ("linear_few", "for (int row = 0; row < N; ++row)", "<="): TURNED_AWAY,
     ("linear_few", "if (lane == 0)", "true"): SAME,
+    ("window_attend", "constexpr int KEYS", "false"): AT_A_TIME,
+    ("window_attend", "constexpr int KEYS", "true"): AT_A_TIME,
+    ("window_attend", "for (int from = part == 0", "true"): "keys out of reach are hidden, and only take time",
+    ("window_attend", "for (int from = part == 0", "<="): "one turn more, in which no key is left: all are hidden",
 }
 
 
@@ -80,7 +86,7 @@ def all_mutants(source: str) -> list[Mutant]:
     """Everything that can be taken out of a function's body, in the order of the file."""
     code = code_of(source)
     edits = [*_barriers(code), *_conditions(code), *_choices(code), *_bounds(code)]
-    heading = r"^__(global|device)__[^{;]*?(\w+)\((?:[^{;()]*)\) \{.*?^\}"
+    heading = r"^__(global|device)__[^{;]*?(\w+)\((?:[^{;()]|\([^()]*\))*\) \{.*?^\}"
     bodies = [(found.span(), found) for found in re.finditer(heading, code, re.DOTALL | re.MULTILINE)]
     mutants = []
     for start, kind, old, new in sorted(set(edits)):
@@ -174,12 +180,18 @@ def areas(kernel: str) -> list[str]:
 
 
 def seen_by(source: str, kernel: str) -> str:
-    """The first drawn case that turns red, and why; "" if none does. float only: no other type makes a check superfluous."""
-    drawn = areas(kernel)
-    names = [name for name in kernel_names(source) if name.split("<")[1].startswith("float")]
-    kernels = Kernels(source, [name for name in names if any(name.startswith(area) for area in drawn)])
-    for area in drawn:
-        for seed, case in enumerate(cases(area, "float", SHAPES)):
+    """The first drawn case that turns red, and why; "" if none does.
+
+    float only, since no other type makes a check superfluous; but window_attend has functions for 16 bits alone.
+    """
+    drawn = [
+        (area, kind) for area in areas(kernel) for kind in ("float", "__half") if kind == "float" or area in OF_16_BITS
+    ]
+    kernels = Kernels(source, [
+        name for name in kernel_names(source) if any(re.match(rf"{area}\w*<{kind}\b", name) for area, kind in drawn)
+    ])  # fmt: skip
+    for area, kind in drawn:
+        for seed, case in enumerate(cases(area, kind, SHAPES)):
             try:
                 judge(kernels, case, seed)
             except AssertionError as error:

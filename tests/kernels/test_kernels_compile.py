@@ -48,19 +48,23 @@ BUDGETS = {
         512, (256 + 128) * 4, "2 blocks: one number in registers for each of up to 16 queries"
     ),
     "attend_combine": Budget(1536, 0, "waits for memory only; it runs for microseconds"),
+    "window_attend": Budget(
+        256, (64 + 2 * 64) * 72 * 2, "2 blocks, whose turns hide each other's waiting; shared: queries, keys, values"
+    ),
 }
 QUERIES = (1, 2, 4, 5, 8, 16)  # greedy, the usual numbers of beams, the limit of either budget
-ROWS = (1, 2, 4, 8, 16)  # all that the backend asks for
+ROWS, WIDTHS = (1, 2, 4, 8, 16), (16, 32, 64)  # all that the backend asks for
 
 
 @pytest.fixture(scope="session", params=nvrtc.ARCHITECTURES, ids="sm_{}".format)
 def taken(request):
     """Everything, compiled for one architecture."""
     source = KERNELS_CU.read_text("utf-8")
-    plain = [name for name in launch_bounds(source) if name not in ("attend_chunk", "linear_few")]
+    plain = [name for name in launch_bounds(source) if name not in ("attend_chunk", "linear_few", "window_attend")]
     names = [f"{name}<{stored}>" for name, stored in itertools.product(plain, TYPES)]
     names += [f"attend_chunk<{stored}, {q}>" for stored, q in itertools.product(TYPES, QUERIES)]
     names += [f"linear_few<{stored}, {n}>" for stored, n in itertools.product(TYPES, ROWS)]
+    names += [f"window_attend<{stored}, {k}>" for stored, k in itertools.product(TYPES, WIDTHS)]
     return nvrtc.compile_kernels(source, names, request.param)
 
 

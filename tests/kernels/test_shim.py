@@ -293,3 +293,42 @@ def test_bfloat16_is_bit_exact():
 def test_templates_are_listed_for_every_type():
     assert kernel_names(CONVERT)[3:] == ["narrow<float>", "narrow<__half>", "narrow<__nv_bfloat16>"]
     assert Kernels(CONVERT, ["widen<float>"]).names == ("widen<float>",)
+
+
+# ---- tensor cores ----------------------------------------------------------------------------------------------------
+
+TENSOR_CORE = """
+#include <cuda_fp16.h>
+struct alignas(4) Pair { __half low, high; };
+__global__ void multiply(const float *a, const float *b, float *c) {
+    Pair left[4], right[2];
+    float sums[4];
+    for (int i = 0; i < 4; ++i) left[i] = {a[threadIdx.x * 8 + 2 * i], a[threadIdx.x * 8 + 2 * i + 1]};
+    for (int i = 0; i < 2; ++i) right[i] = {b[threadIdx.x * 4 + 2 * i], b[threadIdx.x * 4 + 2 * i + 1]};
+    for (int i = 0; i < 4; ++i) sums[i] = c[threadIdx.x * 4 + i];
+    mma_16x8x16(sums, left, right);
+    for (int i = 0; i < 4; ++i) c[threadIdx.x * 4 + i] = sums[i];
+}
+"""
+
+
+def test_tensor_core_multiplies_its_fragments():
+    """Where each number of a warp lies, by the PTX ISA's formulas for mma.m16n8k16: numbers i of lane `lane`."""
+    rng = np.random.default_rng(5)
+    a, b, c = rng.integers(-3, 4, (16, 16)), rng.integers(-3, 4, (16, 8)), rng.integers(-9, 9, (16, 8))
+    lane, of_a, of_b = np.arange(32)[:, None], np.arange(8), np.arange(4)
+    group, in_group = lane // 4, lane % 4
+    rows_a = np.where(of_a // 2 % 2, group + 8, group)
+    columns_a = in_group * 2 + of_a % 2 + 8 * (of_a >= 4)
+    rows_b, columns_b = in_group * 2 + of_b % 2 + 8 * (of_b >= 2), np.broadcast_to(group, (32, 4))
+    rows_c, columns_c = np.where(of_b >= 2, group + 8, group), in_group * 2 + of_b % 2
+    fragments = [
+        x[rows, columns].astype(np.float32)
+        for x, rows, columns in ((a, rows_a, columns_a), (b, rows_b, columns_b), (c, rows_c, columns_c))
+    ]
+    kernels = load_kernels(TENSOR_CORE)
+    for order in SCHEDULES:
+        sums = fragments[2].copy()
+        with kernels.schedule(order):
+            kernels.get_function("multiply")((1,), (32,), (fragments[0], fragments[1], sums))
+        np.testing.assert_array_equal(sums, (a @ b + c)[rows_c, columns_c])

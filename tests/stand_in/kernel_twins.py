@@ -25,6 +25,7 @@ def register() -> None:
     register_twin("linear_few", linear_few)
     register_twin("attend_chunk", attend_chunk, strided=("keys", "values"))
     register_twin("attend_combine", attend_combine)
+    register_twin("window_attend", window_attend, strided=("q", "k", "v"))
 
 
 def enough(launch: Launch, found: int, needed: int, what: str) -> None:
@@ -143,3 +144,28 @@ def attend_combine(
     sum_hQK = (sums.reshape(heads, chunks, queries, width) * scale_hCQ[..., None]).sum(1)
     out_hQK = sum_hQK / np.where(all_hQ == 0, 1, all_hQ)[..., None]
     out.reshape(-1, queries, heads_each, width)[...] = out_hQK.reshape(-1, heads_each, queries, width).swapaxes(1, 2)
+
+
+def window_attend(
+    launch: Launch, q: Any, k: Any, v: Any, global_k: Any, global_v: Any, is_local: Any, out: Any, heads: Any, tokens: Any,
+    globals_: Any, radius: Any, q_stride: Any, k_stride: Any, v_stride: Any,
+) -> None:  # fmt: skip
+    """A block for each 64 tokens of each head."""
+    width = int(launch.of[1])
+    enough(launch, launch.grid[0], heads * math.ceil(tokens / 64), "blocks")
+    assert launch.block == (128,)
+    assert (out.size, is_local.size) == (tokens * heads * width, tokens)
+    for pointer, stride in ((q, q_stride), (k, k_stride), (v, v_stride)):
+        assert pointer.ctypes.data % 16 == stride * pointer.itemsize % 16 == 0, "rows do not begin at 16 bytes"
+    q_hTK, k_hTK, v_hTK = (
+        _of_heads(x, heads, tokens, width, stride).astype(np.float32)
+        for x, stride in ((q, q_stride), (k, k_stride), (v, v_stride))
+    )
+    if globals_:
+        of_globals = (x.reshape(heads, globals_, width).astype(np.float32) for x in (global_k, global_v))
+        k_hTK, v_hTK = (np.concatenate(pair, 1) for pair in zip(of_globals, (k_hTK, v_hTK), strict=True))
+    local = is_local.reshape(-1)
+    distance = abs(np.arange(tokens)[:, None] - np.arange(tokens))
+    sees = np.concatenate([np.ones((tokens, globals_), bool), (distance <= radius) & local], 1) & local[:, None]
+    probs = softmax(np.where(sees, q_hTK @ k_hTK.swapaxes(1, 2), LOWEST))[0]
+    out.reshape(tokens, heads, width)[...] = (probs @ v_hTK).swapaxes(0, 1)

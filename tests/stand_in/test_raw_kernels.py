@@ -110,7 +110,7 @@ def test_every_kernel_has_a_matching_twin():
     }
     assert names == set(raw.TWINS)
     for name, (twin, strided) in raw.TWINS.items():
-        of = ("float", "4") if name in ("attend_chunk", "linear_few") else ("float",)
+        of = ("float", "4") if name in ("attend_chunk", "linear_few", "window_attend") else ("float",)
         declared = [parameter for parameter, _, _ in raw.kernel_parameters(source, name, of)]
         written = list(twin.__code__.co_varnames[1 : twin.__code__.co_argcount])
         assert [parameter.rstrip("_") for parameter in written] == declared
