@@ -55,7 +55,7 @@ EQUIVALENT = {
 
 @dataclass(frozen=True)
 class Mutant:
-    """`old` at `start` in the source becomes `new`. kernel: "" for what all of them use."""
+    """`old` at `start` in the source becomes `new`. kernel: "" for what several of them use."""
 
     kind: str  # "barrier", "check", "bound"
     kernel: str
@@ -88,6 +88,7 @@ def all_mutants(source: str) -> list[Mutant]:
     edits = [*_barriers(code), *_conditions(code), *_choices(code), *_bounds(code)]
     heading = r"^__(global|device)__[^{;]*?(\w+)\((?:[^{;()]|\([^()]*\))*\) \{.*?^\}"
     bodies = [(found.span(), found) for found in re.finditer(heading, code, re.DOTALL | re.MULTILINE)]
+    kernels = {found[2]: found[0] for _, found in bodies if found[1] == "global"}
     mutants = []
     for start, kind, old, new in sorted(set(edits)):
         for (_, end), found in bodies:
@@ -96,7 +97,8 @@ def all_mutants(source: str) -> list[Mutant]:
                 text = before.pop() + line
                 if kind == "barrier":  # distinguished by the text before it
                     text = f"{before[-1].strip()} {text.strip()}"
-                kernel = found[2] if found[1] == "global" else ""
+                users = [name for name, body in kernels.items() if re.search(rf"\b{found[2]}\b", body)]
+                kernel = users[0] if len(users) == 1 else ""
                 mutants.append(Mutant(kind, kernel, start, old, new, text.split("  //")[0].strip()))
     return mutants
 
