@@ -10,17 +10,23 @@ import importlib.util
 import io
 import json
 import linecache
+import marshal
 import math
 import os
+import shutil
 import sys
 import tempfile
 import time
 import traceback
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import numpy as np
+
+import led_backends
 import led_ref
 
 Report = Callable[[str], None]
@@ -270,3 +276,46 @@ def check(report: Report, number: int, code: str) -> str:
         path = Path(folder) / one.file_name
         path.write_text(code, encoding="utf-8")
         return json.dumps([{"name": each.name, "failure": each.failure} for each in handout.run_checks(one, path)])
+
+
+# ---- what was compiled ---------------------------------------------------------------------------------------------------
+
+# Nobody checks such a file against its source: the browser keeps it under the names of the archives that it was made from.
+UNCHECKED = importlib.util.MAGIC_NUMBER + (1).to_bytes(4, "little") + bytes(8)
+
+
+def count_compiled() -> int:
+    """How many modules of the standard library, of NumPy and of led_ref are compiled."""
+    return len(_of_library()) + len(_of_others())
+
+
+def write_compiled(stdlib: str, modules: str) -> None:
+    """Two archives for the next start: the standard library with what is compiled of it, and the other compiled modules."""
+    shutil.copy(_library(), stdlib)
+    with zipfile.ZipFile(stdlib, "a", zipfile.ZIP_DEFLATED) as archive:
+        there = set(archive.namelist())
+        for name in _of_library():
+            if f"{name}c" not in there:
+                code = compile(archive.read(name), f"{_library()}/{name}", "exec", dont_inherit=True)
+                archive.writestr(f"{name}c", UNCHECKED + marshal.dumps(code))
+    with zipfile.ZipFile(modules, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in _of_others():
+            archive.writestr(str(path).removeprefix("/"), UNCHECKED + path.read_bytes()[len(UNCHECKED) :])
+
+
+def _of_library() -> list[str]:
+    """The modules of the standard library that have been imported: the names of their sources in its archive."""
+    files = (getattr(module, "__file__", None) or "" for module in list(sys.modules.values()))
+    here = f"{_library()}/"
+    return sorted({file.removeprefix(here).removesuffix("c") for file in files if file.startswith(here)})
+
+
+def _of_others() -> list[Path]:
+    """What Python compiled of NumPy and of led_ref. Not of this file and of the chapters' own: their names do not change."""
+    folders = [Path(package.__file__ or "").parent for package in (np, led_ref, led_backends)]
+    return sorted(path for folder in folders for path in folder.rglob("__pycache__/*.pyc"))
+
+
+def _library() -> str:
+    """The archive with the standard library."""
+    return next(path for path in sys.path if path.endswith(".zip"))

@@ -13,6 +13,14 @@ const began = new Map(); // part -> promise of its being there
 let files; // files.json
 let python; // promise of Pyodide
 
+// Python compiles each module when it is imported, which is two fifths of a start. So what it compiled is kept by this browser
+// (one archive with the standard library, one with NumPy's and led_ref's modules), under the names of the files it was made
+// from: if one of them changes, Python compiles anew. A browser that keeps nothing does that each time.
+const COMPILED = "led_ref-compiled";
+const ARCHIVES = ["stdlib", "modules"];
+let compiled = 0; // how many modules are in these archives
+let keeping; // the timer of the next look whether there are more
+
 // Pyodide fetches its own files by itself. It gets those that are here already, and the program unpacked.
 const fetchFromSite = self.fetch.bind(self);
 self.fetch = async (what, ...rest) => {
@@ -42,6 +50,8 @@ self.addEventListener("message", async ({ data }) => {
     const report = (piece) => self.postMessage({ id, piece: JSON.parse(piece) });
     const result = reader[data.name].callKwargs(report, data.arguments);
     self.postMessage({ id, result: JSON.parse(result) });
+    clearTimeout(keeping);
+    keeping = setTimeout(keepCompiled, 2000); // when nothing has been asked for a while
   } catch (error) {
     self.postMessage({ id, error: String(error.message ?? error) });
   }
@@ -92,15 +102,50 @@ async function install(part, bringing) {
 
 async function start() {
   const folder = new URL(files.python.find(({ file }) => file.endsWith("/pyodide.mjs")).file.replace(/[^/]*$/, ""), MADE).href;
+  const [stdlib, modules] = await compiledBefore();
+  if (stdlib && modules) kept.set("python_stdlib.zip", stdlib);
   const { loadPyodide } = await import(`${folder}pyodide.mjs`);
   const pyodide = await loadPyodide({ indexURL: folder });
   await pyodide.loadPackage("numpy", { messageCallback() {} });
   unpack(pyodide, "led_ref");
+  if (stdlib && modules) pyodide.unpackArchive(modules, "zip", { extractDir: "/" });
   const source = await (await fetchFromSite(new URL("reader.py", import.meta.url))).text();
   pyodide.FS.writeFile(`${IN_PYTHON}/reader.py`, source);
-  pyodide.runPython(`import sys; sys.path[:0] = ["${IN_PYTHON}", "${IN_PYTHON}/backends", "${IN_PYTHON}/docs"]`);
+  const paths = ["", "/backends", "/docs"].map((folder) => IN_PYTHON + folder);
+  pyodide.runPython(`import sys; sys.dont_write_bytecode = False; sys.path[:0] = ${JSON.stringify(paths)}`);
   pyodide.pyimport("reader");
   return pyodide;
+}
+
+const compiledAs = (archive) => new URL(`compiled/${archive}?of=${files.python.map(({ file }) => file)}`, MADE);
+
+async function compiledBefore() {
+  try {
+    const cache = await caches.open(COMPILED);
+    const found = await Promise.all(ARCHIVES.map((archive) => cache.match(compiledAs(archive))));
+    compiled = Number(found[0]?.headers.get("X-Modules") ?? 0);
+    return await Promise.all(found.map(async (answer) => answer && new Uint8Array(await answer.arrayBuffer())));
+  } catch {
+    return []; // a browser that forbids it
+  }
+}
+
+async function keepCompiled() {
+  try {
+    const { FS, pyimport } = await python;
+    const reader = pyimport("reader");
+    const count = reader.count_compiled();
+    if (count < compiled + 20) return; // for a few it is not worth a second
+    reader.write_compiled(...ARCHIVES.map((archive) => `/tmp/${archive}.zip`));
+    const cache = await caches.open(COMPILED);
+    const wanted = ARCHIVES.map((archive) => compiledAs(archive).href);
+    for (const { url } of await cache.keys()) if (!wanted.includes(url)) await cache.delete(url);
+    for (const [i, archive] of ARCHIVES.entries())
+      await cache.put(wanted[i], new Response(FS.readFile(`/tmp/${archive}.zip`), { headers: { "X-Modules": String(count) } }));
+    compiled = count;
+  } catch {
+    compiled = Infinity; // no room, or forbidden: not again
+  }
 }
 
 const unpack = (pyodide, part) => {

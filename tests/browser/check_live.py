@@ -52,6 +52,7 @@ def main() -> int:
             carried(tab)
             explorer(tab)
             assert tab.page.evaluate("document.documentElement.scrollWidth") <= 400
+            assert tab.page.evaluate(COMPILED) == [2, True], tab.page.evaluate(COMPILED)
             warm = load(Tab(context, tab.address))
             for page, number in (("02_tokens", 2), ("04_the_sliding_window", 4), ("09_searching_for_words", 9)):
                 tab.complaints += exercise(context, f"{address}some/where/book/{page}/", number)
@@ -133,6 +134,14 @@ def before_asking(tab: Tab) -> None:
     assert made == [f"{tab.address.removesuffix('try/')}live/made/files.json"], made
     for part in ("Python, NumPy and led_ref", "the bundled model", " MB)"):
         assert part in tab.status(), tab.status()
+
+
+# What Python compiled is kept for the next start: two archives, of more modules than the standard library alone has.
+COMPILED = """async () => {
+  const cache = await caches.open("led_ref-compiled");
+  const kept = await Promise.all((await cache.keys()).map((key) => cache.match(key)));
+  return [kept.length, kept.every((answer) => Number(answer.headers.get("X-Modules")) > 200)];
+}"""
 
 
 def load(tab: Tab) -> float:
