@@ -136,12 +136,12 @@ async function keepCompiled() {
     const reader = pyimport("reader");
     const count = reader.count_compiled();
     if (count < compiled + 20) return; // for a few it is not worth a second
-    reader.write_compiled(...ARCHIVES.map((archive) => `/tmp/${archive}.zip`));
+    reader.write_compiled(...ARCHIVES.map((archive) => `/${archive}.zip`));
     const cache = await caches.open(COMPILED);
     const wanted = ARCHIVES.map((archive) => compiledAs(archive).href);
     for (const { url } of await cache.keys()) if (!wanted.includes(url)) await cache.delete(url);
     for (const [i, archive] of ARCHIVES.entries())
-      await cache.put(wanted[i], new Response(FS.readFile(`/tmp/${archive}.zip`), { headers: { "X-Modules": String(count) } }));
+      await cache.put(wanted[i], new Response(FS.readFile(`/${archive}.zip`), { headers: { "X-Modules": String(count) } }));
     compiled = count;
   } catch {
     compiled = Infinity; // no room, or forbidden: not again
