@@ -347,7 +347,7 @@ def test_trainings_run_and_resume(recipes, tmp_path):
             [RECIPES / "train.sh", tmp_path, what], env=environment, capture_output=True, text=True, check=True
         )
 
-    assert run("all").stdout.count("is done") == 9
+    assert run("all").stdout.count("is done") == 11
     assert run("all").stdout == ""
     models = tmp_path / "models"
     assert LEDConfig.from_pretrained(models / "summarizer").max_encoder_position_embeddings == 8192
