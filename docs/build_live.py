@@ -5,6 +5,7 @@
     led_ref-HASH.zip    led_ref and led_backends as they are in the repository, the model's weights left out
     book-HASH.zip       what chapters use beside them: book_tools.py, data of measurements, mutants, vectors
     bundled-HASH.zip    the model
+    products-HASH.wasm  the kernel for products of matrices (build_products.py)
     files.json          which files there are, and how many bytes each part has: docs/live/worker.js reads it
 
 docs/built/examples.json has the texts that "Try it" offers: the bundled page, and those of docs/live/examples.json.
@@ -20,6 +21,7 @@ import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from build_products import write_kernel
 from fetch_pyodide import FOLDER as PYODIDE
 
 ROOT = Path(__file__).parent.parent
@@ -54,7 +56,7 @@ def main() -> int:
     wheels = sorted(PYODIDE.glob("*.whl"))
     numpy = [wheel for wheel in wheels if wheel.name.startswith("numpy-")]
     listed = {
-        "python": [*(PYODIDE / name for name in NEEDED_TO_START), *numpy, archives["led_ref"]],
+        "python": [*(PYODIDE / name for name in NEEDED_TO_START), *numpy, archives["led_ref"], write_kernel(MADE)],
         "book": [archives["book"]],
         "plots": [wheel for wheel in wheels if wheel not in numpy],
         "bundled": [archives["bundled"]],

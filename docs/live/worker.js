@@ -113,8 +113,20 @@ async function start() {
   pyodide.FS.writeFile(`${IN_PYTHON}/reader.py`, source);
   const paths = ["", "/backends", "/docs"].map((folder) => IN_PYTHON + folder);
   pyodide.runPython(`import sys; sys.dont_write_bytecode = False; sys.path[:0] = ${JSON.stringify(paths)}`);
+  await multiplyFaster(pyodide);
   pyodide.pyimport("reader");
   return pyodide;
+}
+
+// NumPy has no BLAS here: led_ref's products are computed by a kernel of its own, in NumPy's memory (docs/build_products.py).
+async function multiplyFaster(pyodide) {
+  const bytes = take([...kept.keys()].find((name) => /^products-.*\.wasm$/.test(name)));
+  try {
+    const { instance } = await WebAssembly.instantiate(bytes, { env: { memory: pyodide._module.memory } });
+    pyodide.pyimport("led_backends.numpy_products").KERNEL = instance.exports.products;
+  } catch (error) {
+    console.info("led_ref multiplies by NumPy alone, which is slower.", error); // a browser without SIMD
+  }
 }
 
 const compiledAs = (archive) => new URL(`compiled/${archive}?of=${files.python.map(({ file }) => file)}`, MADE);

@@ -6,6 +6,7 @@ Written into WORK/stages (for training, and `-heldout` for validation) and WORK/
 
     questions-tiny     id, question, context, answers: some 40 to 150 tokens around the answer; for training
     questions-middle   some 40 to 500 tokens around it; for training
+    questions-pieces   some 200 to 370 tokens, as when a long document is searched in pieces: a third of them without the answer
     questions-short    some 500 tokens around it; for testing
     questions-long     up to 4,096 tokens, from the beginning of the document; for testing
     labels             text, label: the sections of the archive that have at least 100 descriptions; for both
@@ -13,7 +14,8 @@ Written into WORK/stages (for training, and `-heldout` for validation) and WORK/
 Questions are made of what documents state in a fixed form: an option of a manual page and its explanation, a term or field of
 an RFC and its definition. The answer is the explanation's first sentence, or the option that has this explanation. Of these
 there are too few to learn from them alone that an answer stands beside the question's own words; so some give the first words
-of a sentence, and ask for the rest. One in five asks for what another document states, and has no answer. The questions
+of a sentence, and ask for the rest. One in five asks for what another document states, and has no answer. Pieces have another
+kind of question without an answer: the document has it, but elsewhere; most pieces of a long document are such. The questions
 for testing are asked in wordings that no training question has, about documents that no training question is about.
 """
 
@@ -26,15 +28,18 @@ from pathlib import Path
 
 from splits import Record, read_lines, share, write_lines
 
-CHARACTERS = {"tiny": (150, 500), "middle": (150, 1_700), "short": (1_700, 1_700)}  # of a context, at least and at most
+# Of a context, at least and at most.
+CHARACTERS = {"tiny": (150, 500), "middle": (150, 1_700), "pieces": (700, 1_330), "short": (1_700, 1_700)}
 LONG = 13_000
-OF_A_DOCUMENT = {"tiny": 60, "middle": 60, "short": 8, "long": 3}
-BEGUN = {"tiny": 4, "middle": 4}  # questions of a document that begin a sentence
+BEGINNING = 14  # characters of an explanation: what has them may have been cut in the middle of it
+OF_A_DOCUMENT = {"tiny": 60, "middle": 60, "pieces": 60, "short": 8, "long": 3}
+BEGUN = {"tiny": 4, "middle": 4, "pieces": 2}  # questions of a document that begin a sentence
 SHARE_OF_LONG = 0.8  # of the documents
 WITHOUT_ANSWER = 0.2
+ELSEWHERE = 0.4  # of the pieces are taken from where the answer is not, if the document is long enough
 LOWERCASE = 0.4  # of the terms in training questions begin so, as people ask for them
 LEAST_OF_A_LABEL = 100
-HELD_OUT = 150  # questions for validation
+HELD_OUT = {"tiny": 150, "middle": 150, "pieces": 400}  # questions for validation
 WORDINGS = {
     "option": (
         "What does {} do?", "What is the option {} for?", "What does {} mean?", "Explain the option {}.", "{}?",
@@ -126,6 +131,16 @@ def window(text: str, start: int, end: int, characters: int, draw: float) -> tup
     return text[begin : begin + characters], begin
 
 
+def elsewhere(one: Statement, text: str, characters: int, key: str) -> str:
+    """A part of the text without the statement, one that names its subject if there is one; "" if the text has none."""
+    named = [found.start() for found in re.finditer(re.escape(one.subject), text)]
+    for at in (named[int(share(f"named {key}") * len(named))], int(share(f"place {key}") * len(text))):
+        part, _ = window(text, at, min(at + len(one.subject), len(text)), characters, share(f"window {key}"))
+        if one.text[:BEGINNING] not in part and len(part) > characters // 2:
+            return part
+    return ""
+
+
 def question(one: Statement, text: str, length: str, split: str, key: str) -> Record | None:
     """A question about a statement; None if the answer is not in the part that is read."""
     wordings = WORDINGS if split == "train" else TEST_WORDINGS
@@ -140,6 +155,12 @@ def question(one: Statement, text: str, length: str, split: str, key: str) -> Re
         first, last = sorted((one.start, one.text_start))[0], one.text_start + len(one.text)
         least, most = CHARACTERS[length]
         characters = max(last - first, int(least + (most - least) * share(f"characters {key}")))
+        if (
+            length == "pieces"
+            and share(f"elsewhere {key}") < ELSEWHERE
+            and (part := elsewhere(one, text, characters, key))
+        ):
+            return {"question": wording.format(about), "context": part, "answer": "", "answer_start": -1}
         context, begin = window(text, first, last, characters, share(f"window {key}"))
     if context[start - begin : start - begin + len(answer)] != answer:
         return None
@@ -158,7 +179,7 @@ def questions(record: Record, source: str, length: str, foreign: list[str]) -> I
         asked = question(one, text, length, record["split"], key)
         if asked is None:
             continue
-        if share(f"none {key}") < WITHOUT_ANSWER:
+        if asked["answer"] and share(f"none {key}") < WITHOUT_ANSWER:
             other = foreign[int(share(f"foreign {key}") * len(foreign))]
             if other.lower() in asked["context"].lower():
                 continue
@@ -186,7 +207,7 @@ def main(work: Path) -> None:
             for record in records:
                 asked[record["split"]] += map(squad, questions(record, name, length, foreign))
         if length in BEGUN:
-            held_out = sorted(asked["validation"], key=lambda one: share(one["id"]))[:HELD_OUT]
+            held_out = sorted(asked["validation"], key=lambda one: share(one["id"]))[: HELD_OUT[length]]
             _write(work / "stages" / f"questions-{length}.jsonl.gz", asked["train"])
             _write(work / "stages" / f"questions-{length}-heldout.jsonl.gz", held_out)
         else:

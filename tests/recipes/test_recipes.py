@@ -247,6 +247,29 @@ def test_tiny_questions_give_the_beginning_of_a_sentence(recipes):
         assert not one["answer"] or one["context"][start : start + len(one["answer"])] == one["answer"]
 
 
+def test_pieces_lack_answers_that_stand_elsewhere(recipes):
+    module = recipes["questions"]
+    filler = [f"This is line {i}, and it says nothing of it." for i in range(200)]
+    text = "\n".join([*filler[:100], MAN, *filler[100:], "Think twice before you give -q to anything."])
+    record = {"split": "train", "text": text}
+    asked = [
+        one
+        for i in range(200)
+        for one in module.questions(record | {"id": f"r{i}"}, "man_pages", "pieces", ["--other"])
+    ]
+    about_q = [one for one in asked if "-q" in one["question"]]
+    elsewhere = [one for one in about_q if not one["answer"]]
+    assert 0.3 < len(elsewhere) / len(about_q) < 0.7
+    assert not any("Say nothing at all" in one["context"] for one in elsewhere)
+    assert any("Think twice" in one["context"] for one in elsewhere)  # what names the subject without an explanation
+    assert any("Think twice" not in one["context"] for one in elsewhere if "?" in one["question"])
+    assert all(len(one["context"]) <= module.CHARACTERS["pieces"][1] for one in asked)
+    for one in asked:
+        start = one["answer_start"]
+        assert not one["answer"] or one["context"][start : start + len(one["answer"])] == one["answer"]
+    assert all(not one["answer"] for one in asked if "--other" in one["question"])
+
+
 def test_stages_cut_documents_and_targets(recipes):
     stages = recipes["stages"]
     record = {
@@ -326,6 +349,7 @@ def test_trainings_run_and_resume(recipes, tmp_path):
         "labels": labels,
         "questions-tiny": asked,
         "questions-middle": asked,
+        "questions-pieces": asked,
     }
     for name, some in records.items():
         write(stages / f"{name}.jsonl.gz", some)
