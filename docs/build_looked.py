@@ -22,6 +22,7 @@ from led_ref.cli.demo import DOCUMENT
 
 DOCS = Path(__file__).parent
 STRETCH = 16  # tokens in a row
+LINES = 28  # of letters beside the picture
 
 
 def main() -> int:
@@ -76,6 +77,20 @@ def looks() -> dict[str, Any]:
     }
 
 
+def apart(places: dict[float, str], least: float) -> dict[float, str]:
+    """Those that lie at least so far below the one before: the others would be written over it.
+
+    Example:
+        >>> apart({0: "1. Introduction", 7: "8. Errors", 7.5: "9. Versions", 9: "10. Security"}, 1)
+        {0: '1. Introduction', 7: '8. Errors', 9: '10. Security'}
+    """
+    kept: dict[float, str] = {}
+    for place, words in places.items():
+        if not kept or place - max(kept) >= least:
+            kept[place] = words
+    return kept
+
+
 def draw(looked: dict[str, Any], ink: str, path: Path) -> None:
     """One picture, without a background, its letters in this colour."""
     import matplotlib.pyplot as plt
@@ -89,7 +104,8 @@ def draw(looked: dict[str, Any], ink: str, path: Path) -> None:
         figure, axes = plt.subplots(figsize=(10, 5), layout="constrained")
         axes.imshow(picture, aspect="auto", interpolation="nearest")
         axes.set_xticks(range(len(looked["words"])), looked["words"], rotation=90)
-        axes.set_yticks(list(looked["sections"]), list(looked["sections"].values()))
+        sections = apart(looked["sections"], len(weights) / LINES)
+        axes.set_yticks(list(sections), list(sections.values()))
         axes.tick_params(length=0)
         figure.savefig(path, dpi=130, transparent=True)
         plt.close(figure)

@@ -156,7 +156,8 @@ def build(source: Path) -> None:
     from traitlets.config import Config
 
     pages = FOLDERS[source.parent]
-    notebook = jupytext.read(source)
+    # No cell has a command of IPython's: what looks like one ("#!/bin/sh" in a text) stays as it is.
+    notebook = jupytext.read(source, fmt={"extension": ".py", "format_name": "percent", "comment_magics": False})
     execute(notebook, source)
     check_pictures(notebook, source)
     check_silence(notebook, source)

@@ -33,7 +33,7 @@
 # cross-attention; <a href="../08_decoder_and_cache/">chapter 8</a> is about it.</figcaption>
 # </figure>
 #
-# Here output, fc₁ and fc₂ are linear maps: a matrix product and a bias. fc₁ goes from D to F numbers (512 from 128 here,
+# Here output, fc₁ and fc₂ are linear maps: a matrix product and a bias. fc₁ goes from D to F numbers (768 from 192 here,
 # 3,072 from 768 in led-base), fc₂ back to D. Adding to what was there is called a **residual connection**: a layer
 # makes a change, not a new vector.
 

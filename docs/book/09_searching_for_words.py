@@ -16,7 +16,7 @@
 # **The question.** The model gives a probability to every word that could come next. Which text is the one to write?
 #
 # The best text would be the one whose words' probabilities multiply to the most. With V = 6,144 words and twenty
-# places there are 8192²⁰ texts, so nobody looks at all of them. Two ways to look at few:
+# places there are 6,144²⁰ texts, so nobody looks at all of them. Two ways to look at few:
 #
 # - **greedy search** writes the most probable word, again and again;
 # - **beam search** keeps the W best unfinished texts, called **hypotheses**, and continues all of them.

@@ -314,6 +314,11 @@ def cells(context, address: str) -> list[str]:
     assert "1 / (seven - 7)" in failed.inner_text()
     assert "ZeroDivisionError" in failed.inner_text()
     assert "reader.py" not in failed.inner_text()
+    tab.locator(".cell-editor").fill("from led_backends import numpy_products\nprint(numpy_products.KERNEL)")
+    tab.locator(".cell-editor").press("Control+Enter")
+    failed.wait_for(state="hidden")
+    last.locator("[data-do=stop]").wait_for(state="hidden")
+    assert "function" in tab.locator(".cell-out").last.inner_text()  # products do not go through NumPy's plain loops
     last.locator("[data-do=reset]").click()
     assert tab.locator(".cell-editor").count() == 0
     tab.close()

@@ -371,7 +371,7 @@ def test_trainings_run_and_resume(recipes, tmp_path):
             [RECIPES / "train.sh", tmp_path, what], env=environment, capture_output=True, text=True, check=True
         )
 
-    assert run("all").stdout.count("is done") == 11
+    assert run("all").stdout.count("is done") == 12
     assert run("all").stdout == ""
     models = tmp_path / "models"
     assert LEDConfig.from_pretrained(models / "summarizer").max_encoder_position_embeddings == 8192
@@ -431,7 +431,7 @@ def test_other_models_begin_as_the_summarizer(tmp_path):
         assert begins_as(what) == led_ref.bundled_model()
     (tmp_path / "models" / "summarizer.done").touch()
     (tmp_path / "models" / "answerer-tiny.done").unlink()
-    (tmp_path / "models" / "classifier.done").unlink()
+    (tmp_path / "models" / "classifier-first.done").unlink()
     for what in ("classifier", "answerer"):
         assert begins_as(what) == tmp_path / "models" / "summarizer"
 
