@@ -9,7 +9,8 @@ The names of the labels are config.json's `id2label`. The meaning of a score dep
     any number of labels        sigmoid of each; a single label, too
     a regression                the value itself
 
-No model that was trained to classify comes with led_ref: name one of your own, fine-tuned as LEDForSequenceClassification.
+Without a name the bundled classifier is loaded (bundled/classifier/MODEL_CARD.md); others are those of
+LEDForSequenceClassification.
 """
 
 from collections.abc import Sequence

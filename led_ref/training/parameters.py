@@ -56,7 +56,7 @@ def trainable_copy(model: Model) -> Model:
         if isinstance(weight, CompactWeight):
             raise InputError(
                 f"{key} is quantized or stored in half precision, and cannot be trained. Load the model without quantize "
-                "and keep_stored."
+                "and keep_stored; of a quantized folder, led-ref convert FOLDER OTHER --dtype float32 makes one of floats."
             )
         original = model.backend.to_host(model.backend.rows(weight))
         own = model.backend.to_device(np.array(original))

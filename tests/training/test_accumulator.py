@@ -11,6 +11,7 @@ from led_ref.errors import InputError
 from led_ref.training.accumulator import GradientAccumulator, loss_divisors
 from led_ref.training.optimizers import AdamW, initial_state
 from led_ref.training.parameters import frozen_keys, trainable_copy, trained_parameters
+from led_ref.weights.convert import convert
 
 BACKEND = NumpyBackend(2)
 PARAMETERS = {"fc1.weight": np.zeros((401, 211), np.float32), "fc1.bias": np.zeros(401, np.float32)}
@@ -113,10 +114,15 @@ def test_number_of_trained_parameters(bundled):
     assert sum(array.size for array in parameters.values()) == parameter_count(bundled.model.config)
 
 
-def test_quantized_weights_are_not_trained():
-    model = led_ref.load(backend="numpy", quantize="int8").model
+def test_quantized_weights_are_not_trained(tmp_path):
+    """The bundled classifier is stored in 8 bits. What the error advises makes a model that can be trained."""
+    folder, floats = led_ref.bundled_model() / "classifier", tmp_path / "floats"
+    with pytest.raises(InputError, match="led-ref convert FOLDER OTHER --dtype float32"):
+        trainable_copy(led_ref.LEDForSequenceClassification.from_pretrained(folder))
+    convert(folder, floats, dtype="float32")
+    trainable_copy(led_ref.LEDForSequenceClassification.from_pretrained(floats))
     with pytest.raises(InputError, match="is quantized or stored in half precision"):
-        trainable_copy(model)
+        trainable_copy(led_ref.load(backend="numpy", quantize="int8").model)
 
 
 def test_frozen_names(bundled):
