@@ -16,7 +16,8 @@
 # **The question.** A transformer reads a page without trouble. Why can it not simply read a book?
 #
 # Because every word is compared with every other word. Twice the words, four times the comparisons. This chapter does one
-# such comparison by hand, then counts them, then takes the time.
+# such comparison by hand, then counts them, then takes the time. The program whose code stands in this book is led_ref;
+# LED, the model that it computes, comes in two sizes, led-base and led-large.
 #
 # ## Attention, once, by hand
 #
@@ -87,8 +88,8 @@ for axes, T in zip(all_axes, (4, 8, 16), strict=True):
 plt.show()
 
 # %% [markdown]
-# A cell costs K multiplications for the score and K more for its share of the value. Each layer has such a table in
-# each of its H heads, so one layer takes
+# A cell costs K multiplications for the score and K more for its share of the value. A layer has H such tables side by
+# side, its **heads** ([chapter 6](06_a_layer.md)), each with queries, keys and values of its own. So one layer takes
 #
 # $$ 2 \cdot T^2 \cdot H \cdot K = 2\,T^2 D \quad\text{multiplications,} $$
 #
@@ -197,8 +198,8 @@ plt.show()
 # 1. `led-ref exercise 1` hands out a small program to write, counting cells, with checks.
 # 2. A table of 16,384 tokens in float32 takes 1,024 MiB for one head. How much do all 12 heads of one layer take? Would your
 #    computer hold it?
-# 3. In the worked example, make the first query ten times longer. Which way do the shares go, and why does dividing by
-#    $\sqrt{K}$ help against it?
+# 3. In the worked example, make all numbers of the last query ten times as large. Which way do its shares go? Dot products
+#    grow with K, too: what does dividing by $\sqrt{K}$ do against that?
 # 4. With R neighbours to each side there are about $T(2R + 1)$ cells. From which T on is that less than half of $T^2$, for
 #    R = 512?
 #
@@ -206,8 +207,8 @@ plt.show()
 #
 # **2.** 12 × 1,024 MiB = 12 GiB, for one layer.
 #
-# **3.** Its scores are ten times as large, so nearly all of its share goes to the key with the largest score. A
-# product of K numbers grows with √K; divided by √K, scores stay of one size however wide a head is.
+# **3.** Its scores are 5, 5 and 10 in place of 0.5, 0.5 and 1, so 0.987 of its share goes to the last key, where 0.452
+# went. A dot product of K random numbers grows with √K; divided by √K, scores stay of one size however wide a head is.
 #
 # **4.** $T(2R + 1) < T^2 / 2$ where T is more than 2 (2R + 1): from 2,051 tokens on.
 #

@@ -109,8 +109,8 @@ print("out", (probs_TT @ v_T).round(3))
 source("led_ref.model.masks:window_blocks")
 
 # %% [markdown]
-# `low` and `high` say which keys belong to the queries from `start` to `stop`. `local_T` is False for padding and for global
-# tokens, which have no window; here it is True for all tokens.
+# `low` and `high` say which keys belong to the queries from `start` to `stop`. `local_T` is False for padding and for
+# global tokens, which have no window; here it is True for all tokens.
 #
 # For 20 tokens, R = 3 and blocks of 5 these are the tiles. A tile is a bit larger than what is needed: two corners of
 # it lie outside the band. They are hidden by the softmax.
@@ -172,8 +172,8 @@ source("led_backends.numpy_backend:NumpyBackend._hide_outside")
 # %% [markdown]
 # A hidden score is minus infinity. `exponentials` puts $e^{s}$ in the place of each score s, so 0 where it was hidden, and
 # returns the sum of each row. The row is multiplied with the values first and divided by its sum afterwards: the same
-# softmax, with K divisions in place of G + S. That gives the Q rows of the result. Documents need not be a multiple of
-# anything long: the last block is just shorter.
+# softmax, with K divisions in place of G + S. That gives the Q rows of the result. A document may have any length: the last
+# block is just shorter.
 #
 # Does it give what the whole table gives? Random queries, keys and values of 300 tokens, one head of width 16, R = 37:
 
@@ -227,11 +227,12 @@ plt.show()
 #
 # ## What goes wrong: a window of the wrong size
 #
-# `attention_window` in a checkpoint's file is the whole width, 2R: 1,024 in LED, so R = 512. In the code that LED's
-# authors published, the number of that name is R itself. Who takes the one for the other gets a window twice too wide,
-# or half as wide. And who writes < for ≤ loses one key at the end. The numbers that come out look like any others. Here
-# is each row's error for three mistakes; the first is the [mutant](../mutation_testing.md) `band-left-short`, run as
-# it stands there:
+# `attention_window` in a checkpoint's file is the whole width without the token itself, 2R: 1,024 in LED, so R = 512. In
+# the code that LED's authors published, the number of that name is R itself. Who takes the one for the other gets a window
+# twice too wide, or half as wide. And who writes < for ≤ loses one key at the end. The numbers that come out look like any
+# others. Here is each row's error for three mistakes; the first is `band-left-short`, one of the
+# [mutants](../mutation_testing.md): copies of led_ref with one mistake each, by which its tests are tested. It is run as it
+# stands there:
 
 # %% alt="Error of each of 300 rows for three mistakes: near 0.1 to 1, where rounding would be near 1e-16"
 from unittest import mock
@@ -254,8 +255,8 @@ axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4, fontsize=8)
 plt.show()
 
 # %% [markdown]
-# The key that is lost at the end of the window has a large share in some rows and next to none in others. Rounding stays
-# at 10⁻¹⁵ everywhere. So the tests compare in float64, and look at the worst row: there, no such mistake passes for rounding.
+# The key that is lost at the end of the window has a large share in some rows and next to none in others. Rounding stays at
+# 10⁻¹⁵ everywhere. So the tests compare in float64, and look at the worst row: there, no such mistake passes for rounding.
 #
 # ## Exercises
 #

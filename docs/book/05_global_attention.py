@@ -43,8 +43,9 @@ params, backend = led.model.params, led.model.backend
 # %% [markdown]
 # ## By hand
 #
-# Nine tokens, R = 1, tokens 0 and 5 global. First the small function that says who sees whom. It is the oracle's, which
-# is LED by definition and judges the fast code; there is nothing fast in it.
+# Nine tokens, R = 1, tokens 0 and 5 global. First the small function that says who sees whom. It is the **oracle**'s:
+# led_ref's second program for LED ([chapter 0](00_all_of_led.md)), which is written as the definition says and judges the
+# fast one.
 
 # %%
 source("led_ref.oracle.definition.model:who_sees_whom")
@@ -122,7 +123,7 @@ source("led_ref.model.folding:folded_scores")
 # ## A picture: what `<s>` reads
 #
 # The manual page, through the bundled model. In its first layer, each of the six heads of the global token `<s>`
-# spreads one unit of attention over all tokens of the page:
+# has one unit of attention to give to the tokens of the page. Each gives nearly all of it to a single one:
 
 # %% alt="Six strips, one for each head: how much attention the global token gives to each token of the page"
 ids_BT = np.array([led.encode(manual_page())])
@@ -190,10 +191,10 @@ for way in ("first", "none"):
     print(f"{way:6}", led_ref.generate(manual_page(), global_attention=way))
 
 # %% [markdown]
-# Nothing fails. The state of `<s>` itself is quite another; the others move by a per cent or so, because this small model
-# leans little on its global token. On this page it may even write the same text. That is what makes the mistake so hard
-# to see: one has lost nothing here, and does not know about the next document, or the next model. So in led_ref the first
-# token is global unless you say otherwise, and a test holds that `generate` hands the mask on.
+# Nothing fails. The state of `<s>` itself is quite another; most of the others move by a per cent or so, because this small
+# model leans little on its global token. The text gets two words more, and nobody who sees it alone would suspect a
+# mistake; nor does one know what the next document loses, or the next model. So in led_ref the first token is global unless
+# you say otherwise, and a test holds that `generate` hands the mask on.
 #
 # ## Exercises
 #

@@ -106,7 +106,8 @@ source("led_ref.model.decoder:cross_attention")
 
 # %% [markdown]
 # After the last layer every position has a state of D numbers. Its dot product with each row of the embedding table, plus a
-# bias, is the **logit** of that word. One table serves at both ends, so the head is called **tied**:
+# bias, is the **logit** of that word. One table serves at both ends, so this last map, the **language modelling head**, is
+# called **tied**:
 
 # %%
 source("led_ref.model.decoder:lm_logits")
@@ -141,7 +142,8 @@ source("led_ref.model.kv_cache:DecoderCache")
 # the one that is continued. That is W times all layers' keys and values, moved at every word.
 #
 # Here nothing moves. The W hypotheses of a document append to one buffer, and a table says which **slots** of the buffer
-# belong to which beam. By hand, with three beams and three words. First each writes a word: slots 0, 1 and 2.
+# belong to which beam. By hand, with three beams and three words. First each writes a word: slots 0, 1 and 2. Then "go on
+# from [1, 1, 0]" means: the new beams 0 and 1 both continue the old beam 1, and the new beam 2 continues the old beam 0.
 
 
 # %%
@@ -258,8 +260,11 @@ print("with the table:", right)
 print("without it:    ", wrong)
 
 # %% [markdown]
-# A test that only looks whether text comes out would pass. The test that finds the mistake gives each hypothesis
-# to the model again, without cache or search, and compares the scores. Here is that test, in a few lines:
+# A test that only looks whether text comes out would pass. The test that finds the mistake gives each hypothesis to the
+# model again, without cache or search, and compares the scores, here the mean log-probability of a word. What counts is
+# that both columns agree. The mutant's texts happen to get good scores from the model: no beam search finds the best text
+# for sure, and one that does not know the scores of its texts may come upon a better one. Here is that test, in a few
+# lines:
 
 
 # %% tags=["fold"]

@@ -91,7 +91,9 @@ source("led_ref.generation.greedy_search:best_ids", docstring=True)
 # ## A step of beam search
 #
 # W texts, V words each: W × V candidates, each with its text's score plus the new word's log-probability. The best go
-# on. The code looks at 2 W of them and not at W, because those that end with this word do not go on, and W must.
+# on. Texts that end with this word do not, and W must remain; so the code takes the best 2 W, of which at most W end here.
+# At first all W texts are the same, the start alone. So the first of them begins with a score of 0 and the others with one
+# that is hopeless, -10⁹: the first step takes W different words after the one start.
 
 # %%
 source("led_ref.generation.beam_search:best_candidates")
@@ -99,10 +101,11 @@ source("led_ref.generation.beam_search:best_candidates")
 # %% [markdown]
 # ## The beam tree of a real run
 #
-# The bundled model writes the first words about led_ref's manual page with three beams. `led_ref.trace` keeps what
-# every step decided: the candidates, the text that each goes on from, and the scores. A row of the tree is a step. On each
-# edge stands what the new word adds; in each node, what the text has come to. The three texts at the left go on; grey ones
-# were not good enough. The thick line is the text that was chosen in the end. ([book_trees.py](../book_trees.py) draws it.)
+# The bundled model writes the first words about led_ref's manual page with three beams. `led_ref.trace` keeps what every
+# step decided: the candidates, the text that each goes on from, and the scores. A row of the tree is a step. On each edge
+# stands what the new word adds; in each node, what the text has come to, both rounded. The three texts at the left go on;
+# grey ones were not good enough (the sixth and last candidate of a step is not drawn). The thick line is the text that was
+# chosen in the end. ([book_trees.py](../book_trees.py) draws it.)
 
 # %%
 page = manual_page()
@@ -132,9 +135,9 @@ print(f"written: {text}, value {recorded['beam.sequences_scores'][0, 0]:.3f}")
 # %% [markdown]
 # Every text begins with `</s>` (the start), and the first word is nearly always `<s>`: LED was trained so.
 #
-# A text that ends with `</s>` does not go on, and waits among the finished ones. In the sixth row all three texts go on from
-# the first beam: the other two **die**. In the last row the length is reached, and all texts end. What the chosen one is
-# worth, its value, is explained below.
+# A text that ends with `</s>` does not go on, and waits among the finished ones. In the sixth row all three texts go on
+# from the first beam: the other two **die**. In the last row the length is reached, and all texts end. What the chosen one
+# is worth, its value, is explained below.
 #
 # Every number can be followed with a finger: a node's score is its parent's plus what stands on the edge. In the code
 # that is one addition, for all W × V candidates at once. The check, for all steps:
@@ -182,12 +185,12 @@ for penalty in (-2.0, 1.0, 4.0):
     print(f"{penalty:5}  {text!r}")
 
 # %% [markdown]
-# With -2 a short text is worth more than it would be by its words alone, with 4 a long one is.
+# With -2 a short text is worth more than its plain score says, with 4 a long one is.
 #
 # ## More beams are not always better
 #
 # With a beam for every text that there can be, the best is found. With fewer, one more beam may even find less. Here the
-# model continues pieces of the page, until one more beam finds a text that is worth less:
+# model writes about one piece of the page after the other, until one more beam finds a text that is worth less:
 
 
 # %%
@@ -247,7 +250,8 @@ for n, (few, more) in enumerate(zip(places(found[fewer]), places(found[fewer + 1
 # A search looks for the likeliest text. People do not write the likeliest text, and where variety is wanted the next
 # word is **drawn** by its probability: a word of 0.3 comes three times in ten. But 6,144 words share what is left, and
 # a draw among the unlikely ones ruins a text. So filters cut them off first; each has its own idea of what is too
-# unlikely. Here is what the model would write after its first words, and what five of them leave of it:
+# unlikely. The **temperature** is no filter: it divides the logits, so above 1 it makes all probabilities more alike, and
+# below 1 less. Here is what the model would write after its first words, then with a temperature, then behind four filters:
 
 # %%
 from led_ref.generation.warpers import build_warpers, probabilities
@@ -285,7 +289,7 @@ figure.suptitle("wide: before the filter; narrow: what is drawn from")
 plt.show()
 
 # %% [markdown]
-# What is left keeps its proportions and adds up to 1 again. `top_k` asks how many, `top_p` how much of the whole,
+# What a filter leaves keeps its proportions and adds up to 1 again. `top_k` asks how many, `top_p` how much of the whole,
 # `min_p` how much beside the best; `typical_p` takes those whose surprise is near the mean, and may leave out the best.
 # A filter of each kind is a few lines:
 
@@ -293,8 +297,8 @@ plt.show()
 source("led_ref.generation.warpers:top_p")
 
 # %% [markdown]
-# Drawn texts, three of each. The same seed draws the same text again, on every machine and in any batch, because each
-# text has random numbers of its own:
+# Drawn texts, three of each; "hot" ones with a temperature of 3 from the 50 likeliest words, the default `top_k`. The same
+# seed draws the same text again, on every machine and in any batch, because each text has random numbers of its own:
 
 # %%
 drawing = {"num_beams": 1, "do_sample": True, "max_new_tokens": 12, "num_return_sequences": 3}
@@ -312,8 +316,8 @@ for name, given in (
 # %% [markdown]
 # ## What goes wrong when one thing is changed
 #
-# The mutant `all-beams-begin` gives all W copies of the prompt a score of 0 at the start, and not only the
-# first. Then all beams write the same text, and beam search is greedy search that takes W times as long:
+# The mutant `all-beams-begin` gives all W copies of the start a score of 0, and not only the first. Then all beams write
+# the same text, and beam search is greedy search that takes W times as long:
 
 # %% tags=["fold"]
 from unittest.mock import patch
@@ -352,7 +356,7 @@ for name, found in (("right", right), ("mutant", wrong)):
 # <details class="answers" markdown><summary>Answers</summary>
 #
 # **2.** In the sixth row ' A' is ahead with -3.94, and ' convert' second with -4.06. The best word after the first costs
-# 2.34, the one after the other 0.62: with -6.28 against -4.68 they change places.
+# about 2.3, the one after the other 0.6: with -6.28 against -4.68 they change places.
 #
 # **3.** After 3 come 0 and 1 with 0.9 · 0.5 = 0.45 each; 4 and 5 have 0.1 · 1 = 0.1. Both searches write 2, 3, 0:
 # this time the likeliest first word was right.

@@ -103,9 +103,9 @@ for panel, judge in zip(axes, ("properties", "vectors"), strict=True):
 plt.show()
 
 # %% [markdown]
-# The red squares are mutants that survive the vectors, on purpose: there LED leaves open what comes out, and a conformance
-# test must not ask for more than LED says. The grey ones are mistakes of the way back ([chapter 17](17_the_way_back.md)):
-# this run asked the property tests alone about them.
+# The red squares are mutants that survive the vectors, on purpose: LED leaves open what comes out there, and a conformance
+# test must not ask for more than LED says, or the mistake cannot be seen with what the vectors have. The grey ones are
+# mistakes of training ([chapter 17](17_the_way_back.md)): this run asked the property tests alone about them.
 
 # %%
 for bug in bugs:
@@ -113,7 +113,8 @@ for bug in bugs:
         print(f"{bug['name']}: {bug['what']}\n    {bug['accepted']}\n")
 
 # %% [markdown]
-# Which test notices most? That says what to write first for a program of one's own.
+# The tests run one after the other, up to the first that fails. Which one was it, how often? That says what to write first
+# for a program of one's own.
 
 # %%
 from collections import Counter
@@ -125,8 +126,8 @@ for name, count in by_test.most_common(6):
 # %% [markdown]
 # ## A bug, seen from the inside
 #
-# The mistake `scaled-twice`: queries divided by √K twice. The model runs and its numbers look healthy. Two traces
-# show where the programs part:
+# The mistake `scaled-twice`: queries divided by √K twice. A model with it runs, and its numbers look healthy. Two traces
+# show where the programs part. Here the second is the first with that one array changed:
 
 # %%
 from led_ref.oracle import diff
@@ -140,8 +141,8 @@ print(f"equal before: {len(found.equal_before)} arrays\nfirst different: {found.
 # %% [markdown]
 # ## How large may rounding be?
 #
-# A float32 keeps 24 bits, so every product and every sum is off by at most $u = 2^{-24}$ of itself. A dot product of
-# $n$ numbers has $n$ of each, one behind the other. All of it together ([Higham
+# Let fl(x) be what a computer gets for x. A float32 keeps 24 bits, so every product and every sum is off by at most $u =
+# 2^{-24}$ of itself. A dot product of $n$ numbers has $n$ of each, one behind the other. All of it together ([Higham
 # 2002](https://doi.org/10.1137/1.9780898718027), chapter 3), in whatever order one adds:
 #
 # $$\left|\operatorname{fl}(q \cdot k) - q \cdot k\right| \;\le\; \gamma_n \sum_{d=1}^{n} |q_d\, k_d|,
@@ -190,9 +191,10 @@ print(
 )
 
 # %% [markdown]
-# This is why the tests compare in float64. There rounding is at 10⁻¹⁵, and every mistake stands far above it. But a
-# test must also choose numbers on which a mistake shows. Take an eps of LayerNorm that is another model's, 1e-12 in
-# place of 1e-5. It is added to the variance, so where the variance is near one, hardly anything happens:
+# This is why the tests compare in float64, where rounding is between 10⁻¹⁵ and 10⁻¹³: a mistake that is hardly larger than
+# float32's rounding stands far above that. A test should also choose numbers on which a mistake shows. Take an eps of
+# LayerNorm that is another model's, 1e-12 in place of 1e-5. It is added to the variance, so where the variance is near one,
+# little happens, and a tolerance of 1e-4 lets it pass:
 
 # %%
 state = fast[1][0]
@@ -216,8 +218,9 @@ print(f"LayerNorm of small numbers, the same mistake:   {abs(right - wrong).max(
 # <details class="answers" markdown><summary>Answers</summary>
 #
 # **2.** The tests run on led_ref as it is first and must pass. Then they run on the mutant, and the line says which test
-# noticed it by a wrong value: `properties killed (test_model_is_the_definition); vectors killed (L1-embed)`. Embeddings are
-# closed by `add_and_norm`, too, so already the first level finds it.
+# noticed it by a wrong value: `properties killed (test_model_is_the_definition); vectors killed (L1-embed)`. The mutant
+# adds the residual after the LayerNorm. Embeddings are closed by `add_and_norm`, too, so already the vectors' first level,
+# L1, finds it.
 #
 # **3.** An example: query and key of a layer exchanged. Every shape fits, and only the numbers are others.
 # `L3-encoder-layer` of the vectors has other answers then, and so has `test_model_is_the_definition`. If no test notices
