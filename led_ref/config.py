@@ -29,8 +29,8 @@ from typing import Any
 from led_ref.config_formats import OTHER_KEYS, in_led_form
 from led_ref.errors import ConfigError, MissingFileError, printable, quoted, wrong_type
 from led_ref.files.hub import named
+from led_ref.files.json_file import MAX_DEPTH, is_finite, is_whole, read_json_object, write_text
 from led_ref.files.staging import to_write
-from led_ref.json_file import MAX_DEPTH, is_finite, is_whole, read_json_object, write_text
 
 REGRESSION = "regression"
 SINGLE_LABEL = "single_label_classification"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from led_ref.errors import ConfigError, quoted
-from led_ref.json_file import is_whole
+from led_ref.files.json_file import is_whole
 
 # Keys that only allenai/longformer's own config.json has; there the window is one-sided.
 _ALLENAI_KEYS = ("attention_mode", "attention_dilation")

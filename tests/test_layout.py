@@ -90,9 +90,11 @@ def part_of(module: str) -> str:
         return "led_backends"
     if names[1] == "__main__":
         return "cli"
-    if names[1] == "json_file":  # the reading beside led_ref.files
-        return "files"
     return ".".join(names[1:3]) if names[1] == "oracle" else names[1].removesuffix("_formats")  # config_formats
+
+
+def test_few_modules_at_the_top():
+    assert len([path for path in LIBRARY if path.parent == ROOT / "led_ref" and path.name != "__init__.py"]) <= 6
 
 
 def test_no_circle_of_imports():

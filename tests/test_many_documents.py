@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from led_ref.json_file import write_text
+from led_ref.files.json_file import write_text
 from led_ref.pipelines.result_folder import result_names
 
 QUICK = ("--num-beams", "1", "--max-new-tokens", "5", "--quiet")

@@ -10,8 +10,8 @@ from training.small_models import small_model
 import led_ref
 from led_ref.errors import LEDError, WriteError
 from led_ref.files import staging
+from led_ref.files.json_file import write_text
 from led_ref.files.lines import append_line
-from led_ref.json_file import write_text
 from led_ref.training.log import save_curve
 from led_ref.weights.convert import convert
 from led_ref.weights.from_bart import convert_bart

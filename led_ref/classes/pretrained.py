@@ -18,7 +18,7 @@ from led_ref.config import LEDConfig
 from led_ref.costs.memory import plan
 from led_ref.costs.operations import Workload, on_gpu
 from led_ref.errors import BackendError, InputError, quoted
-from led_ref.json_file import read_json_object
+from led_ref.files.json_file import read_json_object
 from led_ref.model.params import LEDParams
 
 MAX_IDS = 1 << 26  # a thousand times the vocabulary of LED

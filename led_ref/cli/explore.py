@@ -5,7 +5,7 @@ from pathlib import Path
 
 from led_ref.cli.shared_options import add_shared, given, global_attention_of, load_model
 from led_ref.errors import printable
-from led_ref.json_file import write_text
+from led_ref.files.json_file import write_text
 from led_ref.tools.terminal import megabytes, say
 
 SUMMARY = "write one HTML page in which attention and search can be walked through"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from led_ref.errors import InputError, LEDError, printable, quoted
-from led_ref.json_file import read_json_object
+from led_ref.files.json_file import read_json_object
 from led_ref.tools.terminal import say
 
 if TYPE_CHECKING:

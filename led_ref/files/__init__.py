@@ -1,1 +1,1 @@
-"""Files and folders of every part: written so that one rename decides (staging.py), and fetched from the Hub (hub.py)."""
+"""Files and folders of every part: JSON read (json_file.py), results written whole or not (staging.py), the Hub (hub.py)."""

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from led_ref.files.json_file import parse_json
 from led_ref.files.staging import naming
-from led_ref.json_file import parse_json
 
 
 def append_line(path: Path, values: Mapping[str, Any]) -> None:

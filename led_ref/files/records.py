@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any, NoReturn
 
 from led_ref.errors import InputError, MissingFileError, wrong_type
-from led_ref.json_file import unique_object
+from led_ref.files.json_file import unique_object
 
 MOST_LINE_BYTES = 16 << 20  # a hundred times what an LED reads
 MOST_FILE_BYTES = 64 << 30  # gzip packs a line of blanks a thousandfold

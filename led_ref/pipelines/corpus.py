@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from led_ref.errors import InputError, LEDError, MissingFileError, quoted
+from led_ref.files.json_file import is_whole, with_line_feeds
 from led_ref.files.records import Problems, Record, read_records
-from led_ref.json_file import is_whole, with_line_feeds
 from led_ref.pipelines.text_files import documents_of_folder, read_document
 
 PARQUET = ".parquet"

@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import Any
 
 from led_ref.errors import InputError, printable
+from led_ref.files.json_file import read_json_object, write_text
 from led_ref.files.lines import append_line, drop_torn_line, parse_line, whole_lines
 from led_ref.files.staging import LONGEST_NAME, naming, new_file, staging, to_write
-from led_ref.json_file import read_json_object, write_text
 from led_ref.pipelines.shards import Shard
 
 MANIFEST = "led-ref.json"

@@ -20,7 +20,7 @@ import zlib
 from pathlib import Path
 
 from led_ref.errors import InputError, MissingFileError
-from led_ref.json_file import with_line_feeds
+from led_ref.files.json_file import with_line_feeds
 
 # A gzip file may expand a thousandfold; a document of this size is beyond any LED's 16,384 tokens a hundred times over.
 MOST_BYTES = 64 * 1024 * 1024

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from led_ref.errors import CheckpointError, LEDError, MissingFileError, items_of, quoted, wrong_type
+from led_ref.files.json_file import is_whole, read_json_object, read_text, with_line_feeds, write_text
 from led_ref.files.staging import to_write
-from led_ref.json_file import is_whole, read_json_object, read_text, with_line_feeds, write_text
 from led_ref.tokenizer.bpe import BYTE_TO_CHARACTER, UTF8_BYTES, Pair
 from led_ref.tokenizer.specials import MAX_ID, NAMES, AddedToken
 

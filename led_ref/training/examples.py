@@ -23,7 +23,7 @@ import numpy as np
 from led_backends.contract import HostArray
 from led_ref.config import MULTI_LABEL, REGRESSION, SINGLE_LABEL, LEDConfig
 from led_ref.errors import InputError
-from led_ref.json_file import with_line_feeds
+from led_ref.files.json_file import with_line_feeds
 from led_ref.tokenizer.tokenizer import LEDTokenizer
 from led_ref.training.settings import DataArguments
 

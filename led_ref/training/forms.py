@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
-from led_ref.json_file import fits_float
+from led_ref.files.json_file import fits_float
 
 GLOBAL_NAMES = ("none", "first", "all", "question", "separators")
 

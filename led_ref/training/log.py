@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from led_ref.errors import InputError, MissingFileError
+from led_ref.files.json_file import parse_json, write_text
 from led_ref.files.staging import naming, new_file, to_write
-from led_ref.json_file import parse_json, write_text
 
 _PICTURES = (".svg", ".png", ".pdf")
 

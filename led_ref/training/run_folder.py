@@ -11,8 +11,8 @@ from typing import Any
 
 from led_backends.contract import Array, HostArray
 from led_ref.errors import CheckpointError, InputError, MissingFileError, reason_of
+from led_ref.files.json_file import read_json_object, write_text
 from led_ref.files.staging import remove_leftovers, to_write
-from led_ref.json_file import read_json_object, write_text
 from led_ref.training.run_state import CHECKPOINT, Progress, load_checkpoint, save_checkpoint
 from led_ref.weights.find_files import WEIGHT_FILES
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from led_backends.contract import HostArray
 from led_ref.errors import CheckpointError, reason_of
-from led_ref.json_file import parse_json
+from led_ref.files.json_file import parse_json
 from led_ref.training.loss_scale import LossScale
 from led_ref.training.validation import Best
 from led_ref.weights.safetensors_file import read_header, read_safetensors, write_safetensors

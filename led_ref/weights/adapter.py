@@ -25,7 +25,7 @@ from typing import Any
 
 from led_backends.contract import Array
 from led_ref.errors import CheckpointError, InputError, MissingFileError, quoted, reason_of
-from led_ref.json_file import is_whole, read_json_object, write_text
+from led_ref.files.json_file import is_whole, read_json_object, write_text
 from led_ref.weights.find_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, shorten
 from led_ref.weights.keys import HEADS, canonical_key
 from led_ref.weights.load import finite_array

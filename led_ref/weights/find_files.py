@@ -31,7 +31,7 @@ from pathlib import Path
 from led_backends.notices import inform
 from led_ref.errors import CheckpointError, InputError, MissingFileError, quoted
 from led_ref.files import hub
-from led_ref.json_file import read_json_object
+from led_ref.files.json_file import read_json_object
 from led_ref.weights.safetensors_file import read_safetensors
 from led_ref.weights.stored_tensor import MAX_TENSORS, StoredTensor
 from led_ref.weights.torch_files.torch_bin import read_torch_bin

@@ -34,8 +34,8 @@ import numpy as np
 from led_ref.config import LEDConfig, config_file
 from led_ref.config_formats import BART_RELEASED
 from led_ref.errors import ConfigError, InputError, quoted
+from led_ref.files.json_file import is_whole, read_json_object, write_text
 from led_ref.files.staging import to_write
-from led_ref.json_file import is_whole, read_json_object, write_text
 from led_ref.weights.convert import ConversionReport, owned_files, write_converted
 from led_ref.weights.find_files import TOKENIZER_FILES, Notice, read_tensors
 from led_ref.weights.keys import (

@@ -28,8 +28,8 @@ import numpy as np
 
 from led_backends.contract import HostArray
 from led_ref.errors import CheckpointError, InputError, MissingFileError, reason_of
+from led_ref.files.json_file import MAX_BYTES, parse_json, unique_object
 from led_ref.files.staging import new_file, to_write
-from led_ref.json_file import MAX_BYTES, parse_json, unique_object
 from led_ref.weights.stored_tensor import (
     DTYPE_NAMES,
     MAX_DIMENSIONS,

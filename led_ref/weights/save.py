@@ -39,8 +39,8 @@ from led_backends.compact import CompactWeight
 from led_backends.contract import Backend
 from led_ref.config import LEDConfig
 from led_ref.errors import CheckpointError, InputError, LEDError, MissingFileError, WriteError, reason_of
+from led_ref.files.json_file import is_whole, write_text
 from led_ref.files.staging import to_write, write_into
-from led_ref.json_file import is_whole, write_text
 from led_ref.model.params import LEDParams
 from led_ref.weights.find_files import (
     ADAPTER_CONFIG,

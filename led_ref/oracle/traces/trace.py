@@ -36,8 +36,8 @@ import numpy as np
 import led_backends
 from led_backends.contract import Array, HostArray
 from led_ref.errors import CheckpointError, InputError, MissingFileError, wrong_type
+from led_ref.files.json_file import parse_json
 from led_ref.files.staging import to_write
-from led_ref.json_file import parse_json
 from led_ref.model import attention_maps, backward_hooks, hooks, intermediates, losses, ops
 from led_ref.model.intermediates import Recorder
 from led_ref.oracle.traces import gradients as way_back

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from led_ref.errors import CheckpointError, InputError, MissingFileError
-from led_ref.json_file import read_json_object
+from led_ref.files.json_file import read_json_object
 from led_ref.weights.safetensors_file import read_safetensors
 
 Array: TypeAlias = npt.NDArray[Any]

@@ -17,8 +17,8 @@ from led_ref.classes.input_checks import check_types
 from led_ref.classes.led import Progress
 from led_ref.config import LEDConfig
 from led_ref.errors import InputError, MissingFileError, SettingsError
+from led_ref.files.json_file import write_text
 from led_ref.files.staging import to_write
-from led_ref.json_file import write_text
 from led_ref.pipelines.batching import BATCH_MEMORY
 from led_ref.pipelines.loading import GlobalAttention
 from led_ref.pipelines.shards import shard_of

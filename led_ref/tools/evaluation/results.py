@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from led_ref.errors import InputError, MissingFileError
+from led_ref.files.json_file import is_whole, read_json_object, write_text
 from led_ref.files.lines import append_line, drop_torn_line, parse_line, whole_lines
 from led_ref.files.staging import naming, staging, to_write
-from led_ref.json_file import is_whole, read_json_object, write_text
 from led_ref.pipelines.shards import Shard
 
 MANIFEST, WRITTEN, SCORES = "led-ref.json", "written.jsonl", "scores.json"

@@ -23,7 +23,7 @@ import numpy as np
 
 from led_backends.contract import HostArray
 from led_ref.errors import InputError, SettingsError
-from led_ref.json_file import is_whole
+from led_ref.files.json_file import is_whole
 
 ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 SENTENCES = {

@@ -19,7 +19,7 @@ from led_ref.classes.pretrained import get_backend
 from led_ref.config import LEDConfig
 from led_ref.costs.operations import LED_BASE
 from led_ref.errors import BackendError
-from led_ref.json_file import write_text
+from led_ref.files.json_file import write_text
 from led_ref.oracle.traces.trace import check_target
 from led_ref.tools.doctor import versions
 from led_ref.tools.gpu import checks as gpu_checks

@@ -45,7 +45,7 @@ from led_backends.compact import (
 from led_backends.contract import HostArray
 from led_ref.config import LEDConfig
 from led_ref.errors import CheckpointError, quoted
-from led_ref.json_file import parse_json
+from led_ref.files.json_file import parse_json
 from led_ref.weights.keys import Entry, canonical_key, entries
 from led_ref.weights.stored_tensor import HALF_NAMES, NUMPY_DTYPES, StoredTensor
 
