@@ -1,12 +1,14 @@
-"""Random starts, and a start with more positions.
+"""Random starts, a start with more positions, and the mean of two models.
 
     python docs/recipes/start.py new WORK/start --vocabulary WORK/vocabulary --width 192 --encoder-layers 3 --decoder-layers 2
     python docs/recipes/start.py tile WORK/short WORK/start_long --positions 8192
+    python docs/recipes/start.py mean WORK/before WORK/after WORK/mean
 
 `new` draws the weights so that copying is learned early (`first_weights` says how): a summary repeats names of its document,
 and with weights as transformers draws them, 37 million tokens taught it for short names alone.
 `tile` repeats the positions, as the paper does with BART's (section 7): neighbours keep their distance. A model for answers or
 labels reads the document with its decoder, too, which then needs as many positions (--targets).
+`mean` is of the weights before and after a training on other examples: it keeps most of what both can (arXiv 2109.01903).
 """
 
 import argparse
@@ -182,6 +184,17 @@ def tile(source: Path, out: Path, *, positions: int, targets: int | None) -> Non
     _write(out, replace(config, **sizes), weights)
 
 
+def mean(before: Path, after: Path, out: Path) -> None:
+    """Write the model whose weights are the mean of those of two models of one size."""
+    out.mkdir(exist_ok=True)
+    stored = read_tensors(before), read_tensors(after)
+    weights = {key: (stored[0][key].to_numpy() + tensor.to_numpy()) / 2 for key, tensor in stored[1].items()}
+    LEDTokenizer.from_pretrained(after).save_pretrained(out)
+    if (after / "generation_config.json").exists():
+        shutil.copy(after / "generation_config.json", out)
+    _write(out, LEDConfig.from_pretrained(after), weights)
+
+
 def _write(out: Path, config: LEDConfig, weights: dict[str, np.ndarray]) -> None:
     """Write config.json and model.safetensors; config.json comes last, and says that the folder is whole."""
     tensors = {key: StoredTensor("F32", np.ascontiguousarray(values)) for key, values in weights.items()}
@@ -211,8 +224,11 @@ def main() -> None:
     tiled.add_argument("out", type=Path)
     tiled.add_argument("--positions", type=int, required=True)
     tiled.add_argument("--targets", type=int, help="of the decoder (default: as many as there are)")
+    averaged = commands.add_parser("mean")
+    for name in ("before", "after", "out"):
+        averaged.add_argument(name, type=Path)
     options = vars(parser.parse_args())
-    {"new": new, "tile": tile}[options.pop("command")](**options)
+    {"new": new, "tile": tile, "mean": mean}[options.pop("command")](**options)
 
 
 if __name__ == "__main__":

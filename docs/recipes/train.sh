@@ -108,8 +108,15 @@ answerer() {
     --learning-rate 8e-4 --warmup "${warmup:-50}" --seed 2
   train answerer-more "$WORK/models/answerer-again" questions-middle 0.65 "${task[@]}" \
     --learning-rate 5e-4 --warmup "${warmup:-50}" --seed 3
-  train answerer "$WORK/models/answerer-more" questions-middle 0.75 "${task[@]}" \
+  train answerer-most "$WORK/models/answerer-more" questions-middle 0.75 "${task[@]}" \
     --learning-rate 5e-4 --warmup "${warmup:-50}" --seed 4
+  # Pieces of documents, as a long one is searched: many lack the answer. That teaches to say so, and too much of it; the mean of
+  # the weights before and after is better than either.
+  train answerer-pieces "$WORK/models/answerer-most" questions-pieces 0.42 "${task[@]}" \
+    --learning-rate 5e-4 --warmup "${warmup:-50}" --seed 5
+  local after=$WORK/models/answerer-pieces # the last weights, in a folder of their own if others were better held out
+  if [ -e "$after/last/config.json" ]; then after=$after/last; fi
+  made "$WORK/models/answerer" mean "$WORK/models/answerer-most" "$after" "$WORK/models/answerer"
 }
 
 main() {

@@ -371,7 +371,7 @@ def test_trainings_run_and_resume(recipes, tmp_path):
             [RECIPES / "train.sh", tmp_path, what], env=environment, capture_output=True, text=True, check=True
         )
 
-    assert run("all").stdout.count("is done") == 12
+    assert run("all").stdout.count("is done") == 13
     assert run("all").stdout == ""
     models = tmp_path / "models"
     assert LEDConfig.from_pretrained(models / "summarizer").max_encoder_position_embeddings == 8192
@@ -379,7 +379,14 @@ def test_trainings_run_and_resume(recipes, tmp_path):
         "led.encoder.embed_positions.weight"
     ].data
     assert np.array_equal(tiled[:1024], tiled[-1024:])
-    assert json.loads((models / "answerer.json").read_text())["steps"] == 2
+    assert json.loads((models / "answerer-pieces.json").read_text())["steps"] == 2
+    key = "led.encoder.layers.0.fc1.weight"
+    before, after, mean = (
+        read_safetensors(models / name / "model.safetensors")[key].data
+        for name in ("answerer-most", "answerer-pieces", "answerer")
+    )
+    assert not np.array_equal(before, after)
+    assert np.array_equal(mean, (before + after) / 2)
     assert json.loads((models / "summarizer" / "generation_config.json").read_text())["no_repeat_ngram_size"] == 3
     assert sorted(LEDConfig.from_pretrained(models / "classifier").id2label.values()) == ["doc", "net"]
     ids = json.loads((tmp_path / "data" / "vocabulary" / "vocab.json").read_text())
